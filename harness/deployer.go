@@ -1,0 +1,123 @@
+package harness
+
+import (
+	"context"
+	"io"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+// Deployer drives the place where apps run. One Deployer serves one run; its
+// methods are called one after the other, Progress possibly from other goroutines.
+// The conformance suite is internal/deploy/deploytest.
+type Deployer interface {
+	// Snapshot lists every object of the daemon that could be left over: services,
+	// containers, networks, volumes, secrets and configs.
+	Snapshot(ctx context.Context) (Snapshot, error)
+
+	// Pull makes every image of the stack present, and reports what they are. An
+	// image that cannot be had is an Error (CodeRecipe when the registry says
+	// it does not exist, CodeInfra otherwise) that names service and reference.
+	Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image, error)
+
+	// New creates the app: its generated secrets with values. Creating an app
+	// whose objects exist is an Error with CodeConflict; nothing is created then.
+	New(ctx context.Context, stack *recipe.Stack, secrets map[string]ccci.Secret) error
+
+	// Deploy creates or updates networks, configs and services, and waits until all have
+	// converged on this very stack: every task healthy and of the current spec, no older
+	// task alive, stable for several looks. It fails early, with CodeRecipe,
+	// on rejected tasks, restart loops, paused and rolled back updates, with the task's
+	// own words and its last log lines in an *DeployError. Services that the stack
+	// no longer has are removed.
+	Deploy(ctx context.Context, stack *recipe.Stack) error
+
+	// Settle waits, like Deploy, for what is deployed, without changing it.
+	Settle(ctx context.Context, stack *recipe.Stack) error
+
+	// Label returns a label of a deployed service, as the daemon reports it.
+	Label(ctx context.Context, stack *recipe.Stack, service, label string) (string, error)
+
+	// Exec runs a command in the newest running container of a service, waiting for
+	// one when it is between tasks. A non-zero exit is in ExecResult, not an error.
+	Exec(ctx context.Context, stack *recipe.Stack, cmd ExecCmd) (ExecResult, error)
+
+	// Dial connects to a port of a service inside the app's own networks.
+	Dial(ctx context.Context, stack *recipe.Stack, service string, port int) (io.ReadWriteCloser, error)
+
+	// CopyIn writes files (paths are absolute within the service's container) and
+	// CopyOut reads one; both reach volumes mounted there.
+	CopyIn(ctx context.Context, stack *recipe.Stack, service string, files map[string][]byte) error
+	CopyOut(ctx context.Context, stack *recipe.Stack, service, path string) ([]byte, error)
+
+	// Logs returns each service's log, oldest line first, at most limit bytes from its end.
+	Logs(ctx context.Context, stack *recipe.Stack, limit int64) (map[string][]byte, error)
+
+	// PeakMemory is the highest sum, in bytes, over the app's containers that was
+	// sampled since the first Deploy.
+	PeakMemory() int64
+
+	// Remove removes everything that carries the app's name or label: services, containers, networks,
+	// configs, secrets, volumes. It does not wait for swarm's own slow stop where
+	// that is safe. It is idempotent, legal before New and after any failure, and
+	// returns only when the daemon has none of it any more, or an error that names what stays.
+	Remove(ctx context.Context, app App) (map[string]int, error)
+}
+
+// App names an app apart from any version of its recipe, so that it can be
+// removed without its files.
+type App struct {
+	RunID     ccci.RunID
+	StackName string
+	// Names are further exact object names that the stacks of this run declared:
+	// volumes with a name of their own, secrets, configs, networks.
+	Names []string
+}
+
+// Object is one object of the daemon.
+type Object struct {
+	Kind  string `json:"kind"` // service, container, network, volume, secret, config
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Stack string `json:"stack,omitempty"` // com.docker.stack.namespace, "" without
+	Run   string `json:"run,omitempty"`   // label cc-ci.run, "" without
+}
+
+// Snapshot is a list of objects at one moment.
+type Snapshot []Object
+
+// ExecCmd is a command for [Deployer.Exec].
+type ExecCmd struct {
+	Service string
+	Args    []string
+	User    string // "" for the container's own
+	Env     []string
+	Stdin   []byte
+	Timeout time.Duration // 0: until ctx ends
+}
+
+// ExecResult is how a command ended.
+type ExecResult struct {
+	ExitCode       int
+	Stdout, Stderr []byte // at most 1 MiB each; the rest is dropped
+}
+
+// TaskFailure is one task's own account of why it is not running.
+type TaskFailure struct {
+	Service string
+	State   string   // rejected, failed, …
+	Message string   // the task's own words (Status.Err), or the exit code
+	Log     []string // its last lines, at most 20
+}
+
+// DeployError says why a deployment did not converge.
+type DeployError struct {
+	*ccci.Error
+	Reason string // "rejected", "restart-loop", "rollback", "paused", "timeout", "unhealthy"
+	Tasks  []TaskFailure
+}
+
+// Unwrap lets errors.As find the classified error.
+func (e *DeployError) Unwrap() error { return e.Error }

@@ -1,0 +1,54 @@
+package recipe
+
+import (
+	"time"
+
+	"github.com/docker/cli/cli/compose/types"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Stack is one version of a recipe rendered for one app: the very model that
+// admission judges and the deployer deploys.
+type Stack struct {
+	Name    string // swarm stack name: the domain with . as _
+	Domain  string
+	Recipe  string
+	Version string      // of the recipe, from its version label; "" when it states none
+	Commit  ccci.Commit // the commit of the checkout
+	Dir     string      // root of the checkout, absolute
+	Files   []string    // compose files, relative to Dir, in the order of COMPOSE_FILE
+	Env     Env         // the app's env file with overrides, then abra.sh exports
+	EnvFile []byte      // the app's env file as an operator's server would hold it
+
+	// Config is interpolated and merged; labels of abra are set and the env is
+	// injected into the service "app".
+	Config *types.Config
+
+	Secrets  []Secret
+	Warnings []Warning
+	Timeout  time.Duration // from the timeout label; 0 when there is none
+}
+
+// Secret is one secret that the compose files declare and some service uses.
+type Secret struct {
+	Key      string // in the compose file
+	Name     string // on the daemon
+	Version  string
+	Length   int    // 0: a passphrase
+	Charset  string // "" for the default
+	Generate bool
+}
+
+// Warning is something that works and is not what its author thinks.
+type Warning struct {
+	File    string
+	Line    int // 0 when unknown
+	Message string
+}
+
+// Env is an ordered set of variables.
+type Env struct {
+	keys   []string
+	values map[string]string
+}

@@ -1,0 +1,225 @@
+package ccci
+
+import (
+	"fmt"
+	"time"
+)
+
+// ResultSchema is the version of [Result]'s published JSON Schema
+// (result.schema.json). A field may be added within a version; a change of
+// meaning or a removal raises it.
+const ResultSchema = 1
+
+// CheckStatus is the outcome of one check or stage (U6).
+type CheckStatus string
+
+const (
+	Pass       CheckStatus = "pass"
+	Fail       CheckStatus = "fail"
+	Skip       CheckStatus = "skip"       // declared or structural, always with a reason
+	Unverified CheckStatus = "unverified" // should have run and did not; never counts as pass
+)
+
+// Check is one question asked of the app and its answer.
+type Check struct {
+	Name     string        `json:"name"` // "install/health": stage, slash, lower-case words with hyphens
+	Status   CheckStatus   `json:"status"`
+	Message  string        `json:"message,omitempty"` // one sentence; for skip and unverified the reason
+	Detail   []string      `json:"detail,omitempty"`  // log lines or a body excerpt, at most 40 lines
+	Code     Code          `json:"code,omitempty"`    // for fail: whose fault; recipe or infra
+	Started  time.Time     `json:"started"`
+	Duration time.Duration `json:"duration"` // nanoseconds
+}
+
+// Stage is one stage with its checks. Its status follows from them.
+type Stage struct {
+	Name     StageName     `json:"name"`
+	Status   CheckStatus   `json:"status"`
+	Reason   string        `json:"reason,omitempty"` // why skipped, unverified or failed
+	Started  time.Time     `json:"started,omitzero"`
+	Duration time.Duration `json:"duration"` // nanoseconds
+	Checks   []Check       `json:"checks"`
+}
+
+// Settle computes the stage's status from its checks: any fail fails it, else
+// any unverified leaves it unverified, else any pass passes it, else it is a skip.
+// A stage without checks is unverified: nothing was observed.
+func (s *Stage) Settle() {
+	rank := map[CheckStatus]int{Skip: 1, Pass: 2, Unverified: 3, Fail: 4}
+	s.Status = ""
+	for _, c := range s.Checks {
+		if rank[c.Status] > rank[s.Status] {
+			s.Status = c.Status
+			if c.Status != Pass {
+				s.Reason = c.Message
+			} else {
+				s.Reason = ""
+			}
+		}
+	}
+	if s.Status == "" {
+		s.Status = Unverified
+		if s.Reason == "" {
+			s.Reason = "nothing was checked"
+		}
+	}
+}
+
+// Cause is the first real cause of a bad end (N12).
+type Cause struct {
+	Check   string   `json:"check"` // the name of the check that failed first
+	Code    Code     `json:"code"`
+	Message string   `json:"message"`
+	Hint    string   `json:"hint,omitempty"`
+	Detail  []string `json:"detail,omitempty"`
+}
+
+// Image is one container image that ran.
+type Image struct {
+	Service   string `json:"service"`
+	Reference string `json:"reference"`
+	Digest    string `json:"digest"` // the image's content identifier, "sha256:…"
+	Size      int64  `json:"size"`   // bytes on disk
+	Stage     string `json:"stage"`  // "base" or "head"
+}
+
+// Finding is one remark of the recipe linter.
+type Finding struct {
+	Rule     string `json:"rule"`     // "R014" or "C003"
+	Severity string `json:"severity"` // "error" or "warning"
+	File     string `json:"file,omitempty"`
+	Line     int    `json:"line,omitempty"` // from 1; 0 when unknown
+	Message  string `json:"message"`
+	Hint     string `json:"hint,omitempty"`
+}
+
+// Artifact is a file that a run left behind, by its path within the run's folder.
+type Artifact struct {
+	Path  string `json:"path"`
+	Title string `json:"title"`
+	Kind  string `json:"kind"` // "screenshot", "log", "report"
+	Size  int64  `json:"size"` // bytes
+}
+
+// Teardown is the proof that nothing was left (A19, N6).
+type Teardown struct {
+	Clean     bool           `json:"clean"`
+	Removed   map[string]int `json:"removed"`             // objects removed, by kind: service, container, network, …
+	Leftovers []string       `json:"leftovers,omitempty"` // "volume stray-data": what the daemon has and had not before
+	Duration  time.Duration  `json:"duration"`            // nanoseconds
+	Error     string         `json:"error,omitempty"`
+}
+
+// Result is the whole output of one harness process.
+type Result struct {
+	Schema  int       `json:"schema"`
+	Harness string    `json:"harness"` // version of cc-ci that wrote it
+	RunID   RunID     `json:"runId"`
+	Recipe  string    `json:"recipe"`
+	PR      PRRef     `json:"pr"`
+	Commit  Commit    `json:"commit"`
+	Version string    `json:"version"`        // of the head; "" when the recipe states none
+	Base    *Revision `json:"base,omitempty"` // what the upgrade started from; nil when there was none
+	Options Options   `json:"options"`
+	Domain  string    `json:"domain"`
+
+	Status      Status  `json:"status"`
+	Verdict     Verdict `json:"verdict"`
+	Level       int     `json:"level"`       // 0 to 5
+	LevelReason string  `json:"levelReason"` // why it is not higher; "" at 5
+	Cause       *Cause  `json:"cause,omitempty"`
+	Stages      []Stage `json:"stages"`
+
+	Deployments int        `json:"deployments"` // how often an app was created; exactly 1 for a run that got so far (U2)
+	Upgrades    int        `json:"upgrades"`
+	Lint        []Finding  `json:"lint"`
+	LintRan     bool       `json:"lintRan"`
+	Images      []Image    `json:"images"`
+	Settings    Settings   `json:"settings"`
+	PeakMemory  int64      `json:"peakMemory"` // bytes, the sum over the app's containers at its highest sample
+	Artifacts   []Artifact `json:"artifacts"`
+	Warnings    []string   `json:"warnings"`
+	Teardown    *Teardown  `json:"teardown,omitempty"` // nil when nothing was ever created
+
+	Started  time.Time     `json:"started"`
+	Finished time.Time     `json:"finished"`
+	Duration time.Duration `json:"duration"` // nanoseconds
+}
+
+// Revision is a version of the recipe that was deployed.
+type Revision struct {
+	Version string `json:"version"`
+	Commit  Commit `json:"commit"`
+	Reason  string `json:"reason"` // why this one was chosen as base
+}
+
+// Settings are the effective settings by dotted key, in the form in which a
+// person may read them: values of secret-looking keys are "***".
+type Settings map[string]string
+
+// Stage returns the named stage, or a zero Stage that is unverified.
+func (r *Result) Stage(name StageName) Stage {
+	for _, s := range r.Stages {
+		if s.Name == name {
+			return s
+		}
+	}
+	return Stage{Name: name, Status: Unverified, Reason: "the run ended before it"}
+}
+
+// Rungs of the ladder (U7). Level n is reached when rung n passed and every
+// lower rung passed or was skipped with a reason.
+var rungs = []struct {
+	name   string
+	stages []StageName
+}{
+	{"install", []StageName{StageInstall}},
+	{"upgrade", []StageName{StageUpgrade}},
+	{"backup and restore", []StageName{StageBackup, StageRestore}},
+	{"checks", []StageName{StageChecks}},
+	{"lint", nil},
+}
+
+// ComputeLevel derives Level and LevelReason from stages and lint. It is the
+// only place where they are set.
+func (r *Result) ComputeLevel() {
+	r.Level, r.LevelReason = 0, ""
+	for i, rung := range rungs {
+		status, reason := r.rungStatus(rung.stages)
+		switch status {
+		case Pass:
+			r.Level, r.LevelReason = i+1, ""
+		case Skip:
+			if r.LevelReason == "" {
+				r.LevelReason = fmt.Sprintf("%s was skipped: %s", rung.name, reason)
+			}
+		default:
+			r.LevelReason = fmt.Sprintf("%s: %s", rung.name, reason)
+			if reason == "" {
+				r.LevelReason = fmt.Sprintf("%s did not pass", rung.name)
+			}
+			return
+		}
+	}
+}
+
+func (r *Result) rungStatus(stages []StageName) (CheckStatus, string) {
+	if stages == nil { // the lint rung
+		if !r.LintRan {
+			return Unverified, "the linter did not run"
+		}
+		for _, f := range r.Lint {
+			if f.Severity == "error" {
+				return Fail, f.Rule + ": " + f.Message
+			}
+		}
+		return Pass, ""
+	}
+	joint := Stage{}
+	for _, name := range stages {
+		s := r.Stage(name)
+		joint.Checks = append(joint.Checks, Check{Status: s.Status, Message: s.Reason})
+	}
+	joint.Settle()
+	return joint.Status, joint.Reason
+}

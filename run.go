@@ -1,0 +1,176 @@
+package ccci
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// RunID names a run: "YYMMDD-HHMMSS-" in UTC and 6 hexadecimal digits. IDs sort
+// by time and are safe in paths, URLs and Docker labels.
+type RunID string
+
+// NewRunID makes an ID from a time and 3 bytes of rnd.
+func NewRunID(now time.Time, rnd io.Reader) (RunID, error) {
+	var b [3]byte
+	if _, err := io.ReadFull(rnd, b[:]); err != nil {
+		return "", fmt.Errorf("reading randomness for a run id: %w", err)
+	}
+	return RunID(now.UTC().Format("060102-150405-") + hex.EncodeToString(b[:])), nil
+}
+
+// AppName returns the first label of a run's own domain (A21): the first four
+// letters or digits of the recipe's name, a hyphen, and 6 hexadecimal digits
+// that only this run has.
+func (id RunID) AppName(recipe string) string {
+	var short []rune
+	for _, r := range strings.ToLower(recipe) {
+		if len(short) < 4 && (r >= 'a' && r <= 'z' || r >= '0' && r <= '9') {
+			short = append(short, r)
+		}
+	}
+	if len(short) == 0 {
+		short = []rune("app")
+	}
+	sum := sha256.Sum256([]byte(id))
+	return string(short) + "-" + hex.EncodeToString(sum[:3])
+}
+
+// Status is where a run is. Terminal states never move.
+type Status string
+
+const (
+	StatusQueued    Status = "queued"
+	StatusRunning   Status = "running"
+	StatusPassed    Status = "passed"
+	StatusFailed    Status = "failed"    // the recipe's fault
+	StatusErrored   Status = "errored"   // ours
+	StatusCancelled Status = "cancelled" // somebody asked for it
+)
+
+// Terminal reports whether the run has ended.
+func (s Status) Terminal() bool {
+	return s == StatusPassed || s == StatusFailed || s == StatusErrored || s == StatusCancelled
+}
+
+// CanBecome reports whether a run may move from s to next. Staying is legal,
+// so that an update may be repeated; a requeued run goes from running to queued.
+func (s Status) CanBecome(next Status) bool {
+	switch {
+	case s == next:
+		return true
+	case s == StatusQueued:
+		return next == StatusRunning || next.Terminal()
+	case s == StatusRunning:
+		return next == StatusQueued || next.Terminal()
+	}
+	return false
+}
+
+// Verdict is what a run says about the recipe (N7).
+type Verdict string
+
+const (
+	VerdictPassed       Verdict = "passed"
+	VerdictFailed       Verdict = "recipe failed"
+	VerdictErrored      Verdict = "infrastructure errored"
+	VerdictInconclusive Verdict = "inconclusive"
+)
+
+// Verdict maps a status to what it says about the recipe; "" while unfinished.
+func (s Status) Verdict() Verdict {
+	switch s {
+	case StatusPassed:
+		return VerdictPassed
+	case StatusFailed:
+		return VerdictFailed
+	case StatusErrored:
+		return VerdictErrored
+	case StatusCancelled:
+		return VerdictInconclusive
+	}
+	return ""
+}
+
+// StageName names one of the five stages, in their order.
+type StageName string
+
+const (
+	StageInstall StageName = "install"
+	StageUpgrade StageName = "upgrade"
+	StageBackup  StageName = "backup"
+	StageRestore StageName = "restore"
+	StageChecks  StageName = "checks"
+)
+
+// StageNames lists all stages in the order in which they run (A18).
+var StageNames = []StageName{StageInstall, StageUpgrade, StageBackup, StageRestore, StageChecks}
+
+// Options are what a person may ask for on the command line of a comment.
+// The zero value is the whole suite from the default base.
+type Options struct {
+	Stages []StageName `json:"stages,omitempty"` // empty: all
+	From   string      `json:"from,omitempty"`   // upgrade base version; empty: chosen by rule U4
+	Retest RunID       `json:"retest,omitempty"` // the run whose failed stages are repeated
+}
+
+// Wants reports whether the options ask for a stage. Install is always wanted,
+// and restore brings backup along.
+func (o Options) Wants(stage StageName) bool {
+	if len(o.Stages) == 0 || stage == StageInstall || slices.Contains(o.Stages, stage) {
+		return true
+	}
+	return stage == StageBackup && slices.Contains(o.Stages, StageRestore)
+}
+
+// Whole reports whether every stage is asked for. Only whole runs speak for a
+// recipe's level on badges and overviews.
+func (o Options) Whole() bool {
+	return !slices.ContainsFunc(StageNames, func(s StageName) bool { return !o.Wants(s) })
+}
+
+// RunKey identifies the wish behind a run: forge, comment and the index of the
+// command in it. Whatever path the wish comes by, there is one run per key (N2).
+func RunKey(forge string, comment CommentID, index int) string {
+	return fmt.Sprintf("%s/%s/%d", forge, comment, index)
+}
+
+// Run is one wish to test a recipe at a commit, and how far it has come.
+type Run struct {
+	ID          RunID     `json:"id"`
+	Key         string    `json:"key"`
+	Recipe      string    `json:"recipe"`
+	PR          PRRef     `json:"pr"` // zero for a run by hand
+	Commit      Commit    `json:"commit"`
+	CloneURL    string    `json:"cloneUrl"`
+	RequestedBy User      `json:"requestedBy"`
+	Comment     CommentID `json:"comment,omitempty"`
+	Options     Options   `json:"options"`
+
+	Status  Status     `json:"status"`
+	Attempt int        `json:"attempt"` // 1 for the first; raised when infrastructure trouble requeues it
+	Build   BuildRef   `json:"build,omitempty"`
+	Stages  []StageRow `json:"stages,omitempty"`
+	Level   int        `json:"level"`           // 0 to 5; meaningful when Status is terminal and a result was read
+	Version string     `json:"version"`         // the recipe version under test, once known
+	Cause   string     `json:"cause,omitempty"` // one line: the first real cause of a bad end (N12)
+
+	CancelledBy string    `json:"cancelledBy,omitempty"`
+	Created     time.Time `json:"created"`
+	Started     time.Time `json:"started,omitzero"`
+	Finished    time.Time `json:"finished,omitzero"`
+}
+
+// StageRow is a stage's line in lists and comments.
+type StageRow struct {
+	Name   StageName   `json:"name"`
+	Status CheckStatus `json:"status,omitempty"` // empty: not finished
+	Reason string      `json:"reason,omitempty"`
+	// Running is true between a stage's begin and end.
+	Running  bool          `json:"running,omitempty"`
+	Duration time.Duration `json:"duration,omitempty"` // nanoseconds
+}
