@@ -150,6 +150,9 @@ type Run struct {
 	RequestedBy User      `json:"requestedBy"`
 	Comment     CommentID `json:"comment,omitempty"`
 	Options     Options   `json:"options"`
+	// Asked is when the comment was written, by the forge's clock. Created is by
+	// ours. A later command about runs (!cancel) holds for those asked for before it.
+	Asked time.Time `json:"asked,omitzero"`
 
 	Status  Status     `json:"status"`
 	Attempt int        `json:"attempt"` // 1 for the first; raised when infrastructure trouble requeues it
