@@ -1,0 +1,334 @@
+package enrol
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+const (
+	maxNodes = 50_000 // nodes that one file may expand to through aliases
+	maxDepth = 40     // nesting of free-form values (json:)
+)
+
+var durationType = reflect.TypeFor[time.Duration]()
+
+// decoder turns YAML nodes into a struct by its tags, and collects every
+// problem instead of stopping at the first.
+type decoder struct {
+	file     string
+	problems Problems
+	lines    map[string]int // the line of every key that the file sets
+	nodes    int
+}
+
+// line returns where key, or its nearest parent that the file sets, stands.
+func (d *decoder) line(key string) int {
+	for key != "" {
+		if l, ok := d.lines[key]; ok {
+			return l
+		}
+		key = key[:max(strings.LastIndexAny(key, ".["), 0)]
+	}
+	return 0
+}
+
+func (d *decoder) add(line int, key, hint, format string, args ...any) {
+	d.problems = append(d.problems, Problem{
+		File: d.file, Line: line, Key: key, Message: fmt.Sprintf(format, args...), Hint: hint,
+	})
+}
+
+// document parses text as one YAML document. The node is nil for an empty file.
+func (d *decoder) document(text []byte) (*yaml.Node, bool) {
+	if len(text) > maxSize {
+		d.add(0, "", "", "the file has %d bytes, more than the %d that are allowed", len(text), maxSize)
+		return nil, false
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	var doc, second yaml.Node
+	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+		return nil, true
+	} else if err != nil {
+		line, msg := yamlError(err)
+		d.add(line, "", "", "this is not YAML: %s", msg)
+		return nil, false
+	}
+	if err := dec.Decode(&second); err == nil {
+		d.add(second.Line, "", "", "the file holds more than one YAML document")
+		return nil, false
+	} else if !errors.Is(err, io.EOF) {
+		line, msg := yamlError(err)
+		d.add(line, "", "", "this is not YAML: %s", msg)
+		return nil, false
+	}
+	if doc.Kind != yaml.DocumentNode || len(doc.Content) == 0 {
+		return nil, true
+	}
+	return doc.Content[0], true
+}
+
+// yamlError takes the line and the plain words out of the library's error.
+func yamlError(err error) (int, string) {
+	var le *yaml.LoadError
+	if errors.As(err, &le) {
+		return le.Mark.Line, le.Message
+	}
+	return 0, strings.TrimPrefix(err.Error(), "yaml: ")
+}
+
+// resolve follows an alias and counts what it costs.
+func (d *decoder) resolve(n *yaml.Node, key string) (*yaml.Node, bool) {
+	d.nodes++
+	if d.nodes == maxNodes {
+		d.add(n.Line, key, "", "the file expands to more than %d values through its aliases", maxNodes)
+	}
+	if d.nodes >= maxNodes {
+		return nil, false
+	}
+	if n.Kind == yaml.AliasNode && n.Alias != nil {
+		return n.Alias, true
+	}
+	return n, true
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
+
+// decode reads n into v. A null leaves the default.
+func (d *decoder) decode(n *yaml.Node, v reflect.Value, key string) {
+	line := n.Line
+	n, ok := d.resolve(n, key)
+	if !ok {
+		return
+	}
+	if key != "" {
+		d.lines[key] = line
+	}
+	if isNull(n) {
+		return
+	}
+	switch {
+	case v.Type() == durationType:
+		d.duration(n, v, key)
+	case v.Kind() == reflect.Pointer:
+		p := reflect.New(v.Type().Elem())
+		setDefaults(p.Interface())
+		d.decode(n, p.Elem(), key)
+		v.Set(p)
+	case v.Kind() == reflect.Struct:
+		d.structure(n, v, key)
+	case v.Kind() == reflect.Map:
+		d.mapping(n, v, key)
+	case v.Kind() == reflect.Slice:
+		d.list(n, v, key)
+	case v.Kind() == reflect.Interface:
+		if free, ok := d.free(n, key, 0); ok && free != nil {
+			v.Set(reflect.ValueOf(free))
+		}
+	default:
+		d.scalar(n, v, key)
+	}
+}
+
+func (d *decoder) structure(n *yaml.Node, v reflect.Value, key string) {
+	if n.Kind != yaml.MappingNode {
+		d.wrongType(n, v.Type(), key)
+		return
+	}
+	fields := fieldsOf(v.Type())
+	d.pairs(n, key, func(name string, k, value *yaml.Node) {
+		for _, f := range fields {
+			if f.key == name {
+				d.decode(value, v.Field(f.index), join(key, name))
+				return
+			}
+		}
+		names := make([]string, len(fields))
+		for i, f := range fields {
+			names[i] = f.key
+		}
+		hint := "known here: " + strings.Join(names, ", ")
+		if near := Nearest(name, names); near != "" {
+			hint = fmt.Sprintf("did you mean %q?", near)
+		}
+		d.add(k.Line, join(key, name), hint, "there is no such setting")
+	})
+}
+
+// pairs calls fn for every pair of a mapping, and reports keys that repeat or are no text.
+func (d *decoder) pairs(n *yaml.Node, key string, fn func(name string, k, value *yaml.Node)) {
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, value := n.Content[i], n.Content[i+1]
+		if k.Kind != yaml.ScalarNode || isNull(k) {
+			d.add(k.Line, key, "", "a key must be plain text")
+			continue
+		}
+		if k.ShortTag() == "!!merge" {
+			d.add(k.Line, key, "write the keys out", "merge keys (<<) are not supported here")
+			continue
+		}
+		if first, dup := seen[k.Value]; dup {
+			d.add(k.Line, join(key, k.Value), "", "this key was already given in line %d", first)
+			continue
+		}
+		seen[k.Value] = k.Line
+		fn(k.Value, k, value)
+	}
+}
+
+func (d *decoder) mapping(n *yaml.Node, v reflect.Value, key string) {
+	if n.Kind != yaml.MappingNode {
+		d.wrongType(n, v.Type(), key)
+		return
+	}
+	m := reflect.MakeMap(v.Type())
+	d.pairs(n, key, func(name string, _, value *yaml.Node) {
+		elem := reflect.New(v.Type().Elem()).Elem()
+		d.decode(value, elem, join(key, name))
+		m.SetMapIndex(reflect.ValueOf(name), elem)
+	})
+	v.Set(m)
+}
+
+func (d *decoder) list(n *yaml.Node, v reflect.Value, key string) {
+	if n.Kind != yaml.SequenceNode {
+		d.wrongType(n, v.Type(), key)
+		return
+	}
+	out := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
+	for i, item := range n.Content {
+		itemKey := fmt.Sprintf("%s[%d]", key, i)
+		elem := out.Index(i)
+		if elem.Kind() == reflect.Struct {
+			setDefaults(elem.Addr().Interface())
+		}
+		if r, ok := d.resolve(item, itemKey); ok && isNull(r) {
+			d.add(item.Line, itemKey, "", "this item is empty")
+			continue
+		}
+		d.decode(item, elem, itemKey)
+	}
+	v.Set(out)
+}
+
+func (d *decoder) duration(n *yaml.Node, v reflect.Value, key string) {
+	const hint = `write a number with its unit, as 90s, 5m or 1h30m`
+	if n.Kind != yaml.ScalarNode {
+		d.wrongType(n, v.Type(), key)
+		return
+	}
+	dur, err := time.ParseDuration(n.Value)
+	if err != nil {
+		d.add(n.Line, key, hint, "%q is not a duration", n.Value)
+		return
+	}
+	v.SetInt(int64(dur))
+}
+
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, key string) {
+	if n.Kind != yaml.ScalarNode {
+		d.wrongType(n, v.Type(), key)
+		return
+	}
+	tag := n.ShortTag()
+	switch v.Kind() {
+	case reflect.String:
+		// Numbers and dates keep their spelling; a bare true or yes could mean
+		// several spellings, so it must be quoted.
+		if tag == "!!bool" {
+			d.add(n.Line, key, fmt.Sprintf("put it in quotes: %q", n.Value), "%s is a truth value where a text is wanted", n.Value)
+			return
+		}
+		if tag == "!!binary" || strings.ContainsRune(n.Value, 0) {
+			d.add(n.Line, key, "", "binary data is not a text")
+			return
+		}
+		v.SetString(n.Value)
+	case reflect.Int:
+		i, err := strconv.Atoi(n.Value)
+		if err != nil || tag == "!!str" {
+			d.wrongType(n, v.Type(), key)
+			return
+		}
+		v.SetInt(int64(i))
+	case reflect.Bool:
+		if tag != "!!bool" {
+			d.wrongType(n, v.Type(), key)
+			return
+		}
+		v.SetBool(strings.EqualFold(n.Value, "true"))
+	default:
+		panic("enrol: ccci.Recipe has a field of kind " + v.Kind().String()) // a test decodes every field
+	}
+}
+
+// free converts a node to what encoding/json can marshal.
+func (d *decoder) free(n *yaml.Node, key string, depth int) (any, bool) {
+	n, ok := d.resolve(n, key)
+	if !ok {
+		return nil, false
+	}
+	if depth > maxDepth {
+		d.add(n.Line, key[:strings.IndexByte(key+".", '.')], "", "a value is nested deeper than %d levels", maxDepth)
+		d.nodes = maxNodes // an alias cycle would be reported over and over
+		return nil, false
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		m := map[string]any{}
+		d.pairs(n, key, func(name string, _, value *yaml.Node) {
+			if item, ok := d.free(value, join(key, name), depth+1); ok {
+				m[name] = item
+			}
+		})
+		return m, true
+	case yaml.SequenceNode:
+		list := make([]any, 0, len(n.Content))
+		for i, value := range n.Content {
+			item, _ := d.free(value, fmt.Sprintf("%s[%d]", key, i), depth+1)
+			list = append(list, item)
+		}
+		return list, true
+	}
+	switch n.ShortTag() {
+	case "!!null":
+		return nil, true
+	case "!!bool":
+		return strings.EqualFold(n.Value, "true"), true
+	case "!!int":
+		if i, err := strconv.ParseInt(n.Value, 0, 64); err == nil {
+			return i, true
+		}
+	case "!!float":
+		if f, err := strconv.ParseFloat(n.Value, 64); err == nil && f-f == 0 { // neither infinite nor NaN: JSON has none
+			return f, true
+		}
+	}
+	return n.Value, true
+}
+
+func (d *decoder) wrongType(n *yaml.Node, want reflect.Type, key string) {
+	got := fmt.Sprintf("%q", n.Value)
+	switch n.Kind {
+	case yaml.MappingNode:
+		got = "a mapping"
+	case yaml.SequenceNode:
+		got = "a list"
+	}
+	d.add(n.Line, key, "", "this must be a %s, not %s", typeName(want), got)
+}
+
+func join(key, name string) string {
+	if key == "" {
+		return name
+	}
+	return key + "." + name
+}

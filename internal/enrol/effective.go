@@ -1,0 +1,95 @@
+package enrol
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+const masked = "***"
+
+var (
+	secretLooking = regexp.MustCompile(`(?i)pass(word|wd|phrase)?|secret|token|(^|[_.-])(key|pwd|salt|pepper|auth|cookie|dsn)($|[_.-])|api_?key|credential|private`)
+	versionOnly   = regexp.MustCompile(`^v[0-9]+$`)
+	withUserinfo  = regexp.MustCompile(`://[^/\s]*:[^/\s]*@`)
+)
+
+// Effective returns the settings that hold for r by dotted key, defaults
+// included, as a person may read them (U8): values of secret-looking keys and
+// every value under secrets are "***" (U17). Steps are listed by name, since
+// their commands and bodies may hold credentials.
+func Effective(r ccci.Recipe) ccci.Settings {
+	s := ccci.Settings{}
+	effective(s, reflect.ValueOf(r), "")
+	return s
+}
+
+func effective(s ccci.Settings, v reflect.Value, prefix string) {
+	for _, f := range fieldsOf(v.Type()) {
+		key, value := join(prefix, f.key), v.Field(f.index)
+		switch x := value.Interface().(type) {
+		case time.Duration:
+			s[key] = x.String()
+		case map[string]string:
+			for _, name := range slices.Sorted(maps.Keys(x)) {
+				s[join(key, name)] = shown(key, name, x[name])
+			}
+		case []ccci.Step:
+			if len(x) > 0 {
+				s[key] = names(x, func(s ccci.Step) string { return s.Name })
+			}
+		case []ccci.Probe:
+			if len(x) > 0 {
+				s[key] = names(x, func(p ccci.Probe) string { return p.Name })
+			}
+		case []ccci.BrowserStep:
+			if len(x) > 0 {
+				s[key] = fmt.Sprintf("%d actions", len(x))
+			}
+		case []ccci.SkipStage:
+			for _, skip := range x {
+				s[join(key, string(skip.Stage))] = skip.Reason
+			}
+		case []ccci.Waiver:
+			for i, w := range x {
+				s[fmt.Sprintf("%s[%d]", key, i)] = strings.TrimSpace(fmt.Sprintf("%s for %s %s", w.Rule, w.Service, w.Value)) +
+					fmt.Sprintf(" until %s, %s: %s", w.Expires, w.Owner, w.Reason)
+			}
+		case []string:
+			if len(x) > 0 {
+				s[key] = strings.Join(x, ", ")
+			}
+		default:
+			if value.Kind() == reflect.Struct {
+				effective(s, value, key)
+				continue
+			}
+			s[key] = fmt.Sprint(x)
+		}
+	}
+}
+
+// shown masks a value that must not be read by everybody.
+func shown(of, name, value string) string {
+	if of == "secrets" || withUserinfo.MatchString(value) {
+		return masked
+	}
+	if secretLooking.MatchString(name) && !(strings.HasSuffix(name, "_VERSION") && versionOnly.MatchString(value)) {
+		return masked
+	}
+	return value
+}
+
+func names[T any](items []T, name func(T) string) string {
+	out := make([]string, len(items))
+	for i, item := range items {
+		out[i] = name(item)
+	}
+	return strings.Join(out, ", ")
+}
