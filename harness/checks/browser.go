@@ -1,0 +1,130 @@
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Browser is a real browser that reaches every run's host names.
+type Browser interface {
+	// Page opens an empty page with cookies of its own.
+	Page(ctx context.Context) (Page, error)
+}
+
+// Page is one page. Selectors are CSS. Each method waits until the page allows
+// the action or ctx is done. Close is legal twice.
+type Page interface {
+	Open(ctx context.Context, url string) error
+	Fill(ctx context.Context, selector, value string) error
+	Select(ctx context.Context, selector, value string) error
+	Click(ctx context.Context, selector string) error
+	See(ctx context.Context, selector string) error
+	Text(ctx context.Context, text string) error
+	AtURL(ctx context.Context, part string) error
+	Press(ctx context.Context, key string) error
+	// Visible returns the text that a person can read on the page.
+	Visible(ctx context.Context) (string, error)
+	// Screenshot waits until the page is quiet, for a while, and returns a PNG of 1280×800.
+	Screenshot(ctx context.Context) ([]byte, error)
+	Close()
+}
+
+func (r *Runner) browse(ctx context.Context, steps []ccci.BrowserStep) error {
+	if r.Target.Browser == nil {
+		return ErrNoBrowser
+	}
+	page, err := r.Target.Browser.Page(ctx)
+	if err != nil {
+		return fmt.Errorf("opening a browser page: %w", err)
+	}
+	defer page.Close()
+	return r.walk(ctx, page, steps)
+}
+
+// walk does the steps on a page; what stops it is told with what the page shows.
+func (r *Runner) walk(ctx context.Context, page Page, steps []ccci.BrowserStep) error {
+	for i, step := range steps {
+		what, err := r.act(ctx, page, step)
+		if err == nil {
+			continue
+		}
+		if ccci.CodeOf(err) == ccci.CodeInvalid {
+			return err
+		}
+		seen, _ := page.Visible(context.WithoutCancel(ctx))
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = errors.New("it did not come to that in time")
+		}
+		return failf([]byte(seen), "browser step %d, %s: %v", i+1, what, err)
+	}
+	return nil
+}
+
+func (r *Runner) act(ctx context.Context, page Page, step ccci.BrowserStep) (what string, err error) {
+	value, err := r.Vars.Expand(step.Value)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case step.Open != "":
+		host, err := r.host(step.Domain)
+		if err != nil {
+			return "", err
+		}
+		path, err := r.Vars.Expand(step.Open)
+		if err != nil {
+			return "", err
+		}
+		return "open " + path, page.Open(ctx, "https://"+host+path)
+	case step.Fill != "":
+		return "fill " + step.Fill, page.Fill(ctx, step.Fill, value)
+	case step.Select != "":
+		return "select " + step.Select, page.Select(ctx, step.Select, value)
+	case step.Click != "":
+		return "click " + step.Click, page.Click(ctx, step.Click)
+	case step.See != "":
+		return "see " + step.See, page.See(ctx, step.See)
+	case step.Press != "":
+		return "press " + step.Press, page.Press(ctx, step.Press)
+	case step.Text != "":
+		text, err := r.Vars.Expand(step.Text)
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("text %q", text), page.Text(ctx, text)
+	case step.URL != "":
+		part, err := r.Vars.Expand(step.URL)
+		if err != nil {
+			return "", err
+		}
+		return "url " + part, page.AtURL(ctx, part)
+	}
+	return "", ccci.Errorf(ccci.CodeInvalid, "a browser step does nothing").WithHint("give it one of open, fill, select, click, see, text, url, press")
+}
+
+// Screenshot shows the page that shot names and returns a picture of it and
+// the text that a person can read there.
+func (r *Runner) Screenshot(ctx context.Context, shot ccci.Screenshot) (png []byte, text string, err error) {
+	if r.Target.Browser == nil {
+		return nil, "", ErrNoBrowser
+	}
+	page, err := r.Target.Browser.Page(ctx)
+	if err != nil {
+		return nil, "", fmt.Errorf("opening a browser page: %w", err)
+	}
+	defer page.Close()
+	if err := page.Open(ctx, "https://"+r.Target.Domain+or(shot.Path, "/")); err != nil {
+		return nil, "", failf(nil, "opening %s in the browser: %v", or(shot.Path, "/"), err)
+	}
+	if err := r.walk(ctx, page, shot.Steps); err != nil {
+		return nil, "", err
+	}
+	if png, err = page.Screenshot(ctx); err != nil {
+		return nil, "", fmt.Errorf("taking a screenshot: %w", err)
+	}
+	text, err = page.Visible(ctx)
+	return png, text, err
+}
