@@ -1,0 +1,465 @@
+// Package report words a run for the people on a pull request: the comment
+// that follows it, and the commit status. It is pure: the same run, result,
+// links and queue always give the same text, byte by byte.
+//
+// Whatever comes from a recipe, its containers or its authors is hostile text.
+// It reaches the Markdown through [Text], [Code] and [Block] alone, so that it
+// can open no link, no heading, no HTML, mention nobody and look like no command.
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Limit is the size in bytes that no comment exceeds. Forges take 65,536
+// characters; the difference is room for what they add themselves.
+const Limit = 60_000
+
+// Links are the addresses of a run's pages; "" where there is none.
+type Links struct {
+	Run   string // the run's page: live stages, log, files
+	Files string // prefix of its artifacts, with the final slash
+	Queue string
+}
+
+// LinksFor derives a run's links from the dashboard's address, as
+// "https://ci.example.org". An empty address gives no links.
+func LinksFor(dashboard string, id ccci.RunID) Links {
+	base := strings.TrimRight(dashboard, "/")
+	if base == "" {
+		return Links{}
+	}
+	run := base + "/runs/" + string(id)
+	return Links{Run: run, Files: run + "/files/", Queue: base + "/queue"}
+}
+
+// Queue is where a run stands among those that wait.
+type Queue struct {
+	Position int       // 1 for the next to start
+	Ahead    []string  // what runs or waits before it, as "miniflux#3 (running)"
+	Start    time.Time // when it is expected to start; zero when nothing is known
+}
+
+// Comment renders a run's comment: a live checklist while it runs, the verdict
+// when it has ended. result is nil while there is none, and also when a run
+// ended without one. queue is nil unless the run waits.
+func Comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue) string {
+	// Detail is what can be large; without it every part is bounded.
+	for _, lines := range []int{40, 10, 0} {
+		body := comment(run, result, links, queue, lines)
+		if len(body) <= Limit {
+			return body
+		}
+	}
+	return headline(run, result) + "\n\n" + footer(run, links)
+}
+
+func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detail int) string {
+	parts := []string{headline(run, result)}
+	add := func(part string) {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	if !run.Status.Terminal() {
+		add(waiting(run, queue))
+		add(checklist(run, stageRows(run, nil)))
+		add(footer(run, links))
+		return strings.Join(parts, "\n\n") + "\n"
+	}
+	add(level(run, result))
+	add(cause(run, result, detail))
+	add(checklist(run, stageRows(run, result)))
+	add(skips(stageRows(run, result)))
+	add(teardown(run, result))
+	add(warnings(result))
+	add(artifacts(result, links))
+	add(again(run, result))
+	add(footer(run, links))
+	return strings.Join(parts, "\n\n") + "\n"
+}
+
+// headline is the first line, from which alone the outcome is clear.
+func headline(run ccci.Run, result *ccci.Result) string {
+	what := Code(run.Recipe)
+	if v := version(run, result); v != "" {
+		what += " " + Code(v)
+	}
+	what += " at " + Code(run.Commit.Short())
+	symbol, word := "⏳", "queued"
+	switch run.Status {
+	case ccci.StatusRunning:
+		symbol, word = "🔄", "running"
+	case ccci.StatusPassed:
+		symbol, word = "✅", "passed"
+	case ccci.StatusFailed:
+		symbol, word = "❌", "failed"
+	case ccci.StatusErrored:
+		symbol, word = "⚠️", "infrastructure errored"
+	case ccci.StatusCancelled:
+		symbol, word = "🚫", "cancelled"
+	}
+	line := fmt.Sprintf("### %s %s: %s", symbol, word, what)
+	if !run.Options.Whole() {
+		line += " (" + partOf(run.Options) + ")"
+	}
+	return line
+}
+
+func version(run ccci.Run, result *ccci.Result) string {
+	if result != nil && result.Version != "" {
+		return result.Version
+	}
+	return run.Version
+}
+
+// partOf says which stages a partial run has, so that its green is not taken for more.
+func partOf(o ccci.Options) string {
+	var names []string
+	for _, s := range ccci.StageNames {
+		if o.Wants(s) {
+			names = append(names, string(s))
+		}
+	}
+	if o.Retest != "" {
+		return "retest of " + strings.Join(names, ", ")
+	}
+	return "only " + strings.Join(names, ", ")
+}
+
+func waiting(run ccci.Run, queue *Queue) string {
+	if run.CancelledBy != "" {
+		return "Cancelled by " + Code(run.CancelledBy) + "; tearing down, the proof follows here."
+	}
+	if run.Status != ccci.StatusQueued {
+		return ""
+	}
+	if queue == nil {
+		return "Starting."
+	}
+	line := fmt.Sprintf("Position %d in the queue", queue.Position)
+	if n := len(queue.Ahead); n > 0 {
+		shown := make([]string, 0, 5)
+		for _, a := range queue.Ahead[:min(n, 5)] {
+			shown = append(shown, Text(a))
+		}
+		if n > 5 {
+			shown = append(shown, fmt.Sprintf("%d more", n-5))
+		}
+		line += ", behind " + strings.Join(shown, ", ")
+	}
+	if !queue.Start.IsZero() {
+		line += ". Expected start: about " + queue.Start.UTC().Format("15:04 MST")
+	}
+	return line + "."
+}
+
+// stageRows merges what is known about every stage, in order.
+func stageRows(run ccci.Run, result *ccci.Result) []ccci.StageRow {
+	rows := make([]ccci.StageRow, 0, len(ccci.StageNames))
+	for _, name := range ccci.StageNames {
+		row := ccci.StageRow{Name: name}
+		if i := slices.IndexFunc(run.Stages, func(r ccci.StageRow) bool { return r.Name == name }); i >= 0 {
+			row = run.Stages[i]
+		}
+		if result != nil {
+			s := result.Stage(name)
+			if s.Checks == nil && !run.Options.Wants(name) {
+				rows = append(rows, ccci.StageRow{Name: name})
+				continue
+			}
+			row = ccci.StageRow{Name: name, Status: s.Status, Reason: s.Reason, Duration: s.Duration}
+		}
+		if run.Status.Terminal() {
+			row.Running = false
+			if row.Status == "" && run.Options.Wants(name) {
+				row.Status, row.Reason = ccci.Unverified, "the run ended before it"
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func checklist(run ccci.Run, rows []ccci.StageRow) string {
+	var lines []string
+	for _, row := range rows {
+		name := string(row.Name)
+		switch {
+		case row.Running:
+			lines = append(lines, fmt.Sprintf("- 🔄 **%s** running", name))
+		case row.Status == "" && !run.Options.Wants(row.Name):
+			lines = append(lines, fmt.Sprintf("- ➖ %s not asked for", name))
+		case row.Status == "":
+			lines = append(lines, fmt.Sprintf("- ⬜ %s", name))
+		default:
+			line := fmt.Sprintf("- %s **%s** %s", symbolOf(row.Status), name, wordOf(row.Status))
+			if row.Duration > 0 {
+				line += " in " + Duration(row.Duration)
+			}
+			if row.Reason != "" && row.Status != ccci.Pass {
+				line += ": " + Text(clip(row.Reason, 300))
+			}
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func symbolOf(s ccci.CheckStatus) string {
+	switch s {
+	case ccci.Pass:
+		return "✅"
+	case ccci.Fail:
+		return "❌"
+	case ccci.Skip:
+		return "⏭️"
+	}
+	return "❔"
+}
+
+func wordOf(s ccci.CheckStatus) string {
+	switch s {
+	case ccci.Pass:
+		return "passed"
+	case ccci.Fail:
+		return "failed"
+	case ccci.Skip:
+		return "skipped"
+	}
+	return "unverified"
+}
+
+// level names the rung and why it is not a higher one (U7).
+func level(run ccci.Run, result *ccci.Result) string {
+	if result == nil || run.Status == ccci.StatusErrored || run.Status == ccci.StatusCancelled {
+		return ""
+	}
+	line := fmt.Sprintf("**Level %d of 5.**", result.Level)
+	if result.LevelReason != "" {
+		line += " Why not higher: " + Text(strings.TrimRight(clip(result.LevelReason, 400), ".")) + "."
+	}
+	return line
+}
+
+// cause shows the first real cause and its own log lines (N12), not the last ones.
+func cause(run ccci.Run, result *ccci.Result, detail int) string {
+	if run.Status == ccci.StatusPassed {
+		return ""
+	}
+	var parts []string
+	// A cause of the run itself (a deadline, a lost machine) explains why whatever
+	// the harness noticed came about, so it goes first.
+	var c *ccci.Cause
+	if result != nil {
+		c = result.Cause
+	}
+	if run.Cause != "" && (c == nil || run.Cause != OneLine(c)) {
+		parts = append(parts, "**Cause:** "+Text(clip(run.Cause, 500)))
+	}
+	if c != nil {
+		line := "**First cause:** "
+		if c.Check != "" {
+			line += Code(clip(c.Check, 100)) + ": "
+		}
+		parts = append(parts, line+Text(clip(c.Message, 600)))
+		if c.Hint != "" {
+			parts = append(parts, "**Hint:** "+Text(clip(c.Hint, 400)))
+		}
+		if n := min(len(c.Detail), detail); n > 0 {
+			parts = append(parts, Block(c.Detail[:n]))
+		}
+	}
+	switch {
+	case run.Status == ccci.StatusCancelled && run.CancelledBy != "":
+		parts = append([]string{"Cancelled by " + Code(run.CancelledBy) + ". This says nothing about the recipe."}, parts...)
+	case run.Status == ccci.StatusErrored:
+		parts = append(parts, "This is our side's fault. It says nothing about the recipe.")
+	}
+	return strings.Join(parts, "\n\n")
+}
+
+// OneLine puts a cause into one line, the form in which [ccci.Run] keeps it.
+func OneLine(c *ccci.Cause) string {
+	if c == nil {
+		return ""
+	}
+	line := strings.Join(strings.Fields(c.Message), " ")
+	if c.Check != "" {
+		line = c.Check + ": " + line
+	}
+	return clip(line, 300)
+}
+
+// skips says aloud what was not tested; a skip is never a pass.
+func skips(rows []ccci.StageRow) string {
+	var names []string
+	for _, r := range rows {
+		if r.Status == ccci.Skip || r.Status == ccci.Unverified {
+			names = append(names, string(r.Name))
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "**Not tested: " + strings.Join(names, ", ") + ".** That is not a pass."
+}
+
+// teardown is the proof that nothing was left (A19, N6), or says that there is none.
+func teardown(run ccci.Run, result *ccci.Result) string {
+	if result == nil {
+		if run.Started.IsZero() {
+			return "**Teardown:** the run never started, so nothing was created."
+		}
+		return "**Teardown:** not proven, the harness left no result. The janitor removes what is left before the next run."
+	}
+	t := result.Teardown
+	switch {
+	case t == nil:
+		return "**Teardown:** nothing had been created."
+	case t.Clean && len(t.Leftovers) == 0 && t.Error == "":
+		return fmt.Sprintf("**Teardown:** proven, nothing is left. Removed %s in %s; the daemon's objects before and after are the same.",
+			counts(t.Removed), Duration(t.Duration))
+	}
+	line := "**Teardown:** ❌ not clean."
+	if t.Error != "" {
+		line += " " + Text(clip(t.Error, 400)) + "."
+	}
+	for i, left := range t.Leftovers {
+		if i == 20 {
+			line += fmt.Sprintf("\n- and %d more", len(t.Leftovers)-i)
+			break
+		}
+		line += "\n- left over: " + Code(clip(left, 200))
+	}
+	return line
+}
+
+// counts words removed objects in a fixed order: "2 services, 1 volume".
+func counts(removed map[string]int) string {
+	kinds := make([]string, 0, len(removed))
+	for kind, n := range removed {
+		if n > 0 {
+			kinds = append(kinds, kind)
+		}
+	}
+	if len(kinds) == 0 {
+		return "nothing"
+	}
+	slices.Sort(kinds)
+	for i, kind := range kinds {
+		word := fmt.Sprintf("%d %s", removed[kind], kind)
+		if removed[kind] > 1 {
+			word += "s"
+		}
+		kinds[i] = Text(word)
+	}
+	return strings.Join(kinds, ", ")
+}
+
+func warnings(result *ccci.Result) string {
+	if result == nil || len(result.Warnings)+len(result.Lint) == 0 {
+		return ""
+	}
+	const most = 10
+	var all []string
+	for _, f := range result.Lint {
+		line := Code(f.Rule) + " " + Text(clip(f.Message, 300))
+		if f.File != "" {
+			where := f.File
+			if f.Line > 0 {
+				where = fmt.Sprintf("%s:%d", f.File, f.Line)
+			}
+			line = Code(clip(where, 120)) + " " + line
+		}
+		all = append(all, line)
+	}
+	for _, w := range result.Warnings {
+		all = append(all, Text(clip(w, 300)))
+	}
+	out := "**Worth a look:**"
+	for i, line := range all {
+		if i == most {
+			return out + fmt.Sprintf("\n- and %d more on the run's page", len(all)-i)
+		}
+		out += "\n- " + line
+	}
+	return out
+}
+
+func artifacts(result *ccci.Result, links Links) string {
+	if result == nil || links.Files == "" {
+		return ""
+	}
+	var shown []string
+	for _, a := range result.Artifacts {
+		path, ok := urlPath(a.Path)
+		if !ok || len(shown) == 20 {
+			continue
+		}
+		shown = append(shown, "["+linkText(clip(a.Title, 80), "file")+"]("+links.Files+path+")")
+	}
+	if len(shown) == 0 {
+		return ""
+	}
+	return "**Files:** " + strings.Join(shown, " · ")
+}
+
+// again says what a person can do now, and how to see the same at home.
+func again(run ccci.Run, result *ccci.Result) string {
+	line := "Run it at home, in a checkout of the recipe: " + Code(Reproduce(run, result))
+	switch run.Status {
+	case ccci.StatusFailed, ccci.StatusErrored:
+		return "Ask again with `!testme`, or `!retest` for the failed stages only. " + line
+	case ccci.StatusCancelled:
+		return "Ask again with `!testme`."
+	}
+	return line
+}
+
+// Reproduce is the command that does the same by hand.
+func Reproduce(run ccci.Run, result *ccci.Result) string {
+	args := []string{"cc-ci", "run", ".", "--head", string(run.Commit)}
+	base := run.Options.From
+	if result != nil && result.Base != nil {
+		base = result.Base.Version
+	}
+	if base != "" && shellSafe(base) {
+		args = append(args, "--base", base)
+	}
+	if !run.Options.Whole() {
+		names := make([]string, 0, len(ccci.StageNames))
+		for _, s := range ccci.StageNames {
+			if run.Options.Wants(s) {
+				names = append(names, string(s))
+			}
+		}
+		args = append(args, "--stages", strings.Join(names, ","))
+	}
+	return strings.Join(args, " ")
+}
+
+func footer(run ccci.Run, links Links) string {
+	parts := []string{"run " + Code(string(run.ID))}
+	if links.Run != "" {
+		parts = []string{"[Run " + string(run.ID) + "](" + links.Run + ")"}
+	}
+	if run.RequestedBy.Name != "" {
+		parts = append(parts, "asked for by "+Code(run.RequestedBy.Name))
+	}
+	if run.Status.Terminal() && !run.Started.IsZero() && run.Finished.After(run.Started) {
+		parts = append(parts, "took "+Duration(run.Finished.Sub(run.Started)))
+	}
+	if run.Attempt > 1 {
+		parts = append(parts, fmt.Sprintf("attempt %d", run.Attempt))
+	}
+	if !run.Status.Terminal() && links.Queue != "" && run.Status == ccci.StatusQueued {
+		parts = append(parts, "[queue]("+links.Queue+")")
+	}
+	return strings.Join(parts, " · ")
+}

@@ -1,0 +1,203 @@
+package report_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/report"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var t0 = time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
+
+const head = ccci.Commit("6f2c1c0de4a55b7d9b1c3f7a8e9d0c1b2a3f4e5d")
+
+func baseRun() ccci.Run {
+	return ccci.Run{
+		ID: "260314-092653-a1b2c3", Key: "local/17/0", Recipe: "miniflux", Commit: head,
+		PR:          ccci.PRRef{Repo: ccci.RepoRef{Owner: "recipes", Name: "miniflux"}, Number: 3},
+		RequestedBy: ccci.User{ID: "7", Name: "ada"}, Comment: "17", Attempt: 1,
+		Status: ccci.StatusQueued, Created: t0,
+	}
+}
+
+func ended(status ccci.Status, level int) (ccci.Run, *ccci.Result) {
+	run := baseRun()
+	run.Status, run.Started, run.Finished, run.Level, run.Version = status, t0.Add(time.Second), t0.Add(95*time.Second), level, "2.1.0+2.2.3"
+	res := &ccci.Result{
+		Schema: 1, RunID: run.ID, Recipe: run.Recipe, Commit: head, Version: run.Version, Status: status, Level: level,
+		Base:     &ccci.Revision{Version: "1.0.0+2.0.51", Commit: "1111111111111111111111111111111111111111"},
+		Teardown: &ccci.Teardown{Clean: true, Removed: map[string]int{"service": 2, "volume": 1, "network": 1, "secret": 3}, Duration: 810 * time.Millisecond},
+		Artifacts: []ccci.Artifact{
+			{Path: "screenshots/before.png", Title: "before the upgrade", Kind: "screenshot"},
+			{Path: "logs/app (1).log", Title: "log of app", Kind: "log"},
+		},
+	}
+	for i, name := range ccci.StageNames {
+		res.Stages = append(res.Stages, ccci.Stage{Name: name, Status: ccci.Pass, Duration: time.Duration(i+1) * 5100 * time.Millisecond,
+			Checks: []ccci.Check{{Name: string(name) + "/it", Status: ccci.Pass}}})
+	}
+	return run, res
+}
+
+// cases are the texts that people read. Each has a golden file.
+func cases() map[string]struct {
+	run   ccci.Run
+	res   *ccci.Result
+	queue *report.Queue
+} {
+	type c = struct {
+		run   ccci.Run
+		res   *ccci.Result
+		queue *report.Queue
+	}
+	out := map[string]c{}
+
+	out["starting"] = c{run: baseRun()}
+	out["queued"] = c{run: baseRun(), queue: &report.Queue{Position: 2, Ahead: []string{"pocketbase#1 (running)", "hedgedoc#9 (queued)"}, Start: t0.Add(4 * time.Minute)}}
+
+	running := baseRun()
+	running.Status, running.Started = ccci.StatusRunning, t0.Add(time.Second)
+	running.Stages = []ccci.StageRow{
+		{Name: ccci.StageInstall, Status: ccci.Pass, Duration: 12345 * time.Millisecond},
+		{Name: ccci.StageUpgrade, Running: true},
+	}
+	out["running"] = c{run: running}
+	cancelling := running
+	cancelling.CancelledBy = "ada"
+	out["cancelling"] = c{run: cancelling}
+
+	run, res := ended(ccci.StatusPassed, 5)
+	out["passed"] = c{run: run, res: res}
+
+	run, res = ended(ccci.StatusPassed, 4)
+	res.Stages[2].Status, res.Stages[2].Reason = ccci.Skip, "the recipe declares no volume that is backed up"
+	res.Stages[3].Status, res.Stages[3].Reason = ccci.Skip, "nothing was backed up"
+	res.LevelReason = "backup and restore was skipped: the recipe declares no volume that is backed up"
+	res.Lint = []ccci.Finding{{Rule: "C003", Severity: "warning", File: "compose.yml", Line: 12, Message: "db has a backup label and no restore hook"}}
+	res.Warnings = []string{"compose.yml: deploy.restart_policy is left out by docker stack deploy"}
+	out["passed-with-skips"] = c{run: run, res: res}
+
+	run, res = ended(ccci.StatusFailed, 1)
+	res.Stages[1].Status, res.Stages[1].Reason = ccci.Fail, "swarm rolled the upgrade back"
+	for i := 2; i < 5; i++ {
+		res.Stages[i] = ccci.Stage{Name: ccci.StageNames[i], Status: ccci.Unverified, Reason: "the run ended before it"}
+	}
+	res.LevelReason = "upgrade: swarm rolled the upgrade back"
+	res.Cause = &ccci.Cause{Check: "upgrade/converged", Code: ccci.CodeRecipe, Message: "swarm rolled app back to the old version: task: non-zero exit (1)",
+		Hint: "look at the migration log", Detail: []string{"[INFO] migrating to schema 99", "[FATAL] column \"feed_id\" does not exist"}}
+	run.Cause = report.OneLine(res.Cause)
+	out["failed"] = c{run: run, res: res}
+
+	run, res = ended(ccci.StatusFailed, 4)
+	res.Teardown = &ccci.Teardown{Removed: map[string]int{"service": 2}, Leftovers: []string{"volume stray-data", "config mini-a1b2c3_conf_v1"}, Duration: time.Second}
+	res.Cause = &ccci.Cause{Check: "teardown/empty", Message: "2 objects were left after removal"}
+	run.Cause = report.OneLine(res.Cause)
+	out["leftovers"] = c{run: run, res: res}
+
+	run, _ = ended(ccci.StatusErrored, 0)
+	run.Cause = "the engine lost the build more often than it is retried"
+	run.Stages = running.Stages
+	out["errored-lost"] = c{run: run}
+
+	run, res = ended(ccci.StatusErrored, 0)
+	run.Cause = "the run took longer than 1 h 0 min and was ended"
+	res.Cause = &ccci.Cause{Check: "install/health", Message: "ended by SIGTERM while waiting for health"}
+	res.Stages = res.Stages[:1]
+	res.Stages[0].Status, res.Stages[0].Reason = ccci.Unverified, "interrupted"
+	out["errored-deadline"] = c{run: run, res: res}
+
+	run, res = ended(ccci.StatusCancelled, 0)
+	run.CancelledBy = "grace"
+	res.Stages = res.Stages[:1]
+	out["cancelled"] = c{run: run, res: res}
+
+	run = baseRun()
+	run.Status, run.CancelledBy, run.Finished = ccci.StatusCancelled, "grace", t0.Add(time.Second)
+	out["cancelled-before-start"] = c{run: run}
+
+	run, res = ended(ccci.StatusPassed, 1)
+	run.Options = ccci.Options{Stages: []ccci.StageName{ccci.StageInstall}, From: "1.0.0+2.0.51"}
+	res.Stages = res.Stages[:1]
+	res.LevelReason = "upgrade: not asked for"
+	out["partial"] = c{run: run, res: res}
+
+	run, res = hostile()
+	out["hostile"] = c{run: run, res: res}
+	return out
+}
+
+func TestComment_P6_N12_A10_golden(t *testing.T) {
+	for name, c := range cases() {
+		t.Run(name, func(t *testing.T) {
+			got := report.Comment(c.run, c.res, report.LinksFor("https://ci.example.org/", c.run.ID), c.queue)
+			if len(got) > report.Limit || !utf8.ValidString(got) {
+				t.Errorf("%d bytes, valid UTF-8 %v", len(got), utf8.ValidString(got))
+			}
+			status := report.Status(c.run, c.res, report.LinksFor("https://ci.example.org", c.run.ID))
+			got += "\n<!-- status: " + string(status.State) + " | " + status.Context + " | " + status.Description + " -->\n"
+			path := filepath.Join("testdata", name+".md")
+			if *update {
+				if err := os.MkdirAll("testdata", 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("%s differs (go test -update rewrites it):\n%s", path, got)
+			}
+		})
+	}
+}
+
+func TestComment_staysUnderTheLimit(t *testing.T) {
+	run, res := ended(ccci.StatusFailed, 0)
+	long := strings.Repeat("a`b@c ", 20_000)
+	res.Cause = &ccci.Cause{Check: long, Message: long, Hint: long}
+	for range 4000 {
+		res.Cause.Detail = append(res.Cause.Detail, long)
+		res.Warnings = append(res.Warnings, long)
+		res.Lint = append(res.Lint, ccci.Finding{Rule: "R001", File: long, Message: long})
+		res.Teardown.Leftovers = append(res.Teardown.Leftovers, long)
+		res.Artifacts = append(res.Artifacts, ccci.Artifact{Path: "x/" + long[:200], Title: long})
+	}
+	res.Teardown.Clean, res.Teardown.Error = false, long
+	res.LevelReason = long
+	for i := range res.Stages {
+		res.Stages[i].Status, res.Stages[i].Reason = ccci.Fail, long
+	}
+	run.Cause, run.CancelledBy = long, "ada"
+	got := report.Comment(run, res, report.LinksFor("https://ci.example.org", run.ID), nil)
+	if len(got) > report.Limit {
+		t.Fatalf("%d bytes", len(got))
+	}
+	if !strings.Contains(got, "First cause") || !strings.Contains(got, "Teardown") {
+		t.Errorf("the important parts are gone:\n%.2000s", got)
+	}
+}
+
+func TestStatus_U13_shortAndInItsOwnContext(t *testing.T) {
+	run, res := ended(ccci.StatusFailed, 0)
+	run.Cause = strings.Repeat("ä", 500)
+	s := report.Status(run, res, report.Links{})
+	if n := utf8.RuneCountInString(s.Description); n != report.StatusLimit {
+		t.Errorf("%d characters", n)
+	}
+	run.Options.Stages = []ccci.StageName{ccci.StageInstall}
+	if p := report.Status(run, res, report.Links{}); p.Context == s.Context {
+		t.Errorf("a partial run speaks in the whole suite's context %q", p.Context)
+	}
+}

@@ -1,0 +1,69 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// The contexts of commit statuses. A run of some stages only gets its own, so
+// that its green can never stand in for the whole suite's where a forge
+// protects a branch by [ContextWhole].
+const (
+	ContextWhole   = "cc-ci/testme"
+	ContextPartial = "cc-ci/testme-partial"
+)
+
+// StatusLimit is the longest description in characters that forges accept.
+const StatusLimit = 140
+
+// Status renders the commit status of a run.
+func Status(run ccci.Run, result *ccci.Result, links Links) ccci.CommitStatus {
+	s := ccci.CommitStatus{Context: ContextWhole, URL: links.Run}
+	if !run.Options.Whole() {
+		s.Context = ContextPartial
+	}
+	switch run.Status {
+	case ccci.StatusQueued:
+		s.State, s.Description = ccci.StatePending, "queued"
+	case ccci.StatusRunning:
+		s.State, s.Description = ccci.StatePending, "running"
+	case ccci.StatusPassed:
+		s.State, s.Description = ccci.StateSuccess, "passed"
+		if result != nil {
+			s.Description = fmt.Sprintf("passed, level %d", result.Level)
+			if result.LevelReason != "" {
+				s.Description += ": " + result.LevelReason
+			}
+		}
+	case ccci.StatusFailed:
+		s.State, s.Description = ccci.StateFailure, "failed"
+		if run.Cause != "" {
+			s.Description += ": " + run.Cause
+		}
+	case ccci.StatusErrored:
+		s.State, s.Description = ccci.StateError, "infrastructure errored, not the recipe's fault"
+		if run.Cause != "" {
+			s.Description += ": " + run.Cause
+		}
+	case ccci.StatusCancelled:
+		s.State, s.Description = ccci.StateError, "cancelled"
+		if run.CancelledBy != "" {
+			s.Description += " by " + run.CancelledBy
+		}
+	}
+	if !run.Options.Whole() {
+		s.Description = partOf(run.Options) + ": " + s.Description
+	}
+	s.Description = clipRunes(strings.TrimSpace(visible(s.Description)), StatusLimit)
+	return s
+}
+
+func clipRunes(s string, limit int) string {
+	runes := []rune(s)
+	if len(runes) <= limit {
+		return s
+	}
+	return string(runes[:limit-1]) + "…"
+}

@@ -1,0 +1,238 @@
+package report
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Text renders one line of foreign text for the middle of a Markdown line.
+// Plain words stay plain; anything that a forge could turn into a link, a
+// mention or a reference becomes a code span, where forges look for none of them.
+func Text(s string) string {
+	s = visible(s)
+	if !plain(s) {
+		return span(s)
+	}
+	var b strings.Builder
+	if marker := listMarker(s); marker > 0 {
+		b.WriteString(s[:marker-1] + `\` + s[marker-1:marker])
+		s = s[marker:]
+	}
+	for _, r := range s {
+		switch r {
+		case '<':
+			b.WriteString("&lt;")
+		case '>':
+			b.WriteString("&gt;")
+		case '&':
+			b.WriteString("&amp;")
+		case '_', '*', '[', ']':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// listMarker is the length of what would begin a list or underline a heading
+// if s stood at the beginning of a line, or 0.
+func listMarker(s string) int {
+	digits := len(s) - len(strings.TrimLeft(s, "0123456789"))
+	rest := s[digits:]
+	if rest == "" {
+		return 0
+	}
+	if digits > 0 && strings.ContainsRune(".)", rune(rest[0])) || digits == 0 && strings.ContainsRune("-+=", rune(rest[0])) {
+		return digits + 1
+	}
+	return 0
+}
+
+// plain reports whether s, once its few Markdown characters are escaped, can
+// only ever be read as words.
+func plain(s string) bool {
+	for _, r := range s {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(` .,:;()'"%+-/=?…–→<>&_*[]`, r) {
+			return false
+		}
+	}
+	lower := strings.ToLower(s)
+	for _, link := range []string{"://", "www.", "gh-", "mailto:", "xmpp:"} {
+		if strings.Contains(lower, link) {
+			return false
+		}
+	}
+	return true
+}
+
+// Code renders foreign text as a code span; "" stays "".
+func Code(s string) string {
+	if s = visible(s); s == "" {
+		return ""
+	}
+	return span(s)
+}
+
+func span(s string) string {
+	fence := strings.Repeat("`", longestRun(s)+1)
+	if strings.HasPrefix(s, "`") || strings.HasSuffix(s, "`") {
+		s = " " + s + " "
+	}
+	return fence + s + fence
+}
+
+// Block renders log lines as a code block that no line can close. Lines are
+// cut at 300 bytes.
+func Block(lines []string) string {
+	fence := "```"
+	var b strings.Builder
+	for _, line := range lines {
+		for part := range strings.SplitSeq(strings.TrimRight(line, "\r\n"), "\n") {
+			part = clip(visibleLine(part), 300)
+			if n := longestRun(part); n >= len(fence) {
+				fence = strings.Repeat("`", n+1)
+			}
+			b.WriteString(part)
+			b.WriteByte('\n')
+		}
+	}
+	return fence + "text\n" + b.String() + fence
+}
+
+func longestRun(s string) int {
+	longest, run := 0, 0
+	for i := range len(s) {
+		if s[i] != '`' {
+			run = 0
+			continue
+		}
+		run++
+		longest = max(longest, run)
+	}
+	return longest
+}
+
+// visible makes s one line without any character that hides or reorders text:
+// white space collapses, the rest is spelled out as <U+202E>.
+func visible(s string) string {
+	return strings.Join(strings.Fields(visibleLine(s)), " ")
+}
+
+func visibleLine(s string) string {
+	s = stripANSI(s)
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\t' || r == '\n' || r == '\r':
+			b.WriteByte(' ')
+		case r == utf8.RuneError:
+			b.WriteByte('?')
+		case unicode.IsSpace(r) && r != ' ':
+			b.WriteByte(' ')
+		case !unicode.IsPrint(r) || hidden(r):
+			fmt.Fprintf(&b, "<U+%04X>", r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// emojiStyle follows many emoji to ask for their coloured form.
+const emojiStyle = '\uFE0F'
+
+// hidden names printable characters that show nothing.
+func hidden(r rune) bool {
+	return r != emojiStyle && unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) || r == '\u2800'
+}
+
+// stripANSI drops terminal sequences: CSI (colours, cursor) and OSC (titles, links).
+func stripANSI(s string) string {
+	if !strings.ContainsRune(s, '\x1b') {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\x1b' {
+			b.WriteByte(s[i])
+			continue
+		}
+		i++
+		if i >= len(s) {
+			break
+		}
+		switch s[i] {
+		case '[':
+			for i++; i < len(s) && (s[i] < 0x40 || s[i] > 0x7e); i++ {
+			}
+		case ']':
+			for i++; i < len(s) && s[i] != '\a' && s[i] != '\x1b'; i++ {
+			}
+			if i+1 < len(s) && s[i] == '\x1b' && s[i+1] == '\\' {
+				i++
+			}
+		}
+	}
+	return b.String()
+}
+
+// clip cuts s to at most limit bytes, at a character, and shows that it did.
+func clip(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	cut := limit - len("…")
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}
+
+// linkText is Text for the inside of [...], where a code span is allowed too.
+func linkText(s, fallback string) string {
+	if strings.TrimSpace(s) == "" {
+		s = fallback
+	}
+	// Brackets bind weaker than code spans, so a span cannot be broken out of.
+	return Text(s)
+}
+
+// urlPath escapes the path of an artifact; false for what is none.
+func urlPath(p string) (string, bool) {
+	var parts []string
+	for part := range strings.SplitSeq(p, "/") {
+		if part == "" || part == "." || part == ".." {
+			return "", false
+		}
+		escaped := url.PathEscape(part)
+		escaped = strings.NewReplacer("(", "%28", ")", "%29", "'", "%27", "*", "%2A").Replace(escaped)
+		parts = append(parts, escaped)
+	}
+	return strings.Join(parts, "/"), true
+}
+
+// shellSafe reports whether s is one word to every shell.
+func shellSafe(s string) bool {
+	return s != "" && s[0] != '-' && strings.Trim(s, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.+_-") == ""
+}
+
+// Duration words a duration for people: "0.4 s", "12 s", "3 min 5 s", "2 h 4 min".
+func Duration(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0 s"
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.0f s", d.Truncate(time.Second).Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+}
