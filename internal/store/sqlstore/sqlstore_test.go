@@ -1,0 +1,243 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func openAt(t testing.TB, path string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func TestConformance(t *testing.T) {
+	storetest.Run(t, storetest.Options{
+		Open: func(t *testing.T, place string) ccci.Store { return openAt(t, filepath.Join(place, "cc-ci.db")) },
+	})
+}
+
+// A path may hold what means something else in a URL.
+func TestOpenOddPath(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a b", "50%?x=1#y")
+	openAt(t, filepath.Join(dir, "cc-ci.db"))
+	if _, err := os.Stat(filepath.Join(dir, "cc-ci.db")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpenManyAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cc-ci.db")
+	errs := make(chan error)
+	for range 8 {
+		go func() {
+			s, err := Open(t.Context(), path)
+			if err == nil {
+				err = s.Close()
+			}
+			errs <- err
+		}()
+	}
+	for range 8 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestOpenBadFiles(t *testing.T) {
+	for _, test := range []struct {
+		name, want string
+		make       func(t *testing.T, path string)
+	}{
+		{"not a database", "is not a database", func(t *testing.T, path string) {
+			write(t, path, []byte(strings.Repeat("this is a text, not a database\n", 200)))
+		}},
+		{"a damaged database", "is damaged", func(t *testing.T, path string) {
+			s, err := Open(t.Context(), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Close()
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := 100; i < 4096; i++ { // the first page after its header: the schema
+				data[i] = 0xff
+			}
+			write(t, path, data)
+		}},
+		{"held by another program", "is held by another program", func(t *testing.T, path string) {
+			other, err := sql.Open("sqlite", "file:"+path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { other.Close() })
+			conn, err := other.Conn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			if _, err := conn.ExecContext(t.Context(), "BEGIN EXCLUSIVE; CREATE TABLE held (x)"); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"a newer schema", "this program knows up to", func(t *testing.T, path string) {
+			s, err := Open(t.Context(), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if _, err := s.db.Write.ExecContext(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)"); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"a directory", "cannot be", func(t *testing.T, path string) {
+			if err := os.Mkdir(path, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "cc-ci.db")
+			test.make(t, path)
+			s, err := open(t.Context(), path, 50*time.Millisecond)
+			if err == nil {
+				s.Close()
+				t.Fatal("it opened")
+			}
+			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) || ccci.HintOf(err) == "" {
+				t.Errorf("got %q with hint %q; want %q, the path, and a hint", err, ccci.HintOf(err), test.want)
+			}
+		})
+	}
+}
+
+// The trigger stands behind the conditional update: it also stops other programs.
+func TestTerminalStatesHoldInTheFile(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "cc-ci.db"))
+	run := ccci.Run{ID: "260301-000000-aaaaaa", Key: "k", Recipe: "a", Status: ccci.StatusPassed}
+	if _, _, err := s.ClaimRun(t.Context(), run); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.db.Write.ExecContext(t.Context(), "UPDATE runs SET status = 'running'")
+	if err == nil || !strings.Contains(err.Error(), "a terminal state never moves") {
+		t.Errorf("a plain UPDATE was answered with %v", err)
+	}
+	if _, err := s.db.Write.ExecContext(t.Context(), "UPDATE runs SET status = 'passed'"); err != nil {
+		t.Errorf("staying is legal: %v", err)
+	}
+}
+
+func TestReadersCannotWrite(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "cc-ci.db"))
+	if _, err := s.db.Read.ExecContext(t.Context(), "DELETE FROM runs"); err == nil {
+		t.Error("a reading connection could write")
+	}
+}
+
+func TestContextEnds(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "cc-ci.db"))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.FindRuns(ctx, ccci.RunFilter{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func write(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fill stores runs of 200 recipes in one transaction.
+func fill(b testing.TB, s *Store, runs int) {
+	b.Helper()
+	err := s.db.Tx(b.Context(), func(tx *sql.Tx) error {
+		stmt, err := tx.Prepare(`INSERT INTO runs (` + runColumns + `, speaks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+		if err != nil {
+			return err
+		}
+		defer stmt.Close()
+		for n := range runs {
+			run := ccci.Run{ID: ccci.RunID(fmt.Sprintf("26-%09d", n)), Key: fmt.Sprint(n), Recipe: fmt.Sprintf("recipe-%d", n%200),
+				Status: ccci.StatusPassed, Level: 5, Stages: make([]ccci.StageRow, 5)}
+			if n%200 == 0 { // one recipe whose speaking run is far back
+				run.Status = ccci.StatusCancelled
+			}
+			data, err := encodeRun(run)
+			if err != nil {
+				return err
+			}
+			if _, err := stmt.Exec(run.ID, run.Key, run.Recipe, "o", "n", 1, "", 0, run.Status, data, speaks(run)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+func BenchmarkLatestOf(b *testing.B) {
+	s := openAt(b, filepath.Join(b.TempDir(), "cc-ci.db"))
+	fill(b, s, 100_000)
+	for _, recipe := range []string{"recipe-7", "recipe-0"} {
+		b.Run(recipe, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := s.LatestOf(b.Context(), recipe); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("LatestPerRecipe", func(b *testing.B) {
+		for b.Loop() {
+			if runs, err := s.LatestPerRecipe(b.Context()); err != nil || len(runs) != 200 {
+				b.Fatal(len(runs), err)
+			}
+		}
+	})
+}
+
+// The plans must stay seeks; a scan would only show with many runs.
+func TestA28_BadgeQueriesSeek(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "cc-ci.db"))
+	fill(t, s, 20_000)
+	begin := time.Now()
+	const times = 200
+	for range times {
+		if _, err := s.LatestOf(t.Context(), "recipe-0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if each := time.Since(begin) / times; each > 5*time.Millisecond {
+		t.Errorf("LatestOf takes %s with 20,000 runs", each)
+	}
+}
