@@ -14,6 +14,10 @@ import (
 // mention or a reference becomes a code span, where forges look for none of them.
 func Text(s string) string {
 	s = visible(s)
+	if s == "" {
+		// An empty list item under a line would make that line a heading.
+		return "(nothing)"
+	}
 	if !plain(s) {
 		return span(s)
 	}

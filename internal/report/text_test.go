@@ -136,7 +136,7 @@ func TestText_plainWordsStayPlain(t *testing.T) {
 		"@ada":                           "`@ada`",
 		"a`b@":                           "``a`b@``",
 		"größer als 3 %":                 "größer als 3 %",
-		"":                               "",
+		" \n":                            "(nothing)",
 	} {
 		if got := report.Text(in); got != want {
 			t.Errorf("Text(%q) = %q, want %q", in, got, want)
