@@ -1,0 +1,91 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/client"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// subnets are the ranges for the proxy network, in the order of preference. Each is a /16: a
+// swarm gives every routed task an address there, and a /24 runs out (U22).
+var subnets = []string{"10.10.0.0/16", "10.110.0.0/16", "10.210.0.0/16", "172.31.0.0/16"}
+
+// EnsureNetwork makes the attachable overlay network that apps and ingress
+// share, unless it is there, and returns whether it made it. One that is there
+// and cannot serve (not an overlay, not attachable) is an Error with CodeConflict; no swarm is CodeInfra.
+func EnsureNetwork(ctx context.Context, docker *client.Client, name string) (bool, error) {
+	found, err := docker.NetworkInspect(ctx, name, network.InspectOptions{})
+	if err == nil {
+		return false, usable(found)
+	}
+	if !cerrdefs.IsNotFound(err) {
+		return false, ccci.Errorf(ccci.CodeInfra, "looking for network %s: %w", name, err)
+	}
+	all, err := docker.NetworkList(ctx, network.ListOptions{})
+	if err != nil {
+		return false, ccci.Errorf(ccci.CodeInfra, "listing networks: %w", err)
+	}
+	subnet, err := freeSubnet(all)
+	if err != nil {
+		return false, err
+	}
+	_, err = docker.NetworkCreate(ctx, name, network.CreateOptions{
+		Driver: "overlay", Scope: "swarm", Attachable: true,
+		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: subnet}}},
+	})
+	if err != nil {
+		// Another process may have been faster.
+		if found, again := docker.NetworkInspect(ctx, name, network.InspectOptions{}); again == nil {
+			return false, usable(found)
+		}
+		return false, ccci.Errorf(ccci.CodeInfra, "making network %s: %w", name, err).
+			WithHint("overlay networks need an active swarm: docker swarm init")
+	}
+	return true, nil
+}
+
+// usable says why a network cannot be the proxy network, if so.
+func usable(n network.Inspect) error {
+	var why error
+	switch {
+	case n.Driver != "overlay":
+		why = fmt.Errorf("its driver is %s, not overlay", n.Driver)
+	case !n.Attachable:
+		why = errors.New("it is not attachable")
+	default:
+		return nil
+	}
+	return ccci.Errorf(ccci.CodeConflict, "network %s cannot carry the ingress: %w", n.Name, why).
+		WithHint("make it anew: docker network rm %[1]s && docker network create -d overlay --attachable --subnet 10.10.0.0/16 %[1]s", n.Name)
+}
+
+// freeSubnet returns the first range that no network overlaps.
+func freeSubnet(all []network.Summary) (string, error) {
+	for _, text := range subnets {
+		want := netip.MustParsePrefix(text)
+		if !overlapsAny(want, all) {
+			return text, nil
+		}
+	}
+	return "", ccci.Errorf(ccci.CodeConflict, "all ranges for the proxy network are taken: %v", subnets).
+		WithHint("make the network yourself: docker network create -d overlay --attachable --subnet <range>/16 proxy")
+}
+
+func overlapsAny(want netip.Prefix, all []network.Summary) bool {
+	for _, n := range all {
+		for _, c := range n.IPAM.Config {
+			have, err := netip.ParsePrefix(c.Subnet)
+			if err == nil && have.Overlaps(want) {
+				return true
+			}
+		}
+	}
+	return false
+}
