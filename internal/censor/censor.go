@@ -160,14 +160,3 @@ func (w *Writer) Flush() error {
 	_, err := w.w.Write(rest)
 	return err
 }
-
-// SecretName reports whether a key's name says that its value is secret.
-func SecretName(key string) bool {
-	key = strings.ToUpper(key)
-	for _, word := range []string{"SECRET", "PASSWORD", "PASSWD", "TOKEN", "CREDENTIAL", "PRIVATE"} {
-		if strings.Contains(key, word) {
-			return true
-		}
-	}
-	return slices.Contains(strings.FieldsFunc(key, func(r rune) bool { return r == '_' || r == '-' || r == '.' }), "KEY")
-}

@@ -75,11 +75,3 @@ func TestU17_WriterFindsSecretsSplitOverWrites(t *testing.T) {
 		}
 	}
 }
-
-func TestSecretName(t *testing.T) {
-	for key, want := range map[string]bool{"DB_PASSWORD": true, "api.key": true, "MONKEY": false, "KEYBOARD": false, "seed.token": true, "DOMAIN": false} {
-		if got := SecretName(key); got != want {
-			t.Errorf("%s: %v", key, got)
-		}
-	}
-}

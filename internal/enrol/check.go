@@ -10,6 +10,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
 var (
@@ -27,7 +28,7 @@ var forcedEnv = []string{"DOMAIN", "STACK_NAME", "TYPE", "RECIPE", "LETS_ENCRYPT
 // checker looks at what types cannot say: ranges, names, exactly-one-of,
 // references and templates. It adds to the decoder's problems.
 type checker struct {
-	*decoder
+	*settings.Decoder
 	recipe *ccci.Recipe
 	vars   map[string]bool // saved by some step
 	broken map[string]bool // keys that could not even be decoded
@@ -41,12 +42,12 @@ func (c *checker) bad(key, hint, format string, args ...any) {
 			return
 		}
 	}
-	c.add(c.line(key), key, hint, format, args...)
+	c.Add(c.Line(key), key, hint, format, args...)
 }
 
-func check(r *ccci.Recipe, d *decoder) {
-	c := &checker{decoder: d, recipe: r, vars: map[string]bool{}, broken: map[string]bool{}}
-	for _, p := range d.problems {
+func check(r *ccci.Recipe, d *settings.Decoder) {
+	c := &checker{Decoder: d, recipe: r, vars: map[string]bool{}, broken: map[string]bool{}}
+	for _, p := range d.Problems() {
 		c.broken[p.Key] = true
 	}
 	for _, steps := range [][]ccci.Step{r.Seed, r.Change, r.Verify, r.Checks} {
@@ -139,7 +140,7 @@ func (c *checker) timeouts(t ccci.Timeouts) {
 
 func (c *checker) env(key string, env map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		value, k := env[name], join(key, name)
+		value, k := env[name], settings.Join(key, name)
 		switch {
 		case !envKey.MatchString(name):
 			c.bad(k, "", "%q is not the name of an environment variable", name)
@@ -155,7 +156,7 @@ func (c *checker) env(key string, env map[string]string) {
 func (c *checker) domains() {
 	takenBy := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(c.recipe.Domains)) {
-		key, k := c.recipe.Domains[name], join("domains", name)
+		key, k := c.recipe.Domains[name], settings.Join("domains", name)
 		switch {
 		case !hostLabel.MatchString(name):
 			c.bad(k, "", "%q cannot be the beginning of a host name: lower-case letters, digits and hyphens, at most 50", name)
@@ -173,7 +174,7 @@ func (c *checker) domains() {
 
 func (c *checker) secrets() {
 	for _, name := range slices.Sorted(maps.Keys(c.recipe.Secrets)) {
-		value, k := c.recipe.Secrets[name], join("secrets", name)
+		value, k := c.recipe.Secrets[name], settings.Join("secrets", name)
 		if !objectName.MatchString(name) {
 			c.bad(k, "", "%q is not the name of a secret in a compose file", name)
 		}
@@ -186,13 +187,13 @@ func (c *checker) secrets() {
 // roundTrip demands that seed and verify prove something together (N4).
 func (c *checker) roundTrip() {
 	r := c.recipe
-	if len(r.Seed) > 0 && len(r.Verify) == 0 && c.lines["verify"] == 0 {
+	if len(r.Seed) > 0 && len(r.Verify) == 0 && c.Line("verify") == 0 {
 		c.bad("seed", "add verify steps that read {{.Marker}} back", "seed without verify proves nothing")
 	}
-	if len(r.Verify) > 0 && len(r.Seed) == 0 && c.lines["seed"] == 0 {
+	if len(r.Verify) > 0 && len(r.Seed) == 0 && c.Line("seed") == 0 {
 		c.bad("verify", "add seed steps that write {{.Marker}}", "verify without seed has nothing to read")
 	}
-	if len(r.Change) > 0 && len(r.Seed) == 0 && c.lines["seed"] == 0 {
+	if len(r.Change) > 0 && len(r.Seed) == 0 && c.Line("seed") == 0 {
 		c.bad("change", "add seed steps", "change without seed has nothing to overwrite")
 	}
 	for key, steps := range map[string][]ccci.Step{"seed": r.Seed, "change": r.Change, "verify": r.Verify} {
@@ -224,7 +225,7 @@ func (c *checker) skips() {
 			c.bad(k+".stage", "", "install cannot be skipped: everything else needs it")
 		case !slices.Contains(may, string(s.Stage)):
 			hint := "stages are " + strings.Join(may, ", ")
-			if near := Nearest(string(s.Stage), may); near != "" && s.Stage != "" {
+			if near := settings.Nearest(string(s.Stage), may); near != "" && s.Stage != "" {
 				hint = fmt.Sprintf("did you mean %q?", near)
 			}
 			c.bad(k+".stage", hint, "%q is not a stage that can be skipped", s.Stage)

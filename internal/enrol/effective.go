@@ -10,6 +10,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
 const masked = "***"
@@ -31,14 +32,14 @@ func Effective(r ccci.Recipe) ccci.Settings {
 }
 
 func effective(s ccci.Settings, v reflect.Value, prefix string) {
-	for _, f := range fieldsOf(v.Type()) {
-		key, value := join(prefix, f.key), v.Field(f.index)
+	for _, f := range settings.FieldsOf(v.Type()) {
+		key, value := settings.Join(prefix, f.Key), v.Field(f.Index)
 		switch x := value.Interface().(type) {
 		case time.Duration:
 			s[key] = x.String()
 		case map[string]string:
 			for _, name := range slices.Sorted(maps.Keys(x)) {
-				s[join(key, name)] = shown(key, name, x[name])
+				s[settings.Join(key, name)] = shown(key, name, x[name])
 			}
 		case []ccci.Step:
 			if len(x) > 0 {
@@ -54,7 +55,7 @@ func effective(s ccci.Settings, v reflect.Value, prefix string) {
 			}
 		case []ccci.SkipStage:
 			for _, skip := range x {
-				s[join(key, string(skip.Stage))] = skip.Reason
+				s[settings.Join(key, string(skip.Stage))] = skip.Reason
 			}
 		case []ccci.Waiver:
 			for i, w := range x {

@@ -13,78 +13,23 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
-	"slices"
-	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
 // FileName is the settings file within an enrolment folder.
 const FileName = "recipe.yml"
 
-// maxSize bounds recipe.yml, in bytes. The largest real one is a few kilobytes.
-const maxSize = 256 << 10
-
 var recipeName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
-
-// Problem is one mistake in a settings file.
-type Problem struct {
-	File    string
-	Line    int    // from 1; 0 when the mistake has no place in the text
-	Key     string // dotted, with list positions: "seed[0].http.path"
-	Message string // a sentence without a final full stop
-	Hint    string // may be empty
-}
-
-func (p Problem) String() string {
-	var b strings.Builder
-	b.WriteString(p.File)
-	if p.Line > 0 {
-		fmt.Fprintf(&b, ":%d", p.Line)
-	}
-	b.WriteString(": ")
-	if p.Key != "" {
-		b.WriteString(p.Key + ": ")
-	}
-	b.WriteString(p.Message)
-	if p.Hint != "" {
-		b.WriteString("; " + p.Hint)
-	}
-	return b.String()
-}
-
-// Problems is every mistake of one file, in the order of its lines. The errors
-// of [Read] and [Parse] hold one, for errors.As.
-type Problems []Problem
-
-// Error prints one problem per line.
-func (ps Problems) Error() string {
-	lines := make([]string, len(ps))
-	for i, p := range ps {
-		lines[i] = p.String()
-	}
-	return strings.Join(lines, "\n")
-}
-
-// err returns nil for no problems, else one ccci.Error that lists them all.
-func (ps Problems) err() error {
-	if len(ps) == 0 {
-		return nil
-	}
-	slices.SortStableFunc(ps, func(a, b Problem) int { return a.Line - b.Line })
-	e := &ccci.Error{Code: ccci.CodeInvalid, Message: ps.Error(), Err: ps}
-	if len(ps) > 1 {
-		e.Message = fmt.Sprintf("%s has %d mistakes:\n%s", ps[0].File, len(ps), ps.Error())
-	}
-	return e.WithHint("cc-ci config doc lists every setting with its type and default")
-}
 
 // Default returns the enrolment of a recipe that has no folder: every default,
 // no steps, no waivers (U1).
 func Default(name string) ccci.Recipe {
 	var r ccci.Recipe
-	setDefaults(&r)
+	settings.Defaults(&r)
 	r.Name = name
 	return r
 }
@@ -92,7 +37,7 @@ func Default(name string) ccci.Recipe {
 // Read returns how the recipe called name is enrolled in testsDir. A recipe
 // without a folder has the defaults and an empty Dir; a folder without
 // recipe.yml has the defaults and its Dir. Mistakes are one ccci.Error with
-// CodeInvalid that lists all of them ([Problems]).
+// CodeInvalid that lists all of them ([settings.Problems]).
 func Read(testsDir, name string) (ccci.Recipe, error) {
 	if !recipeName.MatchString(name) {
 		return ccci.Recipe{}, ccci.Errorf(ccci.CodeInvalid, "%q is not the name of a recipe", name).
@@ -137,17 +82,17 @@ func readDir(dir, shown string) (ccci.Recipe, error) {
 	if err != nil {
 		return ccci.Recipe{}, fmt.Errorf("reading %s: %w", shown, err)
 	}
-	r, doc, problems := readText(shown, text)
+	r, doc := readText(shown, text)
 	for i, overlay := range r.Overlays {
 		if !insideFolder(overlay) {
 			continue // already a problem
 		}
 		key := fmt.Sprintf("overlays[%d]", i)
 		if msg := overlayProblem(dir, overlay); msg != "" {
-			problems = append(problems, Problem{File: shown, Line: doc.line(key), Key: key, Message: msg})
+			doc.Add(doc.Line(key), key, "", "%s", msg)
 		}
 	}
-	return r, problems.err()
+	return r, doc.Err(docHint)
 }
 
 // overlayProblem says what is wrong with an overlay's file, or "".
@@ -172,8 +117,8 @@ func overlayProblem(dir, overlay string) string {
 // Parse reads the text of one recipe.yml. file is only used in messages. Name
 // and Dir of the result are empty, and whether overlays exist is not looked at.
 func Parse(file string, text []byte) (ccci.Recipe, error) {
-	r, _, problems := readText(file, text)
-	if err := problems.err(); err != nil {
+	r, doc := readText(file, text)
+	if err := doc.Err(docHint); err != nil {
 		return ccci.Recipe{}, err
 	}
 	return r, nil
@@ -181,15 +126,18 @@ func Parse(file string, text []byte) (ccci.Recipe, error) {
 
 // readText returns what could be read even when there are problems, so that
 // later checks can add theirs.
-func readText(file string, text []byte) (ccci.Recipe, *decoder, Problems) {
-	d := &decoder{file: file, lines: map[string]int{}}
+func readText(file string, text []byte) (ccci.Recipe, *settings.Decoder) {
+	d := settings.NewDecoder(file)
 	r := Default("")
-	root, ok := d.document(text)
-	if ok && root != nil {
-		d.decode(root, settable(&r), "")
-	}
-	if ok {
+	if d.Decode(text, &r) {
 		check(&r, d)
 	}
-	return r, d, d.problems
+	return r, d
 }
+
+// docHint ends every list of mistakes.
+const docHint = "cc-ci config doc lists every setting with its type and default"
+
+// Doc returns the Markdown tables of every setting of recipe.yml; docs/settings.md
+// holds them and a test compares the two.
+func Doc() string { return settings.Doc(reflect.TypeFor[ccci.Recipe]()) }

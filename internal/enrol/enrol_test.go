@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected texts")
@@ -38,9 +39,9 @@ func TestU8_EveryMistakeAtOnce(t *testing.T) {
 			if ccci.CodeOf(err) != ccci.CodeInvalid || ccci.HintOf(err) == "" {
 				t.Errorf("code %q, hint %q", ccci.CodeOf(err), ccci.HintOf(err))
 			}
-			var ps Problems
+			var ps settings.Problems
 			if !errors.As(err, &ps) {
-				t.Fatalf("no Problems in %T", err)
+				t.Fatalf("no settings.Problems in %T", err)
 			}
 			golden := strings.TrimSuffix(file, ".yml") + ".txt"
 			got := ps.Error() + "\n"
@@ -172,8 +173,8 @@ func TestNearest(t *testing.T) {
 		"pathh": "path", "psth": "path", "apth": "path", "sttaus": "status",
 		"upgrade-env": "upgrade_env", "Upgrade": "upgrade", "zebra": "", "": "", strings.Repeat("x", 99): "",
 	} {
-		if got := Nearest(word, keys); got != want {
-			t.Errorf("Nearest(%q) = %q, want %q", word, got, want)
+		if got := settings.Nearest(word, keys); got != want {
+			t.Errorf("settings.Nearest(%q) = %q, want %q", word, got, want)
 		}
 	}
 }
@@ -191,14 +192,14 @@ func TestU8_EverySettingIsDocumented(t *testing.T) {
 			return
 		}
 		seen[typ] = true
-		for _, f := range fieldsOf(typ) {
-			if f.doc == "" {
-				t.Errorf("%s.%s has no doc tag", typ.Name(), f.key)
+		for _, f := range settings.FieldsOf(typ) {
+			if f.Doc == "" {
+				t.Errorf("%s.%s has no doc tag", typ.Name(), f.Key)
 			}
-			if !strings.Contains(doc, f.key) || f.fieldTyp.Kind() != reflect.Struct && !strings.Contains(doc, strings.ReplaceAll(f.doc, "|", `\|`)) {
-				t.Errorf("%s.%s is not in Doc()", typ.Name(), f.key)
+			if !strings.Contains(doc, f.Key) || f.Type.Kind() != reflect.Struct && !strings.Contains(doc, strings.ReplaceAll(f.Doc, "|", `\|`)) {
+				t.Errorf("%s.%s is not in Doc()", typ.Name(), f.Key)
 			}
-			walk(f.fieldTyp)
+			walk(f.Type)
 		}
 	}
 	walk(reflect.TypeFor[ccci.Recipe]())
@@ -269,7 +270,7 @@ func FuzzParse(f *testing.F) {
 			Effective(r)
 			return
 		}
-		var ps Problems
+		var ps settings.Problems
 		if !errors.As(err, &ps) {
 			t.Fatalf("an error without problems: %v", err)
 		}

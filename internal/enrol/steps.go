@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
 // steps checks one list of steps. marker says whether {{.Marker}} exists there.
@@ -69,7 +70,7 @@ func (c *checker) domain(key, name string) {
 	}
 	if _, ok := c.recipe.Domains[name]; !ok {
 		hint := "declare it under domains"
-		if near := Nearest(name, slices.Sorted(maps.Keys(c.recipe.Domains))); near != "" {
+		if near := settings.Nearest(name, slices.Sorted(maps.Keys(c.recipe.Domains))); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)
 		}
 		c.bad(key, hint, "there is no domain called %q", name)

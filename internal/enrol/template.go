@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/template"
 	"text/template/parse"
+
+	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
 // templates checks every text below v, whatever its depth.
@@ -20,8 +22,8 @@ func (c *checker) templates(key string, v reflect.Value, marker bool) {
 			c.templates(key, v.Elem(), marker)
 		}
 	case reflect.Struct:
-		for _, f := range fieldsOf(v.Type()) {
-			c.templates(join(key, f.key), v.Field(f.index), marker)
+		for _, f := range settings.FieldsOf(v.Type()) {
+			c.templates(settings.Join(key, f.Key), v.Field(f.Index), marker)
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
@@ -31,7 +33,7 @@ func (c *checker) templates(key string, v reflect.Value, marker bool) {
 		keys := v.MapKeys()
 		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 		for _, k := range keys {
-			c.templates(join(key, k.String()), v.MapIndex(k), marker)
+			c.templates(settings.Join(key, k.String()), v.MapIndex(k), marker)
 		}
 	}
 }
@@ -104,7 +106,7 @@ func (c *checker) field(key string, ident []string, marker bool) {
 		c.bad(key, "", "{{.Marker}} exists only in seed, change and verify steps")
 	case !slices.Contains(known, name):
 		hint := "known here: ." + strings.Join(known, ", .")
-		if near := Nearest(name, known); near != "" {
+		if near := settings.Nearest(name, known); near != "" {
 			hint = fmt.Sprintf("did you mean {{.%s}}?", near)
 		}
 		c.bad(key, hint, "there is no {{.%s}}", name)
@@ -141,7 +143,7 @@ func (c *checker) known(key, of, name string) {
 	if slices.Contains(have, name) {
 		return
 	}
-	if near := Nearest(name, have); near != "" {
+	if near := settings.Nearest(name, have); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
 	c.bad(key, hint, "there is no %q among .%s", name, of)
@@ -160,8 +162,8 @@ func flat(v any) []string {
 				walk(v.Elem())
 			}
 		case reflect.Struct:
-			for _, f := range fieldsOf(v.Type()) {
-				walk(v.Field(f.index))
+			for _, f := range settings.FieldsOf(v.Type()) {
+				walk(v.Field(f.Index))
 			}
 		case reflect.Slice:
 			for i := range v.Len() {

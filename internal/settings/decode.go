@@ -1,4 +1,4 @@
-package enrol
+package settings
 
 import (
 	"bytes"
@@ -20,17 +20,37 @@ const (
 
 var durationType = reflect.TypeFor[time.Duration]()
 
-// decoder turns YAML nodes into a struct by its tags, and collects every
+// Decoder turns YAML nodes into a struct by its tags, and collects every
 // problem instead of stopping at the first.
-type decoder struct {
+type Decoder struct {
 	file     string
 	problems Problems
 	lines    map[string]int // the line of every key that the file sets
 	nodes    int
 }
 
-// line returns where key, or its nearest parent that the file sets, stands.
-func (d *decoder) line(key string) int {
+// NewDecoder returns a decoder for one file, whose name is used in messages only.
+func NewDecoder(file string) *Decoder { return &Decoder{file: file, lines: map[string]int{}} }
+
+// Decode reads text into the struct that p points to, which holds its defaults
+// already. It reports whether the text was YAML at all; every mistake is noted.
+func (d *Decoder) Decode(text []byte, p any) bool {
+	root, ok := d.document(text)
+	if ok && root != nil {
+		d.decode(root, settable(p), "")
+	}
+	return ok
+}
+
+// Problems returns the mistakes noted so far.
+func (d *Decoder) Problems() Problems { return d.problems }
+
+// Err returns nil for no mistake, else one ccci.Error with CodeInvalid that
+// lists all of them and ends with hint.
+func (d *Decoder) Err(hint string) error { return d.problems.asError(hint) }
+
+// Line returns where key, or its nearest parent that the file sets, stands.
+func (d *Decoder) Line(key string) int {
 	for key != "" {
 		if l, ok := d.lines[key]; ok {
 			return l
@@ -40,16 +60,17 @@ func (d *decoder) line(key string) int {
 	return 0
 }
 
-func (d *decoder) add(line int, key, hint, format string, args ...any) {
+// Add notes a mistake. line is from 1, 0 when it has no place in the text.
+func (d *Decoder) Add(line int, key, hint, format string, args ...any) {
 	d.problems = append(d.problems, Problem{
 		File: d.file, Line: line, Key: key, Message: fmt.Sprintf(format, args...), Hint: hint,
 	})
 }
 
 // document parses text as one YAML document. The node is nil for an empty file.
-func (d *decoder) document(text []byte) (*yaml.Node, bool) {
+func (d *Decoder) document(text []byte) (*yaml.Node, bool) {
 	if len(text) > maxSize {
-		d.add(0, "", "", "the file has %d bytes, more than the %d that are allowed", len(text), maxSize)
+		d.Add(0, "", "", "the file has %d bytes, more than the %d that are allowed", len(text), maxSize)
 		return nil, false
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
@@ -58,15 +79,15 @@ func (d *decoder) document(text []byte) (*yaml.Node, bool) {
 		return nil, true
 	} else if err != nil {
 		line, msg := yamlError(err)
-		d.add(line, "", "", "this is not YAML: %s", msg)
+		d.Add(line, "", "", "this is not YAML: %s", msg)
 		return nil, false
 	}
 	if err := dec.Decode(&second); err == nil {
-		d.add(second.Line, "", "", "the file holds more than one YAML document")
+		d.Add(second.Line, "", "", "the file holds more than one YAML document")
 		return nil, false
 	} else if !errors.Is(err, io.EOF) {
 		line, msg := yamlError(err)
-		d.add(line, "", "", "this is not YAML: %s", msg)
+		d.Add(line, "", "", "this is not YAML: %s", msg)
 		return nil, false
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) == 0 {
@@ -85,10 +106,10 @@ func yamlError(err error) (int, string) {
 }
 
 // resolve follows an alias and counts what it costs.
-func (d *decoder) resolve(n *yaml.Node, key string) (*yaml.Node, bool) {
+func (d *Decoder) resolve(n *yaml.Node, key string) (*yaml.Node, bool) {
 	d.nodes++
 	if d.nodes == maxNodes {
-		d.add(n.Line, key, "", "the file expands to more than %d values through its aliases", maxNodes)
+		d.Add(n.Line, key, "", "the file expands to more than %d values through its aliases", maxNodes)
 	}
 	if d.nodes >= maxNodes {
 		return nil, false
@@ -102,7 +123,7 @@ func (d *decoder) resolve(n *yaml.Node, key string) (*yaml.Node, bool) {
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
 // decode reads n into v. A null leaves the default.
-func (d *decoder) decode(n *yaml.Node, v reflect.Value, key string) {
+func (d *Decoder) decode(n *yaml.Node, v reflect.Value, key string) {
 	line := n.Line
 	n, ok := d.resolve(n, key)
 	if !ok {
@@ -119,7 +140,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, key string) {
 		d.duration(n, v, key)
 	case v.Kind() == reflect.Pointer:
 		p := reflect.New(v.Type().Elem())
-		setDefaults(p.Interface())
+		Defaults(p.Interface())
 		d.decode(n, p.Elem(), key)
 		v.Set(p)
 	case v.Kind() == reflect.Struct:
@@ -137,46 +158,46 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, key string) {
 	}
 }
 
-func (d *decoder) structure(n *yaml.Node, v reflect.Value, key string) {
+func (d *Decoder) structure(n *yaml.Node, v reflect.Value, key string) {
 	if n.Kind != yaml.MappingNode {
 		d.wrongType(n, v.Type(), key)
 		return
 	}
-	fields := fieldsOf(v.Type())
+	fields := FieldsOf(v.Type())
 	d.pairs(n, key, func(name string, k, value *yaml.Node) {
 		for _, f := range fields {
-			if f.key == name {
-				d.decode(value, v.Field(f.index), join(key, name))
+			if f.Key == name {
+				d.decode(value, v.Field(f.Index), Join(key, name))
 				return
 			}
 		}
 		names := make([]string, len(fields))
 		for i, f := range fields {
-			names[i] = f.key
+			names[i] = f.Key
 		}
 		hint := "known here: " + strings.Join(names, ", ")
 		if near := Nearest(name, names); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)
 		}
-		d.add(k.Line, join(key, name), hint, "there is no such setting")
+		d.Add(k.Line, Join(key, name), hint, "there is no such setting")
 	})
 }
 
 // pairs calls fn for every pair of a mapping, and reports keys that repeat or are no text.
-func (d *decoder) pairs(n *yaml.Node, key string, fn func(name string, k, value *yaml.Node)) {
+func (d *Decoder) pairs(n *yaml.Node, key string, fn func(name string, k, value *yaml.Node)) {
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, value := n.Content[i], n.Content[i+1]
 		if k.Kind != yaml.ScalarNode || isNull(k) {
-			d.add(k.Line, key, "", "a key must be plain text")
+			d.Add(k.Line, key, "", "a key must be plain text")
 			continue
 		}
 		if k.ShortTag() == "!!merge" {
-			d.add(k.Line, key, "write the keys out", "merge keys (<<) are not supported here")
+			d.Add(k.Line, key, "write the keys out", "merge keys (<<) are not supported here")
 			continue
 		}
 		if first, dup := seen[k.Value]; dup {
-			d.add(k.Line, join(key, k.Value), "", "this key was already given in line %d", first)
+			d.Add(k.Line, Join(key, k.Value), "", "this key was already given in line %d", first)
 			continue
 		}
 		seen[k.Value] = k.Line
@@ -184,7 +205,7 @@ func (d *decoder) pairs(n *yaml.Node, key string, fn func(name string, k, value 
 	}
 }
 
-func (d *decoder) mapping(n *yaml.Node, v reflect.Value, key string) {
+func (d *Decoder) mapping(n *yaml.Node, v reflect.Value, key string) {
 	if n.Kind != yaml.MappingNode {
 		d.wrongType(n, v.Type(), key)
 		return
@@ -192,13 +213,13 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, key string) {
 	m := reflect.MakeMap(v.Type())
 	d.pairs(n, key, func(name string, _, value *yaml.Node) {
 		elem := reflect.New(v.Type().Elem()).Elem()
-		d.decode(value, elem, join(key, name))
+		d.decode(value, elem, Join(key, name))
 		m.SetMapIndex(reflect.ValueOf(name), elem)
 	})
 	v.Set(m)
 }
 
-func (d *decoder) list(n *yaml.Node, v reflect.Value, key string) {
+func (d *Decoder) list(n *yaml.Node, v reflect.Value, key string) {
 	if n.Kind != yaml.SequenceNode {
 		d.wrongType(n, v.Type(), key)
 		return
@@ -208,10 +229,10 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, key string) {
 		itemKey := fmt.Sprintf("%s[%d]", key, i)
 		elem := out.Index(i)
 		if elem.Kind() == reflect.Struct {
-			setDefaults(elem.Addr().Interface())
+			Defaults(elem.Addr().Interface())
 		}
 		if r, ok := d.resolve(item, itemKey); ok && isNull(r) {
-			d.add(item.Line, itemKey, "", "this item is empty")
+			d.Add(item.Line, itemKey, "", "this item is empty")
 			continue
 		}
 		d.decode(item, elem, itemKey)
@@ -219,7 +240,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, key string) {
 	v.Set(out)
 }
 
-func (d *decoder) duration(n *yaml.Node, v reflect.Value, key string) {
+func (d *Decoder) duration(n *yaml.Node, v reflect.Value, key string) {
 	const hint = `write a number with its unit, as 90s, 5m or 1h30m`
 	if n.Kind != yaml.ScalarNode {
 		d.wrongType(n, v.Type(), key)
@@ -227,13 +248,13 @@ func (d *decoder) duration(n *yaml.Node, v reflect.Value, key string) {
 	}
 	dur, err := time.ParseDuration(n.Value)
 	if err != nil {
-		d.add(n.Line, key, hint, "%q is not a duration", n.Value)
+		d.Add(n.Line, key, hint, "%q is not a duration", n.Value)
 		return
 	}
 	v.SetInt(int64(dur))
 }
 
-func (d *decoder) scalar(n *yaml.Node, v reflect.Value, key string) {
+func (d *Decoder) scalar(n *yaml.Node, v reflect.Value, key string) {
 	if n.Kind != yaml.ScalarNode {
 		d.wrongType(n, v.Type(), key)
 		return
@@ -244,11 +265,11 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, key string) {
 		// Numbers and dates keep their spelling; a bare true or yes could mean
 		// several spellings, so it must be quoted.
 		if tag == "!!bool" {
-			d.add(n.Line, key, fmt.Sprintf("put it in quotes: %q", n.Value), "%s is a truth value where a text is wanted", n.Value)
+			d.Add(n.Line, key, fmt.Sprintf("put it in quotes: %q", n.Value), "%s is a truth value where a text is wanted", n.Value)
 			return
 		}
 		if tag == "!!binary" || strings.ContainsRune(n.Value, 0) {
-			d.add(n.Line, key, "", "binary data is not a text")
+			d.Add(n.Line, key, "", "binary data is not a text")
 			return
 		}
 		v.SetString(n.Value)
@@ -266,18 +287,18 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, key string) {
 		}
 		v.SetBool(strings.EqualFold(n.Value, "true"))
 	default:
-		panic("enrol: ccci.Recipe has a field of kind " + v.Kind().String()) // a test decodes every field
+		panic("settings: a field of kind " + v.Kind().String()) // a test decodes every field
 	}
 }
 
 // free converts a node to what encoding/json can marshal.
-func (d *decoder) free(n *yaml.Node, key string, depth int) (any, bool) {
+func (d *Decoder) free(n *yaml.Node, key string, depth int) (any, bool) {
 	n, ok := d.resolve(n, key)
 	if !ok {
 		return nil, false
 	}
 	if depth > maxDepth {
-		d.add(n.Line, key[:strings.IndexByte(key+".", '.')], "", "a value is nested deeper than %d levels", maxDepth)
+		d.Add(n.Line, key[:strings.IndexByte(key+".", '.')], "", "a value is nested deeper than %d levels", maxDepth)
 		d.nodes = maxNodes // an alias cycle would be reported over and over
 		return nil, false
 	}
@@ -285,7 +306,7 @@ func (d *decoder) free(n *yaml.Node, key string, depth int) (any, bool) {
 	case yaml.MappingNode:
 		m := map[string]any{}
 		d.pairs(n, key, func(name string, _, value *yaml.Node) {
-			if item, ok := d.free(value, join(key, name), depth+1); ok {
+			if item, ok := d.free(value, Join(key, name), depth+1); ok {
 				m[name] = item
 			}
 		})
@@ -315,7 +336,7 @@ func (d *decoder) free(n *yaml.Node, key string, depth int) (any, bool) {
 	return n.Value, true
 }
 
-func (d *decoder) wrongType(n *yaml.Node, want reflect.Type, key string) {
+func (d *Decoder) wrongType(n *yaml.Node, want reflect.Type, key string) {
 	got := fmt.Sprintf("%q", n.Value)
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -323,10 +344,11 @@ func (d *decoder) wrongType(n *yaml.Node, want reflect.Type, key string) {
 	case yaml.SequenceNode:
 		got = "a list"
 	}
-	d.add(n.Line, key, "", "this must be a %s, not %s", typeName(want), got)
+	d.Add(n.Line, key, "", "this must be a %s, not %s", typeName(want), got)
 }
 
-func join(key, name string) string {
+// Join makes a dotted key.
+func Join(key, name string) string {
 	if key == "" {
 		return name
 	}

@@ -1,4 +1,4 @@
-package enrol
+package settings
 
 import (
 	"fmt"
@@ -9,54 +9,54 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// field is one setting as its struct tags declare it.
-type field struct {
-	index    int
-	key      string
-	def      string // the default as YAML; "" for the zero value
-	doc      string
-	fieldTyp reflect.Type
+// Field is one setting as its struct tags declare it.
+type Field struct {
+	Index   int
+	Key     string
+	Default string // as YAML; "" for the zero value
+	Doc     string
+	Type    reflect.Type
 }
 
-// fieldsOf lists the settings of a struct, in the order of its fields.
-func fieldsOf(t reflect.Type) []field {
-	var fields []field
+// FieldsOf lists the settings of a struct, in the order of its fields.
+func FieldsOf(t reflect.Type) []Field {
+	var fields []Field
 	for i := range t.NumField() {
 		f := t.Field(i)
 		key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		if key == "" || key == "-" {
 			continue
 		}
-		fields = append(fields, field{i, key, f.Tag.Get("default"), f.Tag.Get("doc"), f.Type})
+		fields = append(fields, Field{i, key, f.Tag.Get("default"), f.Tag.Get("doc"), f.Type})
 	}
 	return fields
 }
 
 func settable(p any) reflect.Value { return reflect.ValueOf(p).Elem() }
 
-// setDefaults sets every field of *p that has a default tag, through nested
+// Defaults sets every field of *p that has a default tag, through nested
 // structs. A default that does not fit its field is a programming error.
-func setDefaults(p any) {
+func Defaults(p any) {
 	v := settable(p)
-	for _, f := range fieldsOf(v.Type()) {
-		target := v.Field(f.index)
+	for _, f := range FieldsOf(v.Type()) {
+		target := v.Field(f.Index)
 		if target.Kind() == reflect.Struct {
-			setDefaults(target.Addr().Interface())
+			Defaults(target.Addr().Interface())
 			continue
 		}
-		if f.def == "" {
+		if f.Default == "" {
 			continue
 		}
 		if target.Type() == durationType {
-			d, err := time.ParseDuration(f.def)
+			d, err := time.ParseDuration(f.Default)
 			if err != nil {
-				panic(fmt.Sprintf("enrol: the default of %s: %v", f.key, err))
+				panic(fmt.Sprintf("settings: the default of %s: %v", f.Key, err))
 			}
 			target.SetInt(int64(d))
 			continue
 		}
-		if err := yaml.Unmarshal([]byte(f.def), target.Addr().Interface()); err != nil {
-			panic(fmt.Sprintf("enrol: the default of %s: %v", f.key, err))
+		if err := yaml.Unmarshal([]byte(f.Default), target.Addr().Interface()); err != nil {
+			panic(fmt.Sprintf("settings: the default of %s: %v", f.Key, err))
 		}
 	}
 }
