@@ -22,10 +22,18 @@ type Stack struct {
 	EnvFile []byte      // the app's env file as an operator's server would hold it
 
 	// Config is interpolated and merged; labels of abra are set and the env is
-	// injected into the service "app".
+	// injected into the service "app". Every network, volume, secret and config has
+	// the Name that it has on the daemon, and a service that names no network has
+	// "default".
 	Config *types.Config
 
-	Secrets  []Secret
+	// ConfigData and SecretData are the contents of configs and secrets that are
+	// files, by key in Config. What was read at rendering is what is deployed.
+	ConfigData map[string][]byte
+	SecretData map[string][]byte
+
+	Secrets  []Secret          // to be created with generated or given values
+	Labels   map[string]string // that every object made for this stack carries
 	Warnings []Warning
 	Timeout  time.Duration // from the timeout label; 0 when there is none
 }
