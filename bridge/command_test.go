@@ -1,0 +1,131 @@
+package bridge_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/bridge"
+)
+
+const fullSHA = "6f2c1c0de4a55b7d9b1c3f7a8e9d0c1b2a3f4e5d"
+
+func TestParse_A6_commands(t *testing.T) {
+	for body, want := range map[string]bridge.Command{
+		"!testme":                      {Verb: bridge.VerbTest},
+		"!testme ":                     {Verb: bridge.VerbTest},
+		"!testme \t\r\n\n":             {Verb: bridge.VerbTest},
+		"!testme stages=install":       {Verb: bridge.VerbTest, Options: ccci.Options{Stages: []ccci.StageName{ccci.StageInstall}}},
+		"!testme stages=checks,backup": {Verb: bridge.VerbTest, Options: ccci.Options{Stages: []ccci.StageName{ccci.StageBackup, ccci.StageChecks}}},
+		"!testme stages=backup,backup": {Verb: bridge.VerbTest, Options: ccci.Options{Stages: []ccci.StageName{ccci.StageBackup}}},
+		"!testme from=1.2.0+3.4.5":     {Verb: bridge.VerbTest, Options: ccci.Options{From: "1.2.0+3.4.5"}},
+		"!testme " + fullSHA:           {Verb: bridge.VerbTest, SHA: fullSHA},
+		"!testme " + strings.ToUpper(fullSHA) + "\tfrom=v1": {Verb: bridge.VerbTest, SHA: fullSHA, Options: ccci.Options{From: "v1"}},
+		"!testme 1234567":   {Verb: bridge.VerbTest, SHA: "1234567"},
+		"!help":             {Verb: bridge.VerbHelp},
+		"!status\n":         {Verb: bridge.VerbStatus},
+		"!cancel":           {Verb: bridge.VerbCancel},
+		"!retest          ": {Verb: bridge.VerbRetest},
+	} {
+		got := bridge.Parse(body)
+		if got.Kind != bridge.IsCommand || got.Command.Verb != want.Verb || got.Command.SHA != want.SHA ||
+			got.Command.Options.From != want.Options.From || !slices.Equal(got.Command.Options.Stages, want.Options.Stages) {
+			t.Errorf("Parse(%q) = %+v, want %+v", body, got, want)
+		}
+	}
+}
+
+func TestParse_A6_ignores(t *testing.T) {
+	for _, body := range []string{
+		"", " ", "\n", "testme", "!", "!!testme", "!testmexyz", "!testme!", "!testme.", "!Testme", "!TESTME", "! testme", "!testme,please",
+		" !testme", "\t!testme", "\n!testme", "    !testme", // indented code
+		"please !testme", "!testme\nthanks", "thanks\n!testme", "!testme\n!testme", "!testme\r\nx", "!testme\rx",
+		"`!testme`", "``!testme``", "```\n!testme\n```", "~~~\n!testme\n~~~", "!testme `stages=install`",
+		"> !testme", ">!testme", "On Monday ada wrote:\n> !testme", "!testme > x",
+		"<!-- !testme -->", "!testme <!-- x -->", "<b>!testme</b>", "!testme<br>", "&#33;testme", "\\!testme",
+		"!test\u200bme", "\u200b!testme", "!testme\u200b", "\ufeff!testme", "!testme\u00a0", "!testme\u2028", "!testme \u202efrom=1", "!testme\u0301", "!testm\u0435",
+		"!testme\x00", "!testme\x1b[0m", "!testme\v", "!testme\f", "!testme stages=inst\u00e4ll",
+		"![testme](x)", "[!testme](x)", "# !testme", "- !testme", "1. !testme", "| !testme |", "**!testme**", "@bot !testme", "/testme", "!deploy", "!tesme",
+		"!testme " + strings.Repeat("x", bridge.MaxLine),
+	} {
+		if got := bridge.Parse(body); got.Kind != bridge.Ignore || got.Reply != "" {
+			t.Errorf("Parse(%q) = %+v, want it ignored", body, got)
+		}
+	}
+}
+
+func TestParse_N5_replies(t *testing.T) {
+	for body, want := range map[string]string{
+		"!testme stagse=install":          "Did you mean `stages`",
+		"!testme --stages=install":        "Did you mean `stages`",
+		"!testme Stages=install":          "Did you mean `stages`",
+		"!testme form=1.0.0":              "Did you mean `from`",
+		"!testme stages=instal":           "Did you mean `install`",
+		"!testme stages=x":                "`x` is not a stage",
+		"!testme stages=":                 "names no stage",
+		"!testme stages=install,":         "names no stage",
+		"!testme stages=backup stages=x":  "given twice",
+		"!testme foo":                     "`foo` is not an option of `!testme`",
+		"!testme --quick":                 "`--quick` is not an option",
+		"!testme please":                  "`please` is not an option",
+		"!testme @everyone":               "`@everyone` is not an option",
+		"!testme sha=" + fullSHA:          "is not an option",
+		"!testme " + fullSHA + " 1234567": "given twice",
+		"!testme abc123":                  "`abc123` is not an option",
+		"!testme from=":                   "is not a version",
+		"!testme from=--upload-pack=x":    "is not a version",
+		"!testme from=a..b":               "is not a version",
+		"!testme from=$(id)":              "is not a version",
+		"!help me":                        "takes no options",
+		"!cancel all":                     "takes no options",
+		"!retest stages=install":          "takes no options",
+	} {
+		got := bridge.Parse(body)
+		if got.Kind != bridge.IsReply || !strings.Contains(got.Reply, want) || !strings.HasPrefix(body, string(got.Command.Verb)) {
+			t.Errorf("Parse(%q) = %+v, want a reply with %q", body, got, want)
+		}
+	}
+}
+
+func TestHelp_N5_comesFromTheParsersTable(t *testing.T) {
+	help := bridge.Help()
+	for _, want := range []string{"!testme", "!retest", "!status", "!cancel", "!help", "stages=a,b", "from=VERSION", "COMMIT"} {
+		if !strings.Contains(help, "`"+want) {
+			t.Errorf("the help lacks %q:\n%s", want, help)
+		}
+	}
+	if got := bridge.Parse(help); got.Kind != bridge.Ignore {
+		t.Error("the help itself is a command")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"!testme", "!testme stages=install from=1.0 " + fullSHA, "!testme stagse=install", "!help", "!cancel\n", "`!testme`", "!testme\u200b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		got := bridge.Parse(body)
+		if got.Kind == bridge.Ignore {
+			if got.Reply != "" || got.Command.Verb != "" {
+				t.Errorf("Parse(%q) is half ignored: %+v", body, got)
+			}
+			return
+		}
+		if !strings.HasPrefix(body, "!") || strings.ContainsAny(strings.TrimSpace(body), "\n`<>") || len(body) == 0 {
+			t.Errorf("Parse(%q) = %+v, want it ignored", body, got)
+		}
+		for _, r := range body {
+			if r > unicode.MaxASCII || (r < ' ' && !strings.ContainsRune("\t\r\n", r)) {
+				t.Errorf("Parse(%q) heeds a comment with %U", body, r)
+			}
+		}
+		if (got.Kind == bridge.IsReply) != (got.Reply != "") || len(got.Reply) > 4000 {
+			t.Errorf("Parse(%q) = %+v", body, got)
+		}
+		if bridge.Parse(got.Reply).Kind != bridge.Ignore {
+			t.Errorf("the reply to %q is itself a command: %q", body, got.Reply)
+		}
+	})
+}
