@@ -1,0 +1,317 @@
+package dashboard
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// heartbeat is how often a silent stream shows that it lives.
+const heartbeat = 15 * time.Second
+
+// pause is the least time between two "changed" events of one stream.
+const pause = 400 * time.Millisecond
+
+// stream writes server-sent events.
+type stream struct {
+	w http.ResponseWriter
+	c *http.ResponseController
+}
+
+func openStream(w http.ResponseWriter) (*stream, error) {
+	s := &stream{w: w, c: http.NewResponseController(w)}
+	// The server's time limit for answers is for pages.
+	if err := s.c.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, fmt.Errorf("opening a live stream: %w", err)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	return s, s.raw(": hello\nretry: 2000\n\n")
+}
+
+func (s *stream) raw(text string) error {
+	if _, err := s.w.Write([]byte(text)); err != nil {
+		return err
+	}
+	return s.c.Flush()
+}
+
+// send writes one event; id may be "".
+func (s *stream) send(event, id string, data any) error {
+	body, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("encoding an event: %w", err)
+	}
+	var b strings.Builder
+	if id != "" {
+		b.WriteString("id: " + id + "\n")
+	}
+	b.WriteString("event: " + event + "\ndata: ")
+	b.Write(body)
+	b.WriteString("\n\n")
+	return s.raw(b.String())
+}
+
+func (d *Dashboard) tooMany(w http.ResponseWriter) error {
+	w.Header().Set("Retry-After", "30")
+	http.Error(w, "too many live pages; the page polls instead", http.StatusServiceUnavailable)
+	return nil
+}
+
+// events tells a page that something changed; the page then reads itself again.
+func (d *Dashboard) events(w http.ResponseWriter, r *http.Request) error {
+	wake, leave, ok := d.hub.join(func(hint) bool { return true })
+	if !ok {
+		return d.tooMany(w)
+	}
+	defer leave()
+	s, err := openStream(w)
+	if err != nil {
+		return nil // the reader left
+	}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		select {
+		case <-wake:
+			err = s.send("changed", "", struct{}{})
+			if err == nil {
+				err = d.wait(r.Context(), pause)
+			}
+		case <-beat.C:
+			err = s.raw(": alive\n\n")
+		case <-r.Context().Done():
+			return nil
+		case <-d.stopped.Done():
+			return nil
+		}
+		if err != nil {
+			return nil // the reader left
+		}
+	}
+}
+
+func (d *Dashboard) wait(ctx context.Context, t time.Duration) error {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.stopped.Done():
+		return context.Canceled
+	}
+}
+
+// logEvent is a piece of a log: whole lines, or a stage's begin or end.
+type logEvent struct {
+	Lines  []string         `json:"lines,omitempty"`
+	Bad    []int            `json:"bad,omitempty"` // indexes of lines that read like errors
+	Begin  ccci.StageName   `json:"begin,omitempty"`
+	End    ccci.StageName   `json:"end,omitempty"`
+	Status ccci.CheckStatus `json:"status,omitempty"`
+	Took   string           `json:"took,omitempty"`
+	Reason string           `json:"reason,omitempty"`
+}
+
+// runEvents streams a run: "log" with its log from a byte offset on, "changed"
+// when its record changed, "end" when it is over. The id of a log event is the
+// offset to go on from, which browsers send back as Last-Event-ID (P19).
+func (d *Dashboard) runEvents(w http.ResponseWriter, r *http.Request) error {
+	run, err := d.findRun(r)
+	if err != nil {
+		return err
+	}
+	offset, err := startOffset(r)
+	if err != nil {
+		return err
+	}
+	wake, leave, ok := d.hub.join(func(h hint) bool {
+		return h.topic == ccci.TopicRuns && h.message == string(run.ID)
+	})
+	if !ok {
+		return d.tooMany(w)
+	}
+	defer leave()
+	s, err := openStream(w)
+	if err != nil {
+		return nil // the reader left
+	}
+	f := &runFollower{d: d, s: s, run: run, offset: offset}
+	if err := f.follow(r.Context(), wake); err != nil && r.Context().Err() == nil && d.stopped.Err() == nil {
+		d.log.Warn("following a run", "run", run.ID, "error", err)
+	}
+	return nil
+}
+
+func startOffset(r *http.Request) (int64, error) {
+	text := r.Header.Get("Last-Event-ID")
+	if text == "" {
+		text = r.URL.Query().Get("offset")
+	}
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, ccci.Errorf(ccci.CodeInvalid, "The offset %q is not a number of bytes", text)
+	}
+	return n, nil
+}
+
+// runFollower streams one run to one reader.
+type runFollower struct {
+	d      *Dashboard
+	s      *stream
+	run    ccci.Run
+	offset int64  // of the first byte that was not sent
+	rest   []byte // read, and not yet a whole line
+	log    <-chan chunk
+}
+
+// follow returns nil when the run is over and everything was sent.
+func (f *runFollower) follow(ctx context.Context, wake <-chan struct{}) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	// Hints may be lost, so the store is asked from time to time as well.
+	look := time.NewTicker(3 * time.Second)
+	defer look.Stop()
+	if err := f.open(ctx); err != nil {
+		return err
+	}
+	for {
+		if f.log == nil && f.run.Status.Terminal() {
+			return f.s.send("end", "", map[string]any{"status": f.run.Status})
+		}
+		var err error
+		select {
+		case c, more := <-f.log:
+			if !more {
+				err = f.flush(true)
+				f.log = nil
+				break
+			}
+			if c.err != nil {
+				return c.err
+			}
+			f.rest = append(f.rest, c.data...)
+			err = f.flush(false)
+		case <-wake:
+			err = f.reload(ctx)
+		case <-look.C:
+			err = f.reload(ctx)
+		case <-beat.C:
+			err = f.s.raw(": alive\n\n")
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.d.stopped.Done():
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// open begins to read the log where there is one already.
+func (f *runFollower) open(ctx context.Context) error {
+	r, err := f.d.openLog(ctx, f.run, f.offset+int64(len(f.rest)))
+	if errors.Is(err, ccci.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f.log = pump(ctx, r)
+	return nil
+}
+
+// reload reads the run again and tells the reader when it changed.
+func (f *runFollower) reload(ctx context.Context) error {
+	run, err := f.d.cfg.Store.FindRun(ctx, f.run.ID)
+	if err != nil {
+		return fmt.Errorf("reading run %s: %w", f.run.ID, err)
+	}
+	before, after := f.run, run
+	f.run = run
+	if before.Build == "" && after.Build != "" && f.log == nil {
+		if err := f.open(ctx); err != nil {
+			return err
+		}
+	}
+	if sameRun(before, after) {
+		return nil
+	}
+	return f.s.send("changed", "", map[string]any{"status": run.Status})
+}
+
+func sameRun(a, b ccci.Run) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+// flush sends the whole lines that were read, and at the end also the last one
+// without a line end. One event holds lines of one stage.
+func (f *runFollower) flush(end bool) error {
+	var e logEvent
+	send := func() error {
+		if len(e.Lines) == 0 {
+			return nil
+		}
+		out := e
+		e = logEvent{}
+		return f.s.send("log", strconv.FormatInt(f.offset, 10), out)
+	}
+	for len(f.rest) > 0 {
+		i := bytes.IndexByte(f.rest, '\n')
+		if i < 0 && !end && len(f.rest) < 1<<20 {
+			break
+		}
+		n := i + 1
+		if i < 0 {
+			i, n = len(f.rest), len(f.rest)
+		}
+		line := string(f.rest[:i])
+		f.rest = f.rest[n:]
+		if m, ok := ccci.ParseMarker(line); ok {
+			if err := send(); err != nil {
+				return err
+			}
+			f.offset += int64(n)
+			e := logEvent{Begin: m.Stage}
+			if !m.Begin {
+				e = logEvent{End: m.Stage, Status: m.Status, Took: duration(m.Duration), Reason: m.Reason}
+			}
+			if err := f.s.send("log", strconv.FormatInt(f.offset, 10), e); err != nil {
+				return err
+			}
+			continue
+		}
+		f.offset += int64(n)
+		text := plain(line)
+		if looksBad(text) {
+			e.Bad = append(e.Bad, len(e.Lines))
+		}
+		e.Lines = append(e.Lines, text)
+		if len(e.Lines) >= 500 {
+			if err := send(); err != nil {
+				return err
+			}
+		}
+	}
+	return send()
+}

@@ -1,0 +1,228 @@
+package dashboard
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// logLine is one line of a run's log as it is shown.
+type logLine struct {
+	Number int    `json:"n"` // from 1
+	Text   string `json:"t"` // without colours and control characters
+	Bad    bool   `json:"bad,omitempty"`
+	First  bool   `json:"-"` // where the jump to the first error leads
+	// Omitted is how many lines were left out before this one.
+	Omitted int `json:"-"`
+}
+
+// logSection is a fold of the log: a stage, or what stands between stages.
+type logSection struct {
+	ID     string
+	Title  string
+	Stage  ccci.StageName // "" between stages
+	Status ccci.CheckStatus
+	Took   string
+	Reason string
+	Open   bool
+	Total  int // lines, with those left out
+	Lines  []logLine
+}
+
+// runLog is a log cut into folds.
+type runLog struct {
+	Sections []*logSection
+	Lines    int
+	HasError bool
+	Offset   int64 // bytes of the log that the sections stand for: whole lines only
+}
+
+const (
+	lineLimit    = 2000 // bytes of one line that are shown
+	sectionHead  = 150  // lines that a long fold keeps at its beginning
+	sectionTail  = 350  // and at its end
+	sectionLimit = sectionHead + sectionTail
+)
+
+// logFold reads a log line by line. The zero value is ready.
+type logFold struct {
+	log     runLog
+	current *logSection
+	stages  int
+}
+
+// cutLog folds the whole lines of raw; what follows the last line end is left
+// to be read again, unless whole says that nothing will follow.
+func cutLog(raw []byte, whole bool) *runLog {
+	var f logFold
+	for len(raw) > 0 {
+		i := bytes.IndexByte(raw, '\n')
+		if i < 0 && !whole {
+			break
+		}
+		n := i + 1
+		if i < 0 {
+			i, n = len(raw), len(raw)
+		}
+		f.add(string(raw[:i]))
+		f.log.Offset += int64(n)
+		raw = raw[n:]
+	}
+	return f.close()
+}
+
+func (f *logFold) add(line string) {
+	if m, ok := ccci.ParseMarker(line); ok {
+		f.mark(m)
+		return
+	}
+	f.log.Lines++
+	text := plain(line)
+	if f.current == nil {
+		if strings.TrimSpace(text) == "" {
+			return
+		}
+		title := "Preparation"
+		if f.stages > 0 {
+			title = "After " + string(f.log.Sections[len(f.log.Sections)-1].Stage)
+			if f.log.Sections[len(f.log.Sections)-1].Stage == ccci.StageChecks {
+				title = "Teardown and result"
+			}
+		}
+		f.current = f.open(title, "")
+	}
+	s := f.current
+	s.Total++
+	s.Lines = append(s.Lines, logLine{Number: f.log.Lines, Text: text, Bad: looksBad(text)})
+}
+
+func (f *logFold) mark(m ccci.Marker) {
+	if m.Begin {
+		f.current = f.open(title(string(m.Stage)), m.Stage)
+		f.stages++
+		return
+	}
+	s := f.current
+	if s == nil || s.Stage != m.Stage { // an end without its begin: a fold of its own
+		s = f.open(title(string(m.Stage)), m.Stage)
+		f.stages++
+	}
+	s.Status, s.Took, s.Reason = m.Status, duration(m.Duration), m.Reason
+	f.current = nil
+}
+
+func (f *logFold) open(title string, stage ccci.StageName) *logSection {
+	s := &logSection{ID: fmt.Sprintf("log-%d", len(f.log.Sections)+1), Title: title, Stage: stage}
+	f.log.Sections = append(f.log.Sections, s)
+	return s
+}
+
+// close marks the first error and shortens long folds around it.
+func (f *logFold) close() *runLog {
+	f.findFirst()
+	for _, s := range f.log.Sections {
+		s.Lines = shorten(s.Lines)
+		s.Open = s.Status == ccci.Fail || s == f.current
+	}
+	return &f.log
+}
+
+// findFirst looks for the first line that reads like an error in the first
+// fold that failed: earlier ones were overcome.
+func (f *logFold) findFirst() {
+	for _, s := range f.log.Sections {
+		if s.Status != ccci.Fail || len(s.Lines) == 0 {
+			continue
+		}
+		at := len(s.Lines) - 1
+		for i, l := range s.Lines {
+			if l.Bad {
+				at = i
+				break
+			}
+		}
+		s.Lines[at].First, s.Lines[at].Bad = true, true
+		f.log.HasError = true
+		return
+	}
+}
+
+// shorten leaves out the middle of a long fold, but for what stands around the
+// first error.
+func shorten(lines []logLine) []logLine {
+	if len(lines) <= sectionLimit {
+		return lines
+	}
+	first := -1
+	for i, l := range lines {
+		if l.First {
+			first = i
+		}
+	}
+	kept := lines[:0:0]
+	omitted := 0
+	for i, l := range lines {
+		near := first >= 0 && i >= first-20 && i <= first+40
+		if i >= sectionHead && i < len(lines)-sectionTail && !near {
+			omitted++
+			continue
+		}
+		l.Omitted, omitted = omitted, 0
+		kept = append(kept, l)
+	}
+	return kept
+}
+
+var badLine = regexp.MustCompile(`(?i)(^|[^a-z0-9_-])(error|errored|fail|failed|failure|fatal|panic|refused|rejected|timed out|cannot|unhealthy)([^a-z0-9_-]|$)`)
+
+var harmless = regexp.MustCompile(`(?i)(\b(0|no|without) (errors?|failures?|failed)\b|\b(errors?|failed|failures?)[=:] ?0\b)`)
+
+// looksBad reports whether a line reads like an error. It only steers the eye.
+func looksBad(text string) bool {
+	return badLine.MatchString(text) && !harmless.MatchString(text)
+}
+
+// escapes of terminals: control sequences, operating system commands with their
+// text, and two-character escapes.
+var escapes = regexp.MustCompile(`\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])`)
+
+// plain returns a line as text that can do nothing to a page or a reader: no
+// terminal escapes, no control characters, no characters that turn the writing
+// direction, and at most lineLimit bytes. Of a line that was overwritten with
+// carriage returns, the last state counts.
+func plain(line string) string {
+	line = strings.TrimRight(line, "\r")
+	if i := strings.LastIndexByte(line, '\r'); i >= 0 {
+		line = line[i+1:]
+	}
+	cut := false
+	if len(line) > 4*lineLimit {
+		line, cut = line[:4*lineLimit], true
+	}
+	line = escapes.ReplaceAllString(line, "")
+	line = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t':
+			return r
+		case r < ' ', r >= 0x7f && r < 0xa0, r == utf8.RuneError,
+			r >= 0x200b && r <= 0x200f, r >= 0x2028 && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0xfeff:
+			return '\uFFFD'
+		}
+		return r
+	}, line)
+	if len(line) > lineLimit {
+		end := lineLimit
+		for !utf8.RuneStart(line[end]) {
+			end--
+		}
+		line, cut = line[:end], true
+	}
+	if cut {
+		line += " …"
+	}
+	return line
+}

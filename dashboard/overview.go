@@ -1,0 +1,225 @@
+package dashboard
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+type overviewBody struct {
+	Cards   []card
+	Total   int
+	Active  int
+	Filters []filter
+	Query   string
+	Status  string
+	// Searchable is false while there are so few recipes that looking is faster.
+	Searchable bool
+}
+
+type card struct {
+	standing
+	Picture *picture
+}
+
+type filter struct {
+	Name, Word, URL string
+	Count           int
+	Current         bool
+	Mark            mark
+}
+
+var classWords = []struct {
+	class, word string
+	mark        mark
+}{
+	{"passed", "passing", markOf(ccci.StatusPassed)},
+	{"failed", "failing", markOf(ccci.StatusFailed)},
+	{"errored", "no verdict", markOf(ccci.StatusErrored)},
+	{"stale", "stale", mark{"clock", "stale", "idle"}},
+	{"untested", "not tested", mark{"dot", "not tested", "idle"}},
+}
+
+// overview shows every recipe with its latest result (A27).
+func (d *Dashboard) overview(w http.ResponseWriter, r *http.Request) error {
+	all, err := d.standings(r.Context())
+	if err != nil {
+		return err
+	}
+	b := overviewBody{Total: len(all), Query: strings.TrimSpace(r.URL.Query().Get("q")), Status: r.URL.Query().Get("status")}
+	b.Searchable = len(all) > 8 || b.Query != ""
+	counts := map[string]int{}
+	for _, s := range all {
+		counts[s.Class()]++
+		if s.Active() != nil {
+			b.Active++
+		}
+		if b.Status != "" && b.Status != s.Class() || !strings.Contains(strings.ToLower(s.Recipe), strings.ToLower(b.Query)) {
+			continue
+		}
+		b.Cards = append(b.Cards, card{standing: s, Picture: d.thumbnail(r.Context(), s.Speaks)})
+	}
+	b.Filters = append(b.Filters, filter{Word: "all", URL: filterURL("", b.Query), Count: len(all), Current: b.Status == ""})
+	for _, c := range classWords {
+		if counts[c.class] == 0 && b.Status != c.class {
+			continue
+		}
+		b.Filters = append(b.Filters, filter{Name: c.class, Word: c.word, Mark: c.mark, Count: counts[c.class],
+			URL: filterURL(c.class, b.Query), Current: b.Status == c.class})
+	}
+	return d.render(w, r, http.StatusOK, "overview", frame{Title: "Recipes", Nav: "overview", Live: "/events", Refresh: 30, Body: b})
+}
+
+func filterURL(status, query string) string {
+	v := url.Values{}
+	if status != "" {
+		v.Set("status", status)
+	}
+	if query != "" {
+		v.Set("q", query)
+	}
+	if len(v) == 0 {
+		return "/"
+	}
+	return "/?" + v.Encode()
+}
+
+type historyBody struct {
+	standing
+	Runs  []ccci.Run
+	Older string // address of the next page; "" on the last
+	First bool
+	Trend *trend
+	Embed string // Markdown for a README
+	Thumb *picture
+}
+
+const historyPage = 25
+
+// recipe shows one recipe with the history of its runs (U18).
+func (d *Dashboard) recipe(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("recipe")
+	if !validName(name) {
+		return ccci.ErrNotFound
+	}
+	latest, err := d.cfg.Store.LatestOf(r.Context(), name)
+	if err != nil {
+		return fmt.Errorf("reading the latest runs of %s: %w", name, err)
+	}
+	enrolled := slices.Contains(d.cfg.Recipes(), name)
+	if len(latest) == 0 && !enrolled {
+		return ccci.Errorf(ccci.CodeNotFound, "No recipe %q was ever tested here", name).
+			WithHint("The overview lists all recipes.")
+	}
+	b := historyBody{standing: stand(name, latest, d.now(), d.cfg.StaleAfter)}
+	b.Enrolled = enrolled
+	b.Thumb = d.thumbnail(r.Context(), b.Speaks)
+	if err := d.pageOf(r, &b, name, "/recipes/"+url.PathEscape(name)); err != nil {
+		return err
+	}
+	recent := b.Runs
+	if !b.First || b.Older != "" {
+		if recent, err = d.cfg.Store.FindRuns(r.Context(), ccci.RunFilter{Recipe: name, Limit: 2 * trendBars}); err != nil {
+			return fmt.Errorf("reading the recent runs of %s: %w", name, err)
+		}
+	}
+	b.Trend = drawTrend(recent)
+	site := d.origin(r)
+	b.Embed = fmt.Sprintf("[![cc-ci](%s/badge/%s.svg)](%s/recipes/%s)", site, name, site, name)
+	return d.render(w, r, http.StatusOK, "recipe", frame{Title: name, Nav: "overview", Live: "/events", Refresh: 30, Body: b})
+}
+
+// pageOf fills in one page of runs.
+func (d *Dashboard) pageOf(r *http.Request, b *historyBody, recipe, path string) error {
+	before := r.URL.Query().Get("before")
+	if before != "" && !validRunID(before) {
+		return ccci.Errorf(ccci.CodeInvalid, "%q is not a run", before).WithHint("Start again from the newest run.")
+	}
+	runs, err := d.cfg.Store.FindRuns(r.Context(), ccci.RunFilter{Recipe: recipe, Before: ccci.RunID(before), Limit: historyPage + 1})
+	if err != nil {
+		return fmt.Errorf("reading the history: %w", err)
+	}
+	b.First = before == ""
+	if len(runs) > historyPage {
+		runs = runs[:historyPage]
+		b.Older = path + "?before=" + string(runs[historyPage-1].ID)
+	}
+	b.Runs = runs
+	return nil
+}
+
+func (d *Dashboard) oldRecipe(w http.ResponseWriter, r *http.Request) error {
+	http.Redirect(w, r, "/recipes/"+url.PathEscape(r.PathValue("recipe")), http.StatusMovedPermanently)
+	return nil
+}
+
+// origin is how people reach the site, for text that is copied elsewhere.
+func (d *Dashboard) origin(r *http.Request) string {
+	if d.base != nil {
+		return d.base.String()
+	}
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// history shows the runs of all recipes.
+func (d *Dashboard) history(w http.ResponseWriter, r *http.Request) error {
+	var b historyBody
+	if err := d.pageOf(r, &b, "", "/runs"); err != nil {
+		return err
+	}
+	return d.render(w, r, http.StatusOK, "history", frame{Title: "Runs", Nav: "runs", Live: "/events", Refresh: 30, Body: b})
+}
+
+type queueBody struct {
+	Running, Queued []forecastRow
+	Capacity        int
+	Free            int
+}
+
+// queue shows what is being worked on, what waits, and when its turn comes.
+func (d *Dashboard) queue(w http.ResponseWriter, r *http.Request) error {
+	runs, err := d.cfg.Store.FindRuns(r.Context(), ccci.RunFilter{Unfinished: true, Limit: 500})
+	if err != nil {
+		return fmt.Errorf("reading the queue: %w", err)
+	}
+	rows, err := d.forecastOf(r.Context(), runs)
+	if err != nil {
+		return err
+	}
+	b := queueBody{Capacity: d.cfg.Capacity}
+	for _, row := range rows {
+		if row.Position == 0 {
+			b.Running = append(b.Running, row)
+		} else {
+			b.Queued = append(b.Queued, row)
+		}
+	}
+	b.Free = max(d.cfg.Capacity-len(b.Running), 0)
+	return d.render(w, r, http.StatusOK, "queue", frame{Title: "Queue", Nav: "queue", Live: "/events", Refresh: 10, Body: b})
+}
+
+// forecastOf plays the queue forward with what past runs of each recipe took.
+func (d *Dashboard) forecastOf(ctx context.Context, unfinished []ccci.Run) ([]forecastRow, error) {
+	typical := map[string]time.Duration{}
+	for _, run := range unfinished {
+		if _, ok := typical[run.Recipe]; ok {
+			continue
+		}
+		past, err := d.cfg.Store.FindRuns(ctx, ccci.RunFilter{Recipe: run.Recipe, Limit: 10,
+			Statuses: []ccci.Status{ccci.StatusPassed, ccci.StatusFailed}})
+		if err != nil {
+			return nil, fmt.Errorf("reading past runs of %s: %w", run.Recipe, err)
+		}
+		typical[run.Recipe] = median(spans(past))
+	}
+	return forecast(unfinished, d.cfg.Capacity, func(recipe string) time.Duration { return typical[recipe] }, d.now()), nil
+}

@@ -1,0 +1,201 @@
+package dashboard
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+type runBody struct {
+	Run      ccci.Run
+	Result   *ccci.Result // nil while running, and where the harness left none
+	Missing  bool         // the run is over and left no result
+	Stages   []stageView
+	Cause    *ccci.Cause
+	Pictures []picture
+	Files    []fileView
+	Settings []setting
+	Removed  []removed
+	Log      *runLog // nil where there is none
+	LogCut   bool    // the page shows only the log's beginning
+	NoLog    string  // why there is none
+	Queue    *forecastRow
+	Pull     string // address of the local pull request; "" for others
+}
+
+type stageView struct {
+	Name     ccci.StageName
+	Status   ccci.CheckStatus
+	Running  bool
+	Reason   string
+	Took     string
+	Checks   []ccci.Check
+	Unwanted bool // the comment did not ask for it
+	Missed   bool // the run ended before it
+}
+
+// Mark is the stage's symbol, word and colour.
+func (s stageView) Mark() mark {
+	switch {
+	case s.Running:
+		return markOf(ccci.StatusRunning)
+	case s.Unwanted:
+		return mark{"skip", "not asked for", "idle"}
+	case s.Missed:
+		return mark{"dot", "not reached", "idle"}
+	}
+	return checkMark(s.Status)
+}
+
+type fileView struct {
+	Title, Kind, Path, URL string
+	Size                   int64
+}
+
+type setting struct{ Key, Value string }
+
+type removed struct {
+	Kind  string
+	Count int
+}
+
+func (d *Dashboard) findRun(r *http.Request) (ccci.Run, error) {
+	id := r.PathValue("id")
+	if !validRunID(id) {
+		return ccci.Run{}, ccci.Errorf(ccci.CodeNotFound, "%q is not a run", id).WithHint("The list of runs has them all.")
+	}
+	run, err := d.cfg.Store.FindRun(r.Context(), ccci.RunID(id))
+	if errors.Is(err, ccci.ErrNotFound) {
+		return ccci.Run{}, ccci.Errorf(ccci.CodeNotFound, "There is no run %s", id).WithHint("It may have been removed to make room. The list of runs has those that are left.")
+	}
+	if err != nil {
+		return ccci.Run{}, fmt.Errorf("reading run %s: %w", id, err)
+	}
+	return run, nil
+}
+
+// run shows one run: live while it goes on, and everything that is known of it after.
+func (d *Dashboard) run(w http.ResponseWriter, r *http.Request) error {
+	run, err := d.findRun(r)
+	if err != nil {
+		return err
+	}
+	b := runBody{Run: run}
+	if b.Result, err = d.facts.of(r.Context(), run); err != nil {
+		// A result that cannot be read is said so on the page: the rest still helps.
+		d.log.Error("reading a result", "run", run.ID, "error", err)
+	}
+	if !run.Status.Terminal() {
+		b.Result = nil // of an earlier attempt
+	}
+	b.Missing = run.Status.Terminal() && b.Result == nil
+	b.Stages = stageViews(run, b.Result)
+	d.fillFromResult(&b)
+	if b.Cause == nil && run.Cause != "" {
+		b.Cause = &ccci.Cause{Message: run.Cause}
+	}
+	if d.cfg.Forge != nil && !run.PR.Repo.IsZero() {
+		b.Pull = pullURL(run.PR)
+	}
+	// A page that refreshes its record has the log already.
+	if r.URL.Query().Get("live") == "" {
+		d.fillLog(r, &b)
+	}
+	if run.Status == ccci.StatusQueued {
+		if err := d.fillQueue(r, &b); err != nil {
+			return err
+		}
+	}
+	f := frame{Title: fmt.Sprintf("%s, run %s", run.Recipe, run.ID), Nav: "runs", Body: b}
+	if !run.Status.Terminal() {
+		f.Refresh = 10
+		f.Live = fmt.Sprintf("/runs/%s/events", run.ID)
+	}
+	return d.render(w, r, http.StatusOK, "run", f)
+}
+
+func (d *Dashboard) fillFromResult(b *runBody) {
+	res := b.Result
+	if res == nil {
+		return
+	}
+	b.Cause = res.Cause
+	b.Pictures = pictures(res)
+	for _, a := range res.Artifacts {
+		b.Files = append(b.Files, fileView{Title: a.Title, Kind: a.Kind, Path: a.Path, Size: a.Size, URL: fileURL(b.Run.ID, a.Path)})
+	}
+	for _, key := range slices.Sorted(maps.Keys(res.Settings)) {
+		b.Settings = append(b.Settings, setting{key, res.Settings[key]})
+	}
+	if res.Teardown != nil {
+		for _, kind := range slices.Sorted(maps.Keys(res.Teardown.Removed)) {
+			if n := res.Teardown.Removed[kind]; n > 0 {
+				b.Removed = append(b.Removed, removed{kind, n})
+			}
+		}
+	}
+}
+
+func (d *Dashboard) fillLog(r *http.Request, b *runBody) {
+	data, whole, err := d.writtenSoFar(r.Context(), b.Run, pageLogLimit)
+	switch {
+	case errors.Is(err, ccci.ErrNotFound) && b.Run.Status.Terminal():
+		b.NoLog = "The log of this run is no longer there."
+	case errors.Is(err, ccci.ErrNotFound):
+		b.NoLog = "The log begins when the run does."
+	case err != nil:
+		d.log.Error("reading a log", "run", b.Run.ID, "error", err)
+		b.NoLog = "The log cannot be read at the moment."
+	default:
+		b.LogCut = len(data) == pageLogLimit && !whole
+		b.Log = cutLog(data, whole && b.Run.Status.Terminal())
+	}
+}
+
+func (d *Dashboard) fillQueue(r *http.Request, b *runBody) error {
+	runs, err := d.cfg.Store.FindRuns(r.Context(), ccci.RunFilter{Unfinished: true, Limit: 500})
+	if err != nil {
+		return fmt.Errorf("reading the queue: %w", err)
+	}
+	rows, err := d.forecastOf(r.Context(), runs)
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		if rows[i].Run.ID == b.Run.ID {
+			b.Queue = &rows[i]
+		}
+	}
+	return nil
+}
+
+// stageViews merges what the result says of each stage with what the run
+// showed while it went on. The result has the last word.
+func stageViews(run ccci.Run, result *ccci.Result) []stageView {
+	var all []stageView
+	for _, name := range ccci.StageNames {
+		v := stageView{Name: name, Unwanted: !run.Options.Wants(name)}
+		for _, row := range run.Stages {
+			if row.Name == name {
+				v.Status, v.Running, v.Reason, v.Took = row.Status, row.Running && !run.Status.Terminal(), row.Reason, duration(row.Duration)
+			}
+		}
+		if result != nil {
+			for _, s := range result.Stages {
+				if s.Name == name {
+					v.Status, v.Reason, v.Took, v.Checks = s.Status, s.Reason, duration(s.Duration), s.Checks
+				}
+			}
+		}
+		v.Unwanted = v.Unwanted && (v.Status == "" || v.Status == ccci.Unverified && len(v.Checks) == 0)
+		v.Missed = v.Status == "" && run.Status.Terminal() && !v.Unwanted
+		v.Reason = strings.TrimSpace(v.Reason)
+		all = append(all, v)
+	}
+	return all
+}
