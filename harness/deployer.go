@@ -26,6 +26,10 @@ type Deployer interface {
 	// whose objects exist is an Error with CodeConflict; nothing is created then.
 	New(ctx context.Context, stack *recipe.Stack, secrets map[string]ccci.Secret) error
 
+	// AddSecrets creates the stack's secrets that are not there yet, as an operator does
+	// before an upgrade that needs new ones.
+	AddSecrets(ctx context.Context, stack *recipe.Stack, secrets map[string]ccci.Secret) error
+
 	// Deploy creates or updates networks, configs and services, and waits until all have
 	// converged on this very stack: every task healthy and of the current spec, no older
 	// task alive, stable for several looks. It fails early, with CodeRecipe,
@@ -114,10 +118,12 @@ type TaskFailure struct {
 
 // DeployError says why a deployment did not converge.
 type DeployError struct {
-	*ccci.Error
+	Err    *ccci.Error // never nil
 	Reason string // "rejected", "restart-loop", "rollback", "paused", "timeout", "unhealthy"
 	Tasks  []TaskFailure
 }
 
+func (e *DeployError) Error() string { return e.Err.Message }
+
 // Unwrap lets errors.As find the classified error.
-func (e *DeployError) Unwrap() error { return e.Error }
+func (e *DeployError) Unwrap() error { return e.Err }

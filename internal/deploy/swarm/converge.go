@@ -1,0 +1,482 @@
+package swarm
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/swarm"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// This file decides, from one look at the daemon, whether a stack has converged.
+// It is pure: it asks nobody, and time is what the observation says.
+//
+// A service has converged when as many tasks run as are wanted, each made from the
+// specification that was deployed (LabelSpec) and, since swarm keeps a task with a
+// healthcheck in "starting" until it is healthy, each healthy; and when no
+// other task of it is alive. The second half matters: a rolling update counts old
+// and new tasks alike, and during a roll back the old ones answer every probe.
+//
+// Swarm calls an update "completed" only when its monitor period (5 s unless the
+// recipe says otherwise) has passed without a failure. Deploy does not wait for that:
+// the work that follows takes longer anyway. A task that fails within the period
+// makes swarm roll back or pause, and Settle, which does wait for the monitor,
+// reports it. So a stage calls Settle before it gives its verdict.
+
+// observation is one look at a stack.
+type observation struct {
+	services []swarm.Service
+	tasks    []swarm.Task
+	strays   int // live containers of services that the stack no longer has
+	at       time.Time
+}
+
+// decision is what follows from a look and those before it.
+type decision struct {
+	converged bool
+	tasks     string         // the tasks that converged, to compare two looks
+	failed    *failure       // nil while there is hope
+	states    []serviceState // one per service, in order
+	strays    int
+}
+
+type serviceState struct {
+	service  service
+	current  bool // converged
+	watching bool // converged, and swarm still monitors the update
+	words    string
+	newest   *swarm.Task // of the specification wanted; nil when there is none
+}
+
+// failure is the end of hope.
+type failure struct {
+	reason  string
+	code    ccci.Code
+	service string // key
+	message string
+	tasks   []swarm.Task // the failed ones, newest first
+}
+
+// history remembers failed tasks, which swarm forgets after a few.
+type history struct {
+	services       []service
+	floor          map[string]uint64
+	loopWindow     time.Duration
+	monitor        bool // wait for swarm's monitor
+	patience       time.Duration
+	seen           map[string]bool
+	streaks        map[string]*streak // by service name and failure
+	givenUp        map[string]int     // by service name: looks in a row
+	unplaced       map[string]time.Time
+	convergedSince time.Time
+}
+
+// streak is one failure of one service, repeated.
+type streak struct {
+	total int          // since the wait began
+	count int          // since every other service is up or fails too
+	first time.Time    // when count began
+	tasks []swarm.Task // newest first
+}
+
+func newHistory(services []service) *history {
+	return &history{
+		services: services,
+		floor:    map[string]uint64{},
+		seen:     map[string]bool{},
+		streaks:  map[string]*streak{},
+		givenUp:  map[string]int{},
+		unplaced: map[string]time.Time{},
+	}
+}
+
+const (
+	loopFailures  = 3 // the same failure so often is a restart loop
+	rejections    = 2 // a rejection that may be a passing one
+	givenUpLooks  = 3
+	unplacedLimit = 5 * time.Second
+)
+
+func (h *history) judge(o observation) decision {
+	dec := decision{converged: o.strays == 0, strays: o.strays}
+	var signature []string
+	watching := false
+	for _, want := range h.services {
+		state, fail := h.judgeService(want, o)
+		dec.states = append(dec.states, state)
+		if fail != nil && dec.failed == nil {
+			dec.failed = fail
+		}
+		dec.converged = dec.converged && state.current
+		watching = watching || state.watching
+		for _, t := range o.tasks {
+			if isOf(t, want) && t.Status.State == swarm.TaskStateRunning {
+				signature = append(signature, t.ID)
+			}
+		}
+	}
+	slices.Sort(signature)
+	dec.tasks = strings.Join(signature, " ")
+	if dec.failed == nil {
+		dec.failed = h.loops(o, dec)
+	}
+	h.waitForMonitor(o, &dec, watching)
+	return dec
+}
+
+func (h *history) waitForMonitor(o observation, dec *decision, watching bool) {
+	if !dec.converged {
+		h.convergedSince = time.Time{}
+		return
+	}
+	if h.convergedSince.IsZero() {
+		h.convergedSince = o.at
+	}
+	if h.monitor && watching && o.at.Sub(h.convergedSince) < h.patience {
+		dec.converged = false
+	}
+}
+
+func (h *history) judgeService(want service, o observation) (serviceState, *failure) {
+	state := serviceState{service: want}
+	i := slices.IndexFunc(o.services, func(s swarm.Service) bool { return s.Spec.Name == want.name })
+	if i < 0 {
+		state.words = "the service does not exist"
+		return state, nil
+	}
+	svc := o.services[i]
+	var tasks []swarm.Task
+	for _, t := range o.tasks {
+		if t.ServiceID == svc.ID {
+			tasks = append(tasks, t)
+		}
+	}
+	slices.SortFunc(tasks, func(a, b swarm.Task) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	for i, t := range tasks {
+		if current(t, svc, want) {
+			state.newest = &tasks[i]
+			break
+		}
+	}
+	if svc.Version.Index <= h.floor[svc.ID] {
+		state.words = "swarm has not taken the update yet"
+		return state, nil
+	}
+	if fail := updateFailure(want, svc, tasks); fail != nil {
+		state.words = fail.message
+		return state, fail
+	}
+	state.watching = svc.UpdateStatus != nil && svc.UpdateStatus.State == swarm.UpdateStateUpdating
+	state.current, state.words = count(want, svc, tasks)
+	if fail := h.hopeless(want, svc, tasks, o); fail != nil {
+		return state, fail
+	}
+	return state, nil
+}
+
+func isOf(t swarm.Task, want service) bool {
+	return t.Spec.ContainerSpec != nil && t.Spec.ContainerSpec.Labels[LabelSpec] == want.hash
+}
+
+// current reports whether a task was made from the specification that is wanted
+// and that the service has now.
+func current(t swarm.Task, svc swarm.Service, want service) bool {
+	if !isOf(t, want) || t.Spec.ForceUpdate != svc.Spec.TaskTemplate.ForceUpdate {
+		return false
+	}
+	if svc.JobStatus != nil {
+		return t.JobIteration != nil && t.JobIteration.Index == svc.JobStatus.JobIteration.Index
+	}
+	return true
+}
+
+// updateFailure recognises an update that swarm gave up.
+func updateFailure(want service, svc swarm.Service, tasks []swarm.Task) *failure {
+	fail := &failure{code: ccci.CodeRecipe, service: want.key}
+	for _, t := range tasks {
+		if isOf(t, want) && failedState(t.Status.State) {
+			fail.tasks = append(fail.tasks, t)
+		}
+	}
+	if u := svc.UpdateStatus; u != nil {
+		switch u.State {
+		case swarm.UpdateStatePaused:
+			fail.reason, fail.message = "paused", "swarm paused the update: "+u.Message
+			return fail
+		case swarm.UpdateStateRollbackStarted, swarm.UpdateStateRollbackPaused, swarm.UpdateStateRollbackCompleted:
+			fail.reason, fail.message = "rollback", "swarm rolled the update back: "+u.Message
+			return fail
+		}
+	}
+	if contents := svc.Spec.TaskTemplate.ContainerSpec; contents == nil || contents.Labels[LabelSpec] != want.hash {
+		fail.reason, fail.message = "rollback", "the service no longer has the specification that was deployed"
+		return fail
+	}
+	return nil
+}
+
+func failedState(s swarm.TaskState) bool {
+	return s == swarm.TaskStateFailed || s == swarm.TaskStateRejected
+}
+
+// alive reports whether a task has, or is about to have, a container.
+func alive(t swarm.Task) bool {
+	switch t.Status.State {
+	case swarm.TaskStateAssigned, swarm.TaskStateAccepted, swarm.TaskStatePreparing,
+		swarm.TaskStateReady, swarm.TaskStateStarting, swarm.TaskStateRunning:
+		return true
+	}
+	return false
+}
+
+// count compares the tasks that there are with those that there should be.
+func count(want service, svc swarm.Service, tasks []swarm.Task) (bool, string) {
+	desired := desiredTasks(svc, tasks)
+	var running, complete, others int
+	var last swarm.Task
+	for _, t := range tasks {
+		isCurrent := current(t, svc, want)
+		if isCurrent && last.ID == "" {
+			last = t
+		}
+		switch {
+		case isCurrent && t.Status.State == swarm.TaskStateRunning && t.DesiredState == swarm.TaskStateRunning:
+			running++
+		case isCurrent && t.Status.State == swarm.TaskStateComplete:
+			complete++
+		case alive(t):
+			others++
+		}
+	}
+	enough := running
+	switch {
+	case svc.Spec.Mode.ReplicatedJob != nil || svc.Spec.Mode.GlobalJob != nil:
+		enough = complete
+		if running > 0 {
+			others += running
+		}
+	case oneShot(svc):
+		enough = running + complete
+	}
+	words := fmt.Sprintf("%d of %d tasks", enough, desired)
+	if last.ID != "" {
+		words += ", the newest is " + string(last.Status.State)
+		if said := taskWords(last); said != "" {
+			words += ": " + said
+		}
+	}
+	if others > 0 {
+		words += fmt.Sprintf(", %d more not finished", others)
+	}
+	if svc.Spec.Mode.Global != nil || svc.Spec.Mode.GlobalJob != nil {
+		return desired > 0 && enough >= desired && others == 0, words
+	}
+	return enough >= desired && others == 0, words
+}
+
+// oneShot reports whether a service may end: its tasks that succeeded stay ended.
+func oneShot(svc swarm.Service) bool {
+	p := svc.Spec.TaskTemplate.RestartPolicy
+	return p != nil && (p.Condition == swarm.RestartPolicyConditionNone || p.Condition == swarm.RestartPolicyConditionOnFailure)
+}
+
+func desiredTasks(svc swarm.Service, tasks []swarm.Task) int {
+	mode := svc.Spec.Mode
+	switch {
+	case mode.Replicated != nil:
+		if mode.Replicated.Replicas == nil {
+			return 1
+		}
+		return int(*mode.Replicated.Replicas)
+	case mode.ReplicatedJob != nil:
+		if mode.ReplicatedJob.TotalCompletions != nil {
+			return int(*mode.ReplicatedJob.TotalCompletions)
+		}
+		if mode.ReplicatedJob.MaxConcurrent != nil {
+			return int(*mode.ReplicatedJob.MaxConcurrent)
+		}
+		return 1
+	}
+	if svc.ServiceStatus != nil && svc.ServiceStatus.DesiredTasks > 0 {
+		return int(svc.ServiceStatus.DesiredTasks)
+	}
+	nodes := map[string]bool{} // one task for each node that swarm chose
+	for _, t := range tasks {
+		nodes[t.NodeID] = true
+	}
+	return len(nodes)
+}
+
+// taskWords is a task's own account of its trouble, "" when it has none.
+func taskWords(t swarm.Task) string {
+	if t.Status.Err != "" {
+		return t.Status.Err
+	}
+	if t.Status.ContainerStatus != nil && t.Status.ContainerStatus.ExitCode != 0 {
+		return fmt.Sprintf("exit code %d", t.Status.ContainerStatus.ExitCode)
+	}
+	return ""
+}
+
+// certain are causes that no second attempt removes.
+var certain = []string{
+	"No such image", "no such image", "invalid mount", "pull access denied", "manifest unknown",
+	"bind source path does not exist", "executable file not found",
+}
+
+// hopeless recognises what will not heal, and notes failures for [history.loops].
+func (h *history) hopeless(want service, svc swarm.Service, tasks []swarm.Task, o observation) *failure {
+	waiting := false // some task is still wanted
+	placed := true
+	for _, t := range tasks {
+		if !current(t, svc, want) {
+			continue
+		}
+		switch t.Status.State {
+		case swarm.TaskStateRejected, swarm.TaskStateFailed, swarm.TaskStateComplete:
+			if t.Status.State == swarm.TaskStateComplete && (oneShot(svc) || svc.JobStatus != nil) {
+				waiting = true
+				continue
+			}
+			if fail := h.note(want, t, o.at); fail != nil {
+				return fail
+			}
+		case swarm.TaskStatePending:
+			if strings.Contains(t.Status.Err, "no suitable node") {
+				placed = false
+				if fail := h.unplaceable(want, t, o.at); fail != nil {
+					return fail
+				}
+			}
+		}
+		given := t.DesiredState == swarm.TaskStateShutdown || t.DesiredState == swarm.TaskStateRemove
+		if !ended(t.Status.State) || !given {
+			waiting = true
+		}
+	}
+	if placed {
+		delete(h.unplaced, want.name)
+	}
+	return h.abandoned(want, svc, tasks, waiting)
+}
+
+// note records a failed task, once, and returns a failure when it is a certain one.
+func (h *history) note(want service, t swarm.Task, at time.Time) *failure {
+	said := taskWords(t)
+	if said == "" {
+		said = "it exited with code 0 and is not meant to end"
+	}
+	key := want.name + " " + alike(said)
+	s := h.streaks[key]
+	if s == nil {
+		s = &streak{first: at}
+		h.streaks[key] = s
+	}
+	if !h.seen[t.ID] {
+		h.seen[t.ID] = true
+		s.total++
+		s.count++
+		s.tasks = append([]swarm.Task{t}, s.tasks...)
+	}
+	rejected := t.Status.State == swarm.TaskStateRejected
+	sure := slices.ContainsFunc(certain, func(c string) bool { return strings.Contains(said, c) })
+	if rejected && sure || (rejected || sure) && s.total >= rejections {
+		return &failure{
+			reason: "rejected", code: ccci.CodeRecipe, service: want.key, tasks: s.tasks,
+			message: "its task was rejected: " + said,
+		}
+	}
+	return nil
+}
+
+var variable = regexp.MustCompile(`[0-9a-f]{12,}|[0-9a-z]{25}`)
+
+// alike removes identifiers, so that the same failure of two tasks is the same text.
+func alike(text string) string { return variable.ReplaceAllString(text, "…") }
+
+func (h *history) unplaceable(want service, t swarm.Task, at time.Time) *failure {
+	since, known := h.unplaced[want.name]
+	if !known {
+		h.unplaced[want.name] = at
+		return nil
+	}
+	if at.Sub(since) < unplacedLimit {
+		return nil
+	}
+	fail := &failure{
+		reason: "rejected", code: ccci.CodeRecipe, service: want.key, tasks: []swarm.Task{t},
+		message: "no node can take it: " + t.Status.Err,
+	}
+	if strings.Contains(t.Status.Err, "insufficient resources") {
+		fail.code = ccci.CodeInfra
+	}
+	return fail
+}
+
+// abandoned recognises that swarm will not try again: max_attempts is reached, or the
+// policy forbids it.
+func (h *history) abandoned(want service, svc swarm.Service, tasks []swarm.Task, waiting bool) *failure {
+	first := slices.IndexFunc(tasks, func(t swarm.Task) bool { return current(t, svc, want) })
+	if waiting || first < 0 || !failedState(tasks[first].Status.State) || desiredTasks(svc, tasks) == 0 {
+		h.givenUp[want.name] = 0
+		return nil
+	}
+	h.givenUp[want.name]++
+	if h.givenUp[want.name] < givenUpLooks {
+		return nil
+	}
+	return &failure{
+		reason: loopReason(taskWords(tasks[first])), code: ccci.CodeRecipe, service: want.key,
+		tasks:   []swarm.Task{tasks[first]},
+		message: "swarm gave it up: " + taskWords(tasks[first]),
+	}
+}
+
+// loops finds a failure that keeps repeating. It counts only while every other
+// service either is up or fails too: an app that dies until its database is there
+// is slow and not broken.
+func (h *history) loops(o observation, dec decision) *failure {
+	failing := func(name string) *streak {
+		var worst *streak
+		for key, s := range h.streaks {
+			if strings.HasPrefix(key, name+" ") && (worst == nil || s.total > worst.total) {
+				worst = s
+			}
+		}
+		return worst
+	}
+	for _, state := range dec.states {
+		if !state.current && failing(state.service.name) == nil {
+			for _, s := range h.streaks {
+				s.count, s.first = 0, o.at
+			}
+			return nil
+		}
+	}
+	for _, state := range dec.states {
+		s := failing(state.service.name)
+		if state.current || s == nil || s.count < loopFailures || o.at.Sub(s.first) < h.loopWindow {
+			continue
+		}
+		said := taskWords(s.tasks[0])
+		if said == "" {
+			said = "it exits with code 0 and is not meant to end"
+		}
+		return &failure{
+			reason: loopReason(said), code: ccci.CodeRecipe, service: state.service.key, tasks: s.tasks,
+			message: fmt.Sprintf("its task failed %d times in the same way: %s", s.count, said),
+		}
+	}
+	return nil
+}
+
+func loopReason(said string) string {
+	if strings.Contains(said, "unhealthy container") {
+		return "unhealthy"
+	}
+	return "restart-loop"
+}

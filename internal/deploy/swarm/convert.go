@@ -1,0 +1,442 @@
+package swarm
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/cli/cli/compose/types"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/swarm"
+	units "github.com/docker/go-units"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+// model is a stack in the words of the Docker API. Making it asks nobody:
+// the same stack gives the same model, so that Settle knows what Deploy deployed.
+type model struct {
+	services []service
+	networks map[string]network.CreateOptions // to create, by name
+	external externals                        // must be there already
+	files    []file                           // configs and secrets made from files of the recipe
+}
+
+type service struct {
+	key  string // in the compose file
+	name string // on the daemon
+	hash string // value of LabelSpec
+	// spec refers to networks, secrets and configs by name; see references.bind.
+	spec swarm.ServiceSpec
+}
+
+type externals struct{ networks, secrets, configs []string }
+
+// file is a config or secret whose content is a file of the recipe.
+type file struct {
+	secret   bool
+	key      string
+	name     string
+	path     string
+	labels   map[string]string
+	template string
+}
+
+type converter struct {
+	stack *recipe.Stack
+	run   ccci.RunID
+	dnsrr bool
+}
+
+// convert translates a stack. Errors name service and key and are the recipe's.
+func convert(stack *recipe.Stack, run ccci.RunID, dnsrr bool) (*model, error) {
+	if stack == nil || stack.Config == nil || stack.Name == "" {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "converting a stack: it has no name or no compose model")
+	}
+	c := converter{stack, run, dnsrr}
+	m := &model{}
+	for _, s := range stack.Config.Services {
+		svc, err := c.service(s)
+		if err != nil {
+			return nil, ccci.Errorf(ccci.CodeRecipe, "service %s: %w", s.Name, err)
+		}
+		m.services = append(m.services, svc)
+	}
+	if len(m.services) == 0 {
+		return nil, ccci.Errorf(ccci.CodeRecipe, "stack %s has no services", stack.Name).
+			WithHint("compose.yml needs a services section with at least one service")
+	}
+	slices.SortFunc(m.services, func(a, b service) int { return strings.Compare(a.key, b.key) })
+	c.shared(m)
+	return m, nil
+}
+
+// scope returns the daemon's name of a key: name when it has one of its own.
+func (c converter) scope(key, name string) string {
+	if name != "" {
+		return name
+	}
+	return c.stack.Name + "_" + key
+}
+
+func (c converter) service(s types.ServiceConfig) (service, error) {
+	if s.Image == "" {
+		return service{}, fmt.Errorf("it has no image")
+	}
+	labels := maps.Clone(map[string]string(s.Deploy.Labels))
+	if c.dnsrr {
+		// Traefik can balance through swarm only with a virtual address; asked for
+		// it without one, it drops the whole service.
+		delete(labels, "traefik.docker.lbswarm")
+		delete(labels, "traefik.swarm.lbswarm")
+	}
+	labels = owned(labels, c.run, c.stack.Name)
+	labels[labelStackImage] = s.Image
+
+	spec := swarm.ServiceSpec{
+		Annotations:    swarm.Annotations{Name: c.stack.Name + "_" + s.Name, Labels: labels},
+		UpdateConfig:   updateConfig(s.Deploy.UpdateConfig),
+		RollbackConfig: updateConfig(s.Deploy.RollbackConfig),
+		EndpointSpec:   c.endpoint(s),
+	}
+	var err error
+	if spec.Mode, err = serviceMode(s.Deploy); err != nil {
+		return service{}, err
+	}
+	if spec.TaskTemplate, err = c.task(s); err != nil {
+		return service{}, err
+	}
+	hash, err := digest(spec.TaskTemplate)
+	if err != nil {
+		return service{}, err
+	}
+	spec.TaskTemplate.ContainerSpec.Labels[LabelSpec] = hash
+	return service{key: s.Name, name: spec.Name, hash: hash, spec: spec}, nil
+}
+
+func (c converter) task(s types.ServiceConfig) (swarm.TaskSpec, error) {
+	mounts, err := c.mounts(s.Volumes)
+	if err != nil {
+		return swarm.TaskSpec{}, err
+	}
+	health, err := healthcheck(s.HealthCheck)
+	if err != nil {
+		return swarm.TaskSpec{}, err
+	}
+	resources, err := requirements(s.Deploy.Resources)
+	if err != nil {
+		return swarm.TaskSpec{}, err
+	}
+	restart, err := restartPolicy(s.Restart, s.Deploy.RestartPolicy)
+	if err != nil {
+		return swarm.TaskSpec{}, err
+	}
+	networks, err := c.attachments(s)
+	if err != nil {
+		return swarm.TaskSpec{}, err
+	}
+	secrets, err := c.secretRefs(s.Secrets)
+	if err != nil {
+		return swarm.TaskSpec{}, err
+	}
+	configs, err := c.configRefs(s.Configs)
+	if err != nil {
+		return swarm.TaskSpec{}, err
+	}
+	if s.CredentialSpec != (types.CredentialSpecConfig{}) {
+		return swarm.TaskSpec{}, fmt.Errorf("credential_spec is for Windows and is not supported")
+	}
+	capAdd, capDrop := capabilities(s.CapAdd, s.CapDrop)
+	task := swarm.TaskSpec{
+		ContainerSpec: &swarm.ContainerSpec{
+			Image:           s.Image,
+			Command:         s.Entrypoint,
+			Args:            s.Command,
+			Hostname:        s.Hostname,
+			Hosts:           extraHosts(s.ExtraHosts),
+			DNSConfig:       dns(s),
+			Healthcheck:     health,
+			Env:             environment(s.Environment),
+			Labels:          owned(s.Labels, c.run, c.stack.Name),
+			Dir:             s.WorkingDir,
+			User:            s.User,
+			Mounts:          mounts,
+			StopGracePeriod: (*time.Duration)(s.StopGracePeriod),
+			StopSignal:      s.StopSignal,
+			TTY:             s.Tty,
+			OpenStdin:       s.StdinOpen,
+			Secrets:         secrets,
+			Configs:         configs,
+			ReadOnly:        s.ReadOnly,
+			Isolation:       container.Isolation(s.Isolation),
+			Init:            s.Init,
+			Sysctls:         s.Sysctls,
+			CapabilityAdd:   capAdd,
+			CapabilityDrop:  capDrop,
+			Ulimits:         ulimits(s.Ulimits),
+			OomScoreAdj:     s.OomScoreAdj,
+		},
+		Resources:     resources,
+		RestartPolicy: restart,
+		Placement:     placement(s.Deploy.Placement),
+		Networks:      networks,
+	}
+	if s.Logging != nil {
+		task.LogDriver = &swarm.Driver{Name: s.Logging.Driver, Options: s.Logging.Options}
+	}
+	return task, nil
+}
+
+func (c converter) endpoint(s types.ServiceConfig) *swarm.EndpointSpec {
+	e := &swarm.EndpointSpec{Mode: swarm.ResolutionMode(strings.ToLower(s.Deploy.EndpointMode))}
+	if c.dnsrr {
+		e.Mode = swarm.ResolutionModeDNSRR
+	}
+	for _, p := range s.Ports {
+		e.Ports = append(e.Ports, swarm.PortConfig{
+			Protocol:      swarm.PortConfigProtocol(p.Protocol),
+			TargetPort:    p.Target,
+			PublishedPort: p.Published,
+			PublishMode:   swarm.PortConfigPublishMode(p.Mode),
+		})
+	}
+	slices.SortFunc(e.Ports, func(a, b swarm.PortConfig) int { return int(a.PublishedPort) - int(b.PublishedPort) })
+	return e
+}
+
+// digest is a short, stable fingerprint of a task's specification. It is taken
+// before identifiers of networks, secrets and configs are filled in.
+func digest(task swarm.TaskSpec) (string, error) {
+	text, err := json.Marshal(task)
+	if err != nil {
+		return "", fmt.Errorf("encoding the task: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:12]), nil
+}
+
+func serviceMode(d types.DeployConfig) (swarm.ServiceMode, error) {
+	replicas := d.Replicas
+	switch d.Mode {
+	case "", "replicated":
+		return swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: replicas}}, nil
+	case "replicated-job":
+		return swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: replicas, TotalCompletions: replicas}}, nil
+	case "global", "global-job":
+		if replicas != nil {
+			return swarm.ServiceMode{}, fmt.Errorf("deploy.replicas cannot be set with mode %s", d.Mode)
+		}
+		if d.Mode == "global-job" {
+			return swarm.ServiceMode{GlobalJob: &swarm.GlobalJob{}}, nil
+		}
+		return swarm.ServiceMode{Global: &swarm.GlobalService{}}, nil
+	}
+	return swarm.ServiceMode{}, fmt.Errorf("deploy.mode %q is unknown", d.Mode)
+}
+
+func updateConfig(u *types.UpdateConfig) *swarm.UpdateConfig {
+	if u == nil {
+		return nil
+	}
+	parallelism := uint64(1)
+	if u.Parallelism != nil {
+		parallelism = *u.Parallelism
+	}
+	return &swarm.UpdateConfig{
+		Parallelism:     parallelism,
+		Delay:           time.Duration(u.Delay),
+		FailureAction:   u.FailureAction,
+		Monitor:         time.Duration(u.Monitor),
+		MaxFailureRatio: u.MaxFailureRatio,
+		Order:           u.Order,
+	}
+}
+
+// restartPolicy prefers deploy.restart_policy. Of the old restart key it takes
+// what docker stack deploy takes: "no" leaves swarm's default, which is any.
+func restartPolicy(old string, p *types.RestartPolicy) (*swarm.RestartPolicy, error) {
+	if p != nil {
+		return &swarm.RestartPolicy{
+			Condition:   swarm.RestartPolicyCondition(p.Condition),
+			Delay:       (*time.Duration)(p.Delay),
+			MaxAttempts: p.MaxAttempts,
+			Window:      (*time.Duration)(p.Window),
+		}, nil
+	}
+	name, count, _ := strings.Cut(old, ":")
+	switch name {
+	case "", "no":
+		return nil, nil
+	case "always", "unless-stopped":
+		return &swarm.RestartPolicy{Condition: swarm.RestartPolicyConditionAny}, nil
+	case "on-failure":
+		policy := &swarm.RestartPolicy{Condition: swarm.RestartPolicyConditionOnFailure}
+		if count != "" {
+			var n uint64
+			if _, err := fmt.Sscanf(count, "%d", &n); err != nil {
+				return nil, fmt.Errorf("restart %q: the number of attempts is not a number", old)
+			}
+			policy.MaxAttempts = &n
+		}
+		return policy, nil
+	}
+	return nil, fmt.Errorf("restart %q is unknown", old)
+}
+
+func healthcheck(h *types.HealthCheckConfig) (*container.HealthConfig, error) {
+	if h == nil {
+		return nil, nil
+	}
+	if h.Disable {
+		if len(h.Test) != 0 {
+			return nil, fmt.Errorf("healthcheck: test and disable exclude each other")
+		}
+		return &container.HealthConfig{Test: []string{"NONE"}}, nil
+	}
+	out := &container.HealthConfig{
+		Test:          h.Test,
+		Interval:      duration(h.Interval),
+		Timeout:       duration(h.Timeout),
+		StartPeriod:   duration(h.StartPeriod),
+		StartInterval: duration(h.StartInterval),
+	}
+	if h.Retries != nil {
+		out.Retries = int(*h.Retries)
+	}
+	return out, nil
+}
+
+func duration(d *types.Duration) time.Duration {
+	if d == nil {
+		return 0
+	}
+	return time.Duration(*d)
+}
+
+func requirements(r types.Resources) (*swarm.ResourceRequirements, error) {
+	if r.Limits == nil && r.Reservations == nil {
+		return nil, nil
+	}
+	out := &swarm.ResourceRequirements{}
+	if l := r.Limits; l != nil {
+		cpus, err := nanoCPUs(l.NanoCPUs)
+		if err != nil {
+			return nil, fmt.Errorf("deploy.resources.limits.cpus: %w", err)
+		}
+		out.Limits = &swarm.Limit{NanoCPUs: cpus, MemoryBytes: int64(l.MemoryBytes), Pids: l.Pids}
+	}
+	if v := r.Reservations; v != nil {
+		cpus, err := nanoCPUs(v.NanoCPUs)
+		if err != nil {
+			return nil, fmt.Errorf("deploy.resources.reservations.cpus: %w", err)
+		}
+		out.Reservations = &swarm.Resources{NanoCPUs: cpus, MemoryBytes: int64(v.MemoryBytes)}
+		for _, g := range v.GenericResources {
+			if g.DiscreteResourceSpec == nil {
+				continue
+			}
+			out.Reservations.GenericResources = append(out.Reservations.GenericResources, swarm.GenericResource{
+				DiscreteResourceSpec: &swarm.DiscreteGenericResource{Kind: g.DiscreteResourceSpec.Kind, Value: g.DiscreteResourceSpec.Value},
+			})
+		}
+	}
+	return out, nil
+}
+
+// nanoCPUs reads a number of processors, "0.5", exactly.
+func nanoCPUs(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	cpus, ok := new(big.Rat).SetString(text)
+	if !ok || cpus.Sign() < 0 || strings.ContainsAny(text, "eE/xX_") {
+		return 0, fmt.Errorf("%q is not a number of processors", text)
+	}
+	nano := cpus.Mul(cpus, big.NewRat(1e9, 1))
+	if !nano.IsInt() || !nano.Num().IsInt64() {
+		return 0, fmt.Errorf("%q is too precise or too large", text)
+	}
+	return nano.Num().Int64(), nil
+}
+
+func placement(p types.Placement) *swarm.Placement {
+	out := &swarm.Placement{Constraints: p.Constraints, MaxReplicas: p.MaxReplicas}
+	for _, pref := range p.Preferences {
+		out.Preferences = append(out.Preferences, swarm.PlacementPreference{Spread: &swarm.SpreadOver{SpreadDescriptor: pref.Spread}})
+	}
+	return out
+}
+
+func environment(env types.MappingWithEquals) []string {
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(env)) {
+		if value := env[key]; value != nil {
+			out = append(out, key+"="+*value)
+		} else {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
+// extraHosts turns "name:address" into the "address name" of /etc/hosts.
+func extraHosts(hosts []string) []string {
+	var out []string
+	for _, h := range hosts {
+		if name, address, ok := strings.Cut(h, ":"); ok {
+			out = append(out, address+" "+name)
+		}
+	}
+	return out
+}
+
+func dns(s types.ServiceConfig) *swarm.DNSConfig {
+	if s.DNS == nil && s.DNSSearch == nil {
+		return nil
+	}
+	return &swarm.DNSConfig{Nameservers: s.DNS, Search: s.DNSSearch}
+}
+
+func ulimits(all map[string]*types.UlimitsConfig) []*container.Ulimit {
+	var out []*container.Ulimit
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		u := all[name]
+		soft, hard := u.Soft, u.Hard
+		if u.Single != 0 {
+			soft, hard = u.Single, u.Single
+		}
+		out = append(out, &units.Ulimit{Name: name, Soft: int64(soft), Hard: int64(hard)})
+	}
+	return out
+}
+
+// capabilities brings names into the daemon's form. Adding wins over dropping.
+func capabilities(add, drop []string) (added, dropped []string) {
+	norm := func(names []string) []string {
+		var out []string
+		for _, n := range names {
+			n = strings.ToUpper(strings.TrimSpace(n))
+			if n != "ALL" && !strings.HasPrefix(n, "CAP_") {
+				n = "CAP_" + n
+			}
+			out = append(out, n)
+		}
+		slices.Sort(out)
+		return slices.Compact(out)
+	}
+	added = norm(add)
+	for _, n := range norm(drop) {
+		if !slices.Contains(added, n) {
+			dropped = append(dropped, n)
+		}
+	}
+	return added, dropped
+}

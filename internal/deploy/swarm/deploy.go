@@ -1,0 +1,251 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/swarm"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+var _ harness.Deployer = (*Deployer)(nil)
+
+// Deploy brings the daemon to the stack and waits until it has converged. It
+// does not wait for swarm's update monitor; [Deployer.Settle] does.
+func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
+	if err := d.check(ctx); err != nil {
+		return err
+	}
+	m, err := convert(stack, d.o.RunID, d.useDNSRR(ctx, stack))
+	if err != nil {
+		return err
+	}
+	refs, err := d.prepare(ctx, stack, m)
+	if err != nil {
+		return err
+	}
+	present, err := d.stackServices(ctx, stack.Name)
+	if err != nil {
+		return err
+	}
+	d.memory.start(d.o.RunID, stack.Name)
+	for _, old := range present {
+		if !slices.ContainsFunc(m.services, func(s service) bool { return s.name == old.Spec.Name }) {
+			d.log.Info("removing a service that the stack no longer has", "stack", stack.Name, "service", old.Spec.Name)
+			if err := d.docker.ServiceRemove(ctx, old.ID); err != nil && !cerrdefs.IsNotFound(err) {
+				return d.fault(fmt.Sprintf("deploying %s: removing service %s", stack.Name, old.Spec.Name), err)
+			}
+		}
+	}
+	for _, svc := range m.services {
+		if err := d.apply(ctx, stack, svc, refs, present); err != nil {
+			return err
+		}
+	}
+	return d.wait(ctx, stack, m.services, false)
+}
+
+// Settle waits until what is deployed has converged, and beyond Deploy until swarm
+// has stopped monitoring the last update (but not longer than MonitorPatience): from
+// then on swarm does not roll it back any more. Call it as late in a stage as its
+// verdict allows; the monitor runs meanwhile and usually nothing is left to wait for.
+func (d *Deployer) Settle(ctx context.Context, stack *recipe.Stack) error {
+	if err := d.check(ctx); err != nil {
+		return err
+	}
+	m, err := convert(stack, d.o.RunID, d.useDNSRR(ctx, stack))
+	if err != nil {
+		return err
+	}
+	return d.wait(ctx, stack, m.services, true)
+}
+
+func (d *Deployer) stackServices(ctx context.Context, stack string) ([]swarm.Service, error) {
+	list, err := d.docker.ServiceList(ctx, swarm.ServiceListOptions{
+		Filters: filters.NewArgs(filters.Arg("label", LabelStack+"="+stack)),
+		Status:  true,
+	})
+	return list, d.fault("listing services", err)
+}
+
+// apply creates or updates one service. Images are taken as they are on the node: Pull
+// has put them there, and nothing is resolved at a registry.
+func (d *Deployer) apply(ctx context.Context, stack *recipe.Stack, svc service, refs references, present []swarm.Service) error {
+	activity := fmt.Sprintf("deploying %s: service %s", stack.Name, svc.key)
+	spec := refs.bind(svc.spec)
+	auth, err := d.auth(spec.TaskTemplate.ContainerSpec.Image)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(present, func(s swarm.Service) bool { return s.Spec.Name == svc.name })
+	if i < 0 {
+		made, err := d.docker.ServiceCreate(ctx, spec, swarm.ServiceCreateOptions{EncodedRegistryAuth: auth})
+		d.warn(stack, svc, made.Warnings)
+		return d.fault(activity, err)
+	}
+	old := present[i]
+	const attempts = 4 // swarm itself writes to a service while an update ends
+	for attempt := 1; ; attempt++ {
+		spec.TaskTemplate.ForceUpdate = old.Spec.TaskTemplate.ForceUpdate
+		answer, err := d.docker.ServiceUpdate(ctx, old.ID, old.Version, spec, swarm.ServiceUpdateOptions{EncodedRegistryAuth: auth})
+		if err == nil {
+			d.warn(stack, svc, answer.Warnings)
+			d.mu.Lock()
+			d.floor[old.ID] = old.Version.Index
+			d.mu.Unlock()
+			return nil
+		}
+		if attempt == attempts || !strings.Contains(err.Error(), "out of sequence") {
+			return d.fault(activity, err)
+		}
+		if old, _, err = d.docker.ServiceInspectWithRaw(ctx, old.ID, swarm.ServiceInspectOptions{}); err != nil {
+			return d.fault(activity, err)
+		}
+	}
+}
+
+func (d *Deployer) warn(stack *recipe.Stack, svc service, warnings []string) {
+	for _, w := range warnings {
+		d.log.Warn("Docker warns about a service", "stack", stack.Name, "service", svc.key, "warning", w)
+	}
+}
+
+func (d *Deployer) auth(reference string) (string, error) {
+	if d.o.RegistryAuth == nil {
+		return "", nil
+	}
+	auth, err := d.o.RegistryAuth(reference)
+	if err != nil {
+		return "", ccci.Errorf(ccci.CodeInfra, "reading registry credentials for %s: %w", reference, err)
+	}
+	return auth, nil
+}
+
+// wait looks until the services have converged, have failed, or ctx ends.
+func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []service, monitor bool) error {
+	h := newHistory(services)
+	h.loopWindow, h.patience, h.monitor = d.o.LoopWindow, d.o.MonitorPatience, monitor
+	d.mu.Lock()
+	for id, version := range d.floor {
+		h.floor[id] = version
+	}
+	d.mu.Unlock()
+
+	var last decision
+	var same, broken int
+	for {
+		o, err := d.observe(ctx, stack, services)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			// One failing look proves nothing; a daemon that keeps failing does.
+			if broken++; broken >= 5 {
+				return err
+			}
+		case err == nil:
+			broken = 0
+			dec := h.judge(o)
+			if dec.failed != nil {
+				return d.deployError(ctx, stack, dec.failed)
+			}
+			if dec.converged && last.converged && dec.tasks == last.tasks {
+				same++
+			} else {
+				same = 1
+			}
+			last = dec
+			if dec.converged && same >= d.o.Stable {
+				return nil
+			}
+		}
+		if d.sleep(ctx) != nil {
+			return d.timeout(ctx, stack, last)
+		}
+	}
+}
+
+func (d *Deployer) observe(ctx context.Context, stack *recipe.Stack, services []service) (observation, error) {
+	o := observation{at: d.o.Now()}
+	var err error
+	if o.services, err = d.stackServices(ctx, stack.Name); err != nil {
+		return o, err
+	}
+	o.tasks, err = d.docker.TaskList(ctx, swarm.TaskListOptions{
+		Filters: filters.NewArgs(filters.Arg("label", LabelStack+"="+stack.Name)),
+	})
+	if err != nil {
+		return o, d.fault("listing tasks", err)
+	}
+	containers, err := d.docker.ContainerList(ctx, container.ListOptions{
+		Filters: filters.NewArgs(filters.Arg("label", LabelStack+"="+stack.Name), filters.Arg("label", labelServiceName)),
+	})
+	if err != nil {
+		return o, d.fault("listing containers", err)
+	}
+	for _, c := range containers {
+		if !slices.ContainsFunc(services, func(s service) bool { return s.name == c.Labels[labelServiceName] }) {
+			o.strays++
+		}
+	}
+	return o, nil
+}
+
+// timeout says what each service lacked when time was up.
+func (d *Deployer) timeout(ctx context.Context, stack *recipe.Stack, last decision) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("waiting for %s to converge: %w", stack.Name, context.Cause(ctx))
+	}
+	var unfinished []string
+	de := &harness.DeployError{Reason: "timeout"}
+	grace, cancel := cleanupContext(ctx, explainLimit)
+	defer cancel()
+	for _, s := range last.states {
+		if s.current && !s.watching {
+			continue
+		}
+		unfinished = append(unfinished, fmt.Sprintf("%s (%s)", s.service.key, s.words))
+		task := harness.TaskFailure{Service: s.service.key, State: "missing", Message: s.words}
+		if s.newest != nil {
+			task = d.explain(grace, s.service.key, *s.newest)
+		}
+		de.Tasks = append(de.Tasks, task)
+	}
+	what := "nothing was seen of it"
+	if len(unfinished) > 0 {
+		what = strings.Join(unfinished, "; ")
+	} else if last.strays > 0 {
+		what = "containers of removed services are still running"
+	}
+	de.Err = &ccci.Error{
+		Code:    ccci.CodeRecipe,
+		Message: fmt.Sprintf("deploying %s: it has not converged in time: %s", stack.Name, what),
+		Hint:    "read the log lines of the service; when it only needs longer, raise the recipe's timeout label or the time-out in tests/" + stack.Recipe + "/recipe.yml",
+		Err:     context.Cause(ctx),
+	}
+	return de
+}
+
+// Label returns a label of a deployed service as the daemon reports it, "" when the
+// service has none of that name.
+func (d *Deployer) Label(ctx context.Context, stack *recipe.Stack, service, label string) (string, error) {
+	if err := d.check(ctx); err != nil {
+		return "", err
+	}
+	name := stack.Name + "_" + service
+	svc, _, err := d.docker.ServiceInspectWithRaw(ctx, name, swarm.ServiceInspectOptions{})
+	if cerrdefs.IsNotFound(err) {
+		return "", ccci.Errorf(ccci.CodeNotFound, "reading label %s: no service %s is deployed", label, name)
+	}
+	if err != nil {
+		return "", d.fault("reading a label of "+name, err)
+	}
+	return svc.Spec.Labels[label], nil
+}

@@ -1,0 +1,178 @@
+package swarm
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/pkg/stdcopy"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+const (
+	logTail      = 20               // lines of a failed task
+	mostTasks    = 3                // failed tasks that are told of
+	explainLimit = 10 * time.Second // for asking the daemon why, after the deadline too
+)
+
+// deployError tells a failure in the tasks' own words.
+func (d *Deployer) deployError(ctx context.Context, stack *recipe.Stack, f *failure) error {
+	grace, cancel := cleanupContext(ctx, explainLimit)
+	defer cancel()
+	de := &harness.DeployError{Reason: f.reason}
+	for i, t := range f.tasks {
+		if i == mostTasks {
+			break
+		}
+		de.Tasks = append(de.Tasks, d.explain(grace, f.service, t))
+	}
+	message := fmt.Sprintf("deploying %s: service %s: %s", stack.Name, f.service, f.message)
+	if len(de.Tasks) > 0 && de.Tasks[0].Message != "" && !strings.Contains(message, de.Tasks[0].Message) {
+		message += " (" + de.Tasks[0].Message + ")"
+	}
+	de.Err = &ccci.Error{Code: f.code, Message: message, Hint: hint(f)}
+	return de
+}
+
+func hint(f *failure) string {
+	switch f.reason {
+	case "rejected":
+		return "swarm would try for ever; correct what the task complains about"
+	case "rollback":
+		return "the old version keeps answering while the new one fails; read the new task's log lines"
+	case "paused":
+		return "a new task failed while swarm watched the update; read its log lines, or allow failures in update_config"
+	case "unhealthy":
+		return "run the healthcheck's command inside the container; give a slow start a start_period"
+	}
+	return "the container ends by itself; read its log lines"
+}
+
+// explain gathers a task's words: its error, its last health probe, its last lines.
+func (d *Deployer) explain(ctx context.Context, service string, t swarm.Task) harness.TaskFailure {
+	out := harness.TaskFailure{Service: service, State: string(t.Status.State), Message: taskWords(t)}
+	if t.Status.ContainerStatus == nil || t.Status.ContainerStatus.ContainerID == "" {
+		if out.Message == "" {
+			out.Message = t.Status.Message
+		}
+		return out
+	}
+	id := t.Status.ContainerStatus.ContainerID
+	if probe := d.lastProbe(ctx, id); probe != "" {
+		out.Message = strings.TrimPrefix(out.Message+"; "+probe, "; ")
+	}
+	if out.Message == "" {
+		out.Message = t.Status.Message
+	}
+	log, err := d.containerLog(ctx, id, logTail, 64<<10)
+	if err != nil {
+		d.log.Debug("no log of a failed task", "task", t.ID, "error", err)
+		return out
+	}
+	for _, line := range log {
+		out.Log = append(out.Log, line.text)
+	}
+	if len(out.Log) > logTail {
+		out.Log = out.Log[len(out.Log)-logTail:]
+	}
+	return out
+}
+
+// lastProbe tells what a container's healthcheck said last, "" when it was content.
+func (d *Deployer) lastProbe(ctx context.Context, id string) string {
+	c, err := d.docker.ContainerInspect(ctx, id)
+	if err != nil || c.State == nil || c.State.Health == nil || len(c.State.Health.Log) == 0 {
+		return ""
+	}
+	probe := c.State.Health.Log[len(c.State.Health.Log)-1]
+	if probe.ExitCode == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("its healthcheck exits with %d", probe.ExitCode)
+	if said := strings.TrimSpace(probe.Output); said != "" {
+		text += ": " + clip(strings.Join(strings.Fields(said), " "), 300)
+	}
+	return text
+}
+
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// logLine is one line with the time at which the daemon received it.
+type logLine struct {
+	at   time.Time
+	text string
+}
+
+// containerLog returns a container's last lines, oldest first.
+func (d *Deployer) containerLog(ctx context.Context, id string, tail int, limit int64) ([]logLine, error) {
+	info, err := d.docker.ContainerInspect(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := d.docker.ContainerLogs(ctx, id, container.LogsOptions{
+		ShowStdout: true, ShowStderr: true, Timestamps: true, Tail: fmt.Sprint(tail),
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	text := &tailBuffer{limit: int(limit)}
+	if info.Config != nil && info.Config.Tty {
+		_, err = io.Copy(text, stream)
+	} else {
+		_, err = stdcopy.StdCopy(text, text, stream)
+	}
+	if err != nil && len(text.data) == 0 {
+		return nil, err
+	}
+	return splitLog(text.data), nil
+}
+
+// splitLog takes the daemon's timestamps off the lines.
+func splitLog(data []byte) []logLine {
+	var out []logLine
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		text := strings.TrimRight(strings.ToValidUTF8(lines.Text(), "�"), "\r")
+		stamp, rest, _ := strings.Cut(text, " ")
+		at, err := time.Parse(time.RFC3339Nano, stamp)
+		if err != nil {
+			// The rest of a line that was cut, or longer than the daemon's buffer.
+			if len(out) > 0 {
+				at = out[len(out)-1].at
+			}
+			rest = text
+		}
+		out = append(out, logLine{at, rest})
+	}
+	return out
+}
+
+// tailBuffer keeps about the last limit bytes that were written to it.
+type tailBuffer struct {
+	data  []byte
+	limit int
+}
+
+func (b *tailBuffer) Write(p []byte) (int, error) {
+	b.data = append(b.data, p...)
+	if len(b.data) > 2*b.limit {
+		b.data = append(b.data[:0], b.data[len(b.data)-b.limit:]...)
+	}
+	return len(p), nil
+}

@@ -1,0 +1,108 @@
+package swarm
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// memory samples what an app's containers use, in one goroutine from the first
+// Deploy to Remove.
+type memory struct {
+	docker   *client.Client
+	interval time.Duration
+	peak     atomic.Int64
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // nil while nothing is sampled
+	done   chan struct{}
+}
+
+// PeakMemory is the highest sum, in bytes, over the app's containers that was seen
+// since the first Deploy. Page cache that the kernel can drop is not counted.
+func (d *Deployer) PeakMemory() int64 { return d.memory.peak.Load() }
+
+func (m *memory) start(run ccci.RunID, stack string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cancel != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	m.cancel, m.done = cancel, done
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(m.interval)
+		defer ticker.Stop()
+		for {
+			if used := m.sample(ctx, stack); used > m.peak.Load() {
+				m.peak.Store(used)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+		}
+	}()
+}
+
+// stop ends sampling and waits for the goroutine. It is legal at any time.
+func (m *memory) stop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cancel == nil {
+		return
+	}
+	m.cancel()
+	<-m.done
+	m.cancel = nil
+}
+
+// sample sums what the stack's containers use now. What cannot be read counts as
+// nothing: a container may end at any moment.
+func (m *memory) sample(ctx context.Context, stack string) int64 {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	list, err := m.docker.ContainerList(ctx, container.ListOptions{
+		Filters: filters.NewArgs(filters.Arg("label", LabelStack+"="+stack)),
+	})
+	if err != nil {
+		return 0
+	}
+	var sum int64
+	for _, c := range list {
+		answer, err := m.docker.ContainerStatsOneShot(ctx, c.ID)
+		if err != nil {
+			continue
+		}
+		var stats container.StatsResponse
+		if json.NewDecoder(answer.Body).Decode(&stats) == nil {
+			sum += used(stats.MemoryStats)
+		}
+		answer.Body.Close()
+	}
+	return sum
+}
+
+// used is the memory that cannot be dropped: usage without the inactive page cache,
+// which control groups report under one name in version 1 and another in 2.
+func used(s container.MemoryStats) int64 {
+	cache, ok := s.Stats["total_inactive_file"]
+	if !ok {
+		cache = s.Stats["inactive_file"]
+	}
+	if cache > s.Usage {
+		return int64(s.Usage)
+	}
+	return int64(s.Usage - cache)
+}

@@ -1,0 +1,126 @@
+package swarm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/image"
+	"golang.org/x/sync/errgroup"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+// Pull makes the images of a stack present. An image that the daemon has is taken as
+// it is; a registry is asked only for what is missing, each reference once.
+// Images are returned in the order of their services; Stage is left empty.
+func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image, error) {
+	if err := d.check(ctx); err != nil {
+		return nil, err
+	}
+	users := map[string][]string{} // reference -> services
+	var references []string
+	for _, s := range stack.Config.Services {
+		if users[s.Image] == nil {
+			references = append(references, s.Image)
+		}
+		users[s.Image] = append(users[s.Image], s.Name)
+	}
+	found := make([]image.InspectResponse, len(references))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(3)
+	for i, ref := range references {
+		group.Go(func() error {
+			var err error
+			found[i], err = d.pullOne(groupCtx, strings.Join(users[ref], ", "), ref)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var out []ccci.Image
+	for _, s := range stack.Config.Services {
+		img := found[slices.Index(references, s.Image)]
+		out = append(out, ccci.Image{Service: s.Name, Reference: s.Image, Digest: img.ID, Size: img.Size})
+	}
+	return out, nil
+}
+
+func (d *Deployer) pullOne(ctx context.Context, services, ref string) (image.InspectResponse, error) {
+	activity := fmt.Sprintf("pulling image %s of service %s", ref, services)
+	if ref == "" {
+		return image.InspectResponse{}, ccci.Errorf(ccci.CodeRecipe, "pulling the image of service %s: it has none", services)
+	}
+	img, err := d.docker.ImageInspect(ctx, ref)
+	if err == nil {
+		return img, nil
+	}
+	if !cerrdefs.IsNotFound(err) {
+		return img, d.fault(activity, err)
+	}
+	auth, err := d.auth(ref)
+	if err != nil {
+		return img, err
+	}
+	d.log.Info("pulling an image", "image", ref, "service", services)
+	stream, err := d.docker.ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth})
+	if err != nil {
+		return img, d.pullFault(activity, ref, err)
+	}
+	defer stream.Close()
+	if err := pullProgress(stream); err != nil {
+		return img, d.pullFault(activity, ref, err)
+	}
+	img, err = d.docker.ImageInspect(ctx, ref)
+	return img, d.fault(activity, err)
+}
+
+// pullProgress reads the daemon's messages to the end; the failure is one of them.
+func pullProgress(stream io.Reader) error {
+	for messages := json.NewDecoder(stream); ; {
+		var m struct {
+			Error string `json:"error"`
+		}
+		err := messages.Decode(&m)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case m.Error != "":
+			return errors.New(m.Error)
+		}
+	}
+}
+
+// pullFault tells an image that does not exist from a registry that does not answer:
+// the first is the recipe's fault, the second ours.
+func (d *Deployer) pullFault(activity, ref string, err error) error {
+	text := words(err)
+	says := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(strings.ToLower(text), p) })
+	}
+	fail := func(code ccci.Code, hint string, args ...any) error {
+		return (&ccci.Error{Code: code, Message: activity + ": " + text, Err: err}).WithHint(hint, args...)
+	}
+	switch {
+	case says("toomanyrequests", "too many requests", "rate limit"):
+		return fail(ccci.CodeInfra, "the registry limits this host; log in to it (docker login) or use a mirror, and try again later")
+	case says("no space left on device"):
+		return fail(ccci.CodeInfra, "free space where Docker keeps its data (docker system df)")
+	case says("manifest unknown", "manifest for ", "not found: manifest", "repository does not exist", "invalid reference format", "no matching manifest", "not found"):
+		return fail(ccci.CodeRecipe, "check the name and the tag of %s; it must exist for this machine's architecture", ref)
+	case says("unauthorized", "denied", "authentication required"):
+		return fail(ccci.CodeInfra, "log this host in to the registry (docker login), or check the name of %s", ref)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return d.fault(activity, err)
+	}
+	return fail(ccci.CodeInfra, "the registry cannot be reached; check this host's network and DNS, or load the image by hand (docker load)")
+}

@@ -1,0 +1,226 @@
+package swarm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/api/types/volume"
+	"golang.org/x/sync/errgroup"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness"
+)
+
+// Kinds of objects, in the order in which they are removed.
+const (
+	kindService   = "service"
+	kindContainer = "container"
+	kindNetwork   = "network"
+	kindConfig    = "config"
+	kindSecret    = "secret"
+	kindVolume    = "volume"
+)
+
+// Snapshot lists the daemon's objects of all six kinds, without those that
+// Docker and swarm make for themselves. It is sorted by kind and name.
+func (d *Deployer) Snapshot(ctx context.Context) (harness.Snapshot, error) {
+	if err := d.check(ctx); err != nil {
+		return nil, err
+	}
+	return d.inventory(ctx)
+}
+
+func (d *Deployer) inventory(ctx context.Context) (harness.Snapshot, error) {
+	lists := []func(context.Context) (harness.Snapshot, error){
+		d.services, d.containers, d.networks, d.configs, d.secrets, d.volumes,
+	}
+	found := make([]harness.Snapshot, len(lists))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, list := range lists {
+		group.Go(func() error {
+			var err error
+			found[i], err = list(ctx)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	all := slices.Concat(found...)
+	slices.SortFunc(all, func(a, b harness.Object) int {
+		if c := strings.Compare(a.Kind, b.Kind); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Name+a.ID, b.Name+b.ID)
+	})
+	return all, nil
+}
+
+func object(kind, id, name string, labels map[string]string) harness.Object {
+	return harness.Object{Kind: kind, ID: id, Name: name, Stack: labels[LabelStack], Run: labels[LabelRun]}
+}
+
+func (d *Deployer) services(ctx context.Context) (harness.Snapshot, error) {
+	list, err := d.docker.ServiceList(ctx, swarm.ServiceListOptions{})
+	if err != nil {
+		return nil, d.fault("listing services", err)
+	}
+	var out harness.Snapshot
+	for _, s := range list {
+		out = append(out, object(kindService, s.ID, s.Spec.Name, s.Spec.Labels))
+	}
+	return out, nil
+}
+
+func (d *Deployer) containers(ctx context.Context) (harness.Snapshot, error) {
+	list, err := d.docker.ContainerList(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return nil, d.fault("listing containers", err)
+	}
+	var out harness.Snapshot
+	for _, c := range list {
+		name := c.ID[:12]
+		if len(c.Names) > 0 {
+			name = strings.TrimPrefix(c.Names[0], "/")
+		}
+		out = append(out, object(kindContainer, c.ID, name, c.Labels))
+	}
+	return out, nil
+}
+
+// builtinNetworks exist on every daemon, or are made by swarm itself.
+var builtinNetworks = []string{"bridge", "host", "none", "docker_gwbridge", "ingress"}
+
+func (d *Deployer) networks(ctx context.Context) (harness.Snapshot, error) {
+	list, err := d.docker.NetworkList(ctx, network.ListOptions{})
+	if err != nil {
+		return nil, d.fault("listing networks", err)
+	}
+	var out harness.Snapshot
+	for _, n := range list {
+		if n.Ingress || slices.Contains(builtinNetworks, n.Name) {
+			continue
+		}
+		out = append(out, object(kindNetwork, n.ID, n.Name, n.Labels))
+	}
+	return out, nil
+}
+
+func (d *Deployer) volumes(ctx context.Context) (harness.Snapshot, error) {
+	list, err := d.docker.VolumeList(ctx, volume.ListOptions{})
+	if err != nil {
+		return nil, d.fault("listing volumes", err)
+	}
+	var out harness.Snapshot
+	for _, v := range list.Volumes {
+		out = append(out, object(kindVolume, v.Name, v.Name, v.Labels))
+	}
+	return out, nil
+}
+
+func (d *Deployer) secrets(ctx context.Context) (harness.Snapshot, error) {
+	list, err := d.docker.SecretList(ctx, swarm.SecretListOptions{})
+	if err != nil {
+		return nil, d.fault("listing secrets", err)
+	}
+	var out harness.Snapshot
+	for _, s := range list {
+		out = append(out, object(kindSecret, s.ID, s.Spec.Name, s.Spec.Labels))
+	}
+	return out, nil
+}
+
+func (d *Deployer) configs(ctx context.Context) (harness.Snapshot, error) {
+	list, err := d.docker.ConfigList(ctx, swarm.ConfigListOptions{})
+	if err != nil {
+		return nil, d.fault("listing configs", err)
+	}
+	var out harness.Snapshot
+	for _, c := range list {
+		out = append(out, object(kindConfig, c.ID, c.Spec.Name, c.Spec.Labels))
+	}
+	return out, nil
+}
+
+// belongs decides whether an object is part of an app. Labels decide first: an
+// object that says it belongs to another run or another stack is never touched,
+// whatever its name. Names count for objects that carry no label, such as a
+// secret that abra made or a volume of an old daemon.
+func belongs(o harness.Object, app harness.App) bool {
+	switch {
+	case o.Run != "" && app.RunID != "" && o.Run == string(app.RunID):
+		return true
+	case o.Run != "" && app.RunID != "":
+		return false
+	case o.Stack != "":
+		return o.Stack == app.StackName
+	}
+	if slices.Contains(app.Names, o.Name) {
+		return true
+	}
+	return app.StackName != "" && strings.HasPrefix(o.Name, app.StackName+"_")
+}
+
+// belonging lists what the daemon has of an app.
+func (d *Deployer) belonging(ctx context.Context, app harness.App) (harness.Snapshot, error) {
+	all, err := d.inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(o harness.Object) bool { return !belongs(o, app) }), nil
+}
+
+// describe names objects for a person, at most a handful.
+func describe(objects harness.Snapshot) string {
+	const most = 6
+	var names []string
+	for i, o := range objects {
+		if i == most {
+			names = append(names, fmt.Sprintf("and %d more", len(objects)-most))
+			break
+		}
+		names = append(names, o.Kind+" "+o.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Apps lists every app on the daemon that a run of cc-ci made, for the janitor. An
+// app is a pair of run and stack; objects of a run without a stack make an app
+// with an empty StackName. Names holds what is not found by the stack's name.
+func (d *Deployer) Apps(ctx context.Context) ([]harness.App, error) {
+	if err := d.check(ctx); err != nil {
+		return nil, err
+	}
+	all, err := d.inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return apps(all), nil
+}
+
+func apps(all harness.Snapshot) []harness.App {
+	var out []harness.App
+	for _, o := range all {
+		if o.Run == "" {
+			continue
+		}
+		i := slices.IndexFunc(out, func(a harness.App) bool { return string(a.RunID) == o.Run && a.StackName == o.Stack })
+		if i < 0 {
+			out = append(out, harness.App{})
+			i = len(out) - 1
+			out[i].RunID, out[i].StackName = ccci.RunID(o.Run), o.Stack
+		}
+		if o.Kind != kindContainer && (o.Stack == "" || !strings.HasPrefix(o.Name, o.Stack+"_")) {
+			out[i].Names = append(out[i].Names, o.Name)
+		}
+	}
+	slices.SortFunc(out, func(a, b harness.App) int {
+		return strings.Compare(string(a.RunID)+" "+a.StackName, string(b.RunID)+" "+b.StackName)
+	})
+	return out
+}

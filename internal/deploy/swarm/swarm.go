@@ -1,0 +1,199 @@
+// Package swarm deploys apps on a Docker Swarm through the Docker API.
+//
+// It is the production adapter of harness.Deployer. Whatever it creates carries
+// two labels, [LabelRun] and [LabelStack], so that a later process finds it
+// again without any file of this one. How it decides that a stack has
+// converged is in converge.go, how it removes one in remove.go; both are the
+// parts to read first.
+package swarm
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/client"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Labels that this package writes and reads.
+const (
+	// LabelRun names the run that an object belongs to.
+	LabelRun = "cc-ci.run"
+	// LabelStack is Docker's own label for the members of a stack.
+	LabelStack = "com.docker.stack.namespace"
+	// LabelSpec is on every task and holds a digest of the specification it was
+	// made from. The API does not say which version of a service's specification a
+	// task has; this label does, and a rolled back service betrays itself by it.
+	LabelSpec = "cc-ci.spec"
+
+	labelStackImage  = "com.docker.stack.image"
+	labelServiceName = "com.docker.swarm.service.name"
+	labelTaskID      = "com.docker.swarm.task.id"
+)
+
+// How services are found inside the app's networks.
+const (
+	EndpointAuto  = "auto"  // dnsrr where the kernel has no IPVS, else as the recipe says
+	EndpointVIP   = "vip"   // always as the recipe says; swarm's own default is a virtual address
+	EndpointDNSRR = "dnsrr" // always dnsrr
+)
+
+// Options configure a [Deployer]. RunID is required, the rest has defaults.
+type Options struct {
+	RunID ccci.RunID
+
+	// Docker is the client to use. Without one, Host is dialled ("unix:///…",
+	// "tcp://…"; "" for what DOCKER_HOST and its siblings say).
+	Docker *client.Client
+	Host   string
+
+	Logger *slog.Logger // default: discard
+
+	// EndpointMode is one of EndpointAuto (default), EndpointVIP, EndpointDNSRR.
+	EndpointMode string
+
+	// PollInterval is the time between two looks at the daemon, default 150 ms.
+	PollInterval time.Duration
+	// Stable is how many looks in a row must find the stack converged, default 3.
+	Stable int
+	// LoopWindow is how long the same failure must have been repeating before a
+	// third one counts as a restart loop, default 10 s. It leaves an app time to
+	// die a few times while its database makes its first files.
+	LoopWindow time.Duration
+	// MonitorPatience bounds how long Settle waits for swarm to declare an update
+	// finished after all its tasks are new and healthy, default 10 s.
+	MonitorPatience time.Duration
+	// RemovePatience bounds how long Remove tries without any progress, default 60 s.
+	RemovePatience time.Duration
+	// MemoryInterval is the time between two memory samples, default 1 s.
+	MemoryInterval time.Duration
+
+	// RegistryAuth returns the encoded credentials for an image reference, "" for
+	// none. It may be nil.
+	RegistryAuth func(reference string) (string, error)
+
+	// Box is how [Deployer.Dial] reaches an app that the host cannot route to.
+	Box Box
+
+	Now func() time.Time // default time.Now
+}
+
+// Box is a helper image that can connect its standard input and output to a TCP address.
+type Box struct {
+	Image string // "" when there is none
+	// Dial returns the command that connects to "host:port" within the app's network.
+	Dial func(address string) []string
+}
+
+// Deployer is a harness.Deployer on a Docker Swarm. Make one with [New].
+type Deployer struct {
+	o      Options
+	docker *client.Client
+	log    *slog.Logger
+	memory *memory
+
+	mu    sync.Mutex
+	ready bool
+	dnsrr *bool             // decided at the first deployment
+	floor map[string]uint64 // by service id: the version that the last update replaced
+}
+
+// New returns a Deployer for one run. It does not talk to the daemon yet.
+func New(o Options) (*Deployer, error) {
+	if o.RunID == "" {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "making a swarm deployer: it needs a run id")
+	}
+	switch o.EndpointMode {
+	case "":
+		o.EndpointMode = EndpointAuto
+	case EndpointAuto, EndpointVIP, EndpointDNSRR:
+	default:
+		return nil, ccci.Errorf(ccci.CodeInvalid, "making a swarm deployer: unknown endpoint mode %q", o.EndpointMode).
+			WithHint("use auto, vip or dnsrr")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.PollInterval = orDefault(o.PollInterval, 150*time.Millisecond)
+	o.Stable = orDefault(o.Stable, 3)
+	o.LoopWindow = orDefault(o.LoopWindow, 10*time.Second)
+	o.MonitorPatience = orDefault(o.MonitorPatience, 10*time.Second)
+	o.RemovePatience = orDefault(o.RemovePatience, time.Minute)
+	o.MemoryInterval = orDefault(o.MemoryInterval, time.Second)
+	if o.Docker == nil {
+		opts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
+		if o.Host != "" {
+			opts = append(opts, client.WithHost(o.Host))
+		}
+		docker, err := client.NewClientWithOpts(opts...)
+		if err != nil {
+			return nil, ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).
+				WithHint("check DOCKER_HOST, DOCKER_CERT_PATH and the configured Docker host")
+		}
+		o.Docker = docker
+	}
+	return &Deployer{
+		o:      o,
+		docker: o.Docker,
+		log:    o.Logger,
+		memory: &memory{docker: o.Docker, interval: o.MemoryInterval},
+		floor:  map[string]uint64{},
+	}, nil
+}
+
+func orDefault[T ~int | ~int64](v, def T) T {
+	if v <= 0 {
+		return def
+	}
+	return v
+}
+
+// check makes sure, once, that the daemon answers and that it manages a swarm.
+func (d *Deployer) check(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ready {
+		return nil
+	}
+	info, err := d.docker.Info(ctx)
+	if err != nil {
+		return d.fault("asking Docker for its state", err)
+	}
+	if err := swarmState(info.Swarm); err != nil {
+		return err
+	}
+	d.ready = true
+	return nil
+}
+
+// owned returns labels with those that mark an object as the run's own.
+func owned(labels map[string]string, run ccci.RunID, stack string) map[string]string {
+	out := make(map[string]string, len(labels)+2)
+	for k, v := range labels {
+		out[k] = v
+	}
+	out[LabelRun] = string(run)
+	if stack != "" {
+		out[LabelStack] = stack
+	}
+	return out
+}
+
+// sleep waits for a poll interval, or until ctx ends.
+func (d *Deployer) sleep(ctx context.Context) error {
+	timer := time.NewTimer(d.o.PollInterval)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for Docker: %w", context.Cause(ctx))
+	case <-timer.C:
+		return nil
+	}
+}
