@@ -1,0 +1,192 @@
+package recipe
+
+import (
+	"cmp"
+	"context"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Severities of a finding.
+const (
+	severityError   = "error"
+	severityWarning = "warning"
+)
+
+// Rule is one rule of the linter. R-rules are abra's, C-rules are our own.
+type Rule struct {
+	ID       string
+	Severity string // "error" or "warning"
+	Title    string
+	Hint     string
+	// Needs says what the rule is not judged without; "" when it always is.
+	Needs string
+
+	check func(*lintRun) []place
+}
+
+// place is where a rule is broken, and how.
+type place struct {
+	file    string
+	line    int
+	message string
+}
+
+// LintOptions are what the linter cannot read from the files themselves.
+type LintOptions struct {
+	Releases  []Release // version tags of the repository (R014)
+	Catalogue []string  // versions that the catalogue lists (R006); nil: not known
+}
+
+// Lint judges a tree by every rule. base is the version that operators have, for the rules
+// that compare; nil leaves those out. Findings are ordered by file, line and rule; a
+// tree that keeps every rule has none. Lint reads files only.
+func Lint(ctx context.Context, t *Tree, base *Tree, o LintOptions) []ccci.Finding {
+	run := newLintRun(t, base, o)
+	var out []ccci.Finding
+	for _, rule := range Rules() {
+		if ctx.Err() != nil {
+			return out
+		}
+		seen := map[place]bool{}
+		for _, p := range rule.check(run) {
+			if seen[p] {
+				continue
+			}
+			seen[p] = true
+			out = append(out, ccci.Finding{Rule: rule.ID, Severity: rule.Severity, File: p.file, Line: p.line, Message: p.message, Hint: rule.Hint})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b ccci.Finding) int {
+		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), strings.Compare(a.Rule, b.Rule))
+	})
+	return out
+}
+
+// LintDir is Lint for a folder that may not even open as a recipe: what Open refuses for
+// its text becomes a finding, so that every report has one form. Other errors, such as a
+// folder that is not there, are returned.
+func LintDir(ctx context.Context, dir string, commit ccci.Commit, base *Tree, o LintOptions) ([]ccci.Finding, error) {
+	t, err := Open(dir, commit)
+	if err == nil {
+		return Lint(ctx, t, base, o), nil
+	}
+	if code := ccci.CodeOf(err); code != ccci.CodeInvalid && code != ccci.CodeRefused || commit != "" && !commit.Valid() {
+		return nil, err
+	}
+	finding := ccci.Finding{Rule: "C007", Severity: severityError, File: composeName, Message: err.Error(), Hint: ccci.HintOf(err)}
+	if strings.HasPrefix(err.Error(), sampleName) {
+		finding.Rule, finding.File, finding.Line = "R008", sampleName, errorLine(err)
+	}
+	return []ccci.Finding{finding}, nil
+}
+
+// Rules lists all rules, in the order of their identifiers. R013 (the repository
+// exists on git.coopcloud.tech) asks the network and R016's meaning is not
+// published; neither is judged here.
+func Rules() []Rule {
+	return slices.Concat(abraRules, ownRules)
+}
+
+// lintDomain stands for a run's domain; its stack name has 33 characters.
+const lintDomain = "lint-000000.ci.commoninternet.net"
+
+// lintRun is what the rules look at, read once.
+type lintRun struct {
+	tree, base *Tree
+	options    LintOptions
+	files      []*composeFile // every compose file of the tree, compose.yml first
+	unread     []place        // compose files that do not parse
+	stack      *Stack         // rendered from the sample; nil when that fails
+	renderErr  error
+	sample     *EnvFile
+	sampleErr  error
+	abra       Env
+	abraLines  map[string]int
+}
+
+func newLintRun(t, base *Tree, o LintOptions) *lintRun {
+	run := &lintRun{tree: t, base: base, options: o}
+	run.sample, run.sampleErr = t.sample()
+	if run.sampleErr != nil {
+		run.sample = &EnvFile{}
+	}
+	run.abra, run.abraLines, _, _ = t.abra() // an unreadable one shows in renderErr
+	run.stack, run.renderErr = t.Render(RenderOptions{Domain: lintDomain})
+	for _, name := range t.allComposeFiles() {
+		f, err := t.composeFile(name)
+		if err != nil {
+			run.unread = append(run.unread, place{name, errorLine(err), err.Error()})
+			continue
+		}
+		run.files = append(run.files, f)
+	}
+	return run
+}
+
+// allComposeFiles lists compose.yml and every overlay, also in subfolders.
+func (t *Tree) allComposeFiles() []string {
+	var overlays []string
+	_ = filepath.WalkDir(t.Dir, func(full string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // unreadable folders hold no overlays; Render names what it misses
+		}
+		rel, _ := filepath.Rel(t.Dir, full)
+		name := entry.Name()
+		switch {
+		case entry.IsDir() && rel != "." && (strings.HasPrefix(name, ".") || strings.Count(rel, "/") > 4):
+			return filepath.SkipDir
+		case entry.IsDir() || rel == composeName:
+			return nil
+		}
+		if ok, _ := path.Match("compose.*.yml", name); ok && len(overlays) < 200 {
+			overlays = append(overlays, filepath.ToSlash(rel))
+		}
+		return nil
+	})
+	slices.Sort(overlays)
+	return append([]string{composeName}, overlays...)
+}
+
+var lineInText = regexp.MustCompile(`line (\d{1,6})`)
+
+// errorLine takes the line out of an error's text, for findings.
+func errorLine(err error) int {
+	m := lineInText.FindStringSubmatch(err.Error())
+	if m == nil {
+		return 0
+	}
+	line := 0
+	for _, c := range m[1] {
+		line = line*10 + int(c-'0')
+	}
+	return line
+}
+
+// errorFile takes the file out of an error's text.
+func errorFile(err error, known []string) string {
+	file := ""
+	for _, name := range known {
+		if strings.HasPrefix(err.Error(), name) && len(name) > len(file) {
+			file = name
+		}
+	}
+	return file
+}
+
+// services visits every service of every compose file.
+func (r *lintRun) services(visit func(f *composeFile, name string, service map[string]any)) {
+	for _, f := range r.files {
+		all := f.section("services")
+		for _, name := range sortedKeys(all) {
+			service, _ := all[name].(map[string]any)
+			visit(f, name, service)
+		}
+	}
+}

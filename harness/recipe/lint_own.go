@@ -1,0 +1,282 @@
+package recipe
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/docker/cli/cli/compose/template"
+	"github.com/docker/cli/cli/compose/types"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// ownRules are what upstream's linter lacks (N15): each stands for a way in which a
+// recipe that works for its author breaks for operators.
+var ownRules = []Rule{
+	{ID: "C001", Severity: severityError, Title: "a changed config file comes with a new version variable", Needs: "a base version",
+		Hint: "raise the export in abra.sh; swarm refuses to change a config that exists, with an error that names neither", check: checkC001},
+	{ID: "C002", Severity: severityError, Title: "durations and numbers hold no variables",
+		Hint: "abra validates before it fills in variables; write the value, or put it into an overlay", check: checkC002},
+	{ID: "C003", Severity: severityWarning, Title: "a database that is backed up is restored by a hook",
+		Hint: "dump in backupbot.backup.pre-hook and load the dump in backupbot.restore.post-hook; the files of a running database are no backup", check: checkC003},
+	{ID: "C004", Severity: severityError, Title: "all compose files state the same version",
+		Hint: "docker refuses to merge files of different versions; one without version: counts as 3.13", check: checkC004},
+	{ID: "C005", Severity: severityWarning, Title: "nothing is dropped or left literal without a word",
+		Hint: "it works, and not as it reads", check: checkC005},
+	{ID: "C006", Severity: severityWarning, Title: "the sample's domain is <recipe>.example.com",
+		Hint: "abra app new replaces exactly that text; any other stays in the operator's file", check: checkC006},
+	{ID: "C007", Severity: severityError, Title: "the recipe renders, with .env.sample as it is",
+		Hint: "docker stack deploy stops at the same place", check: checkC007},
+	{ID: "C008", Severity: severityWarning, Title: "the version label reads x.y.z+upstream",
+		Hint: `write the deploy label "coop-cloud.${STACK_NAME}.version=1.0.0+VERSION" on app`, check: checkC008},
+	{ID: "C009", Severity: severityWarning, Title: "variables new since the base have a default", Needs: "a base version",
+		Hint: "an app keeps its env file through an upgrade: write ${X:-default}", check: checkC009},
+	{ID: "C010", Severity: severityWarning, Title: "backup labels are of version 2",
+		Hint: "backup-bot-two reads backupbot.backup.volumes.<volume>.path and the hooks, and ignores this label", check: checkC010},
+}
+
+// configFile is a config as the files of one version have it.
+type configFile struct {
+	compose *composeFile
+	key     string
+	raw     string // its name before interpolation
+	name    string
+	file    string
+	content []byte
+}
+
+// configFiles reads the configs of every compose file, used by default or not.
+func (t *Tree) configFiles(files []*composeFile) map[string]configFile {
+	env, err := t.defaults()
+	if err != nil {
+		return nil
+	}
+	out := map[string]configFile{}
+	for _, f := range files {
+		for key := range f.section("configs") {
+			raw := rawName([]*composeFile{f}, "configs", key)
+			name, err := template.Substitute(raw, env.Lookup)
+			object, _ := f.section("configs", key)["file"].(string)
+			file, err2 := template.Substitute(object, env.Lookup)
+			if err != nil || err2 != nil || file == "" {
+				continue
+			}
+			content, err := f.read(file, maxConfigFile)
+			if err != nil {
+				continue // C007 or the admission of the rendered stack reports it
+			}
+			out[f.name+" "+key] = configFile{f, key, raw, name, file, content}
+		}
+	}
+	return out
+}
+
+func checkC001(r *lintRun) []place {
+	if r.base == nil {
+		return nil
+	}
+	var baseFiles []*composeFile
+	for _, name := range r.base.allComposeFiles() {
+		if f, err := r.base.composeFile(name); err == nil {
+			baseFiles = append(baseFiles, f)
+		}
+	}
+	before, after := r.base.configFiles(baseFiles), r.tree.configFiles(r.files)
+	var out []place
+	for _, id := range sortedKeys(after) {
+		now, old := after[id], before[id]
+		if old.compose == nil || now.name != old.name || bytes.Equal(now.content, old.content) {
+			continue
+		}
+		at := place{now.compose.name, now.compose.line("configs", now.key), fmt.Sprintf("%s has changed and the config %s is still named %q", now.file, now.key, now.raw)}
+		for _, variable := range variablesIn(now.raw) {
+			if line, ok := r.abraLines[variable]; ok {
+				at.file, at.line = abraName, line
+				at.message = fmt.Sprintf("%s has changed and %s is still %s", now.file, variable, r.abra.Get(variable))
+			}
+		}
+		out = append(out, at)
+	}
+	return out
+}
+
+func checkC002(r *lintRun) []place {
+	var out []place
+	for _, f := range r.files {
+		for _, refusal := range f.abraRefusals() {
+			out = append(out, place{f.name, refusal.line, refusal.message})
+		}
+	}
+	return out
+}
+
+// databaseImage recognises servers whose files cannot be copied while they run.
+var databaseImage = regexp.MustCompile(`(?i)(^|[/_-])(postgres|postgresql|postgis|pgvector|timescaledb|pgvecto-rs|mysql|mariadb|percona|mongo|mongodb|couchdb|clickhouse-server|clickhouse|influxdb|cockroach|neo4j|rethinkdb)([:@/_-]|$)`)
+
+func isDatabase(image string) bool {
+	name, _, _ := strings.Cut(image[strings.LastIndexByte(image, '/')+1:], ":")
+	return databaseImage.MatchString(name) || databaseImage.MatchString(image) && !strings.Contains(name, "exporter") && !strings.Contains(name, "admin")
+}
+
+func checkC003(r *lintRun) []place {
+	if r.stack == nil {
+		return nil
+	}
+	backed := slices.ContainsFunc(r.stack.Config.Services, func(s types.ServiceConfig) bool {
+		return s.Deploy.Labels["backupbot.backup"] == "true"
+	})
+	if !backed {
+		return nil
+	}
+	excluded := map[string]bool{}
+	restores := false
+	for _, s := range r.stack.Config.Services {
+		for label, value := range s.Deploy.Labels {
+			volume, ok := strings.CutPrefix(label, "backupbot.backup.volumes.")
+			if ok && value == "false" {
+				excluded[volume] = true
+			}
+		}
+		// A hook on another service may load the dump over the network.
+		restores = restores || hasRestoreHook(s) && !isDatabase(s.Image)
+	}
+	var out []place
+	for _, s := range r.stack.Config.Services {
+		if !isDatabase(s.Image) || hasRestoreHook(s) || restores {
+			continue
+		}
+		_, dumps := s.Deploy.Labels["backupbot.backup.pre-hook"]
+		for _, volume := range s.Volumes {
+			if volume.Type != "volume" || volume.Source == "" || excluded[volume.Source] {
+				continue
+			}
+			file, line := findLine(r.files, "services", s.Name, "deploy", "labels")
+			message := fmt.Sprintf("service %s (%s) has no restore hook, and its volume %s is copied while the database runs", s.Name, s.Image, volume.Source)
+			if dumps {
+				message = fmt.Sprintf("service %s (%s) is dumped before a backup, and no hook loads the dump after a restore", s.Name, s.Image)
+			}
+			out = append(out, place{file, line, message})
+			break
+		}
+	}
+	return out
+}
+
+func hasRestoreHook(s types.ServiceConfig) bool {
+	return s.Deploy.Labels["backupbot.restore.post-hook"] != "" || s.Deploy.Labels["backupbot.restore.pre-hook"] != ""
+}
+
+func checkC004(r *lintRun) []place {
+	var out []place
+	for _, f := range r.files[min(1, len(r.files)):] {
+		if f.version() != r.files[0].version() {
+			out = append(out, place{f.name, f.line("version"), versionMismatch(r.files[0], f).Message})
+		}
+	}
+	return out
+}
+
+func checkC005(r *lintRun) []place {
+	if r.stack == nil {
+		return nil
+	}
+	var out []place
+	for _, w := range r.stack.Warnings {
+		if strings.Contains(w.Message, "abra checks the file before") || strings.Contains(w.Message, "is not run here") || strings.Contains(w.Message, "no service is named app") {
+			continue // C002, nothing to mend, R009
+		}
+		out = append(out, place{w.File, w.Line, w.Message})
+	}
+	return out
+}
+
+func checkC006(r *lintRun) []place {
+	want := r.tree.Recipe + ".example.com"
+	if got := r.sample.Get("DOMAIN"); got != want && r.sampleErr == nil {
+		return []place{{sampleName, r.sample.Lines["DOMAIN"], fmt.Sprintf("DOMAIN is %q, not %s", got, want)}}
+	}
+	return nil
+}
+
+func checkC007(r *lintRun) []place {
+	out := slices.Clone(r.unread)
+	if r.renderErr == nil || r.sampleErr != nil {
+		return out
+	}
+	message := r.renderErr.Error()
+	if hint := ccci.HintOf(r.renderErr); hint != "" {
+		message += " (" + hint + ")"
+	}
+	known := append(r.tree.allComposeFiles(), sampleName, abraName)
+	at := place{errorFile(r.renderErr, known), errorLine(r.renderErr), message}
+	for _, p := range out {
+		if p.file == at.file {
+			return out
+		}
+	}
+	return append(out, at)
+}
+
+func checkC008(r *lintRun) []place {
+	if r.stack == nil || r.stack.app() == nil {
+		return nil
+	}
+	version := r.stack.Version
+	if properLabel.MatchString(version) {
+		return nil
+	}
+	file, line := findLine(r.files, "services", "app", "deploy", "labels", "coop-cloud.${STACK_NAME}.version")
+	if version == "" {
+		return []place{{file, line, "the recipe states no version"}}
+	}
+	return []place{{file, line, fmt.Sprintf("the version is %q", shorten(version))}}
+}
+
+// plainVariable matches ${X} and $X: what becomes empty when X is not set.
+var plainVariable = regexp.MustCompile(`\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))`)
+
+func checkC009(r *lintRun) []place {
+	if r.base == nil || r.stack == nil {
+		return nil
+	}
+	old, err := r.base.sample()
+	if err != nil {
+		return nil
+	}
+	var out []place
+	for _, f := range r.files {
+		if !slices.Contains(r.stack.Files, f.name) {
+			continue // an overlay is switched on by an operator who edits the file anyway
+		}
+		walkTexts(f.dict, nil, func(path []string, text string) {
+			for _, m := range plainVariable.FindAllStringSubmatch(text, -1) {
+				name := m[1] + m[2]
+				_, known := old.Lookup(name)
+				_, exported := r.abra.Lookup(name)
+				_, stated := r.sample.Lookup(name)
+				if name == "" || name == "STACK_NAME" || known || exported || !stated {
+					continue
+				}
+				out = append(out, place{f.name, f.line(path...),
+					fmt.Sprintf("%s is new in .env.sample and has no default in %s: apps that exist get an empty text", name, strings.Join(path, "."))})
+			}
+		})
+	}
+	return out
+}
+
+func checkC010(r *lintRun) []place {
+	var out []place
+	r.services(func(f *composeFile, name string, service map[string]any) {
+		labels := rawMapping(descend(service["deploy"], "labels"))
+		for _, key := range []string{"backupbot.backup.path", "backupbot.backup.command"} {
+			if _, ok := labels[key]; ok {
+				out = append(out, place{f.name, f.line("services", name, "deploy", "labels", key), fmt.Sprintf("service %s has the label %s", name, key)})
+			}
+		}
+	})
+	return out
+}
