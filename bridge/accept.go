@@ -1,0 +1,292 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/report"
+)
+
+// decision is what became of a command, for the log and for the person.
+type decision struct {
+	outcome string // accepted, answered, refused, ignored
+	reason  string
+	reply   string // Markdown; "" for silence
+	// replyKey makes an answer that need not be repeated one answer: "" stands
+	// for one per comment.
+	replyKey string
+}
+
+// handle decides one comment. An error means that nothing was decided and that
+// it must be handled again; nil means that all that follows is durable.
+func (b *Bridge) handle(ctx context.Context, repo Repo, self ccci.User, c ccci.Comment) error {
+	parsed := Parse(c.Body)
+	if parsed.Kind == Ignore {
+		return nil
+	}
+	b.mu.Lock()
+	known := b.seen.has(c.ID)
+	b.mu.Unlock()
+	if known {
+		return nil
+	}
+	d, err := b.decide(ctx, repo, self, c, parsed)
+	switch {
+	case errors.Is(err, ccci.ErrNotFound):
+		d = decision{outcome: "ignored", reason: "the pull request is gone"}
+	case err != nil:
+		return err
+	}
+	if d.reply != "" {
+		if err := b.reply(ctx, c, d); err != nil {
+			return err
+		}
+	}
+	b.mu.Lock()
+	b.seen.add(c.ID)
+	b.mu.Unlock()
+	b.log.Info("comment decided", "comment", c.ID, "pr", c.PR, "author", c.Author.Name, "author_id", c.Author.ID,
+		"command", parsed.Command.Verb, "decision", d.outcome, "reason", d.reason)
+	return nil
+}
+
+func (b *Bridge) decide(ctx context.Context, repo Repo, self ccci.User, c ccci.Comment, p Parsed) (decision, error) {
+	verb := p.Command.Verb
+	switch {
+	case c.Author.ID == self.ID:
+		return decision{outcome: "ignored", reason: "our own comment"}, nil
+	case c.Author.ID == "":
+		return decision{outcome: "ignored", reason: "the forge does not say who wrote it"}, nil
+	case c.Edited:
+		return decision{outcome: "ignored", reason: "edited comments are never commands"}, nil
+	}
+	// A wish that became a run stays that run, whatever has changed since (N2).
+	if verb == VerbTest || verb == VerbRetest {
+		run, found, err := b.runOf(ctx, c.PR, b.keyOf(c))
+		if err != nil {
+			return decision{}, err
+		}
+		if found {
+			if !run.Status.Terminal() {
+				b.take(ctx, run, "")
+			}
+			return decision{outcome: "ignored", reason: "it is run " + string(run.ID) + " already"}, nil
+		}
+	}
+	if repo.Recipe == "" && verb != VerbHelp {
+		return decision{outcome: "refused", reason: "the repository is not enrolled", replyKey: "not-enrolled/" + c.PR.String(),
+			reply: "This repository is not enrolled in cc-ci, so nothing was started. An operator enrols it by adding `tests/<recipe>/` to cc-ci " +
+				"and naming the repository in its configuration."}, nil
+	}
+	ok, why, err := b.allowed(ctx, repo, verb, c.Author)
+	if err != nil {
+		return decision{}, err
+	}
+	if !ok {
+		return decision{outcome: "refused", reason: why, replyKey: fmt.Sprintf("refused/%s/%s/%s", c.PR, c.Author.ID, verb),
+			reply: fmt.Sprintf("%s was not started: %s. Somebody who may can comment the same.", report.Code(string(verb)), why)}, nil
+	}
+	if p.Kind == IsReply {
+		return decision{outcome: "answered", reason: "not understood", reply: p.Reply}, nil
+	}
+	switch verb {
+	case VerbHelp:
+		return decision{outcome: "answered", reason: why, reply: Help()}, nil
+	case VerbStatus:
+		reply, err := b.statusReply(ctx, c.PR)
+		return decision{outcome: "answered", reason: why, reply: reply}, err
+	case VerbCancel:
+		reply, err := b.cancelAll(ctx, c)
+		return decision{outcome: "accepted", reason: why, reply: reply}, err
+	}
+	return b.accept(ctx, repo, c, p.Command, why)
+}
+
+// allowed judges a person by id. On doubt there is an error and no yes (A7).
+func (b *Bridge) allowed(ctx context.Context, repo Repo, verb Verb, user ccci.User) (bool, string, error) {
+	role := b.cfg.Roles[verb]
+	switch {
+	case role.Who == Anyone:
+		return true, "anyone may", nil
+	case slices.Contains(role.Users, user.ID):
+		return true, "listed by id", nil
+	case role.Who == Listed:
+		return false, "only listed users may", nil
+	}
+	member, err := b.cfg.Forge.Member(ctx, repo.Org, user)
+	if err != nil {
+		return false, "", fmt.Errorf("asking whether %s is a member of %s: %w", user.Name, repo.Org, notGone(err))
+	}
+	if !member {
+		return false, "only members of " + report.Code(repo.Org) + " may", nil
+	}
+	return true, "member of " + repo.Org, nil
+}
+
+// notGone keeps an error about an organisation from being read as one about the
+// pull request, which would end the comment's handling.
+func notGone(err error) error {
+	if errors.Is(err, ccci.ErrNotFound) {
+		return errors.New(err.Error())
+	}
+	return err
+}
+
+// accept pins the commit, claims the wish and hands it to the engine.
+func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Command, why string) (decision, error) {
+	pr, err := b.cfg.Forge.PullRequest(ctx, c.PR)
+	if err != nil {
+		return decision{}, fmt.Errorf("reading %s: %w", c.PR, err)
+	}
+	if !pr.Open {
+		return decision{outcome: "refused", reason: "the pull request is closed",
+			reply: "This pull request is closed, so nothing was started. Reopen it and comment again."}, nil
+	}
+	commit, problem, err := b.pin(ctx, pr, c, cmd)
+	if err != nil {
+		return decision{}, err
+	}
+	if problem != "" {
+		return decision{outcome: "refused", reason: "no commit was agreed to", reply: problem}, nil
+	}
+	options := cmd.Options
+	if cmd.Verb == VerbRetest {
+		if options, problem, err = b.failedOf(ctx, c.PR, commit); err != nil {
+			return decision{}, err
+		}
+		if problem != "" {
+			return decision{outcome: "answered", reason: "nothing to repeat", reply: problem}, nil
+		}
+	}
+	run, err := b.claim(ctx, ccci.Run{
+		Key: b.keyOf(c), Recipe: repo.Recipe, PR: c.PR, Commit: commit, CloneURL: pr.CloneURL,
+		RequestedBy: c.Author, Comment: c.ID, Options: options, Asked: c.Created,
+		Status: ccci.StatusQueued, Attempt: 1,
+	})
+	if err != nil {
+		return decision{}, err
+	}
+	b.take(ctx, run, pr.Base)
+	return decision{outcome: "accepted", reason: fmt.Sprintf("%s; run %s at %s", why, run.ID, commit)}, nil
+}
+
+func (b *Bridge) keyOf(c ccci.Comment) string { return ccci.RunKey(b.cfg.Forge.Name(), c.ID, 0) }
+
+// claim makes the wish a run. From here on it is never lost and never doubled.
+func (b *Bridge) claim(ctx context.Context, run ccci.Run) (ccci.Run, error) {
+	var last error
+	for range 3 { // a second one only when two ids of one second collide
+		now := b.cfg.Now()
+		id, err := ccci.NewRunID(now, b.cfg.Rand)
+		if err != nil {
+			return ccci.Run{}, err
+		}
+		run.ID, run.Created = id, now
+		stored, created, err := b.cfg.Store.ClaimRun(ctx, run)
+		if err == nil {
+			if created {
+				b.publish(ctx, stored.ID)
+			}
+			return stored, nil
+		}
+		last = err
+	}
+	return ccci.Run{}, fmt.Errorf("claiming a run for comment %s: %w", run.Comment, last)
+}
+
+// pin finds the one commit that the commenter agreed to (N1, A8): the head as
+// it was when the comment was written, provided it still is; or a commit that
+// the comment itself names in full and that is, or then was, the head. An
+// abbreviation is refused, because whoever can push can make a second commit
+// that shares its digits. problem is Markdown for the commenter.
+func (b *Bridge) pin(ctx context.Context, pr ccci.PullRequest, c ccci.Comment, cmd Command) (commit ccci.Commit, problem string, err error) {
+	named := ccci.Commit(cmd.SHA)
+	if named != "" && named.Valid() && named == pr.Head {
+		return named, "", nil
+	}
+	at, err := b.cfg.Forge.HeadAt(ctx, c.PR, c)
+	switch {
+	case err != nil && !errors.Is(err, ccci.ErrHeadMoved) && !errors.Is(err, ccci.ErrHeadUnknown):
+		return "", "", fmt.Errorf("asking for the head of %s when comment %s was written: %w", c.PR, c.ID, err)
+	case named != "" && named.Valid() && named == at && !errors.Is(err, ccci.ErrHeadUnknown):
+		return named, "", nil
+	case named != "" && !named.Valid() && strings.HasPrefix(string(pr.Head), string(named)):
+		return "", "A commit must be named in full, because a few digits can be made to fit another one. The whole line:" + ready(cmd, pr.Head), nil
+	case named != "":
+		return "", fmt.Sprintf("%s is not the head of this pull request, and was not when the comment was written. The head is %s. If that is what you mean:",
+			report.Code(short(cmd.SHA)), report.Code(string(pr.Head))) + ready(cmd, pr.Head), nil
+	case errors.Is(err, ccci.ErrHeadMoved):
+		return "", fmt.Sprintf("This pull request was pushed to after the comment was written: the head was %s and is %s. "+
+			"Nothing was started, because the new commit has not been agreed to. When you have looked at it:",
+			report.Code(at.Short()), report.Code(pr.Head.Short())) + ready(cmd, pr.Head), nil
+	case err != nil:
+		return "", "It cannot be proven which commit was the head when the comment was written, so nothing was started. " +
+			"When you have looked at the present one:" + ready(cmd, pr.Head), nil
+	case !at.Valid():
+		return "", "", ccci.Errorf(ccci.CodeInfra, "asking for the head of %s: %q is not a commit", c.PR, at)
+	}
+	return at, "", nil
+}
+
+// ready is a command line to copy.
+func ready(cmd Command, head ccci.Commit) string {
+	line := string(VerbTest)
+	if len(cmd.Options.Stages) > 0 {
+		names := make([]string, len(cmd.Options.Stages))
+		for i, s := range cmd.Options.Stages {
+			names[i] = string(s)
+		}
+		line += " stages=" + strings.Join(names, ",")
+	}
+	if cmd.Options.From != "" {
+		line += " from=" + cmd.Options.From
+	}
+	return "\n\n" + report.Block([]string{line + " " + string(head)})
+}
+
+// repliesPerHour bounds what one person can make the bridge say on one pull
+// request, runs not counted.
+const repliesPerHour = 10
+
+// reply queues an answer to a comment. It is kept and sent like all messages.
+func (b *Bridge) reply(ctx context.Context, c ccci.Comment, d decision) error {
+	key := d.replyKey
+	body := d.reply
+	if key == "" {
+		key = "reply/" + string(c.ID)
+		if c.Author.Name != "" {
+			body = report.Code(c.Author.Name) + ": " + body
+		}
+		if !b.mayReply(c) {
+			b.log.Warn("not answering", "comment", c.ID, "pr", c.PR, "author_id", c.Author.ID, "reason", "too many answers within an hour")
+			return nil
+		}
+	}
+	if err := b.cfg.Store.SaveMessage(ctx, ccci.Message{Key: b.messageKey(key), Kind: ccci.MessageComment, PR: c.PR, Body: body, Updated: b.cfg.Now()}); err != nil {
+		return fmt.Errorf("saving the answer to comment %s: %w", c.ID, err)
+	}
+	b.nudge()
+	return nil
+}
+
+func (b *Bridge) mayReply(c ccci.Comment) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.cfg.Now()
+	if len(b.replies) > 10_000 {
+		clear(b.replies)
+	}
+	key := c.PR.String() + "/" + c.Author.ID
+	recently := slices.DeleteFunc(b.replies[key], func(t time.Time) bool { return now.Sub(t) > time.Hour })
+	if len(recently) >= repliesPerHour {
+		b.replies[key] = recently
+		return false
+	}
+	b.replies[key] = append(recently, now)
+	return true
+}

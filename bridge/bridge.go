@@ -1,0 +1,328 @@
+package bridge
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Repo is a repository whose comments are read.
+type Repo struct {
+	Ref ccci.RepoRef
+	// Recipe is the name under which it is enrolled; "" when it is watched and
+	// not enrolled, so that a command there is answered and starts nothing (U15).
+	Recipe string
+	// Org is the organisation whose members a [Members] role admits.
+	Org string
+}
+
+// Who names the people that a role admits.
+type Who string
+
+const (
+	Anyone  Who = "anyone"
+	Members Who = "member" // of the repository's organisation
+	Listed  Who = "listed" // nobody but Role.Users
+)
+
+// Role says who may use a command.
+type Role struct {
+	Who   Who
+	Users []string // ids that are admitted as well, whatever Who says
+}
+
+// Roles holds a role per command. A command without one has the default:
+// anyone for !help and !status, members for the rest.
+type Roles map[Verb]Role
+
+var defaultRoles = Roles{
+	VerbTest:   {Who: Members},
+	VerbRetest: {Who: Members},
+	VerbCancel: {Who: Members},
+	VerbStatus: {Who: Anyone},
+	VerbHelp:   {Who: Anyone},
+}
+
+// Config is what a bridge is made of. The ports are required.
+type Config struct {
+	Forge  ccci.Forge
+	Engine ccci.Engine
+	Store  ccci.Store
+	Bus    ccci.Bus
+	Locker ccci.Locker
+	Blobs  ccci.BlobReader // where harnesses put results
+
+	Repos []Repo
+	Roles Roles
+
+	PollInterval time.Duration // between two looks at a repository; default 15 s, at most 30 s (A4)
+	EditGap      time.Duration // least time between two edits of one comment, the last one excepted; default 5 s
+	Deadline     time.Duration // of a whole run, handed to the engine; default 60 min (A16)
+	Capacity     int           // the engine's, for forecasts; default 1
+	// FirstLook bounds how old a command may be when a repository is read for the
+	// very first time; default 1 h. Later nothing is too old, however long the bridge was down.
+	FirstLook time.Duration
+
+	DashboardURL string // for links; "" for none
+	Logger       *slog.Logger
+	Now          func() time.Time // default time.Now
+	Rand         io.Reader        // default crypto/rand
+}
+
+// Bridge is made by [New] and driven by [Bridge.Run].
+type Bridge struct {
+	cfg Config
+	log *slog.Logger
+
+	wakeOutbox chan struct{}
+
+	mu      sync.Mutex
+	self    ccci.User
+	runs    map[ccci.RunID]*tracked
+	seen    recent
+	replies map[string][]time.Time
+	spawn   func(func()) // starts a goroutine of the present tenure; nil between tenures
+	since   time.Time    // when the tenure began
+
+	sent sentLog
+}
+
+// New checks the configuration. It asks no port for anything: a bridge starts
+// without its forge and waits for it.
+func New(cfg Config) (*Bridge, error) {
+	for name, missing := range map[string]bool{
+		"Forge": cfg.Forge == nil, "Engine": cfg.Engine == nil, "Store": cfg.Store == nil,
+		"Bus": cfg.Bus == nil, "Locker": cfg.Locker == nil, "Blobs": cfg.Blobs == nil,
+	} {
+		if missing {
+			return nil, ccci.Errorf(ccci.CodeInvalid, "making the bridge: %s is missing", name)
+		}
+	}
+	cfg.PollInterval = cmp.Or(cfg.PollInterval, 15*time.Second)
+	cfg.EditGap = cmp.Or(cfg.EditGap, 5*time.Second)
+	cfg.Deadline = cmp.Or(cfg.Deadline, 60*time.Minute)
+	cfg.Capacity = cmp.Or(cfg.Capacity, 1)
+	cfg.FirstLook = cmp.Or(cfg.FirstLook, time.Hour)
+	if cfg.PollInterval < 0 || cfg.PollInterval > 30*time.Second {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "making the bridge: a poll interval of %s", cfg.PollInterval).
+			WithHint("choose more than 0 and at most 30s")
+	}
+	if cfg.EditGap < 0 || cfg.Deadline < 0 || cfg.Capacity < 0 || cfg.FirstLook < 0 {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "making the bridge: a negative gap, deadline, capacity or first look")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Reader
+	}
+	roles := Roles{}
+	for verb, role := range defaultRoles {
+		roles[verb] = role
+	}
+	for verb, role := range cfg.Roles {
+		if _, known := defaultRoles[verb]; !known {
+			return nil, ccci.Errorf(ccci.CodeInvalid, "making the bridge: a role for %q, which is no command", verb)
+		}
+		if !slices.Contains([]Who{Anyone, Members, Listed}, role.Who) {
+			return nil, ccci.Errorf(ccci.CodeInvalid, "making the bridge: the role of %s admits %q", verb, role.Who).
+				WithHint("write %s, %s or %s", Anyone, Members, Listed)
+		}
+		roles[verb] = role
+	}
+	cfg.Roles = roles
+	seen := map[ccci.RepoRef]bool{}
+	for _, repo := range cfg.Repos {
+		if seen[repo.Ref] || repo.Ref.IsZero() {
+			return nil, ccci.Errorf(ccci.CodeInvalid, "making the bridge: repository %q is empty or named twice", repo.Ref)
+		}
+		seen[repo.Ref] = true
+		for verb, role := range roles {
+			if role.Who == Members && repo.Recipe != "" && repo.Org == "" {
+				return nil, ccci.Errorf(ccci.CodeInvalid, "making the bridge: %s admits members, and repository %s names no organisation", verb, repo.Ref).
+					WithHint("name the organisation, or list the users that may")
+			}
+		}
+	}
+	return &Bridge{
+		cfg: cfg, log: cfg.Logger.With("part", "bridge", "forge", cfg.Forge.Name()),
+		wakeOutbox: make(chan struct{}, 1),
+		runs:       map[ccci.RunID]*tracked{}, replies: map[string][]time.Time{},
+	}, nil
+}
+
+const leaseTTL = 15 * time.Second
+
+// Run works until ctx is done, and then returns nil after a last delivery of
+// what is waiting to be said. Runs go on in the engine meanwhile. Of all
+// bridges of one forge only the one that holds the lease works; the others wait
+// in Run for their turn.
+func (b *Bridge) Run(ctx context.Context) error {
+	key := "bridge/" + b.cfg.Forge.Name()
+	for try := 0; ctx.Err() == nil; try++ {
+		lease, err := b.cfg.Locker.Acquire(ctx, key, leaseTTL)
+		if err != nil {
+			if ctx.Err() == nil {
+				b.log.Warn("waiting for the lease", "key", key, "error", err)
+				pause(ctx, backoff(try))
+			}
+			continue
+		}
+		try = 0
+		b.log.Info("working", "repositories", len(b.cfg.Repos), "fence", lease.Fence())
+		b.work(ctx, lease)
+		if err := lease.Release(); err != nil {
+			b.log.Warn("giving the lease back", "error", err)
+		}
+	}
+	return nil
+}
+
+// work is one tenure: everything that happens under one lease.
+func (b *Bridge) work(parent context.Context, lease ccci.Lease) {
+	ctx, cancel := context.WithCancel(lease.Context())
+	defer cancel()
+	defer context.AfterFunc(parent, cancel)()
+
+	var tasks sync.WaitGroup
+	b.mu.Lock()
+	b.runs = map[ccci.RunID]*tracked{}
+	b.spawn = tasks.Go
+	b.since = b.cfg.Now()
+	b.mu.Unlock()
+
+	tasks.Go(func() { b.deliver(ctx) })
+	tasks.Go(func() {
+		// Old runs first: they are started in their order, before any new one.
+		if !b.resume(ctx) {
+			return
+		}
+		wakes := map[ccci.RepoRef]chan struct{}{}
+		for _, repo := range b.cfg.Repos {
+			wakes[repo.Ref] = make(chan struct{}, 1)
+			tasks.Go(func() { b.poll(ctx, repo, wakes[repo.Ref]) })
+		}
+		tasks.Go(func() { b.listen(ctx, wakes) })
+	})
+	<-ctx.Done()
+	tasks.Wait()
+	b.mu.Lock()
+	b.spawn = nil
+	b.mu.Unlock()
+
+	if errors.Is(context.Cause(lease.Context()), ccci.ErrLeaseLost) {
+		b.log.Warn("the lease was lost, another bridge goes on")
+		return
+	}
+	b.log.Info("draining: sending what is waiting to be said")
+	last, done := context.WithTimeout(context.WithoutCancel(parent), 5*time.Second)
+	defer done()
+	b.flush(last, true)
+}
+
+// resume takes up every unfinished run of this forge, oldest first. It tries
+// until it succeeds and reports false only when ctx ended before that.
+func (b *Bridge) resume(ctx context.Context) bool {
+	for try := 0; ; try++ {
+		runs, err := b.allRuns(ctx, ccci.RunFilter{Unfinished: true})
+		if err == nil {
+			slices.SortFunc(runs, byAge)
+			for _, run := range runs {
+				if strings.HasPrefix(run.Key, b.cfg.Forge.Name()+"/") && !run.PR.Repo.IsZero() {
+					b.log.Info("resuming", "run", run.ID, "pr", run.PR, "status", run.Status)
+					b.take(ctx, run, "")
+				}
+			}
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		b.log.Error("looking for unfinished runs", "error", err)
+		if !pause(ctx, backoff(try)) {
+			return false
+		}
+	}
+}
+
+// allRuns pages through everything that filter selects, newest first.
+func (b *Bridge) allRuns(ctx context.Context, filter ccci.RunFilter) ([]ccci.Run, error) {
+	filter.Limit = 500
+	var all []ccci.Run
+	for {
+		page, err := b.cfg.Store.FindRuns(ctx, filter)
+		if err != nil {
+			return nil, fmt.Errorf("reading runs: %w", err)
+		}
+		all = append(all, page...)
+		if len(page) < filter.Limit {
+			return all, nil
+		}
+		filter.Before = page[len(page)-1].ID
+	}
+}
+
+func byAge(a, b ccci.Run) int {
+	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+}
+
+func (b *Bridge) publish(ctx context.Context, id ccci.RunID) {
+	if err := b.cfg.Bus.Publish(ctx, ccci.TopicRuns, string(id)); err != nil && ctx.Err() == nil {
+		b.log.Debug("publishing a run's change", "run", id, "error", err) // a hint; the store has it
+	}
+}
+
+// pause waits and reports whether ctx is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// backoff grows from 1 s to 1 min.
+func backoff(try int) time.Duration {
+	return min(time.Second<<min(max(try, 0), 6), time.Minute)
+}
+
+// recent remembers the comments that were handled by this process, so that
+// forges that tell them again cost nothing. The store alone makes it correct.
+type recent struct {
+	ids   map[ccci.CommentID]bool
+	order []ccci.CommentID
+}
+
+const recentLimit = 20_000
+
+func (r *recent) has(id ccci.CommentID) bool { return r.ids[id] }
+
+func (r *recent) add(id ccci.CommentID) {
+	if r.ids == nil {
+		r.ids = map[ccci.CommentID]bool{}
+	}
+	if r.ids[id] {
+		return
+	}
+	if len(r.order) == recentLimit {
+		delete(r.ids, r.order[0])
+		r.order = r.order[1:]
+	}
+	r.ids[id], r.order = true, append(r.order, id)
+}

@@ -1,0 +1,196 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+const (
+	// outboxEvery is how often the outbox is looked into without being asked.
+	outboxEvery = 2 * time.Second
+	// outboxBatch is how many messages are read at a time.
+	outboxBatch = 500
+	// retryLimit is the longest wait between two tries to deliver.
+	retryLimit = 5 * time.Minute
+)
+
+// deliver sends what the store holds for the forge until ctx is done. A
+// message stays in the store until the forge has it, so nothing that was to be
+// said is lost; of several versions only the last is sent.
+func (b *Bridge) deliver(ctx context.Context) {
+	for {
+		wait := b.flush(ctx, false)
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-b.wakeOutbox:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// nudge makes deliver look now.
+func (b *Bridge) nudge() {
+	select {
+	case b.wakeOutbox <- struct{}{}:
+	default:
+	}
+}
+
+// messageKey keeps the messages of several forges in one store apart.
+func (b *Bridge) messageKey(key string) string { return b.cfg.Forge.Name() + "/" + key }
+
+// flush sends every message that is due, and returns how long to wait until the next
+// may be. With all set the gap between edits is not kept: nobody comes after.
+func (b *Bridge) flush(ctx context.Context, all bool) time.Duration {
+	wait := outboxEvery
+	pending, err := b.cfg.Store.PendingMessages(ctx, b.cfg.Now(), outboxBatch)
+	if err != nil {
+		if ctx.Err() == nil {
+			b.log.Error("reading what is to be said", "error", err)
+		}
+		return wait
+	}
+	for _, msg := range pending {
+		if ctx.Err() != nil {
+			return wait
+		}
+		if !strings.HasPrefix(msg.Key, b.messageKey("")) {
+			continue
+		}
+		if gap := b.sent.gap(msg.Key, b.cfg.Now(), b.cfg.EditGap); gap > 0 && !all && msg.Posted != "" {
+			wait = min(wait, gap)
+			continue
+		}
+		posted, err := b.send(ctx, msg)
+		if err != nil {
+			if ctx.Err() != nil {
+				return wait
+			}
+			again := b.cfg.Now().Add(min(time.Second<<min(msg.Attempts, 12), retryLimit))
+			b.log.Warn("saying something on the forge", "message", msg.Key, "pr", msg.PR, "attempts", msg.Attempts+1, "again", again, "error", err)
+			if err := b.cfg.Store.MarkFailed(ctx, msg.Key, again, err.Error()); err != nil && ctx.Err() == nil {
+				b.log.Error("noting a failed delivery", "message", msg.Key, "error", err)
+			}
+			continue
+		}
+		b.sent.note(msg.Key, b.cfg.Now(), b.cfg.EditGap)
+		if err := b.cfg.Store.MarkSent(ctx, msg.Key, msg.Version, posted); err != nil && ctx.Err() == nil {
+			b.log.Error("noting a delivery", "message", msg.Key, "error", err) // it will be sent again, which is harmless
+		}
+	}
+	return wait
+}
+
+// send delivers one message and returns the comment that holds it.
+func (b *Bridge) send(ctx context.Context, msg ccci.Message) (ccci.CommentID, error) {
+	if msg.Kind == ccci.MessageStatus {
+		err := b.cfg.Forge.SetStatus(ctx, msg.PR.Repo, msg.Commit, msg.Status)
+		if errors.Is(err, ccci.ErrNotFound) {
+			b.log.Warn("the commit is gone, its status is dropped", "message", msg.Key, "commit", msg.Commit)
+			return "", nil
+		}
+		if err != nil {
+			return "", fmt.Errorf("setting the status of %s: %w", msg.Commit.Short(), err)
+		}
+		return "", nil
+	}
+	if msg.Posted != "" {
+		err := b.cfg.Forge.EditComment(ctx, msg.PR, msg.Posted, msg.Body)
+		if err == nil {
+			return msg.Posted, nil
+		}
+		if !errors.Is(err, ccci.ErrNotFound) {
+			return "", fmt.Errorf("editing comment %s on %s: %w", msg.Posted, msg.PR, err)
+		}
+		// Somebody deleted it. It is written once more; deleted again, it stays away.
+		id, err := b.post(ctx, msg, msg.Key+"/again")
+		if id == msg.Posted && errors.Is(err, ccci.ErrNotFound) {
+			b.log.Info("the comment was deleted twice and stays away", "message", msg.Key)
+			return msg.Posted, nil
+		}
+		return b.orGone(msg, id, err)
+	}
+	id, err := b.post(ctx, msg, msg.Key)
+	return b.orGone(msg, id, err)
+}
+
+// post writes a comment. The forge may have it from an earlier life of this
+// process, with an older text; then that is brought up to date.
+func (b *Bridge) post(ctx context.Context, msg ccci.Message, key string) (ccci.CommentID, error) {
+	id, err := b.cfg.Forge.PostComment(ctx, msg.PR, key, msg.Body)
+	if err != nil {
+		return "", fmt.Errorf("commenting on %s: %w", msg.PR, err)
+	}
+	if msg.Version > 1 {
+		if err := b.cfg.Forge.EditComment(ctx, msg.PR, id, msg.Body); err != nil {
+			return id, fmt.Errorf("editing comment %s on %s: %w", id, msg.PR, err)
+		}
+	}
+	return id, nil
+}
+
+func (b *Bridge) orGone(msg ccci.Message, id ccci.CommentID, err error) (ccci.CommentID, error) {
+	if errors.Is(err, ccci.ErrNotFound) {
+		b.log.Warn("there is no such pull request or comment any more, what was to be said is dropped", "message", msg.Key, "pr", msg.PR)
+		return id, nil
+	}
+	return id, err
+}
+
+// sentLog remembers when each comment was last written, to keep edits apart.
+// It need not survive a restart.
+type sentLog struct {
+	mu     sync.Mutex
+	last   map[string]time.Time
+	urgent map[string]bool
+}
+
+// hurry lets the next edit of key through at once: it is the last one.
+func (s *sentLog) hurry(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.urgent == nil {
+		s.urgent = map[string]bool{}
+	}
+	if _, waits := s.last[key]; waits {
+		s.urgent[key] = true
+	}
+}
+
+// gap is how long key must still wait.
+func (s *sentLog) gap(key string, now time.Time, least time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last, ok := s.last[key]
+	if !ok || s.urgent[key] {
+		return 0
+	}
+	return last.Add(least).Sub(now)
+}
+
+// note records a delivery and forgets those that no longer matter.
+func (s *sentLog) note(key string, now time.Time, least time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil {
+		s.last = map[string]time.Time{}
+	}
+	s.last[key] = now
+	delete(s.urgent, key)
+	for k, t := range s.last {
+		if now.Sub(t) > least {
+			delete(s.last, k)
+			delete(s.urgent, k)
+		}
+	}
+}
