@@ -1,0 +1,292 @@
+package backup
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/volume"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/box"
+)
+
+// repository is where the container sees the repository.
+const repository = "/backups/restic"
+
+// holdFor ends a container whose owner was killed.
+const holdFor = 3 * time.Hour
+
+// capabilities are what restic needs to read and restore files of any owner.
+var capabilities = []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"}
+
+// start runs the container. Volumes are mounted where the snapshot shall have them; a
+// volume that does not exist is not made, because it would lack its labels.
+func (b *Backup) start(ctx context.Context, volumes []Volume) error {
+	if b.container != "" {
+		return nil
+	}
+	repo, err := b.repositoryMount(ctx)
+	if err != nil {
+		return err
+	}
+	mounts := []mount.Mount{repo}
+	for _, v := range volumes {
+		if _, err := b.opts.Docker.VolumeInspect(ctx, v.Name); err != nil {
+			return fmt.Errorf("volume %s: %w", v.Key, err)
+		}
+		mounts = append(mounts, mount.Mount{Type: mount.TypeVolume, Source: v.Name, Target: v.Root(), VolumeOptions: &mount.VolumeOptions{NoCopy: true}})
+	}
+	created, err := b.opts.Docker.ContainerCreate(ctx,
+		&container.Config{
+			Image:  b.opts.Box,
+			Cmd:    box.HoldCommand(holdFor),
+			Labels: map[string]string{RunLabel: string(b.opts.RunID)},
+		},
+		&container.HostConfig{
+			NetworkMode: "none",
+			AutoRemove:  true,
+			CapDrop:     []string{"ALL"},
+			CapAdd:      capabilities,
+			SecurityOpt: []string{"no-new-privileges"},
+			Mounts:      mounts,
+		}, nil, nil, "")
+	if err != nil {
+		return err
+	}
+	b.container, b.mounted = created.ID, volumes != nil
+	if err := b.opts.Docker.ContainerStart(ctx, created.ID, container.StartOptions{}); err != nil {
+		return errors.Join(err, b.dropContainer(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
+// repositoryMount says where the repository is, making a volume if none is named.
+func (b *Backup) repositoryMount(ctx context.Context) (mount.Mount, error) {
+	if b.opts.Repo.Dir != "" {
+		return mount.Mount{Type: mount.TypeBind, Source: b.opts.Repo.Dir, Target: repository}, nil
+	}
+	name := b.opts.Repo.Volume
+	if name == "" {
+		name = "cc-ci-backup-" + strings.ToLower(string(b.opts.RunID))
+		_, err := b.opts.Docker.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: map[string]string{RunLabel: string(b.opts.RunID)}})
+		if err != nil {
+			return mount.Mount{}, err
+		}
+		b.ownVolume = name
+	}
+	return mount.Mount{Type: mount.TypeVolume, Source: name, Target: repository}, nil
+}
+
+func (b *Backup) dropContainer(ctx context.Context) error {
+	if b.container == "" {
+		return nil
+	}
+	err := b.opts.Docker.ContainerRemove(ctx, b.container, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	// Conflict: AutoRemove is at it already; the volumes are waited for by their own removal.
+	if err != nil && !cerrdefs.IsNotFound(err) && !cerrdefs.IsConflict(err) {
+		return err
+	}
+	b.container, b.mounted = "", false
+	return nil
+}
+
+// dropVolume removes the repository's volume, waiting for a container that is
+// still going away.
+func (b *Backup) dropVolume(ctx context.Context) error {
+	if b.ownVolume == "" {
+		return nil
+	}
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := b.opts.Docker.VolumeRemove(ctx, b.ownVolume, false)
+		if err == nil || cerrdefs.IsNotFound(err) {
+			b.ownVolume = ""
+			return nil
+		}
+		if !cerrdefs.IsConflict(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, context.Cause(ctx))
+		case <-time.After(wait):
+		}
+	}
+}
+
+// restic runs restic in the container. Standard output is returned or, when
+// lines is set, given to it line by line; a non-zero exit is an error with restic's last words.
+func (b *Backup) restic(ctx context.Context, lines func([]byte) error, args ...string) error {
+	r, w := io.Pipe()
+	read := make(chan error, 1)
+	go func() {
+		err := eachLine(r, lines)
+		r.CloseWithError(err)
+		read <- err
+	}()
+	var stderr bytes.Buffer
+	args = append([]string{box.Restic, "--repo", repository, "--no-cache"}, args...)
+	env := []string{"RESTIC_PASSWORD=" + b.opts.Password.Reveal(), "HOME=/tmp"}
+	code, err := box.Exec(ctx, b.opts.Docker, b.container, args, env, w, &stderr)
+	w.Close()
+	if readErr := <-read; err == nil && readErr != nil {
+		err = readErr
+	}
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return &resticError{code: code, stderr: tail(stderr.Bytes(), 4000)}
+	}
+	if stderr.Len() > 0 {
+		b.opts.Logger.WarnContext(ctx, "restic warns", "command", args[4], "output", tail(stderr.Bytes(), 2000))
+	}
+	return nil
+}
+
+type resticError struct {
+	code   int
+	stderr string
+}
+
+func (e *resticError) Error() string {
+	return fmt.Sprintf("restic ended with exit code %d: %s", e.code, lastLine(e.stderr))
+}
+
+// eachLine reads to the end of r, whatever lines says, so that the writer never blocks.
+func eachLine(r io.Reader, lines func([]byte) error) error {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, 4<<20) // a line holds a path, which restic escapes
+	var first error
+	for s.Scan() {
+		if lines == nil || first != nil {
+			continue
+		}
+		first = lines(s.Bytes())
+	}
+	return errors.Join(first, s.Err())
+}
+
+// initRepository makes the repository unless the caller's has one.
+func (b *Backup) initRepository(ctx context.Context) error {
+	err := b.restic(ctx, nil, "init")
+	if failed := (*resticError)(nil); errors.As(err, &failed) && strings.Contains(failed.stderr, "already") {
+		return b.restic(ctx, nil, "cat", "config") // is it one that our password opens?
+	}
+	return err
+}
+
+func (b *Backup) resticBackup(ctx context.Context, snapshot *Snapshot) error {
+	args := []string{"backup", "--json", "--host", "cc-ci"}
+	for _, tag := range snapshot.Tags {
+		args = append(args, "--tag", strings.ReplaceAll(tag, ",", "_")) // restic splits at commas
+	}
+	args = append(args, "--")
+	for _, v := range b.plan.Volumes {
+		args = append(args, v.Targets()...)
+	}
+	err := b.restic(ctx, func(line []byte) error {
+		var m struct {
+			MessageType string `json:"message_type"`
+			SnapshotID  string `json:"snapshot_id"`
+			Files       int    `json:"total_files_processed"`
+			Bytes       int64  `json:"total_bytes_processed"`
+		}
+		if err := json.Unmarshal(line, &m); err != nil || m.MessageType != "summary" {
+			return nil // progress, or a line for people
+		}
+		snapshot.ID, snapshot.Files, snapshot.Bytes = m.SnapshotID, m.Files, m.Bytes
+		return nil
+	}, args...)
+	failed := (*resticError)(nil)
+	switch {
+	case errors.As(err, &failed) && strings.Contains(failed.stderr, "do not exist"):
+		return ccci.Errorf(ccci.CodeRecipe, "backing up %s: none of the paths that the labels name exists: %s", b.plan.Stack, strings.Join(b.planned(), ", ")).
+			WithHint("the pre-hook writes somewhere else, or the path label is not relative to the volume's root")
+	case errors.As(err, &failed) && failed.code == 3:
+		return ccci.Errorf(ccci.CodeInfra, "backing up %s: some files could not be read: %w", b.plan.Stack, err)
+	case err != nil:
+		return ccci.Errorf(ccci.CodeInfra, "backing up %s: %w", b.plan.Stack, err)
+	case snapshot.ID == "":
+		return ccci.Errorf(ccci.CodeInfra, "backing up %s: restic named no snapshot", b.plan.Stack)
+	}
+	return nil
+}
+
+// planned are the paths of the plan as a person writes them.
+func (b *Backup) planned() []string {
+	var all []string
+	for _, v := range b.plan.Volumes {
+		for _, p := range promised(v) {
+			all = append(all, strings.TrimSuffix(v.Key+"/"+p, "/"))
+		}
+	}
+	return all
+}
+
+func (b *Backup) resticList(ctx context.Context, snapshot Snapshot) ([]File, error) {
+	var files []File
+	err := b.restic(ctx, func(line []byte) error {
+		var node struct {
+			Struct string    `json:"struct_type"`
+			Path   string    `json:"path"`
+			Type   string    `json:"type"`
+			Size   int64     `json:"size"`
+			Mtime  time.Time `json:"mtime"`
+		}
+		if err := json.Unmarshal(line, &node); err != nil {
+			return fmt.Errorf("reading restic's list: %w", err)
+		}
+		if node.Struct == "node" {
+			files = append(files, File{Path: node.Path, Type: node.Type, Size: node.Size, Mtime: node.Mtime})
+		}
+		return nil
+	}, "ls", "--json", snapshot.ID)
+	if err != nil {
+		return nil, ccci.Errorf(ccci.CodeInfra, "listing the snapshot of %s: %w", b.plan.Stack, err)
+	}
+	return files, nil
+}
+
+// resticRestore writes into the volumes only: what is above them belongs to the container.
+func (b *Backup) resticRestore(ctx context.Context, snapshot Snapshot) error {
+	args := []string{"restore", snapshot.ID, "--target", "/"}
+	for _, v := range b.plan.Volumes {
+		for _, target := range v.Targets() {
+			args = append(args, "--include", escapePattern(target))
+		}
+	}
+	if err := b.restic(ctx, nil, args...); err != nil {
+		return ccci.Errorf(ccci.CodeInfra, "restoring %s: %w", b.plan.Stack, err)
+	}
+	return nil
+}
+
+// escapePattern makes restic's include pattern match a path literally.
+func escapePattern(p string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(p)
+}
+
+// tail returns the last n bytes as text.
+func tail(b []byte, n int) string {
+	if len(b) > n {
+		b = b[len(b)-n:]
+	}
+	return strings.ToValidUTF8(strings.TrimSpace(string(b)), "?")
+}
+
+func lastLine(text string) string {
+	if text == "" {
+		return "it printed nothing"
+	}
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}

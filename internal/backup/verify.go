@@ -1,0 +1,113 @@
+package backup
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// File is one entry of a snapshot.
+type File struct {
+	Path  string // absolute within the snapshot, as [Volume.Root] has it
+	Type  string // "file", "dir", "symlink", …
+	Size  int64  // bytes; 0 for all but files
+	Mtime time.Time
+}
+
+// Problem is something that a snapshot lacks.
+type Problem struct {
+	Path    string // "<volume key>/<path>", or "<volume key>"
+	Message string // one sentence without a full stop
+}
+
+func (p Problem) String() string { return p.Path + ": " + p.Message }
+
+// slack forgives file systems with coarse times.
+const slack = 2 * time.Second
+
+// Verify compares the files of a snapshot with what the plan promises and with
+// expect, further paths written "<volume key>/<path within it>". Each must be there
+// and hold at least one byte, in itself or below it. Of the paths that a pre-hook writes
+// ([Volume.Dumped]) the newest must have been written since the backup began.
+// No problem means that the snapshot can be trusted to hold these paths; that
+// they can be restored is for a restore to show.
+func Verify(plan Plan, snapshot Snapshot, files []File, expect []string) []Problem {
+	var problems []Problem
+	for _, v := range plan.Volumes {
+		var newest time.Time
+		for _, p := range promised(v) {
+			found := under(files, path.Join(v.Root(), p))
+			name := path.Join(v.Key, p)
+			if problem := judge(found); problem != "" {
+				problems = append(problems, Problem{name, problem})
+			}
+			newest = latest(newest, found)
+		}
+		if v.Dumped && !newest.IsZero() && newest.Before(snapshot.Started.Add(-slack)) {
+			problems = append(problems, Problem{v.Key, fmt.Sprintf(
+				"the pre-hook wrote nothing: the newest of %s is from %s, the backup began at %s",
+				strings.Join(v.Paths, ", "), newest.UTC().Format(time.DateTime), snapshot.Started.UTC().Format(time.DateTime))})
+		}
+	}
+	for _, want := range expect {
+		problems = append(problems, verifyExpected(plan, files, want)...)
+	}
+	return problems
+}
+
+func verifyExpected(plan Plan, files []File, want string) []Problem {
+	key, rest, _ := strings.Cut(path.Clean(want), "/")
+	at := slices.IndexFunc(plan.Volumes, func(v Volume) bool { return v.Key == key })
+	if at < 0 {
+		why := "the stack has no such volume"
+		if slices.Contains(plan.Excluded, key) {
+			why = "a label excludes this volume from the backup"
+		}
+		return []Problem{{want, why}}
+	}
+	if problem := judge(under(files, path.Join(plan.Volumes[at].Root(), rest))); problem != "" {
+		return []Problem{{want, problem}}
+	}
+	return nil
+}
+
+// promised are the paths to look for; "" is the volume itself.
+func promised(v Volume) []string {
+	if len(v.Paths) == 0 {
+		return []string{""}
+	}
+	return v.Paths
+}
+
+// under returns a path and all that is below it.
+func under(files []File, target string) []File {
+	var found []File
+	for _, f := range files {
+		if f.Path == target || strings.HasPrefix(f.Path, target+"/") {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// judge says what is wrong with a path's entries, or "".
+func judge(found []File) string {
+	if len(found) == 0 {
+		return "it is not in the snapshot"
+	}
+	if !slices.ContainsFunc(found, func(f File) bool { return f.Type == "file" && f.Size > 0 }) {
+		return "it is empty in the snapshot"
+	}
+	return ""
+}
+
+func latest(newest time.Time, files []File) time.Time {
+	for _, f := range files {
+		if f.Type == "file" && f.Mtime.After(newest) {
+			newest = f.Mtime
+		}
+	}
+	return newest
+}
