@@ -44,7 +44,7 @@ var (
 // wins. file is its name in errors, which are of CodeInvalid and name the line.
 func ParseEnv(file string, text []byte) (*EnvFile, error) {
 	if len(text) > maxEnvText {
-		return nil, ccci.Errorf(ccci.CodeInvalid, "%s is larger than %d KiB", file, maxEnvText>>10)
+		return nil, ccci.Errorf(ccci.CodeInvalid, "%s is larger than %d KiB", file, maxEnvText>>10).WithHint("an env file is a few hundred lines at most")
 	}
 	if !utf8.Valid(text) || strings.ContainsRune(string(text), 0) {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "%s is not UTF-8 text", file).WithHint("save it as plain UTF-8")

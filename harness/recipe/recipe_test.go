@@ -3,6 +3,7 @@ package recipe_test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -105,3 +106,5 @@ func wantError(t testing.TB, err error, code ccci.Code, texts ...string) {
 		t.Errorf("error %q has no hint", err)
 	}
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }

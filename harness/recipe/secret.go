@@ -60,15 +60,19 @@ func GenerateSecret(s Secret, rnd io.Reader) (ccci.Secret, error) {
 		return ccci.Secret{}, ccci.Errorf(ccci.CodeRecipe, "the secret %s cannot have %d characters", s.Key, s.Length).
 			WithHint("length is 1 to %d", maxSecretLength)
 	}
-	value, err := passphrase(rnd)
-	if s.Length > 0 {
-		chars, _ := alphabet(s.Charset)
-		value, err = randomString(chars, s.Length, rnd)
-	}
+	value, err := randomValue(s, rnd)
 	if err != nil {
 		return ccci.Secret{}, fmt.Errorf("generating the secret %s: %w", s.Key, err)
 	}
 	return ccci.NewSecret(value), nil
+}
+
+func randomValue(s Secret, rnd io.Reader) (string, error) {
+	if s.Length == 0 {
+		return passphrase(rnd)
+	}
+	chars, _ := alphabet(s.Charset)
+	return randomString(chars, s.Length, rnd)
 }
 
 // randomString draws every character with the same probability: bytes beyond the

@@ -65,7 +65,7 @@ func Open(dir string, commit ccci.Commit) (*Tree, error) {
 	}
 	t := &Tree{Dir: abs, Commit: commit, Recipe: path.Base(filepath.ToSlash(abs))}
 	if _, err := t.ReadFile(composeName, maxComposeFile); err != nil {
-		return nil, withDefaultHint(err, "a recipe has its stack in compose.yml at the root")
+		return nil, notRecipe(err, "a recipe has its stack in compose.yml at the root")
 	}
 	sample, err := t.sample()
 	if err != nil {
@@ -81,9 +81,10 @@ func Open(dir string, commit ccci.Commit) (*Tree, error) {
 	return t, nil
 }
 
-func withDefaultHint(err error, hint string) error {
+// notRecipe tells somebody whose folder lacks a mandatory file what a recipe is.
+func notRecipe(err error, hint string) error {
 	var e *ccci.Error
-	if errors.As(err, &e) && e.Hint == "" {
+	if errors.As(err, &e) && e.Code == ccci.CodeInvalid {
 		return e.WithHint("%s", hint)
 	}
 	return err
@@ -114,16 +115,19 @@ func readInside(dir, name string, limit int64) ([]byte, error) {
 		info, err := root.Lstat(sub)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG):
-			return nil, ccci.Errorf(ccci.CodeInvalid, "%s does not exist in the recipe", clean)
+			return nil, ccci.Errorf(ccci.CodeInvalid, "%s does not exist in the recipe", clean).
+				WithHint("add the file, or mend its name")
 		case err != nil:
 			return nil, fmt.Errorf("reading %s: %w", clean, err)
 		case info.Mode()&fs.ModeSymlink != 0:
 			return nil, ccci.Errorf(ccci.CodeRefused, "%s is a symbolic link", sub).
 				WithHint("put the file itself into the recipe")
 		case i == len(parts)-1 && !info.Mode().IsRegular():
-			return nil, ccci.Errorf(ccci.CodeRefused, "%s is not a regular file", clean)
+			return nil, ccci.Errorf(ccci.CodeRefused, "%s is not a regular file", clean).
+				WithHint("only regular files are read")
 		case info.IsDir() && parts[i] == ".git":
-			return nil, ccci.Errorf(ccci.CodeRefused, "%s lies within git's own files", clean)
+			return nil, ccci.Errorf(ccci.CodeRefused, "%s lies within git's own files", clean).
+				WithHint("name a file that the recipe holds")
 		}
 	}
 	f, err := root.OpenFile(clean, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
@@ -136,7 +140,8 @@ func readInside(dir, name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("reading %s: %w", clean, err)
 	}
 	if int64(len(text)) > limit {
-		return nil, ccci.Errorf(ccci.CodeInvalid, "%s is larger than %d KiB", clean, limit>>10)
+		return nil, ccci.Errorf(ccci.CodeInvalid, "%s is larger than %d KiB", clean, limit>>10).
+			WithHint("make it smaller; swarm takes configs up to 1000 KiB and secrets up to 500 KiB")
 	}
 	return text, nil
 }
@@ -144,7 +149,7 @@ func readInside(dir, name string, limit int64) ([]byte, error) {
 func (t *Tree) sample() (*EnvFile, error) {
 	text, err := t.ReadFile(sampleName, maxEnvText)
 	if err != nil {
-		return nil, withDefaultHint(err, "a recipe has a template of its env file in .env.sample at the root")
+		return nil, notRecipe(err, "a recipe has a template of its env file in .env.sample at the root")
 	}
 	return ParseEnv(sampleName, text)
 }

@@ -1,0 +1,79 @@
+package recipe_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+func git(t testing.TB, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("git", append([]string{"-c", "user.name=t", "-c", "user.email=t@example.net", "-c", "init.defaultBranch=main"}, args...)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %s: %v\n%s", args[0], err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// A17: the version tags of a clone are known, with what they point at and of which kind.
+func TestA17_Releases(t *testing.T) {
+	dir := unpack(t, "page")
+	git(t, dir, "init", "-q")
+	commit := func(name string) ccci.Commit {
+		write(t, dir, "note", name)
+		git(t, dir, "add", ".")
+		git(t, dir, "commit", "-q", "-m", name)
+		return ccci.Commit(git(t, dir, "rev-parse", "HEAD"))
+	}
+	first := commit("first")
+	git(t, dir, "tag", "-a", "-m", "one", "0.9.0+1.26")
+	second := commit("second")
+	git(t, dir, "tag", "0.10.0+1.27") // lightweight
+	git(t, dir, "tag", "not-a-version")
+	git(t, dir, "tag", "-a", "-m", "of a blob", "0.11.0+1.27", git(t, dir, "hash-object", "-w", "note"))
+	head := commit("head")
+
+	clone := filepath.Join(t.TempDir(), "clone")
+	git(t, dir, "clone", "-q", dir, clone)
+	// What the repository configures must not be run by a look at its tags.
+	marker := filepath.Join(t.TempDir(), "ran")
+	git(t, clone, "config", "core.fsmonitor", "touch "+marker)
+
+	releases, err := recipe.Releases(t.Context(), clone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []recipe.Release{
+		{Tag: "0.10.0+1.27", Commit: second, Annotated: false},
+		{Tag: "0.9.0+1.26", Commit: first, Annotated: true},
+	}
+	if len(releases) != 2 || releases[0] != want[0] || releases[1] != want[1] {
+		t.Errorf("releases %v, want %v", releases, want)
+	}
+	if _, err := os.Stat(marker); err == nil {
+		t.Error("the repository's own configuration was executed")
+	}
+	if base, reason, ok := recipe.ChooseBase(releases, "0.10.0+1.27", head); !ok || base.Commit != first {
+		t.Errorf("base %v, %q", base, reason)
+	}
+}
+
+func TestReleasesErrors(t *testing.T) {
+	if _, err := recipe.Releases(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "not a git repository") {
+		t.Errorf("error %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := recipe.Releases(ctx, t.TempDir()); err == nil || !strings.Contains(err.Error(), "canceled") {
+		t.Errorf("error %v", err)
+	}
+}
