@@ -52,8 +52,10 @@ const (
 type logFold struct {
 	log     runLog
 	current *logSection
-	stages  int
 }
+
+// ending is the title of what follows the last stage.
+const ending = "Teardown and result"
 
 // cutLog folds the whole lines of raw; what follows the last line end is left
 // to be read again, unless whole says that nothing will follow.
@@ -72,6 +74,9 @@ func cutLog(raw []byte, whole bool) *runLog {
 		f.log.Offset += int64(n)
 		raw = raw[n:]
 	}
+	if n := len(f.log.Sections); whole && n > 1 && f.log.Sections[n-1].Stage == "" {
+		f.log.Sections[n-1].Title = ending
+	}
 	return f.close()
 }
 
@@ -87,10 +92,10 @@ func (f *logFold) add(line string) {
 			return
 		}
 		title := "Preparation"
-		if f.stages > 0 {
-			title = "After " + string(f.log.Sections[len(f.log.Sections)-1].Stage)
-			if f.log.Sections[len(f.log.Sections)-1].Stage == ccci.StageChecks {
-				title = "Teardown and result"
+		if n := len(f.log.Sections); n > 0 {
+			title = "After " + string(f.log.Sections[n-1].Stage)
+			if last := f.log.Sections[n-1]; last.Stage == ccci.StageChecks || last.Status == ccci.Fail {
+				title = ending
 			}
 		}
 		f.current = f.open(title, "")
@@ -103,13 +108,11 @@ func (f *logFold) add(line string) {
 func (f *logFold) mark(m ccci.Marker) {
 	if m.Begin {
 		f.current = f.open(title(string(m.Stage)), m.Stage)
-		f.stages++
 		return
 	}
 	s := f.current
 	if s == nil || s.Stage != m.Stage { // an end without its begin: a fold of its own
 		s = f.open(title(string(m.Stage)), m.Stage)
-		f.stages++
 	}
 	s.Status, s.Took, s.Reason = m.Status, duration(m.Duration), m.Reason
 	f.current = nil

@@ -139,8 +139,9 @@
   function append(e) {
     if (!fold) {
       if (e.lines.every((l) => !l.trim())) { lines += e.lines.length; return; }
-      const before = log.querySelector(".fold:last-child")?.dataset.stage;
-      fold = openFold(!before ? "Preparation" : before === "checks" ? "Teardown and result" : "After " + before);
+      const before = log.querySelector(".fold:last-child"), stage = before?.dataset.stage;
+      const ending = stage === "checks" || before?.dataset.status === "fail";
+      fold = openFold(!before ? "Preparation" : ending ? "Teardown and result" : "After " + stage);
     }
     const list = fold.querySelector(".lines"), bad = new Set(e.bad || []);
     const items = e.lines.map((text, i) => {

@@ -1,0 +1,399 @@
+package dashboard_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/dashboard"
+)
+
+func TestA27_OverviewShowsTheLatestRunOfEachRecipe(t *testing.T) {
+	w := newWorld(t)
+	runs := w.populate()
+	body := w.page("/")
+	for _, recipe := range []string{"pocketbase", "miniflux", "gitea", "hedgedoc", "matrix-synapse", "vaultwarden", "nextcloud", "cryptpad", "lasuite-docs"} {
+		wantAll(t, body, `href="/recipes/`+recipe+`"`)
+	}
+	wantAll(t, body,
+		"/runs/"+string(runs["passed"].ID), "1.4.0+0.36.8", "10 min ago", "level 5",
+		"/runs/"+string(runs["passed"].ID)+"/files/screenshot-upgrade.png", // U16: the picture taken last
+		"/runs/"+string(runs["running"].ID), "running",                     // beside the last result
+		"not tested yet", "infrastructure error", "stale", "cancelled")
+	if strings.Contains(body, "screenshot-install.png\" alt=\"\" loading=\"lazy\" decoding=\"async\" width=\"640\" height=\"400\"></a>\n    </a>") {
+		t.Error("the first picture is shown in place of the last")
+	}
+}
+
+func TestA27_OverviewFilters(t *testing.T) {
+	w := newWorld(t)
+	w.populate()
+	body := w.page("/?status=failed")
+	wantAll(t, body, `href="/recipes/miniflux"`)
+	if strings.Contains(body, `href="/recipes/pocketbase"`) {
+		t.Error("a passing recipe is shown among the failing")
+	}
+	body = w.page("/?q=MINI")
+	if !strings.Contains(body, "/recipes/miniflux") || strings.Contains(body, "/recipes/pocketbase") {
+		t.Error("the search for mini does not find miniflux alone")
+	}
+	wantAll(t, w.page("/?q=nothing-like-it"), "No recipe matches", "Show all 9")
+}
+
+func TestU18_RecipePageHasTheWholeHistory(t *testing.T) {
+	w := newWorld(t)
+	w.populate()
+	seen := map[string]bool{}
+	path, pages := "/recipes/pocketbase", 0
+	row := regexp.MustCompile(`<td role="cell" data-label="Run"><a class="mono" href="/runs/([^"]+)"`)
+	next := regexp.MustCompile(`href="([^"]+)" rel="next"`)
+	for path != "" {
+		body := w.page(path)
+		for _, m := range row.FindAllStringSubmatch(body, -1) {
+			if seen[m[1]] {
+				t.Errorf("run %s is listed twice", m[1])
+			}
+			seen[m[1]] = true
+		}
+		path = ""
+		if m := next.FindStringSubmatch(body); m != nil {
+			path = strings.ReplaceAll(m[1], "&amp;", "&")
+		}
+		pages++
+	}
+	if len(seen) != 32 || pages != 2 {
+		t.Errorf("%d runs on %d pages, want 32 on 2", len(seen), pages)
+	}
+	body := w.page("/recipes/pocketbase")
+	wantAll(t, body, "<svg viewBox=\"0 0 640 120\"", "Of the last 32 whole runs 29 passed. Half of them took less than", "/badge/pocketbase.svg)](http")
+	res, _ := w.get("/recipes/nobody")
+	if res.StatusCode != http.StatusNotFound {
+		t.Errorf("an unknown recipe answers %s", res.Status)
+	}
+	wantAll(t, w.page("/recipes/gitea"), "not tested yet", "Nothing ran yet")
+}
+
+func TestRunPageShowsCauseFirstThenProof(t *testing.T) {
+	w := newWorld(t)
+	runs := w.populate()
+	body := w.page("/runs/" + string(runs["failed"].ID))
+	wantAll(t, body, "What went wrong first", "Swarm rolled app back", "at fault: the recipe", "Why not higher",
+		"Something was left behind", "volume mini-3f9a1c_stray-data", // N6
+		"not reached", "the run ended before it", "skipped",
+		`id="first-error" tabindex="-1">app.1 | [FATAL] column &#34;feed_id&#34; does not exist`, // N12, P19
+		"Teardown and result")
+	if i, j := strings.Index(body, "What went wrong first"), strings.Index(body, "Stages</h2>"); i > j {
+		t.Error("the cause does not come first")
+	}
+	body = w.page("/runs/" + string(runs["passed"].ID))
+	wantAll(t, body, "Nothing was left behind", "Before the upgrade", "After the upgrade", "files/logs/app%20%281%29.log",
+		"231 MiB", "env.ADMIN_PASSWORD", "***", "R009", "init_containers", "the newest release older than the head", "needs a mail server")
+	if strings.Contains(body, "data-live-from") {
+		t.Error("a finished run listens for changes")
+	}
+	body = w.page("/runs/" + string(runs["queued2"].ID))
+	wantAll(t, body, `Position 2 in the <a href="/queue">queue</a>, expected to start`)
+	body = w.page("/runs/" + string(runs["errored"].ID))
+	wantAll(t, body, "left no result record", "the disk of this machine is full", "no longer there")
+}
+
+// A stage's line in a log may be written by a recipe: what lasts is from the result.
+func TestRunPageBelievesTheResultAlone(t *testing.T) {
+	w := newWorld(t)
+	run := w.add("miniflux", time.Hour, ccci.StatusFailed, func(r *ccci.Run) {
+		r.Stages = []ccci.StageRow{{Name: ccci.StageInstall, Status: ccci.Pass}}
+	})
+	res := w.baseResult(run)
+	res.Stages = []ccci.Stage{stageOf(run, ccci.StageInstall, time.Second, ccci.Check{Name: "health", Status: ccci.Fail, Message: "no answer"})}
+	w.saveResult(res)
+	body := w.page("/runs/" + string(run.ID))
+	if !regexp.MustCompile(`(?s)stage-name">Install</span><span class="state c-fail">`).MatchString(body) {
+		t.Error("the install stage is not shown as failed")
+	}
+}
+
+func TestQueuePage(t *testing.T) {
+	w := newWorld(t)
+	w.populate()
+	body := w.page("/queue")
+	wantAll(t, body, "1 of 1", "for 1 min 08 s", "done <time", "<b>1</b>", "<b>2</b>", "matrix-synapse", "nothing queued", "1 queued")
+	if i, j := strings.Index(body, "matrix-synapse"), strings.Index(body, "vaultwarden"); i > j {
+		t.Error("the older wish is not first")
+	}
+}
+
+func TestA28_Badge(t *testing.T) {
+	w := newWorld(t)
+	w.populate()
+	for recipe, want := range map[string]string{
+		"pocketbase": "cc-ci: level 5", "miniflux": "cc-ci: failing, level 1", "gitea": "cc-ci: not tested",
+		"hedgedoc":  "cc-ci: level 3", // U7: a run under way keeps the last
+		"nextcloud": "cc-ci: no verdict", "cryptpad": "cc-ci: level 4, stale", "lasuite-docs": "cc-ci: level 3",
+	} {
+		res, body := w.get("/badge/" + recipe + ".svg")
+		if res.StatusCode != http.StatusOK || !strings.Contains(body, "<title>"+want+"</title>") {
+			t.Errorf("badge of %s: %s %s, want %q", recipe, res.Status, body, want)
+		}
+		if got := res.Header.Get("Content-Type"); !strings.HasPrefix(got, "image/svg+xml") {
+			t.Errorf("badge of %s has type %q", recipe, got)
+		}
+		if !strings.Contains(res.Header.Get("Cache-Control"), "max-age=30") {
+			t.Errorf("badge of %s: Cache-Control %q", recipe, res.Header.Get("Cache-Control"))
+		}
+		again, empty := w.get("/badge/"+recipe+".svg", "If-None-Match", res.Header.Get("ETag"))
+		if again.StatusCode != http.StatusNotModified || empty != "" {
+			t.Errorf("badge of %s asked for again: %s", recipe, again.Status)
+		}
+	}
+	if res, body := w.get("/badge/unknown.svg"); res.StatusCode != http.StatusNotFound || !strings.Contains(body, "unknown recipe") {
+		t.Errorf("badge of an unknown recipe: %s", res.Status)
+	}
+	if res, _ := w.get("/badge/pocketbase.png"); res.StatusCode != http.StatusNotFound {
+		t.Errorf("a badge that is no svg: %s", res.Status)
+	}
+}
+
+func TestA28_BadgeFollowsTheBus(t *testing.T) {
+	w := newWorld(t)
+	w.populate()
+	if _, body := w.get("/badge/miniflux.svg"); !strings.Contains(body, "failing") {
+		t.Fatal("miniflux does not fail")
+	}
+	w.add("miniflux", 0, ccci.StatusPassed, func(r *ccci.Run) { r.Level = 5 })
+	// The clock stands still, so only the hint can have ended the cached badge.
+	eventually(t, func() bool {
+		_, body := w.get("/badge/miniflux.svg")
+		return strings.Contains(body, "cc-ci: level 5<")
+	})
+}
+
+func TestA28_BadgeGrowsStaleByItself(t *testing.T) {
+	w := newWorld(t)
+	w.populate()
+	if _, body := w.get("/badge/pocketbase.svg"); !strings.Contains(body, "level 5<") {
+		t.Fatal("pocketbase has no level 5")
+	}
+	w.clock.advance(61 * 24 * time.Hour)
+	if _, body := w.get("/badge/pocketbase.svg"); !strings.Contains(body, "level 5, stale<") {
+		t.Errorf("after 61 days: %s", body)
+	}
+}
+
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not come to be in 10 s")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func TestFeed(t *testing.T) {
+	w := newWorld(t, func(c *dashboard.Config) { c.URL = "https://ci.example.org/" })
+	runs := w.populate()
+	var f struct {
+		Schema  int
+		Recipes []struct {
+			Recipe, Status, Verdict, Version, Commit, RunUrl, Active string
+			Level                                                    *int
+			Finished                                                 time.Time
+			Stale, Enrolled                                          bool
+		}
+	}
+	if err := json.Unmarshal([]byte(w.page("/feed.json")), &f); err != nil {
+		t.Fatal(err)
+	}
+	if f.Schema != 1 || len(f.Recipes) != 9 {
+		t.Fatalf("schema %d, %d recipes", f.Schema, len(f.Recipes))
+	}
+	for _, r := range f.Recipes {
+		switch r.Recipe {
+		case "pocketbase":
+			if *r.Level != 5 || r.Status != "passed" || !r.Enrolled || r.RunUrl != "https://ci.example.org/runs/"+string(runs["passed"].ID) ||
+				!r.Finished.Equal(runs["passed"].Finished) || r.Commit != string(runs["passed"].Commit) {
+				t.Errorf("pocketbase: %+v", r)
+			}
+		case "gitea":
+			if r.Level != nil || r.Status != "" {
+				t.Errorf("gitea: %+v", r)
+			}
+		case "hedgedoc":
+			if *r.Level != 3 || r.Active != string(runs["running"].ID) {
+				t.Errorf("hedgedoc: %+v", r)
+			}
+		case "cryptpad":
+			if !r.Stale {
+				t.Errorf("cryptpad: %+v", r)
+			}
+		}
+	}
+}
+
+func TestPullPagesAndComments(t *testing.T) {
+	w := newWorld(t)
+	w.populate()
+	wantAll(t, w.page("/pulls"), "recipes/pocketbase", "Upgrade PocketBase to 0.36.8", "closed", `href="/pulls/recipes/miniflux/1"`)
+	const path = "/pulls/recipes/pocketbase/1"
+	body := w.page(path)
+	wantAll(t, body, "Did you mean <strong><code>stages</code></strong>", "<summary>How to run it at home</summary>", `class="language-text"`, "passed, level 5", "Comment as ada")
+	if strings.Contains(body, "hidden -->") || strings.Contains(body, "raw HTML omitted") || strings.Contains(body, "style=") {
+		t.Error("an HTML comment or an inline style is on the page")
+	}
+	token := regexp.MustCompile(`name="token" value="([^"]+)"`).FindStringSubmatch(body)[1]
+	post := func(form url.Values, header ...string) *http.Response {
+		t.Helper()
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, w.server.URL+path+"/comments", strings.NewReader(form.Encode()))
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		for i := 0; i+1 < len(header); i += 2 {
+			if header[i] == "Host" {
+				req.Host = header[i+1]
+			} else {
+				req.Header.Set(header[i], header[i+1])
+			}
+		}
+		client := *w.client
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res
+	}
+	good := url.Values{"token": {token}, "body": {"!testme\r\n"}}
+	for name, res := range map[string]*http.Response{
+		"other origin":       post(good, "Origin", "https://evil.example"),
+		"other site":         post(good, "Sec-Fetch-Site", "cross-site"),
+		"rebound name":       post(good, "Host", "evil.example"),
+		"no token":           post(url.Values{"body": {"!testme"}}),
+		"somebody's token":   post(url.Values{"token": {"x" + token[1:]}, "body": {"!testme"}}),
+		"nothing in it":      post(url.Values{"token": {token}, "body": {" \n"}}),
+		"no such request":    nil,
+		"a rebound read too": nil,
+	} {
+		if res != nil && (res.StatusCode < 400 || res.StatusCode >= 500) {
+			t.Errorf("%s: %s", name, res.Status)
+		}
+	}
+	if n := len(w.forge.thread); n != 4 {
+		t.Fatalf("%d comments: a refused one was written", n)
+	}
+	if res, _ := w.get(path, "Host", "evil.example"); res.StatusCode != http.StatusForbidden {
+		t.Errorf("a page with a token is read under a foreign name: %s", res.Status)
+	}
+	res := post(good, "Origin", w.server.URL, "Sec-Fetch-Site", "same-origin")
+	if res.StatusCode != http.StatusSeeOther || res.Header.Get("Location") != path+"#comment-5" {
+		t.Fatalf("a good comment: %s to %q", res.Status, res.Header.Get("Location"))
+	}
+	if c := w.forge.thread[4]; c.Body != "!testme" || c.Author.Name != "ada" {
+		t.Errorf("written: %+v", c)
+	}
+	if res, _ := w.get("/pulls/recipes/pocketbase/99"); res.StatusCode != http.StatusNotFound {
+		t.Errorf("an unknown pull request: %s", res.Status)
+	}
+}
+
+func TestWithoutALocalForgeThereAreNoPullPages(t *testing.T) {
+	w := newWorld(t, func(c *dashboard.Config) { c.Forge = nil })
+	if res, body := w.get("/pulls"); res.StatusCode != http.StatusNotFound || strings.Contains(body, `href="/pulls"`) {
+		t.Errorf("GET /pulls: %s", res.Status)
+	}
+}
+
+func TestCommentsCannotHurt(t *testing.T) {
+	w := newWorld(t)
+	runs := w.populate()
+	pr := runs["passed"].PR
+	w.forge.thread = []ccci.Comment{{ID: "1", PR: pr, Author: ccci.User{ID: "9", Name: `"><script>name`}, Created: noon, Body: strings.Join([]string{
+		"<script>alert(1)</script>", "<img src=x onerror=alert(2)>", "text <b onclick=alert(3)>bold</b>", "![p](https://evil.example/pixel.png)",
+		"![own](/badge/pocketbase.svg)", "[a](javascript:alert(4))", "[b](https://other.example/)", "</details></main><details open ontoggle=alert(5)>", "<details>\n\nnever closed", "[c](data:text/html,x)",
+	}, "\n\n")}}
+	body := w.page("/pulls/recipes/pocketbase/1")
+	for _, bad := range []string{"<script>", "onerror=", "onclick=", "ontoggle=", "javascript:alert", "data:text", `src="https://evil`} {
+		if i := strings.Index(body, bad); i >= 0 && !strings.HasPrefix(body[i:], "<script>name") {
+			t.Errorf("%q is on the page: …%s…", bad, body[max(0, i-80):min(len(body), i+80)])
+		}
+	}
+	wantAll(t, body, `<a href="https://evil.example/pixel.png" rel="nofollow noopener noreferrer">p</a>`, `<img src="/badge/pocketbase.svg" alt="own">`, `rel="nofollow noopener noreferrer">b</a>`)
+	if strings.Count(body, "<details") != strings.Count(body, "</details>") || strings.Count(body, "</main>") != 1 {
+		t.Error("a comment reaches beyond itself")
+	}
+}
+
+func TestU16_ArtifactsAreServedHarmless(t *testing.T) {
+	w := newWorld(t)
+	runs := w.populate()
+	base := "/runs/" + string(runs["passed"].ID) + "/files/"
+	for path, want := range map[string]string{"screenshot-upgrade.png": "image/png", "logs/app%20%281%29.log": "text/plain; charset=utf-8", "report.html": "application/octet-stream", "result.json": "text/plain; charset=utf-8"} {
+		res, _ := w.get(base + path)
+		h := res.Header
+		if res.StatusCode != http.StatusOK || h.Get("Content-Type") != want || !strings.Contains(h.Get("Content-Security-Policy"), "sandbox") || h.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %s %v", path, res.Status, h)
+		}
+		if attached := strings.HasPrefix(h.Get("Content-Disposition"), "attachment"); attached != (path == "report.html") {
+			t.Errorf("%s: Content-Disposition %q", path, h.Get("Content-Disposition"))
+		}
+		if again, _ := w.get(base+path, "If-None-Match", h.Get("ETag")); again.StatusCode != http.StatusNotModified {
+			t.Errorf("%s asked for again: %s", path, again.Status)
+		}
+	}
+	for _, path := range []string{base + "nothing.png", base + "..%2f..%2fsecret", base + "logs//app.log", "/runs/x/files/result.json", "/runs/260314-000000-zzzzzz/files/a"} {
+		if res, _ := w.get(path); res.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: %s", path, res.Status)
+		}
+	}
+	w.blobs.corrupt = map[string]bool{ccci.ArtifactKey(runs["passed"].ID, "report.html"): true}
+	if res, body := w.get(base + "report.html"); res.StatusCode != http.StatusInternalServerError || strings.Contains(body, "alert") {
+		t.Errorf("a corrupt artifact is served: %s", res.Status) // C20
+	}
+}
+
+func TestEveryAnswerIsGuarded(t *testing.T) {
+	w := newWorld(t)
+	runs := w.populate()
+	for _, path := range []string{"/", "/runs", "/queue", "/pulls", "/recipes/pocketbase", "/runs/" + string(runs["failed"].ID), "/nothing", "/feed.json", "/badge/gitea.svg", "/healthz"} {
+		res, body := w.get(path)
+		h := res.Header
+		if !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'") || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("X-Frame-Options") != "DENY" {
+			t.Errorf("%s: %v", path, h)
+		}
+		for _, bad := range []string{" style=\"", " onclick=", "<script>", "http://fonts", "https://cdn"} {
+			if strings.Contains(body, bad) {
+				t.Errorf("%s holds %q", path, bad)
+			}
+		}
+	}
+	res, body := w.get("/nothing")
+	if res.StatusCode != http.StatusNotFound || !strings.Contains(body, `href="/"`) {
+		t.Errorf("404: %s", res.Status)
+	}
+}
+
+func TestErrorsAreOursAndSaySo(t *testing.T) {
+	w := newWorld(t)
+	_ = w.store.Close()
+	res, body := w.get("/")
+	if res.StatusCode != http.StatusInternalServerError || !strings.Contains(body, "Something went wrong on our side") || strings.Contains(body, "sql") {
+		t.Errorf("%s\n%s", res.Status, body)
+	}
+	if res, _ := w.get("/healthz"); res.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("healthz without a store: %s", res.Status)
+	}
+}
+
+func TestStaticFilesKeepForEver(t *testing.T) {
+	w := newWorld(t)
+	for _, m := range regexp.MustCompile(`"(/static/[^"]+)"`).FindAllStringSubmatch(w.page("/"), -1) {
+		res, _ := w.get(m[1])
+		if res.StatusCode != http.StatusOK || !strings.Contains(res.Header.Get("Cache-Control"), "immutable") {
+			t.Errorf("%s: %s", m[1], res.Status)
+		}
+	}
+}
