@@ -190,6 +190,7 @@ func (b *Bridge) claim(ctx context.Context, run ccci.Run) (ccci.Run, error) {
 		stored, created, err := b.cfg.Store.ClaimRun(ctx, run)
 		if err == nil {
 			if created {
+				b.sent.born(b.messageKey(commentKey(stored.ID)))
 				b.publish(ctx, stored.ID)
 			}
 			return stored, nil

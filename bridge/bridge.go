@@ -203,6 +203,7 @@ func (b *Bridge) work(parent context.Context, lease ccci.Lease) {
 	b.spawn = tasks.Go
 	b.since = b.cfg.Now()
 	b.mu.Unlock()
+	b.sent.forget()
 
 	tasks.Go(func() { b.deliver(ctx) })
 	tasks.Go(func() {
@@ -212,8 +213,9 @@ func (b *Bridge) work(parent context.Context, lease ccci.Lease) {
 		}
 		wakes := map[ccci.RepoRef]chan struct{}{}
 		for _, repo := range b.cfg.Repos {
-			wakes[repo.Ref] = make(chan struct{}, 1)
-			tasks.Go(func() { b.poll(ctx, repo, wakes[repo.Ref]) })
+			wake := make(chan struct{}, 1)
+			wakes[repo.Ref] = wake
+			tasks.Go(func() { b.poll(ctx, repo, wake) })
 		}
 		tasks.Go(func() { b.listen(ctx, wakes) })
 	})

@@ -14,5 +14,5 @@
 //
 // The files follow the way of a comment: command.go reads it, poll.go brings it,
 // accept.go decides, ask.go answers what is no run, watch.go follows the
-// build, outbox.go delivers.
+// build, say.go words it, outbox.go delivers.
 package bridge

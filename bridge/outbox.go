@@ -127,11 +127,12 @@ func (b *Bridge) send(ctx context.Context, msg ccci.Message) (ccci.CommentID, er
 // post writes a comment. The forge may have it from an earlier life of this
 // process, with an older text; then that is brought up to date.
 func (b *Bridge) post(ctx context.Context, msg ccci.Message, key string) (ccci.CommentID, error) {
+	first := b.sent.unsaid(key)
 	id, err := b.cfg.Forge.PostComment(ctx, msg.PR, key, msg.Body)
 	if err != nil {
 		return "", fmt.Errorf("commenting on %s: %w", msg.PR, err)
 	}
-	if msg.Version > 1 {
+	if msg.Version > 1 && !first {
 		if err := b.cfg.Forge.EditComment(ctx, msg.PR, id, msg.Body); err != nil {
 			return id, fmt.Errorf("editing comment %s on %s: %w", id, msg.PR, err)
 		}
@@ -153,6 +154,34 @@ type sentLog struct {
 	mu     sync.Mutex
 	last   map[string]time.Time
 	urgent map[string]bool
+	fresh  map[string]bool
+}
+
+// born says that key came into being here and now, so that no earlier life of
+// this process can have posted it.
+func (s *sentLog) born(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fresh == nil {
+		s.fresh = map[string]bool{}
+	}
+	s.fresh[key] = true
+}
+
+// unsaid reports, once, whether key was born here and was not tried to be posted.
+func (s *sentLog) unsaid(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fresh := s.fresh[key]
+	delete(s.fresh, key)
+	return fresh
+}
+
+// forget starts over: meanwhile another process may have sent anything.
+func (s *sentLog) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last, s.urgent, s.fresh = nil, nil, nil
 }
 
 // hurry lets the next edit of key through at once: it is the last one.
