@@ -119,7 +119,7 @@ type TaskFailure struct {
 // DeployError says why a deployment did not converge.
 type DeployError struct {
 	Err    *ccci.Error // never nil
-	Reason string // "rejected", "restart-loop", "rollback", "paused", "timeout", "unhealthy"
+	Reason string      // "rejected", "restart-loop", "rollback", "paused", "timeout", "unhealthy"
 	Tasks  []TaskFailure
 }
 

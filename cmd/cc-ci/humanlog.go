@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/term"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// humanLog shows a run's log to a person: stage markers become headings. On a
+// terminal they are coloured; the words alone say the same.
+type humanLog struct {
+	mu     sync.Mutex
+	out    io.Writer
+	colour bool
+	rest   []byte
+}
+
+func newHumanLog(out io.Writer) *humanLog {
+	f, ok := out.(*os.File)
+	return &humanLog{out: out, colour: ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""}
+}
+
+func (h *humanLog) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rest = append(h.rest, p...)
+	for {
+		line, rest, ok := bytes.Cut(h.rest, []byte("\n"))
+		if !ok {
+			return len(p), nil
+		}
+		h.rest = rest
+		if _, err := fmt.Fprintln(h.out, h.render(string(line))); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (h *humanLog) render(line string) string {
+	m, ok := ccci.ParseMarker(line)
+	if !ok {
+		return "  " + line
+	}
+	if m.Begin {
+		return h.paint("1", string(m.Stage))
+	}
+	text := fmt.Sprintf("%s: %s", m.Stage, m.Status)
+	if m.Reason != "" {
+		text += ": " + m.Reason
+	}
+	colour := map[ccci.CheckStatus]string{ccci.Pass: "32", ccci.Fail: "31", ccci.Skip: "33", ccci.Unverified: "33"}[m.Status]
+	return h.paint(colour, fmt.Sprintf("%s (%.1fs)", text, m.Duration.Seconds()))
+}
+
+func (h *humanLog) paint(code, text string) string {
+	if !h.colour {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}

@@ -1,0 +1,153 @@
+// Command cc-ci turns one pull-request comment into a real deployment of a
+// Co-op Cloud recipe, and says on the pull request how it went.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
+)
+
+// Exit codes are an API: scripts and engines read them.
+const (
+	exitPassed    = 0
+	exitFailed    = 1 // the recipe's fault
+	exitUsage     = 2 // usage or configuration
+	exitInfra     = 3 // our infrastructure
+	exitRefused   = 4 // understood and not allowed
+	exitInterrupt = 130
+	exitTerminate = 143
+)
+
+const description = `cc-ci tests Co-op Cloud recipes by really deploying them.
+
+Exit codes: 0 passed, 1 the recipe failed, 2 usage or configuration, 3 trouble
+on our side, 4 refused, 130 or 143 interrupted (after the teardown).`
+
+type cli struct {
+	Config string `short:"c" type:"path" env:"CC_CI_CONFIG" placeholder:"FILE" help:"Configuration file; without it everything runs on this machine with defaults (see: cc-ci config doc)."`
+
+	Demo    demoCmd    `cmd:"" help:"Show the whole thing on this machine: a pull request, !testme, a green run."`
+	Run     runCmd     `cmd:"" help:"Test a recipe checkout by hand."`
+	Serve   serveCmd   `cmd:"" help:"Serve everything on this machine: forge, bridge, engine and dashboard."`
+	Janitor janitorCmd `cmd:"" help:"Remove what dead runs left behind. Never touches a run that lives."`
+	Forge   forgeCmd   `cmd:"" help:"The local forge: repositories, pull requests, comments."`
+	Recipe  recipeCmd  `cmd:"" help:"Look at recipes without deploying them."`
+	Conf    configCmd  `cmd:"" name:"config" help:"The configuration."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// app is what every command is given.
+type app struct {
+	ctx            context.Context
+	configPath     string
+	stdout, stderr io.Writer
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	if code, ours := contained(args, stderr); ours {
+		return code
+	}
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("cc-ci"), kong.Description(description), kong.UsageOnError(),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}))
+	if err != nil {
+		panic(err) // the struct above is wrong; any test run shows it
+	}
+	kctx, err := parser.Parse(args)
+	if exited >= 0 { // --help
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "cc-ci: %v\n", err)
+		fmt.Fprintln(stderr, "hint: cc-ci --help shows the commands, cc-ci COMMAND --help its options")
+		return exitUsage
+	}
+	err = kctx.Run(&app{ctx: context.Background(), configPath: c.Config, stdout: stdout, stderr: stderr})
+	return exitCode(err, stderr)
+}
+
+// codeError is an ending that was already told; only its exit code is left.
+type codeError int
+
+func (e codeError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// exitCode tells the person what went wrong and maps it to the exit code.
+func exitCode(err error, stderr io.Writer) int {
+	if err == nil {
+		return exitPassed
+	}
+	var told codeError
+	if errors.As(err, &told) {
+		return int(told)
+	}
+	fmt.Fprintf(stderr, "cc-ci: %v\n", err)
+	if hint := ccci.HintOf(err); hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hint)
+	}
+	switch ccci.CodeOf(err) {
+	case ccci.CodeInvalid, ccci.CodeNotFound, ccci.CodeConflict:
+		return exitUsage
+	case ccci.CodeRefused:
+		return exitRefused
+	case ccci.CodeRecipe:
+		return exitFailed
+	}
+	return exitInfra
+}
+
+// config reads the configuration.
+func (a *app) config() (config.Config, error) { return config.Read(a.configPath) }
+
+// logger writes to standard error.
+func (a *app) logger(c config.Config) *slog.Logger {
+	level, _ := c.Level() // Read has checked it
+	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(a *app) error {
+	fmt.Fprintln(a.stdout, version())
+	return nil
+}
+
+// version is the module's version, else the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	var revision, dirty string
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			revision = s.Value
+		case "vcs.modified":
+			if s.Value == "true" {
+				dirty = "+dirty"
+			}
+		}
+	}
+	if len(revision) > 12 {
+		return "devel-" + revision[:12] + dirty
+	}
+	return strings.TrimSuffix("devel-"+revision, "-")
+}

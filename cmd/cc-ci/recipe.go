@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+type recipeCmd struct {
+	Lint  lintCmd  `cmd:"" help:"Judge a recipe by abra's R-rules and our own C-rules. Exits with 1 when a rule of severity error is broken."`
+	Rules rulesCmd `cmd:"" help:"List the linter's rules."`
+}
+
+type lintCmd struct {
+	Dir    string `arg:"" name:"recipe-dir" help:"Checkout of the recipe, or any folder with its files."`
+	Format string `enum:"text,json,sarif" default:"text" help:"text, json or sarif."`
+	Base   string `placeholder:"VERSION" help:"Release to compare with; default: the newest one older than the checkout. Only in a git checkout."`
+}
+
+func (c *lintCmd) Run(a *app) error {
+	var base *recipe.Tree
+	var options recipe.LintOptions
+	if releases, err := recipe.Releases(a.ctx, c.Dir); err == nil {
+		options.Releases = releases
+		tree, cleanup, err := c.baseTree(a, releases)
+		if err != nil {
+			return err
+		}
+		defer cleanup()
+		base = tree
+	} else if c.Base != "" {
+		return err
+	}
+	findings, err := recipe.LintDir(a.ctx, c.Dir, "", base, options)
+	if err != nil {
+		return err
+	}
+	write := map[string]func() error{
+		"text":  func() error { return recipe.WriteText(a.stdout, findings) },
+		"json":  func() error { return recipe.WriteJSON(a.stdout, findings) },
+		"sarif": func() error { return recipe.WriteSARIF(a.stdout, findings) },
+	}[c.Format]
+	if err := write(); err != nil {
+		return fmt.Errorf("writing the findings: %w", err)
+	}
+	for _, f := range findings {
+		if f.Severity == "error" {
+			return codeError(exitFailed)
+		}
+	}
+	return nil
+}
+
+// baseTree lays out the release that the checkout is compared with, or nil.
+func (c *lintCmd) baseTree(a *app, releases []recipe.Release) (*recipe.Tree, func(), error) {
+	nothing := func() {}
+	var base recipe.Release
+	if c.Base != "" {
+		found, err := recipe.FindRelease(releases, c.Base)
+		if err != nil {
+			return nil, nothing, err
+		}
+		base = found
+	} else {
+		head, err := recipe.Open(c.Dir, "")
+		if err != nil {
+			return nil, nothing, nil // LintDir tells what is wrong with it
+		}
+		commit, err := revision(a.ctx, c.Dir, "HEAD")
+		if err != nil {
+			return nil, nothing, err
+		}
+		found, _, ok := recipe.ChooseBase(releases, head.Version(), commit)
+		if !ok {
+			return nil, nothing, nil
+		}
+		base = found
+	}
+	return recipe.AtCommit(a.ctx, c.Dir, base.Commit)
+}
+
+type rulesCmd struct{}
+
+func (rulesCmd) Run(a *app) error {
+	for _, r := range recipe.Rules() {
+		fmt.Fprintf(a.stdout, "%s  %-7s  %s\n", r.ID, r.Severity, r.Title)
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/enrol"
+)
+
+type runCmd struct {
+	Dir    string   `arg:"" optional:"" name:"recipe-dir" help:"Git checkout of the recipe."`
+	Tests  string   `type:"path" placeholder:"DIR" help:"Folder that holds <recipe>/recipe.yml; default: tests in the configuration, if it is there."`
+	Base   string   `placeholder:"VERSION" help:"Release to upgrade from; default: the newest one older than the head."`
+	Head   string   `default:"HEAD" placeholder:"REF" help:"Branch, tag or commit to test."`
+	Stages []string `placeholder:"STAGE" help:"Only these stages: install, upgrade, backup, restore, checks. Install always runs."`
+	Out    string   `type:"path" placeholder:"DIR" help:"Folder for result.json, logs and screenshots; default: a new one in the data folder."`
+	JSON   bool     `name:"json" help:"Print the result as JSON on standard output; progress goes to standard error."`
+
+	Job    string `hidden:"" type:"existingfile"`
+	Parent int    `hidden:""`
+}
+
+func (c *runCmd) Run(a *app) error {
+	cfg, err := a.config()
+	if err != nil {
+		return err
+	}
+	if c.Job != "" {
+		return c.engine(a, cfg)
+	}
+	return c.byHand(a, cfg)
+}
+
+// byHand tests a checkout on behalf of the person at the terminal.
+func (c *runCmd) byHand(a *app, cfg config.Config) error {
+	job, err := c.job(a.ctx, cfg)
+	if err != nil {
+		return err
+	}
+	tests := c.Tests
+	if tests == "" {
+		tests = cfg.Tests
+	}
+	settings, err := enrol.Read(tests, job.Recipe)
+	if err != nil {
+		return err
+	}
+	out := c.Out
+	if out == "" {
+		out = filepath.Join(cfg.Data, "by-hand", string(job.RunID))
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return ccci.Errorf(ccci.CodeInvalid, "making the output folder: %w", err).WithHint("name one that you may write to with --out")
+	}
+	log := io.Writer(newHumanLog(a.stdout))
+	if c.JSON {
+		log = newHumanLog(a.stderr)
+	}
+	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	defer life.stop()
+	p, err := openPlatform(ctx, cfg, a.logger(cfg), platformOptions{Say: func(line string) { fmt.Fprintln(log, line) }})
+	if err != nil {
+		return orInterrupted(life, err)
+	}
+	defer p.Close(context.WithoutCancel(ctx))
+	if settings.Dir == "" {
+		fmt.Fprintf(log, "%s is not enrolled in %s: the generic suite runs\n", job.Recipe, tests)
+	}
+	result, err := p.harness(ctx, job, settings, out, log)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		enc := json.NewEncoder(a.stdout)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(result); err != nil {
+			return fmt.Errorf("printing the result: %w", err)
+		}
+	} else {
+		fmt.Fprintf(a.stdout, "result: %s\n", filepath.Join(out, "result.json"))
+	}
+	return ending(life, result)
+}
+
+func orInterrupted(l *life, err error) error {
+	if end := l.exit(); end != nil {
+		return end
+	}
+	return err
+}
+
+// ending maps a result to the exit code; the result itself was already told.
+func ending(l *life, r *ccci.Result) error {
+	switch {
+	case r.Status == ccci.StatusPassed:
+		return nil
+	case r.Status == ccci.StatusCancelled && l.exit() != nil:
+		return l.exit()
+	case r.Status == ccci.StatusFailed && r.Cause != nil && r.Cause.Code == ccci.CodeRefused:
+		return codeError(exitRefused)
+	case r.Status == ccci.StatusFailed:
+		return codeError(exitFailed)
+	}
+	return codeError(exitInfra)
+}
+
+// job describes the wish in the form in which an engine gets it.
+func (c *runCmd) job(ctx context.Context, cfg config.Config) (ccci.Job, error) {
+	if c.Dir == "" {
+		return ccci.Job{}, ccci.Errorf(ccci.CodeInvalid, "no recipe is named").WithHint("cc-ci run RECIPE_DIR, where RECIPE_DIR is a git checkout of a recipe")
+	}
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return ccci.Job{}, fmt.Errorf("finding %s: %w", c.Dir, err)
+	}
+	tree, err := recipe.Open(dir, "")
+	if err != nil {
+		return ccci.Job{}, err
+	}
+	commit, err := revision(ctx, dir, c.Head)
+	if err != nil {
+		return ccci.Job{}, err
+	}
+	stages, err := parseStages(c.Stages)
+	if err != nil {
+		return ccci.Job{}, err
+	}
+	id, err := ccci.NewRunID(time.Now(), rand.Reader)
+	if err != nil {
+		return ccci.Job{}, err
+	}
+	return ccci.Job{
+		RunID: id, Recipe: tree.Recipe, Commit: commit, CloneURL: dir, Deadline: cfg.Engine.Deadline,
+		Options: ccci.Options{Stages: stages, From: c.Base},
+	}, nil
+}
+
+func parseStages(names []string) ([]ccci.StageName, error) {
+	var stages []ccci.StageName
+	for _, name := range names {
+		stage := ccci.StageName(strings.TrimSpace(name))
+		if !slices.Contains(ccci.StageNames, stage) {
+			return nil, ccci.Errorf(ccci.CodeInvalid, "there is no stage %q", name).WithHint("the stages are install, upgrade, backup, restore, checks")
+		}
+		stages = append(stages, stage)
+	}
+	return stages, nil
+}
+
+// revision resolves what a person calls a commit.
+func revision(ctx context.Context, dir, name string) (ccci.Commit, error) {
+	cmd := exec.CommandContext(ctx, "git", "-c", "safe.directory=*", "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		if _, gitErr := os.Stat(filepath.Join(dir, ".git")); gitErr != nil {
+			return "", ccci.Errorf(ccci.CodeInvalid, "%s is not a git checkout", dir).WithHint("clone the recipe, or make it one: git init && git add -A && git commit")
+		}
+		return "", ccci.Errorf(ccci.CodeNotFound, "%s has no commit, branch or tag %q", dir, name).WithHint("git -C %s log --oneline --all shows what it has", dir)
+	}
+	return ccci.Commit(strings.TrimSpace(string(out))), nil
+}
+
+// engine is the process that an engine starts: its job is a file, and what it
+// found goes to the blobs, the result last.
+func (c *runCmd) engine(a *app, cfg config.Config) error {
+	orphaned, err := dieWith(c.Parent)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(c.Job)
+	if err != nil {
+		return fmt.Errorf("reading the job: %w", err)
+	}
+	var job ccci.Job
+	if err := json.Unmarshal(text, &job); err != nil {
+		return ccci.Errorf(ccci.CodeInvalid, "%s: reading the job: %w", c.Job, err)
+	}
+	ctx, life := begin(a.ctx, a.stderr, orphaned)
+	defer life.stop()
+	settings, err := enrol.Read(cfg.Tests, job.Recipe)
+	if err != nil {
+		return err
+	}
+	out, err := os.MkdirTemp("", "cc-ci-out-")
+	if err != nil {
+		return fmt.Errorf("making an output folder: %w", err)
+	}
+	defer os.RemoveAll(out)
+	p, err := openPlatform(ctx, cfg, a.logger(cfg), platformOptions{Child: true, Say: func(line string) { fmt.Fprintln(a.stdout, line) }})
+	if err != nil {
+		return orInterrupted(life, err)
+	}
+	defer p.Close(context.WithoutCancel(ctx))
+	result, err := p.harness(ctx, job, settings, out, a.stdout)
+	if err != nil {
+		return err
+	}
+	if err := p.publish(context.WithoutCancel(ctx), result, out); err != nil {
+		return err
+	}
+	return ending(life, result)
+}
+
+// harness is where a run by hand and one by an engine become the same.
+func (p *platform) harness(ctx context.Context, job ccci.Job, settings ccci.Recipe, out string, log io.Writer) (*ccci.Result, error) {
+	cfg, err := p.harnessConfig(job, settings, out, log)
+	if err != nil {
+		return nil, err
+	}
+	return harness.Run(ctx, cfg)
+}

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/docker/docker/client"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/harness/checks"
+	"github.com/recipe-maintainers/cc-ci/internal/backup"
+	"github.com/recipe-maintainers/cc-ci/internal/blob/dirblob"
+	"github.com/recipe-maintainers/cc-ci/internal/box"
+	"github.com/recipe-maintainers/cc-ci/internal/browser"
+	"github.com/recipe-maintainers/cc-ci/internal/censor"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/deploy/swarm"
+	"github.com/recipe-maintainers/cc-ci/internal/host"
+	"github.com/recipe-maintainers/cc-ci/internal/ingress"
+)
+
+// platform is the machine made ready for runs: Docker, a swarm, the proxy
+// network, the helper image and the proxy.
+type platform struct {
+	cfg     config.Config
+	log     *slog.Logger
+	host    *host.Host
+	docker  *client.Client
+	box     string
+	ingress *ingress.Ingress
+	undo    []func(context.Context) error // in the order in which things were made
+}
+
+type platformOptions struct {
+	Say     func(line string)
+	Install bool // may install missing packages, as root
+	Child   bool // of a cc-ci that has made everything and will undo it
+	Served  bool // this process holds the data folder's lock
+}
+
+// openPlatform makes ready what is missing. Close undoes exactly what it made.
+func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o platformOptions) (p *platform, err error) {
+	p = &platform{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			p.Close(context.WithoutCancel(ctx))
+		}
+	}()
+	if err := os.MkdirAll(cfg.Data, 0o755); err != nil {
+		return p, ccci.Errorf(ccci.CodeInvalid, "making the data folder: %w", err).WithHint("name one that you may write to: data: in the configuration")
+	}
+	if p.host, err = host.Ensure(ctx, host.Options{Out: o.Say, DataDir: cfg.Data, AllowInstall: o.Install}); err != nil {
+		return p, err
+	}
+	p.undo = append(p.undo, p.host.Close)
+	if p.docker, err = client.NewClientWithOpts(client.WithHost(p.host.DockerHost()), client.WithAPIVersionNegotiation()); err != nil {
+		return p, ccci.Errorf(ccci.CodeInfra, "making a Docker client: %w", err)
+	}
+	p.undo = append(p.undo, func(context.Context) error { return p.docker.Close() })
+	madeNetwork, err := ingress.EnsureNetwork(ctx, p.docker, cfg.Network)
+	if err != nil {
+		return p, err
+	}
+	if madeNetwork {
+		p.undo = append(p.undo, func(ctx context.Context) error { return removeNetwork(ctx, p.docker, cfg.Network) })
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return p, fmt.Errorf("finding this program: %w", err)
+	}
+	if p.box, err = box.Ensure(ctx, p.docker, program, p.host.Restic()); err != nil {
+		return p, err
+	}
+	own := !o.Child && (o.Served || !otherServes(cfg))
+	if p.ingress, err = ingress.Ensure(ctx, ingress.Options{
+		Docker: p.docker, Box: p.box, Network: cfg.Network, Domain: cfg.Domain, StateDir: filepath.Join(cfg.Data, "ingress"), Addr: cfg.Ingress.Listen, Logger: log,
+	}); err != nil {
+		return p, err
+	}
+	if own {
+		p.undo = append(p.undo, p.ingress.Remove)
+	}
+	return p, nil
+}
+
+// Close undoes, last things first, what openPlatform made. Legal twice.
+func (p *platform) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	var errs []error
+	for len(p.undo) > 0 {
+		last := len(p.undo) - 1
+		errs = append(errs, p.undo[last](ctx))
+		p.undo = p.undo[:last]
+	}
+	err := errors.Join(errs...)
+	if err != nil {
+		p.log.Error("cleaning up", "error", err)
+	}
+	return err
+}
+
+// removeNetwork retries while the daemon still frees the last endpoints.
+func removeNetwork(ctx context.Context, docker *client.Client, name string) error {
+	for {
+		err := docker.NetworkRemove(ctx, name)
+		if err == nil || client.IsErrNotFound(err) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("removing network %s: %w", name, err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// harnessConfig wires one run.
+func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, out string, log io.Writer) (harness.Config, error) {
+	work, err := os.MkdirTemp("", "cc-ci-work-")
+	if err != nil {
+		return harness.Config{}, fmt.Errorf("making a work folder: %w", err)
+	}
+	deployer, err := swarm.New(swarm.Options{
+		RunID: job.RunID, Docker: p.docker, Logger: p.log, EndpointMode: p.cfg.Engine.DNSRR,
+		Box: swarm.Box{Image: p.box, Dial: box.DialCommand},
+	})
+	if err != nil {
+		return harness.Config{}, err
+	}
+	return harness.Config{
+		Job: job, Settings: settings, CIDomain: p.cfg.Domain, Network: p.cfg.Network,
+		WorkDir: work, OutDir: out, LockDir: p.lockDir(), Version: version(),
+		Deployer: deployer, Router: router{p.ingress},
+		Backup:  backup.NewApp(backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, Logger: p.log}, deployer),
+		Browser: p.startBrowser,
+		Log:     log, Censor: &censor.Censor{}, Env: hookEnv(p.host.DockerHost()), Now: time.Now, Rand: rand.Reader,
+	}, nil
+}
+
+func (p *platform) lockDir() string { return filepath.Join(p.cfg.Data, "locks") }
+
+func (p *platform) startBrowser(ctx context.Context) (checks.Browser, func(), error) {
+	b, err := browser.Start(ctx, browser.Options{Path: p.host.Chromium(), Proxy: p.ingress.Addr(), Domain: p.cfg.Domain, AnyCertificate: true, Logger: p.log})
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, b.Close, nil
+}
+
+// hookEnv is what programs of the enrolment may know of this process's environment.
+func hookEnv(dockerHost string) []string {
+	env := []string{"DOCKER_HOST=" + dockerHost}
+	for _, name := range []string{"PATH", "HOME", "LANG", "TMPDIR", "GOCACHE", "GOMODCACHE", "GOFLAGS", "GOPROXY", "XDG_CACHE_HOME"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
+// reap runs the janitor once.
+func (p *platform) reap(ctx context.Context) ([]harness.Reaped, error) {
+	reaper, err := swarm.New(swarm.Options{RunID: "janitor", Docker: p.docker, Logger: p.log})
+	if err != nil {
+		return nil, err
+	}
+	return harness.Reap(ctx, p.lockDir(), reaper, p.ingress, p.log)
+}
+
+// publish puts what a run left into the blobs, the result last: its presence
+// says that everything else is there.
+func (p *platform) publish(ctx context.Context, result *ccci.Result, out string) error {
+	blobs, err := openBlobs(p.cfg)
+	if err != nil {
+		return err
+	}
+	var paths []string
+	err = filepath.WalkDir(out, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && path != filepath.Join(out, "result.json") {
+			paths = append(paths, path)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("listing the run's files: %w", err)
+	}
+	for _, path := range append(paths, filepath.Join(out, "result.json")) {
+		rel, err := filepath.Rel(out, path)
+		if err != nil {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("publishing %s: %w", rel, err)
+		}
+		_, err = blobs.Put(ctx, ccci.ArtifactKey(result.RunID, filepath.ToSlash(rel)), f)
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("publishing %s: %w", rel, err)
+		}
+	}
+	return nil
+}
+
+func openBlobs(cfg config.Config) (*dirblob.Blobs, error) {
+	return dirblob.Open(filepath.Join(cfg.Data, "blobs"))
+}
+
+// router gives the embedded ingress a transport that reaches it for every
+// host name under the CI domain and verifies its certificate.
+type router struct{ *ingress.Ingress }
+
+func (r router) Transport() http.RoundTripper {
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	return &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: r.CAs(), MinVersion: tls.VersionTLS12},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, r.Addr())
+		},
+		ForceAttemptHTTP2: true,
+		MaxIdleConns:      8,
+		IdleConnTimeout:   30 * time.Second,
+	}
+}
+
+var _ harness.Router = router{}
+var _ harness.Deployer = (*swarm.Deployer)(nil)

@@ -1,0 +1,86 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/recipe-maintainers/cc-ci/harness/checks"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+// canaryFile is put into every volume that is backed up as a whole, so that a
+// recipe nobody wrote a line of enrolment for is still tested with data (U1).
+const canaryFile = ".cc-ci-canary"
+
+// canary is one such file, where a service sees it.
+type canary struct{ volume, service, path string }
+
+// canariesOf lists where the canaries of a stack go.
+func canariesOf(stack *recipe.Stack, plan BackupPlan) []canary {
+	var list []canary
+	for _, volume := range plan.Volumes {
+		if volume.Paths != nil {
+			continue // a file outside the paths is not backed up, and inside them it may disturb
+		}
+		if service, target, ok := mountOf(stack, volume.Key); ok {
+			list = append(list, canary{volume.Key, service, path.Join(target, canaryFile)})
+		}
+	}
+	return list
+}
+
+// mountOf finds a service that writes to a volume, and where.
+func mountOf(stack *recipe.Stack, volume string) (service, target string, ok bool) {
+	for _, s := range stack.Config.Services {
+		if s.Deploy.Replicas != nil && *s.Deploy.Replicas == 0 {
+			continue
+		}
+		for _, v := range s.Volumes {
+			if v.Type == "volume" && v.Source == volume && !v.ReadOnly {
+				return s.Name, v.Target, true
+			}
+		}
+	}
+	return "", "", false
+}
+
+func (l *life) writeCanaries(ctx context.Context, text string) error {
+	for _, c := range l.canaries {
+		if err := l.Deployer.CopyIn(ctx, l.current, c.service, map[string][]byte{c.path: []byte(text)}); err != nil {
+			return fmt.Errorf("writing a canary into volume %s: %w", c.volume, err)
+		}
+	}
+	return nil
+}
+
+func (l *life) readCanaries(ctx context.Context, want string) error {
+	for _, c := range l.canaries {
+		service := c.service
+		if !hasService(l.current, service) {
+			s, target, ok := mountOf(l.current, c.volume)
+			if !ok {
+				return &checks.Failure{Message: fmt.Sprintf("no service mounts volume %s any more: what was in it is lost", c.volume)}
+			}
+			service, c.path = s, path.Join(target, canaryFile)
+		}
+		got, err := l.Deployer.CopyOut(ctx, l.current, service, c.path)
+		if err != nil {
+			return &checks.Failure{Message: fmt.Sprintf("the canary file in volume %s is gone (%s in service %s): %v", c.volume, c.path, service, err)}
+		}
+		if strings.TrimSpace(string(got)) != want {
+			return &checks.Failure{Message: fmt.Sprintf("the canary file in volume %s holds %q, expected %q", c.volume, got, want)}
+		}
+	}
+	return nil
+}
+
+func hasService(stack *recipe.Stack, name string) bool {
+	for _, s := range stack.Config.Services {
+		if s.Name == name {
+			return true
+		}
+	}
+	return false
+}

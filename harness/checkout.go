@@ -1,0 +1,102 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// baseTip is the local name of the pull request's target branch.
+const baseTip = "refs/cc-ci/base"
+
+// checkout is one run's own clone: nothing that happens to another one can
+// change what is tested here.
+type checkout struct{ dir string }
+
+// fetch makes a clone that holds the commit, all tags and, when there is one,
+// the tip of the target branch.
+func fetch(ctx context.Context, dir string, job ccci.Job) (*checkout, error) {
+	if !job.Commit.Valid() {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "%q is not a full commit", job.Commit)
+	}
+	c := &checkout{dir: filepath.Join(dir, "git")}
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the checkout folder: %w", err)
+	}
+	if _, err := c.git(ctx, "init", "--quiet", "--bare"); err != nil {
+		return nil, err
+	}
+	refs := []string{"+refs/tags/*:refs/tags/*", string(job.Commit)}
+	if job.BaseRef != "" {
+		refs = append(refs, "+refs/heads/"+job.BaseRef+":"+baseTip)
+	}
+	if _, err := c.git(ctx, append([]string{"fetch", "--quiet", "--no-recurse-submodules", "--", job.CloneURL}, refs...)...); err != nil {
+		return nil, ccci.Errorf(ccci.CodeInfra, "fetching commit %s from %s: %w", job.Commit.Short(), job.CloneURL, err).
+			WithHint("is the repository reachable, and does it still hold that commit?")
+	}
+	return c, nil
+}
+
+// tree lays out the files of a commit and proves that they are that commit's.
+func (c *checkout) tree(ctx context.Context, name string, commit ccci.Commit) (string, error) {
+	dir := filepath.Join(filepath.Dir(c.dir), name)
+	if _, err := c.git(ctx, "worktree", "add", "--quiet", "--detach", "--", dir, string(commit)); err != nil {
+		return "", ccci.Errorf(ccci.CodeInfra, "checking out %s: %w", commit.Short(), err)
+	}
+	at, err := (&checkout{dir}).resolve(ctx, "HEAD")
+	if err != nil || at != commit {
+		return "", ccci.Errorf(ccci.CodeInfra, "the checkout is at %s instead of %s", at, commit)
+	}
+	return dir, nil
+}
+
+// resolve returns the commit that a revision names, or ErrNotFound.
+func (c *checkout) resolve(ctx context.Context, revision string) (ccci.Commit, error) {
+	out, err := c.git(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
+	if err != nil {
+		return "", fmt.Errorf("revision %q: %w", revision, ccci.ErrNotFound)
+	}
+	return ccci.Commit(strings.TrimSpace(out)), nil
+}
+
+// sameTree reports whether two commits hold the same files.
+func (c *checkout) sameTree(ctx context.Context, a, b ccci.Commit) bool {
+	x, errX := c.git(ctx, "rev-parse", "--verify", string(a)+"^{tree}")
+	y, errY := c.git(ctx, "rev-parse", "--verify", string(b)+"^{tree}")
+	return errX == nil && errY == nil && x == y
+}
+
+// git runs git without the configuration, hooks and helpers of anybody, so
+// that a repository cannot make it run programs.
+func (c *checkout) git(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{
+		"-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.ext.allow=never",
+		"-c", "credential.helper=", "-c", "safe.directory=*", "-c", "advice.detachedHead=false",
+		"-c", "filter.lfs.smudge=", "-c", "filter.lfs.required=false",
+	}, args...)...)
+	cmd.Dir = c.dir
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LANG=C.UTF-8",
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false", "GIT_LFS_SKIP_SMUDGE=1",
+	}
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		if text := strings.TrimSpace(errs.String()); text != "" {
+			return "", fmt.Errorf("git %s: %s", args[0], firstLines(text, 3))
+		}
+		return "", fmt.Errorf("git %s: %w", args[0], err)
+	}
+	return out.String(), nil
+}
+
+func firstLines(text string, n int) string {
+	lines := strings.SplitN(text, "\n", n+1)
+	return strings.Join(lines[:min(n, len(lines))], "; ")
+}

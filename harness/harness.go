@@ -1,0 +1,344 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/admission"
+	"github.com/recipe-maintainers/cc-ci/harness/checks"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/censor"
+	"github.com/recipe-maintainers/cc-ci/internal/enrol"
+)
+
+// Why a run was told to end. They are causes of the context given to Run.
+var (
+	ErrCancelled = errors.New("the run was cancelled")
+	ErrDeadline  = errors.New("the run exceeded its deadline")
+	ErrOrphaned  = errors.New("the process that started the run is gone")
+)
+
+// Config is everything that one run needs.
+type Config struct {
+	Job      ccci.Job
+	Settings ccci.Recipe
+	CIDomain string // runs live at <app>.<CIDomain>
+	Network  string // the proxy's network
+	WorkDir  string // for checkouts; this run's own, removed at its end
+	OutDir   string // where result.json and the artifacts go; must exist
+	LockDir  string // kernel locks of runs; shared by all runs of the machine
+	Version  string // of cc-ci
+
+	Deployer Deployer
+	Router   Router
+	Backup   Backup
+	// Browser starts a browser. It is called once, beside the deployment.
+	Browser func(context.Context) (checks.Browser, func(), error)
+
+	Log    io.Writer // for people; every line passes the censor first
+	Censor *censor.Censor
+	Env    []string // for hooks and Go tests: PATH, HOME, DOCKER_HOST and the like
+	Now    func() time.Time
+	Rand   io.Reader
+}
+
+// life is one run while it lives.
+type life struct {
+	Config
+	log    *censor.Writer
+	result *ccci.Result
+	first  *ccci.Check // the first check that failed
+
+	app        App
+	head, base *recipe.Stack
+	current    *recipe.Stack // what is deployed
+	runner     *checks.Runner
+	markers    map[string]string // by letter: what was seeded
+	canaries   []canary
+	plan       BackupPlan
+	snapshot   string
+	noBase     string // why there is no upgrade base
+	secrets    map[string]ccci.Secret
+
+	background sync.WaitGroup
+	browser    *browserStart
+	prepared   chan error // of Backup.Prepare
+}
+
+type browserStart struct {
+	done    chan struct{}
+	browser checks.Browser
+	stop    func()
+	err     error
+}
+
+// Run tests the recipe and always tears down. The result is complete and already
+// written to OutDir, whatever happened; the error is of writing it alone.
+func Run(ctx context.Context, c Config) (*ccci.Result, error) {
+	l := &life{Config: c, log: c.Censor.NewWriter(c.Log), markers: map[string]string{}}
+	l.app = App{RunID: c.Job.RunID}
+	domain := c.Job.RunID.AppName(c.Job.Recipe) + "." + c.CIDomain
+	l.app.StackName = recipe.StackName(domain)
+	l.result = &ccci.Result{
+		Schema: ccci.ResultSchema, Harness: c.Version, RunID: c.Job.RunID, Recipe: c.Job.Recipe, PR: c.Job.PR,
+		Commit: c.Job.Commit, Options: c.Job.Options, Domain: domain, Started: c.Now(),
+		Lint: []ccci.Finding{}, Images: []ccci.Image{}, Artifacts: []ccci.Artifact{}, Warnings: []string{},
+		Settings: enrol.Effective(c.Settings),
+	}
+	defer l.log.Flush()
+	defer os.RemoveAll(c.WorkDir)
+	l.sayf("run %s: recipe %s at %s as %s", c.Job.RunID, c.Job.Recipe, c.Job.Commit.Short(), domain)
+
+	if c.Job.Deadline > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, c.Job.Deadline, ErrDeadline)
+		defer cancel()
+	}
+	l.live(ctx)
+	l.conclude(ctx)
+	return l.result, l.write()
+}
+
+// live holds the app's lock from before the first object until after the last.
+func (l *life) live(ctx context.Context) {
+	lock, err := LockRun(ctx, l.LockDir, l.Job.RunID)
+	if err != nil {
+		l.stage(ctx, ccci.StageInstall, func(ctx context.Context, s *ccci.Stage) {
+			l.check(ctx, s, "install/lock", func(context.Context) error { return err })
+		})
+		return
+	}
+	defer lock.Release()
+
+	before, err := l.Deployer.Snapshot(ctx)
+	if err != nil {
+		l.stage(ctx, ccci.StageInstall, func(ctx context.Context, s *ccci.Stage) {
+			l.check(ctx, s, "install/daemon", func(context.Context) error { return err })
+		})
+		return
+	}
+	l.startBackground(ctx)
+	for _, stage := range []struct {
+		name ccci.StageName
+		run  func(context.Context, *ccci.Stage)
+	}{
+		{ccci.StageInstall, l.install},
+		{ccci.StageUpgrade, l.upgrade},
+		{ccci.StageBackup, l.backup},
+		{ccci.StageRestore, l.restore},
+		{ccci.StageChecks, l.checks},
+	} {
+		l.stage(ctx, stage.name, stage.run)
+	}
+	l.keepLogs(context.WithoutCancel(ctx))
+	l.teardown(context.WithoutCancel(ctx), before)
+}
+
+// startBackground begins what takes time and depends on nothing.
+func (l *life) startBackground(ctx context.Context) {
+	l.browser = &browserStart{done: make(chan struct{})}
+	l.background.Go(func() {
+		defer close(l.browser.done)
+		if l.Browser == nil {
+			l.browser.err = checks.ErrNoBrowser
+			return
+		}
+		l.browser.browser, l.browser.stop, l.browser.err = l.Browser(ctx)
+	})
+	l.prepared = make(chan error, 1)
+	if l.Job.Options.Wants(ccci.StageBackup) && l.skipReason(ccci.StageBackup) == "" {
+		l.background.Go(func() { l.prepared <- l.Backup.Prepare(ctx) })
+	}
+}
+
+// withBrowser waits for the browser and hands it to the steps.
+func (l *life) withBrowser() error {
+	<-l.browser.done
+	if l.browser.err != nil {
+		return fmt.Errorf("%w: %w", checks.ErrNoBrowser, l.browser.err)
+	}
+	l.runner.Target.Browser = l.browser.browser
+	return nil
+}
+
+// stage runs one stage unless it is not wanted, skipped, or has nothing to
+// stand on, and records how it went.
+func (l *life) stage(ctx context.Context, name ccci.StageName, run func(context.Context, *ccci.Stage)) {
+	s := ccci.Stage{Name: name, Started: l.Now(), Checks: []ccci.Check{}}
+	switch {
+	case !l.Job.Options.Wants(name):
+		s.Status, s.Reason = ccci.Unverified, NotAsked
+	case l.blocked(name) != "":
+		s.Status, s.Reason = ccci.Unverified, l.blocked(name)
+	case ctx.Err() != nil:
+		s.Status, s.Reason = ccci.Unverified, "not run: "+context.Cause(ctx).Error()
+	case l.skipReason(name) != "":
+		s.Status, s.Reason = ccci.Skip, l.skipReason(name)
+	default:
+		l.sayf("%s", ccci.Marker{Stage: name, Begin: true})
+		run(ctx, &s)
+		if s.Status != ccci.Skip {
+			s.Settle()
+		}
+	}
+	s.Duration = l.Now().Sub(s.Started)
+	l.result.Stages = append(l.result.Stages, s)
+	l.sayf("%s", ccci.Marker{Stage: name, Status: s.Status, Duration: s.Duration, Reason: s.Reason})
+}
+
+// NotAsked is the reason of a stage that the command left out. Such a stage is
+// unverified, so that it holds the level down, and does not turn the run red.
+const NotAsked = "not asked for"
+
+// blocked names the earlier stage without which this one would prove nothing.
+func (l *life) blocked(name ccci.StageName) string {
+	needs := map[ccci.StageName][]ccci.StageName{
+		ccci.StageUpgrade: {ccci.StageInstall},
+		ccci.StageBackup:  {ccci.StageInstall, ccci.StageUpgrade},
+		ccci.StageRestore: {ccci.StageInstall, ccci.StageUpgrade, ccci.StageBackup},
+		ccci.StageChecks:  {ccci.StageInstall, ccci.StageUpgrade, ccci.StageRestore},
+	}
+	for _, s := range l.result.Stages {
+		if s.Reason == NotAsked || s.Status == ccci.Pass || s.Status == ccci.Skip || !slices.Contains(needs[name], s.Name) {
+			continue
+		}
+		// The checks still say something after a backup that failed, for then
+		// nothing was restored over the app.
+		if name == ccci.StageChecks && s.Name == ccci.StageRestore && s.Status == ccci.Unverified {
+			continue
+		}
+		return fmt.Sprintf("not run: %s did not pass", s.Name)
+	}
+	return ""
+}
+
+func (l *life) skipReason(name ccci.StageName) string {
+	for _, skip := range l.Settings.Skip {
+		if skip.Stage == name {
+			return skip.Reason
+		}
+	}
+	return ""
+}
+
+// check asks one question and records the answer. It reports whether it passed.
+func (l *life) check(ctx context.Context, s *ccci.Stage, name string, ask func(context.Context) error) bool {
+	c := ccci.Check{Name: name, Status: ccci.Pass, Started: l.Now()}
+	err := ask(ctx)
+	c.Duration = l.Now().Sub(c.Started)
+	if err != nil {
+		describe(&c, err)
+		if ctx.Err() != nil { // what is torn from under a question is no answer
+			c.Status, c.Message = ccci.Unverified, fmt.Sprintf("%s (%s)", context.Cause(ctx), c.Message)
+		}
+	}
+	s.Checks = append(s.Checks, c)
+	if c.Status == ccci.Fail && l.first == nil {
+		l.first = &c
+	}
+	l.sayCheck(c, err)
+	return c.Status == ccci.Pass
+}
+
+// describe fills in a check that did not pass.
+func describe(c *ccci.Check, err error) {
+	c.Status, c.Message, c.Code = ccci.Fail, err.Error(), ccci.CodeOf(err)
+	var failure *checks.Failure
+	var deploy *DeployError
+	switch {
+	case errors.Is(err, checks.ErrNoBrowser):
+		c.Status, c.Code = ccci.Unverified, ccci.CodeInfra
+	case errors.As(err, &failure):
+		c.Code, c.Detail = ccci.CodeRecipe, failure.Detail
+	case errors.As(err, &deploy):
+		for _, task := range deploy.Tasks {
+			c.Detail = append(c.Detail, fmt.Sprintf("%s: %s: %s", task.Service, task.State, task.Message))
+			for _, line := range task.Log {
+				c.Detail = append(c.Detail, "  "+line)
+			}
+		}
+	}
+	if len(c.Detail) > 40 {
+		c.Detail = c.Detail[:40]
+	}
+}
+
+func (l *life) sayCheck(c ccci.Check, err error) {
+	symbol := map[ccci.CheckStatus]string{ccci.Pass: "ok", ccci.Fail: "FAIL", ccci.Skip: "skip", ccci.Unverified: "unverified"}[c.Status]
+	line := fmt.Sprintf("%-10s %s (%.1fs)", symbol, c.Name, c.Duration.Seconds())
+	if c.Message != "" {
+		line += ": " + c.Message
+	}
+	l.sayf("%s", line)
+	for _, detail := range c.Detail {
+		l.sayf("           | %s", detail)
+	}
+	if hint := ccci.HintOf(err); hint != "" {
+		l.sayf("           hint: %s", hint)
+	}
+}
+
+func (l *life) sayf(format string, args ...any) {
+	fmt.Fprintf(l.log, format+"\n", args...)
+}
+
+func (l *life) warn(text string) {
+	if !slices.Contains(l.result.Warnings, text) {
+		l.result.Warnings = append(l.result.Warnings, text)
+		l.sayf("warning: %s", text)
+	}
+}
+
+// admit judges a stack before anything of it is created (N3).
+func (l *life) admit(stack *recipe.Stack) error {
+	return admission.Error(admission.Judge(stack, admission.Policy{
+		RunID: l.Job.RunID, Domains: l.hosts(), Waivers: l.Settings.Waivers, Now: l.Now(), Network: l.Network,
+	}))
+}
+
+// hosts lists the run's own host names.
+func (l *life) hosts() []string {
+	hosts := []string{l.result.Domain}
+	for _, host := range l.extraHosts() {
+		hosts = append(hosts, host)
+	}
+	return hosts
+}
+
+// extraHosts maps the names of extra domains to host names, one level under
+// the CI domain so that the one wildcard certificate covers them.
+func (l *life) extraHosts() map[string]string {
+	hosts := map[string]string{}
+	for name := range l.Settings.Domains {
+		hosts[name] = name + "-" + l.result.Domain
+	}
+	return hosts
+}
+
+// write saves the result, masked, as the last file of the run.
+func (l *life) write() error {
+	path := filepath.Join(l.OutDir, "result.json")
+	return writeResult(path, l.result, l.Censor)
+}
+
+// marker is a text that nothing else in an app holds.
+func (l *life) marker(letter string) string {
+	if m, ok := l.markers[letter]; ok {
+		return m
+	}
+	var b [4]byte
+	if _, err := io.ReadFull(l.Rand, b[:]); err != nil {
+		panic(fmt.Sprintf("reading randomness: %v", err)) // crypto/rand never fails
+	}
+	l.markers[letter] = fmt.Sprintf("ccci-%s-%x", strings.ToLower(letter), b)
+	return l.markers[letter]
+}

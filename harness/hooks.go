@@ -1,0 +1,145 @@
+package harness
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/checks"
+)
+
+// hook runs tests/<recipe>/hooks/<name>, when there is one, and reports whether
+// the stage may go on. Hooks are ours, never the pull request's.
+func (l *life) hook(ctx context.Context, s *ccci.Stage, name string) bool {
+	if l.Settings.Dir == "" {
+		return true
+	}
+	path := filepath.Join(l.Settings.Dir, "hooks", name)
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true
+	}
+	return l.check(ctx, s, string(s.Name)+"/hook-"+name, func(ctx context.Context) error {
+		if err != nil {
+			return infra("looking for hook %s: %w", path, err)
+		}
+		if info.Mode()&0o111 == 0 {
+			return ccci.Errorf(ccci.CodeInvalid, "hook %s is not executable", path).WithHint("chmod +x %s", path)
+		}
+		out, err := l.run(ctx, l.Settings.Dir, path)
+		if err != nil {
+			return &checks.Failure{Message: "hook " + name + ": " + err.Error(), Detail: tail(out, 20)}
+		}
+		return nil
+	})
+}
+
+// goTests runs the *_test.go files of the enrolment; each test is a check.
+func (l *life) goTests(ctx context.Context, s *ccci.Stage) {
+	if l.Settings.Dir == "" {
+		return
+	}
+	if files, _ := filepath.Glob(filepath.Join(l.Settings.Dir, "*_test.go")); len(files) == 0 {
+		return
+	}
+	var out []byte
+	ran := l.check(ctx, s, "checks/go-tests", func(ctx context.Context) error {
+		goTool, err := exec.LookPath("go")
+		if err != nil {
+			return infra("the enrolment has Go tests and there is no go on PATH")
+		}
+		out, err = l.run(ctx, l.Settings.Dir, goTool, "test", "-count=1", "-json", ".")
+		if err != nil {
+			return &checks.Failure{Message: "the enrolment's Go tests: " + err.Error(), Detail: tail(plainOutput(out), 30)}
+		}
+		if !bytes.Contains(out, []byte(`"Action":"pass"`)) {
+			return &checks.Failure{Message: "the enrolment has Go test files and no test ran"}
+		}
+		return nil
+	})
+	_ = ran
+	for _, row := range testRows(out) {
+		s.Checks = append(s.Checks, row)
+		l.sayCheck(row, nil)
+	}
+}
+
+// testRows reads the events of go test -json into one check per test.
+func testRows(out []byte) []ccci.Check {
+	var rows []ccci.Check
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var event struct {
+			Time         time.Time
+			Action, Test string
+			Elapsed      float64
+		}
+		if json.Unmarshal(lines.Bytes(), &event) != nil || event.Test == "" || strings.Contains(event.Test, "/") {
+			continue
+		}
+		status, ok := map[string]ccci.CheckStatus{"pass": ccci.Pass, "fail": ccci.Fail, "skip": ccci.Unverified}[event.Action]
+		if !ok {
+			continue
+		}
+		row := ccci.Check{Name: "checks/go-" + slug(event.Test), Status: status, Duration: time.Duration(event.Elapsed * float64(time.Second))}
+		row.Started = event.Time.Add(-row.Duration)
+		switch status {
+		case ccci.Fail:
+			row.Code, row.Message = ccci.CodeRecipe, event.Test+" failed"
+		case ccci.Unverified: // U10, U23: a test that skips itself has verified nothing
+			row.Message = event.Test + " skipped itself"
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func plainOutput(out []byte) []byte {
+	var text []byte
+	for line := range bytes.Lines(out) {
+		var event struct{ Output string }
+		if json.Unmarshal(line, &event) == nil {
+			text = append(text, event.Output...)
+		} else {
+			text = append(text, line...)
+		}
+	}
+	return text
+}
+
+// run starts a program of ours with what it may know of the run.
+func (l *life) run(ctx context.Context, dir, program string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Hook)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = dir
+	cmd.Env = append(append([]string{}, l.Env...),
+		"CCCI_DOMAIN="+l.result.Domain, "CCCI_STACK="+l.app.StackName, "CCCI_RUN_ID="+string(l.Job.RunID),
+		"CCCI_RECIPE="+l.Job.Recipe, "CCCI_MARKER="+l.marker("A"))
+	// Its children end with it, and all of them with the run.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil && err != nil {
+		return out, errors.New("it did not end in time")
+	}
+	return out, err
+}
+
+// tail returns the last n lines.
+func tail(out []byte, n int) []string {
+	lines := strings.Split(strings.TrimRight(string(out), "\n"), "\n")
+	return lines[max(0, len(lines)-n):]
+}

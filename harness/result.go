@@ -1,0 +1,135 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/censor"
+)
+
+// conclude derives status, level and cause from what was observed. It is the
+// only place that decides a verdict.
+func (l *life) conclude(ctx context.Context) {
+	r := l.result
+	r.Finished = l.Now()
+	r.Duration = r.Finished.Sub(r.Started)
+	r.PeakMemory = l.Deployer.PeakMemory()
+	r.ComputeLevel()
+	if c := l.first; c != nil {
+		r.Cause = &ccci.Cause{Check: c.Name, Code: c.Code, Message: c.Message, Detail: c.Detail}
+	}
+	r.Status = l.status(ctx)
+	r.Verdict = r.Status.Verdict()
+	if errors.Is(context.Cause(ctx), ErrDeadline) {
+		r.Verdict = ccci.VerdictInconclusive // a hung app and a slow host look alike
+	}
+	line := fmt.Sprintf("verdict: %s, level %d", r.Verdict, r.Level)
+	if r.LevelReason != "" {
+		line += " (" + r.LevelReason + ")"
+	}
+	l.sayf("%s", line)
+	if r.Cause != nil {
+		l.sayf("cause: %s: %s", r.Cause.Check, r.Cause.Message)
+	}
+}
+
+func (l *life) status(ctx context.Context) ccci.Status {
+	r := l.result
+	if end := context.Cause(ctx); end != nil {
+		if r.Cause == nil {
+			r.Cause = &ccci.Cause{Check: "run/ended", Code: ccci.CodeInfra, Message: end.Error()}
+		}
+		if errors.Is(end, ErrCancelled) {
+			return ccci.StatusCancelled
+		}
+		return ccci.StatusErrored
+	}
+	if l.first != nil {
+		if l.first.Code == ccci.CodeInfra || l.first.Code == ccci.CodeConflict {
+			return ccci.StatusErrored
+		}
+		return ccci.StatusFailed
+	}
+	for _, s := range r.Stages {
+		if s.Status == ccci.Unverified && s.Reason != NotAsked {
+			r.Cause = &ccci.Cause{Check: string(s.Name), Code: ccci.CodeInfra, Message: s.Reason}
+			for _, c := range s.Checks {
+				if c.Status == ccci.Unverified {
+					r.Cause.Check = c.Name
+				}
+			}
+			return ccci.StatusErrored
+		}
+	}
+	// U2: one app, created once. Anything else means that what was observed is
+	// not what the stages say.
+	if want := 1; r.Deployments != want {
+		r.Cause = &ccci.Cause{Check: "run/deployments", Code: ccci.CodeInfra, Message: fmt.Sprintf("%d apps were created instead of %d", r.Deployments, want)}
+		return ccci.StatusErrored
+	}
+	return ccci.StatusPassed
+}
+
+// artifact saves a file of the run, masked when it is text.
+func (l *life) artifact(path, title, kind string, content []byte) {
+	if kind != "screenshot" {
+		content = l.Censor.Mask(content)
+	}
+	full := filepath.Join(l.OutDir, filepath.FromSlash(path))
+	err := os.MkdirAll(filepath.Dir(full), 0o755)
+	if err == nil {
+		err = os.WriteFile(full, content, 0o644)
+	}
+	if err != nil {
+		l.warn(fmt.Sprintf("saving %s: %v", path, err))
+		return
+	}
+	l.result.Artifacts = append(l.result.Artifacts, ccci.Artifact{Path: path, Title: title, Kind: kind, Size: int64(len(content))})
+}
+
+// writeResult writes the result whole or not at all. A secret in it, in any
+// encoding, is masked as a last line of defence.
+func writeResult(path string, r *ccci.Result, c *censor.Censor) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the result: %w", err)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".result-")
+	if err != nil {
+		return fmt.Errorf("writing the result: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(append(c.Mask(text), '\n'))
+	if err == nil {
+		err = tmp.Chmod(0o644)
+	}
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if closeErr := tmp.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the result: %w", err)
+	}
+	return nil
+}
+
+// safeName makes a file name of a service's or a step's name.
+func safeName(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.' {
+			return r
+		}
+		return '-'
+	}, s)
+}

@@ -1,0 +1,227 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/admission"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+// fetchTrees lays out head and base and renders both for this run's app. The
+// linter looks at them beside the run.
+func (l *life) fetchTrees(ctx context.Context) error {
+	clone, err := fetch(ctx, l.WorkDir, l.Job)
+	if err != nil {
+		return err
+	}
+	head, err := l.open(ctx, clone, "head", l.Job.Commit)
+	if err != nil {
+		return err
+	}
+	l.result.Version = head.Version()
+	base, err := l.chooseBase(ctx, clone, head)
+	if err != nil {
+		return err
+	}
+	var baseTree *recipe.Tree
+	if base != nil {
+		if baseTree, err = l.open(ctx, clone, "base", base.Commit); err != nil {
+			return fmt.Errorf("opening the upgrade base %s: %w", base.Version, err)
+		}
+		if l.base, err = l.render(baseTree, nil, l.Settings.Env, !recipe.IsVersion(base.Version)); err != nil {
+			return fmt.Errorf("rendering the upgrade base %s: %w", base.Version, err)
+		}
+		l.result.Base = base
+	}
+	// The head gets the base's env file, unchanged: that is what an operator has (U3).
+	var oldEnv []byte
+	if l.base != nil {
+		oldEnv = l.base.EnvFile
+	}
+	env := l.Settings.Env
+	if oldEnv != nil {
+		env = l.Settings.UpgradeEnv
+	}
+	if l.head, err = l.render(head, oldEnv, env, true); err != nil {
+		return fmt.Errorf("rendering the head: %w", err)
+	}
+	for _, stack := range []*recipe.Stack{l.base, l.head} {
+		if stack != nil {
+			l.app.Names = append(l.app.Names, ownNames(stack)...)
+			for _, w := range stack.Warnings {
+				l.warn(w.Message)
+			}
+		}
+	}
+	l.lint(ctx, head, baseTree)
+	return nil
+}
+
+func (l *life) open(ctx context.Context, clone *checkout, name string, commit ccci.Commit) (*recipe.Tree, error) {
+	dir, err := clone.tree(ctx, name, commit)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := recipe.Open(dir, commit)
+	if err != nil {
+		return nil, err
+	}
+	tree.Recipe = l.Job.Recipe // what a pull request writes into its files names nothing
+	return tree, nil
+}
+
+// chooseBase finds what the upgrade starts from: what was asked for, what the
+// enrolment states, the newest release older than the head, the target branch (U4).
+func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tree) (*ccci.Revision, error) {
+	if !l.Job.Options.Wants(ccci.StageUpgrade) {
+		l.noBase = NotAsked
+		return nil, nil
+	}
+	if reason := l.skipReason(ccci.StageUpgrade); reason != "" {
+		l.noBase = reason
+		return nil, nil
+	}
+	releases, err := recipe.Releases(ctx, clone.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, wish := range []struct{ tag, reason string }{
+		{l.Job.Options.From, "asked for"},
+		{l.Settings.Upgrade.Base, "stated by upgrade.base in recipe.yml"},
+	} {
+		if wish.tag != "" {
+			release, err := recipe.FindRelease(releases, wish.tag)
+			if err != nil {
+				return nil, err
+			}
+			if release.Commit == l.Job.Commit {
+				return nil, ccci.Errorf(ccci.CodeInvalid, "release %s is the head itself: an upgrade from it proves nothing", wish.tag).WithHint("name an older release")
+			}
+			return &ccci.Revision{Version: release.Tag, Commit: release.Commit, Reason: wish.reason}, nil
+		}
+	}
+	release, reason, ok := recipe.ChooseBase(releases, head.Version(), l.Job.Commit)
+	if ok {
+		return &ccci.Revision{Version: release.Tag, Commit: release.Commit, Reason: reason}, nil
+	}
+	l.noBase = reason
+	tip, err := clone.resolve(ctx, baseTip)
+	if errors.Is(err, ccci.ErrNotFound) || err == nil && clone.sameTree(ctx, tip, l.Job.Commit) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &ccci.Revision{Version: l.Job.BaseRef, Commit: tip, Reason: reason + "; the tip of " + l.Job.BaseRef + " in its place"}, nil
+}
+
+// render makes the model of one version for this run's app.
+func (l *life) render(tree *recipe.Tree, envFile []byte, env map[string]string, chaos bool) (*recipe.Stack, error) {
+	vars, err := l.envVars().ExpandMap(env)
+	if err != nil {
+		return nil, err
+	}
+	o := recipe.RenderOptions{
+		Domain: l.result.Domain, Env: vars, EnvFile: envFile, ExtraDomains: map[string]string{},
+		Labels: map[string]string{RunLabel: string(l.Job.RunID)},
+	}
+	if chaos {
+		o.ChaosVersion = tree.Commit.Short()
+	}
+	hosts := l.extraHosts()
+	for name, key := range l.Settings.Domains {
+		o.ExtraDomains[key] = hosts[name]
+	}
+	for _, overlay := range l.Settings.Overlays {
+		o.Overlays = append(o.Overlays, filepath.Join(l.Settings.Dir, overlay))
+	}
+	app, err := tree.AppEnv(o)
+	if err != nil {
+		return nil, err
+	}
+	files, err := tree.ComposeFiles(app)
+	if err != nil {
+		return nil, err
+	}
+	if err := admission.CheckFiles(tree.Dir, files, admission.DefaultLimits()); err != nil {
+		return nil, err
+	}
+	stack, err := tree.Render(o)
+	if err != nil {
+		return nil, err
+	}
+	return stack, limitMemory(stack, l.Settings.Limits.Memory)
+}
+
+// RunLabel marks every object of the daemon that is made for a run.
+const RunLabel = "cc-ci.run"
+
+// ownNames lists object names that do not follow the stack's naming.
+func ownNames(stack *recipe.Stack) []string {
+	var names []string
+	for _, s := range stack.Secrets {
+		names = append(names, s.Name)
+	}
+	for _, v := range stack.Config.Volumes {
+		if v.Name != "" && !v.External.External {
+			names = append(names, v.Name)
+		}
+	}
+	for _, c := range stack.Config.Configs {
+		if c.Name != "" && !c.External.External {
+			names = append(names, c.Name)
+		}
+	}
+	for _, n := range stack.Config.Networks {
+		if n.Name != "" && !n.External.External {
+			names = append(names, n.Name)
+		}
+	}
+	return names
+}
+
+// lint looks at the head beside the run; its findings are read at the end.
+func (l *life) lint(ctx context.Context, head, base *recipe.Tree) {
+	findings := recipe.Lint(ctx, head, base, recipe.LintOptions{})
+	l.result.LintRan = true
+	l.result.Lint = append(l.result.Lint, findings...)
+	for _, f := range findings {
+		l.sayf("lint: %s %s: %s", f.Severity, f.Rule, f.Message)
+	}
+}
+
+// client speaks to the app through the proxy and follows no redirect.
+func (l *life) client() *http.Client {
+	return &http.Client{
+		Transport:     l.Router.Transport(),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// slug makes the last part of a check's name.
+func slug(name string) string {
+	var b strings.Builder
+	dash := false
+	for _, r := range strings.ToLower(name) {
+		switch {
+		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
+			if dash && b.Len() > 0 {
+				b.WriteByte('-')
+			}
+			dash = false
+			b.WriteRune(r)
+		default:
+			dash = true
+		}
+	}
+	if b.Len() == 0 {
+		return "unnamed"
+	}
+	return b.String()
+}

@@ -1,0 +1,405 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/checks"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+// install fetches, judges and deploys the base (or, without one, the head),
+// and puts the first data into it.
+func (l *life) install(ctx context.Context, s *ccci.Stage) {
+	if !l.check(ctx, s, "install/fetch", l.fetchTrees) ||
+		!l.check(ctx, s, "install/admitted", l.admitBoth) {
+		return
+	}
+	first := l.head
+	if l.base != nil {
+		first = l.base
+	}
+	l.makeRunner(first)
+	if l.check(ctx, s, "install/images", func(ctx context.Context) error { return l.pull(ctx, first, stageOf(first, l.head)) }) &&
+		l.hook(ctx, s, "pre-install") &&
+		l.check(ctx, s, "install/created", func(ctx context.Context) error { return l.create(ctx, first) }) &&
+		l.check(ctx, s, "install/converged", func(ctx context.Context) error { return l.deploy(ctx, first) }) &&
+		l.serves(ctx, s, "install") &&
+		l.hook(ctx, s, "post-install") {
+		l.check(ctx, s, "install/seed", func(ctx context.Context) error { return l.seed(ctx, "A", l.Settings.Seed) })
+	}
+	if l.current != nil {
+		l.screenshot(ctx, "install")
+	}
+}
+
+func stageOf(stack, head *recipe.Stack) string {
+	if stack == head {
+		return "head"
+	}
+	return "base"
+}
+
+// admitBoth judges every version before anything of any is created.
+func (l *life) admitBoth(context.Context) error {
+	for _, stack := range []*recipe.Stack{l.head, l.base} {
+		if stack == nil {
+			continue
+		}
+		if err := l.admit(stack); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *life) pull(ctx context.Context, stack *recipe.Stack, stage string) error {
+	ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Pull)
+	defer cancel()
+	images, err := l.Deployer.Pull(ctx, stack)
+	for _, image := range images {
+		image.Stage = stage
+		l.result.Images = append(l.result.Images, image)
+	}
+	return err
+}
+
+// create makes the app: its secrets. It is counted, since one run makes one app.
+func (l *life) create(ctx context.Context, stack *recipe.Stack) error {
+	if err := l.makeSecrets(stack); err != nil {
+		return err
+	}
+	l.result.Deployments++
+	return l.Deployer.New(ctx, stack, l.secrets)
+}
+
+// makeSecrets gives a value to each secret that has none yet.
+func (l *life) makeSecrets(stack *recipe.Stack) error {
+	if l.secrets == nil {
+		l.secrets = map[string]ccci.Secret{}
+	}
+	for _, s := range stack.Secrets {
+		if _, done := l.secrets[s.Key]; done {
+			continue
+		}
+		value, given := l.Settings.Secrets[s.Key]
+		switch {
+		case given:
+			l.secrets[s.Key] = ccci.NewSecret(value)
+		case !s.Generate:
+			return ccci.Errorf(ccci.CodeInvalid, "secret %s is not generated (generate=false) and recipe.yml gives it no value", s.Key).
+				WithHint("add it under secrets: in tests/%s/recipe.yml, with a dummy value", l.Job.Recipe)
+		default:
+			secret, err := recipe.GenerateSecret(s, l.Rand)
+			if err != nil {
+				return err
+			}
+			l.secrets[s.Key] = secret
+			l.Censor.Add("secret "+s.Key, secret)
+		}
+		l.runner.Vars.Secrets[s.Key] = l.secrets[s.Key].Reveal()
+	}
+	return nil
+}
+
+// deploy brings the stack up, or the running app to it, and makes it reachable.
+func (l *life) deploy(ctx context.Context, stack *recipe.Stack) error {
+	l.current = stack
+	if err := l.Router.Route(ctx, stack); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(l.Settings.Timeouts.Deploy, stack.Timeout))
+	defer cancel()
+	return l.Deployer.Deploy(ctx, stack)
+}
+
+// serves asks whether the app itself answers, and every further probe.
+func (l *life) serves(ctx context.Context, s *ccci.Stage, stage string) bool {
+	ok := l.check(ctx, s, stage+"/serves", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Healthy)
+		defer cancel()
+		return l.runner.Healthy(ctx, l.Settings.Health)
+	})
+	for i, probe := range l.Settings.Ready {
+		name := probe.Name
+		if name == "" {
+			name = fmt.Sprintf("probe %d", i+1)
+		}
+		ok = ok && l.check(ctx, s, stage+"/ready-"+slug(name), func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Healthy)
+			defer cancel()
+			return l.runner.Ready(ctx, probe)
+		})
+	}
+	return ok
+}
+
+// seed writes a marker through the app and canaries into its volumes.
+func (l *life) seed(ctx context.Context, letter string, steps []ccci.Step) error {
+	if letter == "A" {
+		l.plan = l.backupPlan(l.current)
+		l.canaries = canariesOf(l.current, l.plan)
+	}
+	marker := l.marker(letter)
+	if err := l.writeCanaries(ctx, marker); err != nil {
+		return err
+	}
+	return l.steps(ctx, steps, letter)
+}
+
+// verify reads the marker back, through the app and from its volumes.
+func (l *life) verify(ctx context.Context, letter string) error {
+	if err := l.readCanaries(ctx, l.marker(letter)); err != nil {
+		return err
+	}
+	return l.steps(ctx, l.Settings.Verify, letter)
+}
+
+func (l *life) steps(ctx context.Context, steps []ccci.Step, letter string) error {
+	runner := l.runner.WithMarker(l.marker(letter))
+	for _, step := range steps {
+		if step.Browser != nil {
+			if err := l.withBrowser(); err != nil {
+				return err
+			}
+			runner.Target.Browser = l.runner.Target.Browser
+		}
+		if err := runner.Run(ctx, step); err != nil {
+			var failure *checks.Failure
+			if errors.As(err, &failure) {
+				return &checks.Failure{Message: fmt.Sprintf("step %q: %s", step.Name, failure.Message), Detail: failure.Detail}
+			}
+			return fmt.Errorf("step %q: %w", step.Name, err)
+		}
+	}
+	return nil
+}
+
+func (l *life) backupPlan(stack *recipe.Stack) BackupPlan {
+	plan, err := l.Backup.Plan(stack)
+	if err != nil {
+		l.warn(fmt.Sprintf("reading the backup labels: %v", err))
+		return BackupPlan{}
+	}
+	for _, w := range plan.Warnings {
+		l.warn(w)
+	}
+	return plan
+}
+
+// upgrade brings the app with its data and its old env file to the head.
+func (l *life) upgrade(ctx context.Context, s *ccci.Stage) {
+	if l.base == nil {
+		s.Status, s.Reason = ccci.Skip, l.noBase
+		return
+	}
+	l.result.Upgrades++
+	ok := l.check(ctx, s, "upgrade/images", func(ctx context.Context) error { return l.pull(ctx, l.head, "head") }) &&
+		l.hook(ctx, s, "pre-upgrade") &&
+		l.check(ctx, s, "upgrade/secrets", l.addSecrets) &&
+		l.check(ctx, s, "upgrade/converged", func(ctx context.Context) error { return l.deploy(ctx, l.head) }) &&
+		l.check(ctx, s, "upgrade/commit", l.runsHead) &&
+		l.serves(ctx, s, "upgrade") &&
+		l.check(ctx, s, "upgrade/verify", func(ctx context.Context) error { return l.verify(ctx, "A") }) &&
+		l.hook(ctx, s, "post-upgrade")
+	_ = ok
+	l.screenshot(ctx, "upgrade")
+}
+
+// addSecrets makes the secrets that the head has and the base had not, as an
+// operator does on reading the release notes.
+func (l *life) addSecrets(ctx context.Context) error {
+	known := map[string]bool{}
+	for _, s := range l.base.Secrets {
+		known[s.Name] = true
+	}
+	var added []recipe.Secret
+	for _, s := range l.head.Secrets {
+		if !known[s.Name] {
+			added = append(added, s)
+		}
+	}
+	if len(added) == 0 {
+		return nil
+	}
+	if err := l.makeSecrets(l.head); err != nil {
+		return err
+	}
+	more := *l.head
+	more.Secrets = added
+	return l.Deployer.AddSecrets(ctx, &more, l.secrets)
+}
+
+// runsHead proves that what runs is the very commit under test (U3).
+func (l *life) runsHead(ctx context.Context) error {
+	label := "coop-cloud." + l.head.Name + ".chaos-version"
+	got, err := l.Deployer.Label(ctx, l.head, "app", label)
+	if err != nil {
+		return err
+	}
+	if want := l.Job.Commit.Short(); got != want {
+		return &checks.Failure{Message: fmt.Sprintf("the running app is of commit %q, not of %q: the upgrade did not take place", got, want)}
+	}
+	return nil
+}
+
+// backup stores the app's data and looks into what was stored.
+func (l *life) backup(ctx context.Context, s *ccci.Stage) {
+	l.plan = l.backupPlan(l.current)
+	if !l.plan.Enabled {
+		s.Status, s.Reason = ccci.Skip, "the recipe has no backup (no service is labelled backupbot.backup=true)"
+		return
+	}
+	_ = l.check(ctx, s, "backup/repository", func(ctx context.Context) error {
+		select {
+		case err := <-l.prepared:
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}) && l.hook(ctx, s, "pre-backup") &&
+		l.check(ctx, s, "backup/snapshot", func(ctx context.Context) (err error) {
+			ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Backup)
+			defer cancel()
+			l.snapshot, err = l.Backup.Create(ctx, l.current)
+			return err
+		}) &&
+		l.check(ctx, s, "backup/expected-paths", func(ctx context.Context) error {
+			// A backup that succeeded may still lack the database: only its content counts (U5).
+			content, err := l.Backup.Inspect(ctx, l.snapshot, l.Settings.Backup.Expect)
+			if err != nil {
+				return err
+			}
+			if len(content.Problems) > 0 {
+				return &checks.Failure{Message: "the snapshot lacks data: " + strings.Join(content.Problems, "; "), Detail: content.Files}
+			}
+			return nil
+		}) &&
+		l.hook(ctx, s, "post-backup")
+}
+
+// restore changes the data, brings the snapshot back, and reads the old data.
+func (l *life) restore(ctx context.Context, s *ccci.Stage) {
+	if !l.plan.Enabled {
+		s.Status, s.Reason = ccci.Skip, "there is no backup to restore"
+		return
+	}
+	change := l.Settings.Change
+	if change == nil {
+		change = l.Settings.Seed
+	}
+	_ = l.hook(ctx, s, "pre-restore") &&
+		l.check(ctx, s, "restore/changed", func(ctx context.Context) error {
+			if err := l.seed(ctx, "B", change); err != nil {
+				return err
+			}
+			return l.verify(ctx, "B") // or a restore that does nothing would look good
+		}) &&
+		l.check(ctx, s, "restore/restored", func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Restore)
+			defer cancel()
+			return l.Backup.Restore(ctx, l.current, l.snapshot)
+		}) &&
+		l.check(ctx, s, "restore/converged", func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, max(l.Settings.Timeouts.Deploy, l.current.Timeout))
+			defer cancel()
+			return l.Deployer.Settle(ctx, l.current)
+		}) &&
+		l.serves(ctx, s, "restore") &&
+		l.check(ctx, s, "restore/verify", func(ctx context.Context) error { return l.verifySoon(ctx, "A") }) &&
+		l.hook(ctx, s, "post-restore")
+}
+
+// verifySoon repeats the reading for as long as one step may take: an app's
+// database pool may need a moment to notice that its database was replaced.
+func (l *life) verifySoon(ctx context.Context, letter string) error {
+	end := time.Now().Add(l.Settings.Timeouts.Step / 2)
+	for {
+		err := l.verify(ctx, letter)
+		if err == nil || ctx.Err() != nil || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+// checks asks the recipe's own questions, after those that every app is asked.
+func (l *life) checks(ctx context.Context, s *ccci.Stage) {
+	l.serves(ctx, s, "checks")
+	l.check(ctx, s, "checks/page", func(ctx context.Context) error {
+		if err := l.withBrowser(); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Step)
+		defer cancel()
+		png, text, err := l.runner.Screenshot(ctx, l.Settings.Screenshot)
+		if err != nil {
+			return err
+		}
+		l.artifact("screenshot-final.png", "At the end", "screenshot", png)
+		if strings.TrimSpace(text) == "" && blank(png) {
+			return &checks.Failure{Message: "the browser shows an empty page at " + l.Settings.Screenshot.Path}
+		}
+		return nil
+	})
+	if l.hook(ctx, s, "pre-checks") {
+		runner := l.runner.WithMarker(l.marker("A"))
+		for _, step := range l.Settings.Checks {
+			l.check(ctx, s, "checks/"+slug(step.Name), func(ctx context.Context) error {
+				if step.Browser != nil {
+					if err := l.withBrowser(); err != nil {
+						return err
+					}
+					runner.Target.Browser = l.runner.Target.Browser
+				}
+				return runner.Run(ctx, step)
+			})
+		}
+		l.goTests(ctx, s)
+		l.hook(ctx, s, "post-checks")
+	}
+	l.check(ctx, s, "secrets/not-in-logs", l.logsHoldNoSecrets)
+}
+
+// logsHoldNoSecrets keeps the services' logs and looks for secrets in them.
+func (l *life) logsHoldNoSecrets(ctx context.Context) error {
+	logs, err := l.Deployer.Logs(ctx, l.current, l.logLimit())
+	if err != nil {
+		return err
+	}
+	var found []string
+	for service, text := range logs {
+		for _, name := range l.Censor.Find(text) {
+			found = append(found, fmt.Sprintf("%s in the log of service %s", name, service))
+		}
+	}
+	if len(found) > 0 {
+		return &checks.Failure{Message: "the app prints what must stay secret: " + strings.Join(found, "; ")}
+	}
+	return nil
+}
+
+// makeRunner prepares the steps' view of the app.
+func (l *life) makeRunner(stack *recipe.Stack) {
+	target := checks.Target{
+		Domain: l.result.Domain, Domains: l.extraHosts(), CIDomain: l.CIDomain, HTTP: l.client(),
+		Exec: func(ctx context.Context, service, user string, args []string, stdin []byte) (int, []byte, error) {
+			r, err := l.Deployer.Exec(ctx, l.current, ExecCmd{Service: service, User: user, Args: args, Stdin: stdin})
+			return r.ExitCode, append(r.Stdout, r.Stderr...), err
+		},
+		Dial: func(ctx context.Context, service string, port int) (io.ReadWriteCloser, error) {
+			return l.Deployer.Dial(ctx, l.current, service, port)
+		},
+	}
+	l.runner = &checks.Runner{Target: target, Limit: l.Settings.Timeouts.Step, Vars: checks.Vars{
+		Domain: l.result.Domain, Recipe: l.Job.Recipe, Domains: l.extraHosts(), Secrets: map[string]string{}, Vars: map[string]string{},
+	}}
+}

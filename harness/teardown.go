@@ -1,0 +1,83 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// teardownLimit bounds the teardown, which runs whatever became of the run.
+const teardownLimit = 5 * time.Minute
+
+// teardown removes everything the run made and proves it (A19, N6).
+func (l *life) teardown(ctx context.Context, before Snapshot) {
+	ctx, cancel := context.WithTimeout(ctx, teardownLimit)
+	defer cancel()
+	started := l.Now()
+	l.sayf("teardown of %s", l.app.StackName)
+	proof := &ccci.Teardown{Removed: map[string]int{}}
+	l.result.Teardown = proof
+	var trouble []string
+	note := func(what string, err error) {
+		if err != nil {
+			trouble = append(trouble, fmt.Sprintf("%s: %v", what, err))
+		}
+	}
+	// What runs beside the stages first comes to its end, so that it cannot
+	// make anything after the last look.
+	l.background.Wait()
+	if l.browser != nil && l.browser.stop != nil {
+		l.browser.stop()
+	}
+	note("closing the backup", l.Backup.Close(ctx))
+	note("removing the routes", l.Router.Unroute(ctx, l.app.StackName))
+	removed, err := l.Deployer.Remove(ctx, l.app)
+	note("removing the app", err)
+	for kind, n := range removed {
+		proof.Removed[kind] += n
+	}
+	after, err := l.Deployer.Snapshot(ctx)
+	note("listing what is left", err)
+	if err == nil {
+		proof.Leftovers = Leftovers(before, after, l.Job.RunID, l.app.StackName)
+	}
+	proof.Error = strings.Join(trouble, "; ")
+	proof.Clean = len(proof.Leftovers) == 0 && proof.Error == ""
+	proof.Duration = l.Now().Sub(started)
+
+	c := ccci.Check{Name: "teardown/clean", Status: ccci.Pass, Started: started, Duration: proof.Duration}
+	switch {
+	case proof.Error != "":
+		c.Status, c.Code, c.Message = ccci.Fail, ccci.CodeInfra, proof.Error
+	case !proof.Clean:
+		c.Status, c.Code, c.Message = ccci.Fail, ccci.CodeRecipe, "the run left behind "+strings.Join(proof.Leftovers, ", ")
+	}
+	if c.Status == ccci.Fail && l.first == nil {
+		l.first = &c
+	}
+	l.sayCheck(c, nil)
+}
+
+// Leftovers names what the daemon has after a run and had not before it, as
+// "kind name". Objects of other runs and of other stacks, which live beside
+// this one, are not counted; what belongs to nobody is.
+func Leftovers(before, after Snapshot, run ccci.RunID, stack string) []string {
+	had := map[string]bool{}
+	for _, o := range before {
+		had[o.Kind+" "+o.ID] = true
+	}
+	var left []string
+	for _, o := range after {
+		ours := o.Run == string(run) || o.Stack == stack || strings.HasPrefix(o.Name, stack+"_")
+		foreign := o.Run != "" || o.Stack != ""
+		if !had[o.Kind+" "+o.ID] && (ours || !foreign) {
+			left = append(left, o.Kind+" "+o.Name)
+		}
+	}
+	slices.Sort(left)
+	return left
+}
