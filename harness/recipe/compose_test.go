@@ -1,6 +1,8 @@
 package recipe_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -162,4 +164,42 @@ func TestRenderTwiceIsTheSame(t *testing.T) {
 	if diff := cmp.Diff(a.Warnings, b.Warnings); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// Whatever stands in the files of a recipe: an error with a code or a stack, never a panic.
+func FuzzRender(f *testing.F) {
+	for _, name := range []string{"page", "commons"} {
+		dir := unpack(f, name)
+		compose, err := os.ReadFile(filepath.Join(dir, "compose.yml"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		sample, err := os.ReadFile(filepath.Join(dir, ".env.sample"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(compose), string(sample))
+	}
+	f.Add("services: {a: {deploy: {labels: [x]}, volumes: [{type: volume}], ports: [1]}}\nsecrets: {a: {external: true}}\n", "A=1")
+	f.Add("services: {a: null}\nnetworks: null\nconfigs: [a]\n", "")
+	f.Fuzz(func(t *testing.T, compose, sample string) {
+		dir := unpack(t, "commons")
+		for name, text := range map[string]string{"compose.yml": compose, ".env.sample": sample} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tree, err := recipe.Open(dir, head)
+		if err != nil {
+			return
+		}
+		s, err := tree.Render(recipe.RenderOptions{Domain: domain, Labels: map[string]string{"cc-ci.run": "r"}})
+		if err != nil && ccci.CodeOf(err) == ccci.CodeInfra {
+			t.Fatalf("a recipe's fault is blamed on the machine: %v", err)
+		}
+		if err == nil && (s.Env.Get("DOMAIN") != domain || s.Env.Get("STACK_NAME") != stack) {
+			t.Fatalf("domain %q, stack %q", s.Env.Get("DOMAIN"), s.Env.Get("STACK_NAME"))
+		}
+		recipe.Lint(t.Context(), tree, tree, recipe.LintOptions{})
+	})
 }

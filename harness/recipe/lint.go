@@ -190,3 +190,17 @@ func (r *lintRun) services(visit func(f *composeFile, name string, service map[s
 		}
 	}
 }
+
+// active returns the files that the sample's COMPOSE_FILE names, which is where a
+// finding about the rendered stack has its place.
+func (r *lintRun) active() []*composeFile {
+	var out []*composeFile
+	for _, name := range r.stack.Files {
+		for _, f := range r.files {
+			if f.name == name {
+				out = append(out, f)
+			}
+		}
+	}
+	return out
+}

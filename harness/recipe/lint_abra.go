@@ -56,7 +56,7 @@ func checkR002(r *lintRun) []place {
 	var out []place
 	for _, service := range r.stack.Config.Services {
 		if check := service.HealthCheck; check == nil || check.Disable || len(check.Test) > 0 && check.Test[0] == "NONE" {
-			file, line := findLine(r.files, "services", service.Name)
+			file, line := findLine(r.active(), "services", service.Name)
 			out = append(out, place{file, line, fmt.Sprintf("service %s has no healthcheck", service.Name)})
 		}
 	}
@@ -65,7 +65,7 @@ func checkR002(r *lintRun) []place {
 
 var (
 	movingTags = []string{"latest", "stable", "main", "master", "edge", "nightly", "develop", "dev", "unstable", "beta"}
-	semverTag  = regexp.MustCompile(`^[a-zA-Z]{0,8}[-_]?[0-9]+\.[0-9]+`)
+	versionTag = regexp.MustCompile(`^[a-zA-Z]{0,8}[-_.]?[0-9]`)
 	digestTail = regexp.MustCompile(`@sha256:[0-9a-f]{64}$`)
 )
 
@@ -108,7 +108,7 @@ func checkR004(r *lintRun) []place {
 func checkR005(r *lintRun) []place {
 	var out []place
 	r.images(func(at place, service, image, tag string) {
-		if tag != "" && !slices.Contains(movingTags, strings.ToLower(tag)) && !semverTag.MatchString(tag) {
+		if tag != "" && !slices.Contains(movingTags, strings.ToLower(tag)) && !versionTag.MatchString(tag) {
 			at.message = fmt.Sprintf("service %s: the tag of %s does not look like a version", service, image)
 			out = append(out, at)
 		}
@@ -178,7 +178,7 @@ func checkR010(r *lintRun) []place {
 	}
 	for _, service := range r.stack.Config.Services {
 		if service.Labels["traefik.enable"] == "true" {
-			file, line := findLine(r.files, "services", service.Name, "labels")
+			file, line := findLine(r.active(), "services", service.Name, "labels")
 			return []place{{file, line, fmt.Sprintf("service %s has traefik's labels on its containers; swarm wants them under deploy", service.Name)}}
 		}
 	}
@@ -192,7 +192,7 @@ func checkR011(r *lintRun) []place {
 	var out []place
 	for _, service := range r.stack.Config.Services {
 		if service.Image == "" {
-			file, line := findLine(r.files, "services", service.Name)
+			file, line := findLine(r.active(), "services", service.Name)
 			out = append(out, place{file, line, fmt.Sprintf("service %s has no image", service.Name)})
 		}
 	}
@@ -209,16 +209,24 @@ func checkR012(r *lintRun) []place {
 				continue
 			}
 			raw, _ := object["name"].(string)
-			versioned := slices.ContainsFunc(variablesIn(raw), func(v string) bool {
-				_, ok := r.abra.Lookup(v)
-				return ok
-			})
-			if !versioned {
+			if !r.versioned(raw) {
 				out = append(out, place{f.name, f.line("configs", key), fmt.Sprintf("the config %s is named %q, without a version from abra.sh", key, shorten(raw))})
 			}
 		}
 	}
 	return out
+}
+
+// versioned reports whether a name holds a variable that abra.sh exports, or one with
+// a default, which is raised in the name itself.
+func (r *lintRun) versioned(raw string) bool {
+	for _, variable := range variablesIn(raw) {
+		_, exported := r.abra.Lookup(variable)
+		if variable != "STACK_NAME" && (exported || strings.Contains(raw, "${"+variable+":-") || strings.Contains(raw, "${"+variable+"-")) {
+			return true
+		}
+	}
+	return false
 }
 
 func checkR014(r *lintRun) []place {

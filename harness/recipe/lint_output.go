@@ -11,10 +11,11 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// WriteText writes findings as a table for people, and one line that counts them.
+// WriteText writes findings as a table for people, each rule's hint where it first occurs,
+// and one line that counts them.
 func WriteText(w io.Writer, findings []ccci.Finding) error {
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	errors := 0
+	errors, explained := 0, map[string]bool{}
 	for _, f := range findings {
 		errors += boolInt(f.Severity == severityError)
 		where := "-"
@@ -25,7 +26,8 @@ func WriteText(w io.Writer, findings []ccci.Finding) error {
 			}
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", f.Rule, f.Severity, printable(where), printable(f.Message))
-		if f.Hint != "" {
+		if f.Hint != "" && !explained[f.Rule] {
+			explained[f.Rule] = true
 			fmt.Fprintf(table, "\t\t\t  → %s\n", printable(f.Hint))
 		}
 	}

@@ -153,7 +153,7 @@ func checkC003(r *lintRun) []place {
 			if volume.Type != "volume" || volume.Source == "" || excluded[volume.Source] {
 				continue
 			}
-			file, line := findLine(r.files, "services", s.Name, "deploy", "labels")
+			file, line := findLine(r.active(), "services", s.Name, "deploy", "labels")
 			message := fmt.Sprintf("service %s (%s) has no restore hook, and its volume %s is copied while the database runs", s.Name, s.Image, volume.Source)
 			if dumps {
 				message = fmt.Sprintf("service %s (%s) is dumped before a backup, and no hook loads the dump after a restore", s.Name, s.Image)
@@ -228,7 +228,7 @@ func checkC008(r *lintRun) []place {
 	if properLabel.MatchString(version) {
 		return nil
 	}
-	file, line := findLine(r.files, "services", "app", "deploy", "labels", "coop-cloud.${STACK_NAME}.version")
+	file, line := findLine(r.active(), "services", "app", "deploy", "labels", "coop-cloud.${STACK_NAME}.version")
 	if version == "" {
 		return []place{{file, line, "the recipe states no version"}}
 	}
