@@ -54,7 +54,7 @@ type Snapshot struct {
 // HookError says that a hook did not succeed.
 type HookError struct {
 	Err      *ccci.Error // with CodeRecipe
-	Phase    string // "backup pre-hook", "backup post-hook", "restore pre-hook" or "restore post-hook"
+	Phase    string      // "backup pre-hook", "backup post-hook", "restore pre-hook" or "restore post-hook"
 	Hook     Hook
 	ExitCode int
 	Output   string // the end of what it printed, at most 2000 bytes

@@ -1,0 +1,162 @@
+package backup
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/docker/cli/cli/compose/types"
+	"github.com/google/go-cmp/cmp"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+// service describes a service as "volume,volume" and "label=value" lines.
+func service(name, volumes string, lines ...string) types.ServiceConfig {
+	svc := types.ServiceConfig{Name: name, Deploy: types.DeployConfig{Labels: types.Labels{}}}
+	for v := range strings.SplitSeq(volumes, ",") {
+		if v != "" {
+			svc.Volumes = append(svc.Volumes, types.ServiceVolumeConfig{Type: "volume", Source: v, Target: "/" + v})
+		}
+	}
+	for _, line := range lines {
+		key, value, _ := strings.Cut(line, "=")
+		svc.Deploy.Labels["backupbot."+key] = value
+	}
+	return svc
+}
+
+func stack(services ...types.ServiceConfig) *recipe.Stack {
+	return &recipe.Stack{Name: "s_ci", Version: "1.0.0+2", Config: &types.Config{Services: services, Volumes: map[string]types.VolumeConfig{
+		"named": {Name: "s_ci_other"}, "foreign": {External: types.External{External: true}},
+	}}}
+}
+
+// A26: the label contract, row by row.
+func TestA26_PlanVolumes(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		services []types.ServiceConfig
+		want     []Volume
+		excluded []string
+	}{
+		{"all named volumes by default",
+			[]types.ServiceConfig{service("app", "data,named", "backup=true"), service("db", "db")},
+			[]Volume{{Key: "data", Name: "s_ci_data"}, {Key: "db", Name: "s_ci_db"}, {Key: "named", Name: "s_ci_other"}}, nil},
+		{"external volumes are not ours",
+			[]types.ServiceConfig{service("app", "data,foreign", "backup=true")},
+			[]Volume{{Key: "data", Name: "s_ci_data"}}, nil},
+		{"one excluded, by another service's label",
+			[]types.ServiceConfig{service("app", "data", "backup=true", "backup.volumes.db=false"), service("db", "db")},
+			[]Volume{{Key: "data", Name: "s_ci_data"}}, []string{"db"}},
+		{"true excludes nothing",
+			[]types.ServiceConfig{service("app", "data", "backup=true", "backup.volumes.data=true")},
+			[]Volume{{Key: "data", Name: "s_ci_data"}}, nil},
+		{"paths, cleaned",
+			[]types.ServiceConfig{service("app", "data", "backup=true", "backup.volumes.data.path=./a, b//c/,")},
+			[]Volume{{Key: "data", Name: "s_ci_data", Paths: []string{"a", "b/c"}}}, nil},
+		{"the root is the whole",
+			[]types.ServiceConfig{service("app", "data", "backup=true", "backup.volumes.data.path=.")},
+			[]Volume{{Key: "data", Name: "s_ci_data"}}, nil},
+		{"a dump that a hook writes",
+			[]types.ServiceConfig{service("app", "data", "backup=true", "backup.volumes.data.path=x"), service("db", "db", "backup.pre-hook=/dump", "backup.volumes.db.path=dump.sql")},
+			[]Volume{{Key: "data", Name: "s_ci_data", Paths: []string{"x"}}, {Key: "db", Name: "s_ci_db", Paths: []string{"dump.sql"}, Dumped: true}}, nil},
+		{"two services, two paths",
+			[]types.ServiceConfig{service("a", "data", "backup=true", "backup.volumes.data.path=x"), service("b", "data", "backup.volumes.data.path=y,x")},
+			[]Volume{{Key: "data", Name: "s_ci_data", Paths: []string{"x", "y"}}}, nil},
+		{"excluded and limited",
+			[]types.ServiceConfig{service("a", "data,db", "backup=true", "backup.volumes.data.path=x", "backup.volumes.data=false")},
+			[]Volume{{Key: "db", Name: "s_ci_db"}}, []string{"data"}},
+		{"a volume whose key ends in .path",
+			[]types.ServiceConfig{service("a", "data,data.path", "backup=true", "backup.volumes.data.path=false")},
+			[]Volume{{Key: "data", Name: "s_ci_data"}}, []string{"data.path"}},
+	} {
+		plan, err := PlanOf(stack(tc.services...))
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+			continue
+		}
+		if diff := cmp.Diff(tc.want, plan.Volumes); diff != "" || !slices.Equal(plan.Excluded, tc.excluded) {
+			t.Errorf("%s (-want +got):\n%sexcluded %q, want %q", tc.name, diff, plan.Excluded, tc.excluded)
+		}
+	}
+}
+
+func TestA26_PlanHooksAndSwitch(t *testing.T) {
+	plan, err := PlanOf(stack(
+		service("db", "db", "backup.pre-hook=pg_dump > /d", "restore.post-hook=psql < /d"),
+		service("app", "data", "backup=TRUE", "backup.pre-hook=stop", "backup.post-hook=start", "restore.pre-hook=stop"),
+	))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Plan{Stack: "s_ci", Version: "1.0.0+2", Enabled: true, Volumes: plan.Volumes,
+		BackupPre: []Hook{{"app", "stop"}, {"db", "pg_dump > /d"}}, BackupPost: []Hook{{"app", "start"}},
+		RestorePre: []Hook{{"app", "stop"}}, RestorePost: []Hook{{"db", "psql < /d"}}}
+	if diff := cmp.Diff(want, plan); diff != "" {
+		t.Errorf("plan (-want +got):\n%s", diff)
+	}
+	for value, on := range map[string]bool{"true": true, "1": true, "True": true, "false": false, "": false, " true ": true} {
+		plan, err := PlanOf(stack(service("app", "data", "backup="+value)))
+		if err != nil || plan.Enabled != on {
+			t.Errorf("backup=%q gives %t, %v", value, plan.Enabled, err)
+		}
+	}
+}
+
+func TestPlanWarns(t *testing.T) {
+	for _, tc := range []struct {
+		services []types.ServiceConfig
+		warning  string
+	}{
+		{[]types.ServiceConfig{service("app", "data", "backup=true"), service("db", "db", "backup=true")}, "services app, db all say"},
+		{[]types.ServiceConfig{service("app", "data", "backup=true", "backup.path=/var/lib/x")}, "version 1"},
+		{[]types.ServiceConfig{service("app", "data", "backup=true", "backup.command=dump")}, "version 1"},
+		{[]types.ServiceConfig{service("app", "data", "backup=true", "backup.prehook=x")}, "not part of the contract"},
+		{[]types.ServiceConfig{service("app", "data", "backup=true", "backup.volumes.daat=false")}, "does not have"},
+		{[]types.ServiceConfig{service("app", "data", "backup=true", "backup.volumes.daat.path=x")}, "does not have"},
+		{[]types.ServiceConfig{service("app", "data", "backup=true", "backup.pre-hook=")}, "is empty"},
+		{[]types.ServiceConfig{service("app", "foreign", "backup=true")}, "external"},
+		{[]types.ServiceConfig{service("app", "data", "backup.pre-hook=x")}, "nothing is backed up"},
+		{[]types.ServiceConfig{service("a", "data", "backup=true", "backup.volumes.data.path=x"), service("b", "data", "backup.volumes.data.path=y")}, "different paths"},
+	} {
+		plan, err := PlanOf(stack(tc.services...))
+		if err != nil || !strings.Contains(fmt.Sprint(plan.Warnings), tc.warning) {
+			t.Errorf("warnings %+v, %v do not say %q", plan.Warnings, err, tc.warning)
+		}
+	}
+}
+
+func TestPlanRefuses(t *testing.T) {
+	for _, label := range []string{
+		"backup=maybe", "backup.volumes.data=perhaps", "backup.volumes.data.path=", "backup.volumes.data.path= , ",
+		"backup.volumes.data.path=/etc", "backup.volumes.data.path=../db", "backup.volumes.data.path=a/../../db", "backup.volumes.data.path=..",
+	} {
+		_, err := PlanOf(stack(service("app", "data", "backup=true", label)))
+		if ccci.CodeOf(err) != ccci.CodeRecipe || ccci.HintOf(err) == "" {
+			t.Errorf("%s: %v, want an Error that blames the recipe and has a hint", label, err)
+		}
+	}
+}
+
+// Whatever a recipe writes, nothing outside of its own volumes is ever read.
+func FuzzPlanStaysInVolumes(f *testing.F) {
+	f.Add("a,b", "true")
+	f.Add("../x", "false")
+	f.Add("/x,./..//y", "")
+	f.Fuzz(func(t *testing.T, paths, enabled string) {
+		plan, err := PlanOf(stack(service("app", "data", "backup="+enabled, "backup.volumes.data.path="+paths)))
+		if err != nil {
+			return
+		}
+		for _, v := range plan.Volumes {
+			for _, target := range v.Targets() {
+				if target != v.Root() && !strings.HasPrefix(target, v.Root()+"/") {
+					t.Errorf("%q leads to %q", paths, target)
+				}
+			}
+		}
+	})
+}
