@@ -31,7 +31,7 @@ import (
 type observation struct {
 	services []swarm.Service
 	tasks    []swarm.Task
-	strays   int // live containers of services that the stack no longer has
+	strays   int // containers of services that the stack no longer has
 	at       time.Time
 }
 
@@ -475,7 +475,7 @@ func (h *history) loops(o observation, dec decision) *failure {
 }
 
 func loopReason(said string) string {
-	if strings.Contains(said, "unhealthy container") {
+	if strings.Contains(said, unhealthyWords) {
 		return "unhealthy"
 	}
 	return "restart-loop"

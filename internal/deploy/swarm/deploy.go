@@ -185,6 +185,7 @@ func (d *Deployer) observe(ctx context.Context, stack *recipe.Stack, services []
 		return o, d.fault("listing tasks", err)
 	}
 	containers, err := d.docker.ContainerList(ctx, container.ListOptions{
+		All:     true, // until swarm has removed it, a stopped one holds its volumes
 		Filters: filters.NewArgs(filters.Arg("label", LabelStack+"="+stack.Name), filters.Arg("label", labelServiceName)),
 	})
 	if err != nil {

@@ -33,7 +33,14 @@ func (d *Deployer) deployError(ctx context.Context, stack *recipe.Stack, f *fail
 		if i == mostTasks {
 			break
 		}
-		de.Tasks = append(de.Tasks, d.explain(grace, f.service, t))
+		task := d.explain(grace, f.service, t)
+		de.Tasks = append(de.Tasks, task)
+		// An app that ends well when swarm stops it for being unhealthy leaves
+		// nothing of that in its task.
+		if i == 0 && de.Reason == "restart-loop" && strings.Contains(task.Message, unhealthyWords) {
+			f.reason, de.Reason = "unhealthy", "unhealthy"
+			f.message = fmt.Sprintf("its task was unhealthy %d times: %s", len(f.tasks), task.Message)
+		}
 	}
 	message := fmt.Sprintf("deploying %s: service %s: %s", stack.Name, f.service, f.message)
 	if len(de.Tasks) > 0 && de.Tasks[0].Message != "" && !strings.Contains(message, de.Tasks[0].Message) {
@@ -87,6 +94,9 @@ func (d *Deployer) explain(ctx context.Context, service string, t swarm.Task) ha
 	return out
 }
 
+// unhealthyWords are swarm's own for a task that failed its healthcheck.
+const unhealthyWords = "unhealthy container"
+
 // lastProbe tells what a container's healthcheck said last, "" when it was content.
 func (d *Deployer) lastProbe(ctx context.Context, id string) string {
 	c, err := d.docker.ContainerInspect(ctx, id)
@@ -94,10 +104,21 @@ func (d *Deployer) lastProbe(ctx context.Context, id string) string {
 		return ""
 	}
 	probe := c.State.Health.Log[len(c.State.Health.Log)-1]
+	if c.State.Health.Status == container.Unhealthy {
+		// The last probe may have been cut off when the container was stopped.
+		for _, p := range c.State.Health.Log {
+			if p.ExitCode == 1 {
+				probe = p
+			}
+		}
+	}
 	if probe.ExitCode == 0 {
 		return ""
 	}
 	text := fmt.Sprintf("its healthcheck exits with %d", probe.ExitCode)
+	if c.State.Health.Status == container.Unhealthy {
+		text = unhealthyWords + ": " + text
+	}
 	if said := strings.TrimSpace(probe.Output); said != "" {
 		text += ": " + clip(strings.Join(strings.Fields(said), " "), 300)
 	}
@@ -130,7 +151,7 @@ func (d *Deployer) containerLog(ctx context.Context, id string, tail int, limit 
 		return nil, err
 	}
 	defer stream.Close()
-	text := &tailBuffer{limit: int(limit)}
+	text := &tailBuffer{limit: 4*int(limit) + 4096} // room for the timestamps
 	if info.Config != nil && info.Config.Tty {
 		_, err = io.Copy(text, stream)
 	} else {
@@ -138,6 +159,10 @@ func (d *Deployer) containerLog(ctx context.Context, id string, tail int, limit 
 	}
 	if err != nil && len(text.data) == 0 {
 		return nil, err
+	}
+	if text.cut {
+		_, rest, _ := bytes.Cut(text.data, []byte("\n"))
+		return splitLog(rest), nil
 	}
 	return splitLog(text.data), nil
 }
@@ -167,11 +192,13 @@ func splitLog(data []byte) []logLine {
 type tailBuffer struct {
 	data  []byte
 	limit int
+	cut   bool // something was dropped
 }
 
 func (b *tailBuffer) Write(p []byte) (int, error) {
 	b.data = append(b.data, p...)
 	if len(b.data) > 2*b.limit {
+		b.cut = true
 		b.data = append(b.data[:0], b.data[len(b.data)-b.limit:]...)
 	}
 	return len(p), nil

@@ -1,0 +1,364 @@
+package deploytest
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+// healthy is the part of a compose file that the cases share. Its healthcheck looks
+// often, since swarm reports a task as running only after a first good probe.
+const healthy = `
+    image: IMAGE
+    healthcheck: {test: ["CMD", "/app", "health"], interval: 250ms, timeout: 2s, retries: 8}
+    stop_grace_period: 1s
+`
+
+var lifeCases = []testcase{
+	{"A24_install_makes_everything_and_converges", install},
+	{"U3_upgrade_leaves_only_the_new_version", upgrade},
+	{"U3_unchanged_stack_restarts_nothing", unchanged},
+	{"A24_service_that_the_stack_dropped_is_removed", dropped},
+	{"A24_every_kind_of_service_converges", modes},
+	{"A24_app_that_waits_for_its_database_converges", waitsForDatabase},
+	{"exec_tells_output_and_exit_code", execOutput},
+	{"exec_waits_between_tasks", execBetweenTasks},
+	{"exec_kills_what_outlives_its_time", execTimeout},
+	{"copy_reaches_volumes", copies},
+	{"logs_are_whole_lines_from_the_end", logs},
+	{"N8_peak_memory_is_sampled", peakMemory},
+}
+
+func install(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	if err := os.WriteFile(filepath.Join(a.dir, "app.conf"), []byte("colour = blue\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	compose := `
+version: "3.8"
+services:
+  app:` + healthy + `
+    environment: [VERSION=one]
+    networks: [inside]
+    volumes: ["data:/data"]
+    secrets: [password]
+    configs: [{source: conf, target: /etc/app.conf}]
+    deploy: {labels: ["coop-cloud.STACK.chaos-version=abcdef01"]}
+volumes: {data: {}}
+networks: {inside: {}}
+secrets: {password: {external: true, name: STACK_password_v1}}
+configs: {conf: {name: STACK_conf_v1, file: ./app.conf}}
+`
+	if s.Network != "" {
+		compose = strings.ReplaceAll(compose, "networks: [inside]", "networks: [inside, NETWORK]")
+		compose = strings.ReplaceAll(compose, "networks: {inside: {}}", "networks: {inside: {}, NETWORK: {external: true}}")
+	}
+	stack := a.stack(compose)
+	stack.Secrets = []recipe.Secret{{Key: "password", Name: a.StackName + "_password_v1", Generate: true}}
+
+	images, err := a.Pull(a.deadline(time.Minute), stack)
+	if err != nil {
+		t.Fatalf("Pull: %v", err)
+	}
+	if len(images) != 1 || images[0].Service != "app" || !strings.HasPrefix(images[0].Digest, "sha256:") || images[0].Size < 1<<20 {
+		t.Errorf("Pull = %+v", images)
+	}
+	secret := map[string]ccci.Secret{"password": ccci.NewSecret("correct horse")}
+	if err := a.New(a.deadline(20*time.Second), stack, secret); err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	a.deploy(stack)
+
+	if got := a.get(stack, "app", "/"); got != "one" {
+		t.Errorf("the app answers %q", got)
+	}
+	label, err := a.Label(a.deadline(20*time.Second), stack, "app", "coop-cloud."+a.StackName+".chaos-version")
+	if err != nil || label != "abcdef01" {
+		t.Errorf("Label = %q, %v", label, err)
+	}
+	for path, want := range map[string]string{"/run/secrets/password": "correct horse", "/etc/app.conf": "colour = blue\n"} {
+		if got := a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "read", path}}); string(got.Stdout) != want {
+			t.Errorf("%s holds %q %s", path, got.Stdout, got.Stderr)
+		}
+	}
+	kinds := map[string]int{}
+	for _, o := range a.objects() {
+		kinds[o.Kind]++
+		if o.Run != string(a.RunID) || o.Stack != a.StackName {
+			t.Errorf("%s %s carries run %q and stack %q", o.Kind, o.Name, o.Run, o.Stack)
+		}
+	}
+	for _, kind := range []string{"service", "container", "network", "volume", "secret", "config"} {
+		if kinds[kind] != 1 {
+			t.Errorf("%d objects of kind %s, want 1", kinds[kind], kind)
+		}
+	}
+	if err := a.Settle(a.deadline(20*time.Second), stack); err != nil {
+		t.Errorf("Settle: %v", err)
+	}
+	started := time.Now()
+	removed, err := a.Remove(a.deadline(time.Minute), a.App)
+	if err != nil {
+		t.Fatalf("Remove: %v", err)
+	}
+	t.Logf("removed %v in %s", removed, time.Since(started).Round(time.Millisecond))
+	for kind := range kinds {
+		if removed[kind] < 1 {
+			t.Errorf("Remove counts %v, want at least one %s", removed, kind)
+		}
+	}
+	a.wantNothing()
+}
+
+const upgradable = `
+version: "3.8"
+services:
+  app:` + healthy + `
+    environment: [VERSION=one]
+    deploy:
+      labels: [which=one]
+      update_config: {order: start-first, failure_action: rollback, monitor: 2s}
+`
+
+func upgrade(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	before := a.stack(upgradable)
+	a.deploy(before)
+	after := a.stack(strings.ReplaceAll(upgradable, "one", "two"))
+	a.deploy(after)
+	running := 0
+	for _, o := range a.objects() {
+		if o.Kind == "container" {
+			running++
+		}
+	}
+	if got := a.get(after, "app", "/"); got != "two" {
+		t.Errorf("after the upgrade the app answers %q", got)
+	}
+	if label, err := a.Label(a.deadline(10*time.Second), after, "app", "which"); err != nil || label != "two" {
+		t.Errorf("Label = %q, %v", label, err)
+	}
+	if err := a.Settle(a.deadline(30*time.Second), after); err != nil {
+		t.Errorf("Settle: %v", err)
+	}
+	if err := a.Settle(a.deadline(30*time.Second), before); err == nil {
+		t.Error("Settle is content with a version that was replaced")
+	}
+}
+
+// containerIDs are the app's containers, running or not.
+func (a *app) containerIDs() string {
+	var ids []string
+	for _, o := range a.objects() {
+		if o.Kind == "container" {
+			ids = append(ids, o.ID)
+		}
+	}
+	return strings.Join(ids, " ")
+}
+
+func unchanged(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	a.deploy(a.stack(upgradable))
+	before := a.containerIDs()
+	a.deploy(a.stack(strings.ReplaceAll(upgradable, "which=one", "which=other")))
+	if after := a.containerIDs(); before != after {
+		t.Errorf("a new label restarted the app: %s -> %s", before, after)
+	}
+}
+
+func dropped(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	both := `
+version: "3.8"
+services:
+  app:` + healthy + `
+  worker:` + healthy
+	a.deploy(a.stack(both))
+	one := a.stack(strings.Split(both, "  worker:")[0])
+	a.deploy(one)
+	for _, o := range a.objects() {
+		if (o.Kind == "service" || o.Kind == "container") && strings.Contains(o.Name, "worker") {
+			t.Errorf("%s %s is still there", o.Kind, o.Name)
+		}
+	}
+	if _, err := a.Label(a.deadline(10*time.Second), one, "worker", "x"); ccci.CodeOf(err) != ccci.CodeNotFound {
+		t.Errorf("Label of a dropped service: %v, want notfound", err)
+	}
+}
+
+func modes(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	stack := a.stack(`
+version: "3.8"
+services:
+  everywhere:` + healthy + `
+    deploy: {mode: global}
+  idle:
+    image: IMAGE
+    deploy: {replicas: 0}
+  job:
+    image: IMAGE
+    command: ["echo", "done"]
+    deploy: {mode: replicated-job, replicas: 2}
+  migrate:
+    image: IMAGE
+    command: ["exit", "0"]
+    deploy: {restart_policy: {condition: none}}
+  twice:` + healthy + `
+    deploy: {replicas: 2}
+`)
+	a.deploy(stack)
+	if err := a.Settle(a.deadline(20*time.Second), stack); err != nil {
+		t.Errorf("Settle: %v", err)
+	}
+}
+
+// waitsForDatabase dies until its neighbour listens, as many apps do. That is slow,
+// and no restart loop.
+func waitsForDatabase(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	a.deploy(a.stack(`
+version: "3.8"
+services:
+  app:` + healthy + `
+    environment: ["NEEDS=db:8080"]
+    deploy: {restart_policy: {condition: any, delay: 200ms}}
+  db:
+    image: IMAGE
+    environment: [READY_AFTER=4s]
+    healthcheck: {test: ["CMD", "/app", "health"], interval: 250ms, timeout: 2s, retries: 60}
+`))
+}
+
+func execOutput(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	stack := a.stack("version: '3.8'\nservices:\n  app:" + healthy)
+	a.deploy(stack)
+	run := func(args ...string) harness.ExecResult {
+		t.Helper()
+		return a.exec(stack, harness.ExecCmd{Service: "app", Args: append([]string{"/app"}, args...)})
+	}
+	if r := run("echo", "a", "b"); string(r.Stdout) != "a b\n" || string(r.Stderr) != "told on standard error\n" || r.ExitCode != 0 {
+		t.Errorf("echo: %d %q %q", r.ExitCode, r.Stdout, r.Stderr)
+	}
+	for _, code := range []string{"0", "1", "42"} {
+		if r := run("exit", code); code != "0" && r.ExitCode == 0 || code == "42" && r.ExitCode != 42 {
+			t.Errorf("exit %s: %d", code, r.ExitCode)
+		}
+	}
+	if r := run("flood", "3000000"); len(r.Stdout) != 1<<20 || r.ExitCode != 0 {
+		t.Errorf("flood: %d bytes, exit code %d", len(r.Stdout), r.ExitCode)
+	}
+	r := a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "cat"}, Stdin: []byte("through")})
+	if string(r.Stdout) != "through" {
+		t.Errorf("standard input came back as %q", r.Stdout)
+	}
+	r = a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "env", "COLOUR"}, Env: []string{"COLOUR=red"}})
+	if string(r.Stdout) != "red\n" {
+		t.Errorf("the environment came through as %q", r.Stdout)
+	}
+	r = a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "uid"}, User: "1234"})
+	if string(r.Stdout) != "1234\n" {
+		t.Errorf("the user came through as %q", r.Stdout)
+	}
+	if r := a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/no/such/program"}}); r.ExitCode == 0 {
+		t.Errorf("a program that does not exist exits with 0: %q", r.Stdout)
+	}
+	if _, err := a.Exec(a.deadline(10*time.Second), stack, harness.ExecCmd{Service: "nobody", Args: []string{"/app"}}); ccci.CodeOf(err) != ccci.CodeNotFound {
+		t.Errorf("Exec in a service that does not exist: %v", err)
+	}
+}
+
+func execBetweenTasks(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	stack := a.stack("version: '3.8'\nservices:\n  app:" + healthy + "    deploy: {restart_policy: {delay: 1s}}\n")
+	a.deploy(stack)
+	if err := s.Daemon.Kill(t.Context(), a.StackName+"_app"); err != nil {
+		t.Fatalf("killing the app: %v", err)
+	}
+	if r := a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "echo", "back"}}); string(r.Stdout) != "back\n" {
+		t.Errorf("after the restart: %q", r.Stdout)
+	}
+}
+
+func execTimeout(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	stack := a.stack("version: '3.8'\nservices:\n  app:" + healthy)
+	a.deploy(stack)
+	started := time.Now()
+	result, err := a.Exec(a.deadline(40*time.Second), stack, harness.ExecCmd{
+		Service: "app", Args: []string{"/app", "sleep", "300s"}, Timeout: time.Second,
+	})
+	if err == nil || ccci.CodeOf(err) != ccci.CodeRecipe {
+		t.Errorf("Exec: %+v, %v, want an error of code recipe", result, err)
+	}
+	if string(result.Stdout) != "sleeping\n" {
+		t.Errorf("what it printed before is %q", result.Stdout)
+	}
+	if took := time.Since(started); took > 20*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+func copies(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	stack := a.stack("version: '3.8'\nservices:\n  app:" + healthy + "    read_only: true\n    volumes: ['data:/data']\nvolumes: {data: {}}\n")
+	a.deploy(stack)
+	content := bytes.Repeat([]byte("canary\n"), 1000)
+	files := map[string][]byte{"/data/deep/er/canary": content, "/data/.cc-ci": []byte("x")}
+	if err := a.CopyIn(a.deadline(20*time.Second), stack, "app", files); err != nil {
+		t.Fatalf("CopyIn: %v", err)
+	}
+	if r := a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "read", "/data/deep/er/canary"}}); !bytes.Equal(r.Stdout, content) {
+		t.Errorf("inside it is %d bytes %s", len(r.Stdout), r.Stderr)
+	}
+	if err := a.CopyIn(a.deadline(20*time.Second), stack, "app", map[string][]byte{"/data/.cc-ci": []byte("changed")}); err != nil {
+		t.Fatalf("CopyIn over a file: %v", err)
+	}
+	got, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/data/.cc-ci")
+	if err != nil || string(got) != "changed" {
+		t.Errorf("CopyOut = %q, %v", got, err)
+	}
+	if _, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/data/none"); ccci.CodeOf(err) != ccci.CodeNotFound {
+		t.Errorf("CopyOut of nothing: %v, want notfound", err)
+	}
+	if _, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/data"); err == nil {
+		t.Error("CopyOut of a folder succeeds")
+	}
+}
+
+func logs(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	stack := a.stack("version: '3.8'\nservices:\n  app:" + healthy + "    environment: [SAY=good morning]\n")
+	a.deploy(stack)
+	all, err := a.Logs(a.deadline(20*time.Second), stack, 1<<20)
+	if err != nil || string(all["app"]) != "good morning\nlistening\n" {
+		t.Errorf("Logs = %q, %v", all, err)
+	}
+	few, err := a.Logs(a.deadline(20*time.Second), stack, 15)
+	if err != nil || string(few["app"]) != "listening\n" {
+		t.Errorf("the last 15 bytes are %q, %v", few, err)
+	}
+}
+
+func peakMemory(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	a.deploy(a.stack("version: '3.8'\nservices:\n  app:" + healthy + "    environment: [FILL=64]\n"))
+	for deadline := time.Now().Add(20 * time.Second); a.PeakMemory() < 64<<20; {
+		if time.Now().After(deadline) {
+			t.Fatalf("PeakMemory = %d, want at least 64 MiB", a.PeakMemory())
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	if peak := a.PeakMemory(); peak > 256<<20 {
+		t.Errorf("PeakMemory = %d, which is too much", peak)
+	}
+}

@@ -1,0 +1,136 @@
+// Tinyapp is the app that the conformance suite deploys: one static program that
+// behaves as its environment says.
+//
+//	VERSION      what it answers on /
+//	READY_AFTER  a duration; until then it does not listen
+//	SICK         non-empty: it answers and its healthcheck fails
+//	EXIT_AFTER   a duration; then it ends with EXIT_CODE
+//	NEEDS        host:port that must accept a connection at start, or it ends with 3
+//	FILL         mebibytes of memory that it uses
+//	SAY          a line that it prints at start
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const address = ":8080"
+
+func main() {
+	if len(os.Args) < 2 {
+		serve()
+		return
+	}
+	args := os.Args[2:]
+	switch os.Args[1] {
+	case "health":
+		health()
+	case "exit":
+		code, _ := strconv.Atoi(args[0])
+		os.Exit(code)
+	case "echo":
+		fmt.Println(strings.Join(args, " "))
+		fmt.Fprintln(os.Stderr, "told on standard error")
+	case "env":
+		fmt.Println(os.Getenv(args[0]))
+	case "uid":
+		fmt.Println(os.Getuid())
+	case "cat":
+		_, _ = io.Copy(os.Stdout, os.Stdin)
+	case "read":
+		data, err := os.ReadFile(args[0])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Stdout.Write(data)
+	case "flood":
+		n, _ := strconv.Atoi(args[0])
+		_, _ = io.Copy(os.Stdout, io.LimitReader(zeros{}, int64(n)))
+	case "sleep":
+		d, _ := time.ParseDuration(args[0])
+		fmt.Println("sleeping")
+		time.Sleep(d)
+	default:
+		fmt.Fprintln(os.Stderr, "unknown command", os.Args[1])
+		os.Exit(2)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = '0'
+	}
+	return len(p), nil
+}
+
+func health() {
+	c := http.Client{Timeout: time.Second}
+	answer, err := c.Get("http://127.0.0.1" + address + "/health")
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	if answer.StatusCode != http.StatusOK {
+		fmt.Println("the app says", answer.Status)
+		os.Exit(1)
+	}
+}
+
+func serve() {
+	if say := os.Getenv("SAY"); say != "" {
+		fmt.Println(say)
+	}
+	if needs := os.Getenv("NEEDS"); needs != "" {
+		conn, err := net.DialTimeout("tcp", needs, time.Second)
+		if err != nil {
+			fmt.Println("cannot reach", needs)
+			os.Exit(3)
+		}
+		conn.Close()
+	}
+	if mib, _ := strconv.Atoi(os.Getenv("FILL")); mib > 0 {
+		filled = make([]byte, mib<<20)
+		for i := 0; i < len(filled); i += 4096 {
+			filled[i] = 1
+		}
+	}
+	if d, err := time.ParseDuration(os.Getenv("EXIT_AFTER")); err == nil {
+		code, _ := strconv.Atoi(os.Getenv("EXIT_CODE"))
+		time.AfterFunc(d, func() {
+			fmt.Println("ending with", code)
+			os.Exit(code)
+		})
+	}
+	if d, err := time.ParseDuration(os.Getenv("READY_AFTER")); err == nil {
+		time.Sleep(d)
+	}
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, os.Getenv("VERSION")) })
+	http.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) {
+		if os.Getenv("SICK") != "" {
+			http.Error(w, "sick", http.StatusServiceUnavailable)
+		}
+	})
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	go func() {
+		<-stop
+		os.Exit(0)
+	}()
+	fmt.Println("listening")
+	fmt.Println(http.ListenAndServe(address, nil))
+	os.Exit(1)
+}
+
+var filled []byte

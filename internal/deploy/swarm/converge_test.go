@@ -1,0 +1,204 @@
+package swarm
+
+import (
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/swarm"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+const wanted = "new"
+
+func app() []service { return []service{{key: "app", name: "s_app", hash: wanted}} }
+
+func serviceOf(name, hash string, state swarm.UpdateState) swarm.Service {
+	svc := swarm.Service{ID: name, Meta: swarm.Meta{Version: swarm.Version{Index: 10}}}
+	svc.Spec.Name = name
+	svc.Spec.Mode.Replicated = &swarm.ReplicatedService{}
+	svc.Spec.TaskTemplate.ContainerSpec = &swarm.ContainerSpec{Labels: map[string]string{LabelSpec: hash}}
+	if state != "" {
+		svc.UpdateStatus = &swarm.UpdateStatus{State: state, Message: "update " + string(state)}
+	}
+	return svc
+}
+
+func task(id, svc, hash string, state swarm.TaskState, desired swarm.TaskState, err string) swarm.Task {
+	t := swarm.Task{ID: id, ServiceID: svc, DesiredState: desired, NodeID: "n1"}
+	t.Spec.ContainerSpec = &swarm.ContainerSpec{Labels: map[string]string{LabelSpec: hash}}
+	t.Status = swarm.TaskStatus{State: state, Err: err}
+	t.CreatedAt = start
+	return t
+}
+
+const (
+	running  = swarm.TaskStateRunning
+	shutdown = swarm.TaskStateShutdown
+	failed   = swarm.TaskStateFailed
+)
+
+// One look decides most things. The looks here are those that fooled earlier
+// harnesses, each with what must be seen in it.
+func TestU3_OneLook(t *testing.T) {
+	none := swarm.UpdateState("")
+	cases := map[string]struct {
+		svc       swarm.Service
+		tasks     []swarm.Task
+		floor     uint64
+		strays    int
+		converged bool
+		reason    string
+	}{
+		"one new task runs":                {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, running, running, "")}, converged: true},
+		"new runs, monitor not over":       {svc: serviceOf("s_app", wanted, swarm.UpdateStateUpdating), tasks: []swarm.Task{task("1", "s_app", wanted, running, running, "")}, converged: true},
+		"no task yet":                      {svc: serviceOf("s_app", wanted, none)},
+		"starting, so not healthy yet":     {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, swarm.TaskStateStarting, running, "")}},
+		"only the old task runs":           {svc: serviceOf("s_app", wanted, swarm.UpdateStateUpdating), tasks: []swarm.Task{task("1", "s_app", "old", running, running, "")}},
+		"new and old run (start-first)":    {svc: serviceOf("s_app", wanted, swarm.UpdateStateUpdating), tasks: []swarm.Task{task("1", "s_app", "old", running, running, ""), task("2", "s_app", wanted, running, running, "")}},
+		"old one is being stopped":         {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", "old", running, shutdown, ""), task("2", "s_app", wanted, running, running, "")}},
+		"old one has stopped":              {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", "old", shutdown, shutdown, ""), task("2", "s_app", wanted, running, running, "")}, converged: true},
+		"the running one is to stop":       {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, running, shutdown, "")}},
+		"update not taken yet":             {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, running, running, "")}, floor: 10},
+		"a dropped service still runs":     {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, running, running, "")}, strays: 1},
+		"paused":                           {svc: serviceOf("s_app", wanted, swarm.UpdateStatePaused), tasks: []swarm.Task{task("1", "s_app", wanted, running, running, "")}, reason: "paused"},
+		"rolling back":                     {svc: serviceOf("s_app", "old", swarm.UpdateStateRollbackStarted), tasks: []swarm.Task{task("1", "s_app", "old", running, running, "")}, reason: "rollback"},
+		"rolled back, old one answers":     {svc: serviceOf("s_app", "old", swarm.UpdateStateRollbackCompleted), tasks: []swarm.Task{task("1", "s_app", "old", running, running, "")}, reason: "rollback"},
+		"roll back paused":                 {svc: serviceOf("s_app", "old", swarm.UpdateStateRollbackPaused), reason: "rollback"},
+		"rolled back, status already gone": {svc: serviceOf("s_app", "old", none), tasks: []swarm.Task{task("1", "s_app", "old", running, running, "")}, reason: "rollback"},
+		"no such image":                    {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, swarm.TaskStateRejected, shutdown, "No such image: x:1")}, reason: "rejected"},
+		"another task failed once":         {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, failed, shutdown, "task: non-zero exit (1)"), task("2", "s_app", wanted, running, running, "")}, converged: true},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			h := newHistory(app())
+			h.floor["s_app"] = c.floor
+			dec := h.judge(observation{services: []swarm.Service{c.svc}, tasks: c.tasks, strays: c.strays, at: start})
+			reason := ""
+			if dec.failed != nil {
+				reason = dec.failed.reason
+			}
+			if reason != c.reason || c.reason == "" && dec.converged != c.converged {
+				t.Errorf("converged %v, reason %q (%+v)", dec.converged, reason, dec.states)
+			}
+		})
+	}
+}
+
+// Settle waits for swarm's monitor, within bounds; Deploy does not.
+func TestU3_SettleWaitsForTheMonitor(t *testing.T) {
+	h := newHistory(app())
+	h.monitor, h.patience = true, 10*time.Second
+	look := func(state swarm.UpdateState, after time.Duration) bool {
+		return h.judge(observation{
+			services: []swarm.Service{serviceOf("s_app", wanted, state)},
+			tasks:    []swarm.Task{task("1", "s_app", wanted, running, running, "")},
+			at:       start.Add(after),
+		}).converged
+	}
+	if look(swarm.UpdateStateUpdating, 0) || look(swarm.UpdateStateUpdating, 9*time.Second) {
+		t.Error("it does not wait for the monitor")
+	}
+	if !look(swarm.UpdateStateUpdating, 11*time.Second) {
+		t.Error("it waits longer than its patience")
+	}
+	if !look(swarm.UpdateStateCompleted, 12*time.Second) {
+		t.Error("a completed update is not enough")
+	}
+}
+
+// crash looks at an app that fails again and again, beside a database in some state.
+func crash(h *history, n int, every time.Duration, db swarm.TaskState) *failure {
+	tasks := []swarm.Task{task("db", "s_db", "db", db, running, "")}
+	for i := range n {
+		at := start.Add(time.Duration(i) * every)
+		t := task(string(rune('a'+i)), "s_app", wanted, failed, shutdown, "task: non-zero exit (1)")
+		t.CreatedAt = at
+		next := task("next", "s_app", wanted, swarm.TaskStateReady, swarm.TaskStateReady, "")
+		next.CreatedAt = at.Add(time.Millisecond)
+		tasks = append(tasks, t)
+		dec := h.judge(observation{
+			services: []swarm.Service{serviceOf("s_app", wanted, ""), serviceOf("s_db", "db", "")},
+			tasks:    append(tasks, next), at: at,
+		})
+		if dec.failed != nil {
+			return dec.failed
+		}
+	}
+	return nil
+}
+
+func TestA24_RestartLoop(t *testing.T) {
+	fresh := func() *history {
+		h := newHistory([]service{{key: "app", name: "s_app", hash: wanted}, {key: "db", name: "s_db", hash: "db"}})
+		h.loopWindow = 10 * time.Second
+		return h
+	}
+	if fail := crash(fresh(), 2, 6*time.Second, running); fail != nil {
+		t.Errorf("two failures are called a loop: %+v", fail)
+	}
+	if fail := crash(fresh(), 4, time.Second, running); fail != nil {
+		t.Errorf("four failures in 3 s are called a loop: %+v", fail)
+	}
+	if fail := crash(fresh(), 4, 6*time.Second, running); fail == nil || fail.reason != "restart-loop" || fail.service != "app" || fail.code != ccci.CodeRecipe {
+		t.Errorf("four failures in 18 s: %+v", fail)
+	}
+	if fail := crash(fresh(), 8, 6*time.Second, swarm.TaskStateStarting); fail != nil {
+		t.Errorf("an app that waits for its database is called a loop: %+v", fail)
+	}
+	if fail := crash(fresh(), 4, 6*time.Second, running); fail != nil && len(fail.tasks) < 3 {
+		t.Errorf("the failed tasks are forgotten: %d", len(fail.tasks))
+	}
+}
+
+func TestA24_SwarmGivesUp(t *testing.T) {
+	h := newHistory(app())
+	svc := serviceOf("s_app", wanted, "")
+	svc.Spec.TaskTemplate.RestartPolicy = &swarm.RestartPolicy{Condition: swarm.RestartPolicyConditionNone}
+	o := observation{
+		services: []swarm.Service{svc},
+		tasks:    []swarm.Task{task("1", "s_app", wanted, failed, shutdown, "task: non-zero exit (5)")}, at: start,
+	}
+	for range givenUpLooks - 1 {
+		if dec := h.judge(o); dec.failed != nil || dec.converged {
+			t.Fatalf("too early: %+v", dec)
+		}
+	}
+	if dec := h.judge(o); dec.failed == nil || dec.failed.reason != "restart-loop" {
+		t.Errorf("a task that is not tried again is no failure: %+v", dec.states)
+	}
+	o.tasks[0].Status = swarm.TaskStatus{State: swarm.TaskStateComplete}
+	if dec := newHistory(app()).judge(o); !dec.converged {
+		t.Errorf("a one-shot service that ended well has not converged: %+v", dec.states)
+	}
+}
+
+func TestA24_NoNodeIsWhoseFault(t *testing.T) {
+	for text, code := range map[string]ccci.Code{
+		"no suitable node (scheduling constraints not satisfied on 1 node)": ccci.CodeRecipe,
+		"no suitable node (insufficient resources on 1 node)":               ccci.CodeInfra,
+	} {
+		h := newHistory(app())
+		o := observation{
+			services: []swarm.Service{serviceOf("s_app", wanted, "")},
+			tasks:    []swarm.Task{task("1", "s_app", wanted, swarm.TaskStatePending, running, text)}, at: start,
+		}
+		if dec := h.judge(o); dec.failed != nil {
+			t.Errorf("%s: failed at once", text)
+		}
+		o.at = start.Add(unplacedLimit)
+		if dec := h.judge(o); dec.failed == nil || dec.failed.code != code {
+			t.Errorf("%s: %+v, want %s", text, dec.failed, code)
+		}
+	}
+}
+
+func TestSameFailureDespiteIdentifiers(t *testing.T) {
+	a := alike("starting container failed: network x9okzde8wix3s2o9j0tcqenm0 of 8aa8ef8e62e063fb not found")
+	b := alike("starting container failed: network lca18h2hal0k7yhhmi6yaq2jl of 099c06539349aaaa not found")
+	if a != b {
+		t.Errorf("%q != %q", a, b)
+	}
+}
