@@ -1,0 +1,195 @@
+package admission
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/settings"
+)
+
+// Policy is what a run may have. It comes from our side, never from the pull
+// request.
+type Policy struct {
+	RunID   ccci.RunID
+	Domains []string // the run's own host names
+	Waivers []ccci.Waiver
+	Now     time.Time
+	Network string // the proxy's network; "" stands for "proxy"
+}
+
+// Refusal is one thing that a recipe asks for and does not get.
+type Refusal struct {
+	Rule    string // of the table in [Rules]
+	File    string // the compose or env file it stands in
+	Service string // "" for what belongs to the whole stack
+	Value   string // what a waiver would have to name
+	Message string // one sentence naming file, service and rule
+	Hint    string // the way out
+}
+
+// judge collects refusals about one stack.
+type judge struct {
+	stack   *recipe.Stack
+	policy  Policy
+	sources []source
+	out     []Refusal
+	seen    map[[3]string]bool // rule, service, value: said once
+}
+
+// Judge looks at a rendered stack, and at the files it was made from, and
+// returns everything that is refused, ordered by file, service and rule. An
+// empty list admits the stack. The model must be exactly what is deployed.
+func Judge(stack *recipe.Stack, p Policy) []Refusal {
+	j, err := newJudge(stack, p)
+	if err != nil {
+		// Nothing can be proven about files that cannot be read.
+		return []Refusal{{Rule: ruleFileOutside, File: strings.Join(stack.Files, ", "), Message: err.Error(), Hint: ccci.HintOf(err)}}
+	}
+	j.waiverNames()
+	j.raw()
+	for i := range stack.Config.Services {
+		j.service(&stack.Config.Services[i])
+	}
+	j.volumes()
+	j.networks()
+	j.fileObjects()
+	j.variables()
+	return j.sorted()
+}
+
+// JudgeFiles judges the compose files alone, for a stack that did not
+// render: what the loader's schema rejects as unknown may be a refusal with a name.
+// Dir, Files and Env of the stack are used.
+func JudgeFiles(stack *recipe.Stack, p Policy) []Refusal {
+	j, err := newJudge(stack, p)
+	if err != nil {
+		return nil
+	}
+	j.raw()
+	return j.sorted()
+}
+
+func newJudge(stack *recipe.Stack, p Policy) (*judge, error) {
+	p.Network = cmp.Or(p.Network, "proxy")
+	sources, err := readSources(stack.Dir, stack.Files)
+	return &judge{stack: stack, policy: p, sources: sources, seen: map[[3]string]bool{}}, err
+}
+
+func (j *judge) sorted() []Refusal {
+	slices.SortStableFunc(j.out, func(a, b Refusal) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Service, b.Service),
+			cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Value, b.Value))
+	})
+	return j.out
+}
+
+// refuse records a refusal unless a waiver lifts it. what completes the
+// sentence "service app …".
+func (j *judge) refuse(rule, service, value string, at place, hint, what string, args ...any) {
+	id := [3]string{rule, service, value}
+	if j.seen[id] {
+		return
+	}
+	j.seen[id] = true
+	doc, _ := ruleDoc(rule)
+	lifted, note := false, ""
+	if doc.Waivable {
+		lifted, note = j.waived(rule, service, value)
+	}
+	if lifted {
+		return
+	}
+	subject := "the stack"
+	if service != "" {
+		subject = "service " + service
+	}
+	message := fmt.Sprintf("%s: %s %s (rule %s)", at, subject, fmt.Sprintf(what, args...), rule)
+	if note != "" {
+		message += "; " + note
+	}
+	j.out = append(j.out, Refusal{Rule: rule, File: at.file, Service: service, Value: value, Message: message, Hint: hint})
+}
+
+// waived reports whether a waiver lifts a refusal; when one would but for its
+// own faults, the note says which.
+func (j *judge) waived(rule, service, value string) (lifted bool, note string) {
+	for _, w := range j.policy.Waivers {
+		if w.Rule != rule || w.Value != "" && w.Value != value || w.Service != "*" && w.Service != service {
+			continue
+		}
+		day, err := time.Parse(time.DateOnly, w.Expires)
+		switch {
+		case strings.TrimSpace(w.Reason) == "" || strings.TrimSpace(w.Owner) == "":
+			note = "the waiver for it has no reason or no owner"
+		case err != nil:
+			note = fmt.Sprintf("the waiver of %s for it has no date it expires on", w.Owner)
+		case !j.policy.Now.Before(day.AddDate(0, 0, 1)):
+			note = fmt.Sprintf("the waiver of %s for it expired on %s", w.Owner, w.Expires)
+		default:
+			return true, ""
+		}
+	}
+	return false, note
+}
+
+// waiverNames refuses waivers that can never lift anything.
+func (j *judge) waiverNames() {
+	var names []string
+	for _, r := range ruleDocs {
+		if r.Waivable {
+			names = append(names, r.Name)
+		}
+	}
+	for _, w := range j.policy.Waivers {
+		if slices.Contains(names, w.Rule) {
+			continue
+		}
+		at := place{file: "recipe.yml"}
+		if _, ok := ruleDoc(w.Rule); ok {
+			j.refuse(ruleWaiver, "", w.Rule, at, "", "has a waiver for the rule %q, which cannot be waived", w.Rule)
+			continue
+		}
+		hint := "the rules are listed in docs/admission.md"
+		if near := settings.Nearest(w.Rule, names); near != "" {
+			hint = fmt.Sprintf("did you mean %q?", near)
+		}
+		j.refuse(ruleWaiver, "", w.Rule, at, hint, "has a waiver for the rule %q, which does not exist", w.Rule)
+	}
+}
+
+// own reports whether a name on the daemon belongs to this stack.
+func (j *judge) own(name string) bool {
+	return strings.HasPrefix(name, j.stack.Name+"_") && plainName.MatchString(name)
+}
+
+// Error returns one ccci.Error with CodeRefused that lists all refusals, or
+// nil for none.
+func Error(refusals []Refusal) error {
+	if len(refusals) == 0 {
+		return nil
+	}
+	var lines, hints []string
+	waivable := false
+	for _, r := range refusals {
+		lines = append(lines, r.Message)
+		if r.Hint != "" && !slices.Contains(hints, r.Hint) {
+			hints = append(hints, r.Hint)
+		}
+		if doc, ok := ruleDoc(r.Rule); ok && doc.Waivable {
+			waivable = true
+		}
+	}
+	message := lines[0]
+	if len(lines) > 1 {
+		message = fmt.Sprintf("the recipe asks for %d things that a run does not get:\n%s", len(lines), strings.Join(lines, "\n"))
+	}
+	if waivable {
+		hints = append(hints, "where the recipe cannot do without it, whoever runs cc-ci may add a waiver with rule, service, value, reason, owner and expiry to tests/<recipe>/recipe.yml")
+	}
+	return ccci.Errorf(ccci.CodeRefused, "%s", message).WithHint("%s", strings.Join(hints, "; "))
+}

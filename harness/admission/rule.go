@@ -1,0 +1,305 @@
+package admission
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxRule bounds a router rule, in bytes.
+const maxRule = 4096
+
+// proveRule returns nil when every request that rule matches is for one of
+// hosts, in Traefik's syntax of version 2 and of version 3 alike, and else an
+// error that says which part of it does not hold.
+//
+// Traefik reads rules as Go expressions, so Go's own parser reads them here:
+// what it sees is what Traefik sees.
+func proveRule(rule string, hosts []string) error {
+	if len(rule) > maxRule {
+		return fmt.Errorf("it has more than %d characters", maxRule)
+	}
+	expr, err := parser.ParseExpr(rule)
+	if err != nil {
+		return fmt.Errorf("it does not parse")
+	}
+	p := &prover{hosts: hosts}
+	bounded := p.bounded(expr, false)
+	if p.err != nil {
+		return p.err
+	}
+	if !bounded {
+		return fmt.Errorf("it also matches other hosts")
+	}
+	return nil
+}
+
+type prover struct {
+	hosts []string
+	err   error
+}
+
+func (p *prover) fail(format string, args ...any) {
+	if p.err == nil {
+		p.err = fmt.Errorf(format, args...)
+	}
+}
+
+// bounded reports whether e, negated or not, matches the run's hosts only.
+func (p *prover) bounded(e ast.Expr, negated bool) bool {
+	switch e := e.(type) {
+	case *ast.ParenExpr:
+		return p.bounded(e.X, negated)
+	case *ast.UnaryExpr:
+		if e.Op == token.NOT {
+			return p.bounded(e.X, !negated)
+		}
+	case *ast.BinaryExpr:
+		if e.Op == token.LAND || e.Op == token.LOR {
+			x, y := p.bounded(e.X, negated), p.bounded(e.Y, negated)
+			if (e.Op == token.LAND) != negated {
+				return x || y // both must hold, so one bound is enough
+			}
+			return x && y
+		}
+	case *ast.CallExpr:
+		return p.matcher(e) && !negated
+	}
+	p.fail("it holds something that is no matcher")
+	return false
+}
+
+// narrowing are matchers that say nothing about the host.
+var narrowing = []string{
+	"path", "pathprefix", "pathregexp", "method", "header", "headers", "headerregexp", "headersregexp",
+	"query", "queryregexp", "clientip", "alpn",
+}
+
+// matcher reports whether a matcher bounds the host. A host that is named
+// must be the run's own even where it has no effect: Traefik asks for
+// certificates for every host that a rule names.
+func (p *prover) matcher(call *ast.CallExpr) bool {
+	name, ok := call.Fun.(*ast.Ident)
+	if !ok || call.Ellipsis.IsValid() {
+		p.fail("it holds something that is no matcher")
+		return false
+	}
+	var args []string
+	for _, arg := range call.Args {
+		lit, ok := arg.(*ast.BasicLit)
+		if !ok || lit.Kind != token.STRING {
+			p.fail("an argument of %s is not a plain text", name.Name)
+			return false
+		}
+		text, err := strconv.Unquote(lit.Value)
+		if err != nil {
+			p.fail("an argument of %s is not a plain text", name.Name)
+			return false
+		}
+		args = append(args, text)
+	}
+	switch fn := strings.ToLower(name.Name); {
+	case fn == "host" || fn == "hostsni" || fn == "hostheader":
+		for _, host := range args {
+			if !p.own(host) {
+				p.fail("%q is not a host of this run", host)
+			}
+		}
+		return len(args) > 0
+	case fn == "hostregexp" || fn == "hostsniregexp":
+		for _, pattern := range args {
+			p.pattern(pattern)
+		}
+		return len(args) > 0
+	case slices.Contains(narrowing, fn):
+		return false
+	}
+	p.fail("the matcher %s is not known", name.Name)
+	return false
+}
+
+func (p *prover) own(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	return slices.ContainsFunc(p.hosts, func(own string) bool { return strings.ToLower(own) == host })
+}
+
+// pattern proves that a host pattern names a finite set of the run's hosts.
+func (p *prover) pattern(pattern string) {
+	expr := pattern
+	if strings.Contains(pattern, "{") {
+		v2, ok := fromV2(pattern)
+		if !ok {
+			p.fail("the host pattern %q cannot be proven", pattern)
+			return
+		}
+		expr = v2
+	}
+	words, ok := language(expr)
+	if !ok {
+		p.fail("the host pattern %q matches more than the hosts of this run", pattern)
+		return
+	}
+	for _, host := range words {
+		if !p.own(host) {
+			p.fail("the host pattern %q matches %q, which is not a host of this run", pattern, host)
+			return
+		}
+	}
+}
+
+var v2Outside = regexp.MustCompile(`^[A-Za-z0-9.-]*$`)
+
+// fromV2 turns a host template of version 2, literals with {name:expression},
+// into the expression it stands for. It refuses those that version 3 would read
+// as an expression with a branch free of braces: every host of such a branch
+// would be served, while a host can never hold a brace.
+func fromV2(pattern string) (string, bool) {
+	var b strings.Builder
+	b.WriteByte('^')
+	for rest := pattern; rest != ""; {
+		open := strings.IndexByte(rest, '{')
+		if open < 0 {
+			open = len(rest)
+		}
+		if !v2Outside.MatchString(rest[:open]) {
+			return "", false
+		}
+		b.WriteString(regexp.QuoteMeta(rest[:open]))
+		if rest = rest[open:]; rest == "" {
+			break
+		}
+		end := strings.IndexByte(rest, '}') // nested braces are repeats: refused below, they do not parse
+		if end < 0 {
+			return "", false
+		}
+		name, expr, ok := strings.Cut(rest[1:end], ":")
+		if !ok || name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" || expr == "" {
+			return "", false
+		}
+		re, err := syntax.Parse(expr, syntax.Perl)
+		if err != nil || re.Op == syntax.OpAlternate {
+			return "", false
+		}
+		if topLevelBar(expr) {
+			return "", false
+		}
+		b.WriteString("(?:" + expr + ")")
+		rest = rest[end+1:]
+	}
+	b.WriteByte('$')
+	return b.String(), true
+}
+
+// topLevelBar reports whether a | stands outside parentheses. A parser may
+// have folded it away (a|b becomes [ab]), so the text is looked at.
+func topLevelBar(expr string) bool {
+	depth := 0
+	for _, r := range expr {
+		switch r {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		case '|':
+			if depth <= 0 {
+				return true
+			}
+		case '\\', '[':
+			return strings.Contains(expr, "|") // escapes could hide parentheses; do not guess
+		}
+	}
+	return false
+}
+
+const maxLanguage = 64
+
+// Marks for the ends of the text within words of a language.
+const (
+	textBegin = "\x02"
+	textEnd   = "\x03"
+)
+
+// language lists every text that expr matches as a whole, when those are few
+// and expr is anchored at both ends.
+func language(expr string) ([]string, bool) {
+	re, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return nil, false
+	}
+	words, ok := enumerate(re.Simplify())
+	if !ok {
+		return nil, false
+	}
+	for i, w := range words {
+		inner, ok := strings.CutPrefix(w, textBegin)
+		if !ok {
+			return nil, false
+		}
+		if inner, ok = strings.CutSuffix(inner, textEnd); !ok || strings.ContainsAny(inner, textBegin+textEnd) {
+			return nil, false
+		}
+		words[i] = inner
+	}
+	return words, len(words) > 0
+}
+
+func enumerate(re *syntax.Regexp) ([]string, bool) {
+	switch re.Op {
+	case syntax.OpEmptyMatch:
+		return []string{""}, true
+	case syntax.OpBeginText:
+		return []string{textBegin}, true
+	case syntax.OpEndText:
+		return []string{textEnd}, true
+	case syntax.OpLiteral:
+		return []string{string(re.Rune)}, true
+	case syntax.OpCapture:
+		return enumerate(re.Sub[0])
+	case syntax.OpQuest:
+		words, ok := enumerate(re.Sub[0])
+		return append(words, ""), ok
+	case syntax.OpCharClass:
+		var words []string
+		for i := 0; i+1 < len(re.Rune); i += 2 {
+			for r := re.Rune[i]; r <= re.Rune[i+1]; r++ {
+				if words = append(words, string(r)); len(words) > maxLanguage {
+					return nil, false
+				}
+			}
+		}
+		return words, true
+	case syntax.OpAlternate:
+		var words []string
+		for _, sub := range re.Sub {
+			w, ok := enumerate(sub)
+			if !ok || len(words)+len(w) > maxLanguage {
+				return nil, false
+			}
+			words = append(words, w...)
+		}
+		return words, true
+	case syntax.OpConcat:
+		words := []string{""}
+		for _, sub := range re.Sub {
+			tails, ok := enumerate(sub)
+			if !ok || len(words)*len(tails) > maxLanguage {
+				return nil, false
+			}
+			var longer []string
+			for _, w := range words {
+				for _, tail := range tails {
+					longer = append(longer, w+tail)
+				}
+			}
+			words = longer
+		}
+		return words, true
+	}
+	return nil, false
+}

@@ -1,0 +1,117 @@
+package admission
+
+import "slices"
+
+// RuleDoc describes one rule, for docs/admission.md and for messages.
+type RuleDoc struct {
+	Name     string // as refusals and waivers write it
+	What     string // what is refused
+	Why      string // what it would allow
+	Waivable bool   // whether a waiver can lift it
+}
+
+// Names of the rules of the model.
+const (
+	rulePrivileged    = "privileged"
+	ruleCapAdd        = "cap-add"
+	ruleDevices       = "devices"
+	ruleNetworkMode   = "network-mode"
+	rulePID           = "pid"
+	ruleIPC           = "ipc"
+	ruleUserNS        = "userns"
+	ruleSecurityOpt   = "security-opt"
+	ruleSysctls       = "sysctls"
+	ruleCgroup        = "cgroup-parent"
+	ruleCredential    = "credential-spec"
+	ruleIsolation     = "isolation"
+	ruleRuntime       = "runtime"
+	ruleSocket        = "docker-socket"
+	ruleBind          = "bind-mount"
+	ruleMountType     = "mount-type"
+	ruleVolumeDriver  = "volume-driver"
+	ruleVolume        = "foreign-volume"
+	ruleNetwork       = "foreign-network"
+	ruleNetworkDriver = "network-driver"
+	ruleProxyAlias    = "proxy-alias"
+	ruleSecret        = "foreign-secret"
+	ruleConfig        = "foreign-config"
+	ruleFileDriver    = "file-driver"
+	ruleFileOutside   = "file-outside"
+	ruleSymlink       = "symlink"
+	rulePort          = "published-port"
+	ruleHost          = "foreign-host"
+	ruleMiddleware    = "foreign-middleware"
+	ruleTraefik       = "traefik-label"
+	ruleNamespace     = "label-namespace"
+	ruleReserved      = "reserved-label"
+	ruleBackupPath    = "backup-path"
+	rulePlacement     = "placement"
+	ruleReplicas      = "replicas"
+	ruleExtraHosts    = "extra-hosts"
+	ruleLogging       = "logging"
+	ruleOOM           = "oom-score"
+	ruleControlVar    = "control-variable"
+	ruleWaiver        = "waiver"
+)
+
+var ruleDocs = []RuleDoc{
+	{rulePrivileged, "`privileged: true`", "It gives every right over the machine.", true},
+	{ruleCapAdd, "`cap_add` beyond the capabilities that Docker gives by default", "Most capabilities beyond the defaults lead to the host.", true},
+	{ruleDevices, "`devices`, and generic resources such as GPUs", "Devices belong to the machine, not to one app.", true},
+	{ruleNetworkMode, "`network_mode` other than bridge, default or none", "The host's network reaches every internal service.", true},
+	{rulePID, "`pid` other than private", "The host's processes can be read and killed.", true},
+	{ruleIPC, "`ipc` other than private, shareable or none", "The host's shared memory can be read.", true},
+	{ruleUserNS, "`userns_mode`", "It switches the daemon's user remapping off.", true},
+	{ruleSecurityOpt, "`security_opt` other than no-new-privileges", "It switches seccomp, AppArmor or labels off.", true},
+	{ruleSysctls, "`sysctls`", "Kernel settings are not an app's.", true},
+	{ruleCgroup, "`cgroup_parent` and `cgroupns_mode: host`", "It escapes the limits of the run.", true},
+	{ruleCredential, "`credential_spec`", "It names files and registry keys of the host.", true},
+	{ruleIsolation, "`isolation` other than default", "It changes how the container is confined.", true},
+	{ruleRuntime, "`runtime`", "Another runtime may confine less.", true},
+	{ruleSocket, "any path to a Docker, containerd, Podman or CRI-O socket or data folder, in mounts, driver options, files, variables and commands", "Whoever speaks to the daemon is root.", true},
+	{ruleBind, "bind mounts", "They read and write the host's files.", true},
+	{ruleMountType, "mounts other than volume and tmpfs", "Nobody has judged them.", true},
+	{ruleVolumeDriver, "volume drivers other than local, `driver_opts`, cluster volumes", "Options turn a named volume into a bind mount or a network share.", true},
+	{ruleVolume, "volumes whose name does not begin with the stack's name", "Another app's data would be mounted.", true},
+	{ruleNetwork, "networks of other stacks and of the host; the proxy's network is allowed", "Other apps would be reachable from inside.", true},
+	{ruleNetworkDriver, "network drivers other than overlay, driver options, own subnets", "macvlan and host networks bypass the swarm; subnets of two runs collide.", true},
+	{ruleProxyAlias, "aliases on the proxy's network that do not begin with the stack's name", "Another app's name would resolve to this one.", true},
+	{ruleSecret, "secrets whose name does not begin with the stack's name", "Another app's secret would be read.", true},
+	{ruleConfig, "configs whose name does not begin with the stack's name", "Another app's configuration would be read.", true},
+	{ruleFileDriver, "drivers of configs and secrets; template drivers other than golang", "A driver fetches values from elsewhere.", true},
+	{ruleFileOutside, "`file:` and `env_file:` outside the recipe, or within .git", "They would read the host's files.", false},
+	{ruleSymlink, "`file:` and `env_file:` through a symbolic link", "A link leads out of the recipe.", false},
+	{rulePort, "published ports, `<published or any>:<target>/<protocol>`", "Ports of the machine are shared by all runs; apps are reached through the proxy.", true},
+	{ruleHost, "router rules that match, or cannot be proven not to match, hosts other than the run's own; rules without a host; UDP routers; certificates for other hosts", "Other apps' visitors would be served by this one.", true},
+	{ruleMiddleware, "middlewares of other stacks, `@file` ones except security, keycloak and basicauth, and own ones that read files or call other hosts", "The proxy would act with rights that are not the recipe's.", true},
+	{ruleTraefik, "Traefik labels that choose another network, another stack's or an internal service, plugins, or global TLS settings", "They change the proxy for everybody.", true},
+	{ruleNamespace, "routers, services and middlewares whose name does not begin with the stack's name; `coop-cloud.` labels of other stacks", "Names are shared by all apps of the proxy.", true},
+	{ruleReserved, "labels `cc-ci.*`, `com.docker.stack.*` and `com.docker.swarm.*`", "Teardown and its proof go by them.", false},
+	{ruleBackupPath, "backup paths that are absolute or hold ..", "The backup would read outside the volume.", false},
+	{rulePlacement, "placement constraints other than on node.role and node.platform", "A run does not choose its machine.", true},
+	{ruleReplicas, "more than 20 replicas", "One run would take the whole machine.", true},
+	{ruleExtraHosts, "`extra_hosts` with host-gateway", "It names the machine itself.", true},
+	{ruleLogging, "logging drivers other than json-file, local, journald and none", "The daemon itself would connect elsewhere, and the run's logs would be lost.", true},
+	{ruleOOM, "a negative `oom_score_adj`", "Other processes would be killed first.", true},
+	{ruleControlVar, "variables in env files and abra.sh that steer tools on the host (DOCKER_HOST, COMPOSE_* except COMPOSE_FILE, PATH, LD_*, HOME …), and a STACK_NAME or DOMAIN of another app", "Tools of operators read these files.", true},
+	{ruleWaiver, "a waiver that names no rule of this table, or a rule that cannot be waived", "It would lift nothing, and nobody would notice.", false},
+	{"yaml-size", "a compose file over 128 KiB, or 512 KiB together", "Nobody can review it.", false},
+	{"yaml-depth", "nesting beyond 24 levels", "Loaders recurse.", false},
+	{"yaml-aliases", "more than 200 aliases, or an alias within what it names", "Loaders expand them.", false},
+	{"yaml-expansion", "aliases that expand to more than 20000 values", "A few lines would fill the memory.", false},
+	{"yaml-keys", "repeated keys and keys that are not text", "Loaders disagree about which one counts.", false},
+	{"yaml-documents", "several documents in one file", "Loaders read one and drop the rest.", false},
+	{"yaml-tag", "tags other than those of YAML's core", "Loaders disagree about their meaning.", false},
+	{"yaml-text", "control characters, broken UTF-8, bidirectional overrides", "A reviewer would read something else.", false},
+}
+
+// Rules returns the table of all rules, in the order of the documentation.
+func Rules() []RuleDoc { return slices.Clone(ruleDocs) }
+
+func ruleDoc(name string) (RuleDoc, bool) {
+	i := slices.IndexFunc(ruleDocs, func(r RuleDoc) bool { return r.Name == name })
+	if i < 0 {
+		return RuleDoc{}, false
+	}
+	return ruleDocs[i], true
+}

@@ -1,0 +1,312 @@
+package admission
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/docker/cli/cli/compose/types"
+)
+
+var (
+	plainName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+	// daemonPath are sockets and data folders of container daemons.
+	daemonPath = regexp.MustCompile(`(?i)(docker|containerd|podman|crio|buildkitd?)\.sock|/run/(docker|containerd|podman|crio)\b|/var/lib/(docker|containerd|containers)\b|pipe[/\\]docker_engine`)
+	// runStack is how the stack of a run begins, see ccci.RunID.AppName.
+	runStack = regexp.MustCompile(`^[a-z0-9]{1,4}-[0-9a-f]{6}_`)
+)
+
+// defaultCaps are what a container has when it asks for nothing. Asking for
+// them adds nothing; after cap_drop: [ALL] it is what a careful author does.
+var defaultCaps = []string{
+	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE",
+	"NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+}
+
+// raw judges each compose file by itself: a key that an overlay hides or that
+// swarm drops is still honoured by whoever uses the file in another way.
+func (j *judge) raw() {
+	for _, s := range j.sources {
+		for _, p := range pairs(child(s.root, "services")) {
+			name, service := p[0].Value, p[1]
+			for _, key := range []string{
+				"privileged", "cap_add", "devices", "network_mode", "net", "pid", "ipc", "userns_mode", "security_opt",
+				"sysctls", "cgroup_parent", "cgroup", "cgroupns_mode", "credential_spec", "isolation", "runtime", "gpus",
+				"device_cgroup_rules", "use_api_socket", "uts", "oom_score_adj",
+			} {
+				for _, t := range j.texts(child(service, key)) {
+					j.plain(name, key, t.text, place{s.name, t.line})
+				}
+			}
+			for _, f := range j.envFiles(service) {
+				j.file(name, f.text, "env_file", place{s.name, f.line})
+			}
+			for _, path := range [][]string{{"labels"}, {"deploy", "labels"}} {
+				for _, t := range j.texts(child(service, path...)) {
+					j.ccciLabel(name, t.text, place{s.name, t.line})
+				}
+			}
+		}
+		for _, section := range []string{"volumes", "networks", "secrets", "configs"} {
+			for _, p := range pairs(child(s.root, section)) {
+				for _, t := range j.texts(child(p[1], "labels")) {
+					j.ccciLabel("", t.text, place{s.name, t.line})
+				}
+				for _, t := range j.texts(child(p[1], "file")) {
+					j.file("", j.shown(t.text), strings.TrimSuffix(section, "s")+" "+p[0].Value, place{s.name, t.line})
+				}
+			}
+		}
+	}
+}
+
+// ccciLabel refuses our own labels in a recipe's files. In the model they are ours.
+func (j *judge) ccciLabel(service, label string, at place) {
+	key, _, _ := strings.Cut(label, "=")
+	if lower := strings.ToLower(strings.TrimSpace(key)); lower == "cc-ci" || strings.HasPrefix(lower, "cc-ci.") {
+		j.refuse(ruleReserved, service, key, at, "remove the label", "sets the label %q, which is cc-ci's own", key)
+	}
+}
+
+// plain judges one value of a key that confines, or should confine, a container.
+func (j *judge) plain(service, key, value string, at place) {
+	low := strings.ToLower(strings.TrimSpace(value))
+	no := func(rule, format string, args ...any) { j.refuse(rule, service, value, at, "", format, args...) }
+	switch key {
+	case "privileged":
+		if low != "false" && low != "" {
+			j.refuse(rulePrivileged, service, "true", at, "name the one capability that is needed, and ask for a waiver of cap-add",
+				"asks for privileged mode")
+		}
+	case "cap_add":
+		capability := strings.TrimPrefix(strings.ToUpper(low), "CAP_")
+		if !slices.Contains(defaultCaps, capability) {
+			no(ruleCapAdd, "adds the capability %s", value)
+		}
+	case "devices", "device_cgroup_rules", "gpus":
+		no(ruleDevices, "asks for the device %s", value)
+	case "network_mode", "net":
+		if !slices.Contains([]string{"", "bridge", "default", "none"}, low) {
+			no(ruleNetworkMode, "asks for network_mode %s", value)
+		}
+	case "pid":
+		if low != "" && low != "private" {
+			no(rulePID, "asks for pid %s", value)
+		}
+	case "ipc":
+		if !slices.Contains([]string{"", "private", "shareable", "none"}, low) {
+			no(ruleIPC, "asks for ipc %s", value)
+		}
+	case "uts":
+		no(ruleIPC, "asks for uts %s", value)
+	case "userns_mode":
+		if low != "" {
+			no(ruleUserNS, "asks for userns_mode %s", value)
+		}
+	case "security_opt":
+		if !slices.Contains([]string{"", "no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"}, low) {
+			no(ruleSecurityOpt, "asks for security_opt %s", value)
+		}
+	case "sysctls":
+		no(ruleSysctls, "sets the kernel parameter %s", value)
+	case "cgroup_parent", "cgroup", "cgroupns_mode":
+		if low != "" && !(key != "cgroup_parent" && low == "private") {
+			no(ruleCgroup, "asks for %s %s", key, value)
+		}
+	case "credential_spec":
+		no(ruleCredential, "asks for the credential_spec %s", value)
+	case "isolation":
+		if low != "" && low != "default" {
+			no(ruleIsolation, "asks for isolation %s", value)
+		}
+	case "runtime":
+		no(ruleRuntime, "asks for the runtime %s", value)
+	case "oom_score_adj": // the loader drops it, though its schema knows it
+		if strings.HasPrefix(low, "-") {
+			no(ruleOOM, "asks for oom_score_adj %s", value)
+		}
+	case "use_api_socket":
+		if low != "false" {
+			no(ruleSocket, "asks for the daemon's socket through use_api_socket")
+		}
+	}
+}
+
+// service judges one service of the model.
+func (j *judge) service(s *types.ServiceConfig) {
+	j.confinement(s)
+	for _, m := range s.Volumes {
+		j.mount(s.Name, m)
+	}
+	for _, p := range s.Ports {
+		published := "any"
+		if p.Published > 0 {
+			published = fmt.Sprint(p.Published)
+		}
+		protocol := p.Protocol
+		if protocol == "" {
+			protocol = "tcp"
+		}
+		value := fmt.Sprintf("%s:%d/%s", published, p.Target, protocol)
+		j.refuse(rulePort, s.Name, value, j.locate(fmt.Sprint(p.Target), "services", s.Name, "ports"),
+			"let the proxy reach it by its network and a traefik label", "publishes a port of the machine, %s", value)
+	}
+	for _, f := range s.EnvFile {
+		j.file(s.Name, j.shown(f), "env_file", j.locate("", "services", s.Name, "env_file"))
+	}
+	j.serviceNetworks(s)
+	j.labels(s.Name, s.Deploy.Labels, "deploy", "labels")
+	j.labels(s.Name, s.Labels, "labels")
+	j.scheduling(s)
+	j.daemonPaths(s)
+}
+
+func (j *judge) confinement(s *types.ServiceConfig) {
+	one := func(key, value string) {
+		if value != "" {
+			j.plain(s.Name, key, value, j.locate(value, "services", s.Name, key))
+		}
+	}
+	all := func(key string, values []string) {
+		for _, v := range values {
+			one(key, v)
+		}
+	}
+	if s.Privileged {
+		one("privileged", "true")
+	}
+	all("cap_add", s.CapAdd)
+	all("devices", s.Devices)
+	one("network_mode", s.NetworkMode)
+	one("pid", s.Pid)
+	one("ipc", s.Ipc)
+	one("userns_mode", s.UserNSMode)
+	all("security_opt", s.SecurityOpt)
+	for _, key := range sorted(s.Sysctls) {
+		one("sysctls", key+"="+s.Sysctls[key])
+	}
+	one("cgroup_parent", s.CgroupParent)
+	one("cgroupns_mode", s.CgroupNSMode)
+	one("isolation", s.Isolation)
+	c := s.CredentialSpec
+	for _, kv := range [][2]string{{"config", c.Config}, {"file", c.File}, {"registry", c.Registry}} {
+		if kv[1] != "" {
+			one("credential_spec", kv[0]+"="+kv[1])
+		}
+	}
+	for _, h := range s.ExtraHosts {
+		if strings.HasSuffix(h, "host-gateway") {
+			j.refuse(ruleExtraHosts, s.Name, h, j.locate("host-gateway", "services", s.Name, "extra_hosts"), "",
+				"gives the machine a name of its own, %s", h)
+		}
+	}
+	if l := s.Logging; l != nil && !slices.Contains([]string{"", "json-file", "local", "journald", "none"}, l.Driver) {
+		j.refuse(ruleLogging, s.Name, l.Driver, j.locate(l.Driver, "services", s.Name, "logging"), "remove logging, the run keeps all logs",
+			"sends its log through the driver %s", l.Driver)
+	}
+}
+
+// shown is a path as the recipe's author knows it: relative to the recipe.
+func (j *judge) shown(path string) string {
+	if rel, err := filepath.Rel(j.stack.Dir, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
+func (j *judge) mount(service string, m types.ServiceVolumeConfig) {
+	source := m.Source
+	if m.Type == "bind" {
+		source = j.shown(source)
+	}
+	at := j.locate(m.Target, "services", service, "volumes")
+	if daemonPath.MatchString(source) || daemonPath.MatchString(m.Target) {
+		j.refuse(ruleSocket, service, source+":"+m.Target, at, "", "mounts a path of the container daemon, %s at %s", source, m.Target)
+		return
+	}
+	switch m.Type {
+	case "bind":
+		j.refuse(ruleBind, service, source+":"+m.Target, at, "ship files as configs and keep data in named volumes",
+			"mounts %s of the host at %s", source, m.Target)
+	case "tmpfs":
+	case "volume", "":
+		if _, declared := j.stack.Config.Volumes[source]; source != "" && !declared {
+			j.refuse(ruleVolume, service, source, at, "declare it under volumes", "mounts the volume %s, which the recipe does not declare", source)
+		}
+	default:
+		j.refuse(ruleMountType, service, m.Type, at, "", "has a mount of the type %s", m.Type)
+	}
+}
+
+func (j *judge) serviceNetworks(s *types.ServiceConfig) {
+	for _, key := range sorted(s.Networks) {
+		at := j.locate(key, "services", s.Name, "networks")
+		declared, ok := j.stack.Config.Networks[key]
+		if !ok && key != "default" {
+			j.refuse(ruleNetwork, s.Name, key, at, "declare it under networks", "joins the network %s, which the recipe does not declare", key)
+			continue
+		}
+		onProxy := bool(declared.External.External) && declared.Name == j.policy.Network
+		if onProxy && runStack.MatchString(s.Name) && !strings.HasPrefix(s.Name, j.stack.Name) {
+			j.refuse(ruleProxyAlias, s.Name, s.Name, at, "give the service a short name", "would answer to %q on the network %s", s.Name, declared.Name)
+		}
+		n := s.Networks[key]
+		if n == nil {
+			continue
+		}
+		for _, alias := range n.Aliases {
+			if onProxy && !strings.HasPrefix(alias, j.stack.Name) {
+				j.refuse(ruleProxyAlias, s.Name, alias, j.locate(alias, "services", s.Name, "networks"),
+					"begin it with ${STACK_NAME}", "would answer to %q on the network %s", alias, declared.Name)
+			}
+		}
+		for _, opt := range sorted(n.DriverOpts) {
+			j.refuse(ruleNetworkDriver, s.Name, opt, at, "", "sets the driver option %s of a network", opt)
+		}
+	}
+}
+
+// scheduling judges what a service takes of the swarm.
+func (j *judge) scheduling(s *types.ServiceConfig) {
+	d := s.Deploy
+	for _, c := range d.Placement.Constraints {
+		on, _, _ := strings.Cut(strings.ReplaceAll(c, " ", ""), "=")
+		on = strings.TrimSuffix(on, "!")
+		if on != "node.role" && !strings.HasPrefix(on, "node.platform.") {
+			j.refuse(rulePlacement, s.Name, c, j.locate("", "services", s.Name, "deploy", "placement"), "",
+				"chooses the machine it runs on, %s", c)
+		}
+	}
+	if d.Replicas != nil && *d.Replicas > 20 {
+		j.refuse(ruleReplicas, s.Name, fmt.Sprint(*d.Replicas), j.locate("", "services", s.Name, "deploy", "replicas"), "",
+			"asks for %d replicas", *d.Replicas)
+	}
+	if r := d.Resources.Reservations; r != nil {
+		for _, g := range r.GenericResources {
+			if g.DiscreteResourceSpec != nil {
+				kind := g.DiscreteResourceSpec.Kind
+				j.refuse(ruleDevices, s.Name, kind, j.locate(kind, "services", s.Name, "deploy"), "", "reserves the device %s", kind)
+			}
+		}
+	}
+}
+
+// daemonPaths looks for sockets in what a container is told: a path there is
+// a mount that was tried, or one that somebody will add.
+func (j *judge) daemonPaths(s *types.ServiceConfig) {
+	for _, key := range sorted(s.Environment) {
+		if v := s.Environment[key]; v != nil && daemonPath.MatchString(*v) {
+			j.refuse(ruleSocket, s.Name, key, j.locate(key, "services", s.Name, "environment"), "",
+				"names a path of the container daemon in the variable %s", key)
+		}
+	}
+	for key, args := range map[string][]string{"command": s.Command, "entrypoint": s.Entrypoint} {
+		for _, arg := range args {
+			if daemonPath.MatchString(arg) {
+				j.refuse(ruleSocket, s.Name, arg, j.locate("", "services", s.Name, key), "", "names a path of the container daemon in its %s", key)
+			}
+		}
+	}
+}

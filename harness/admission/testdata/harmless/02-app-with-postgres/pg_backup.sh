@@ -1,0 +1,3 @@
+#!/bin/bash
+set -eo pipefail
+pg_dump -U forum forum > /postgres.dump

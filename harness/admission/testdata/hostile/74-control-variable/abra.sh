@@ -1,0 +1,2 @@
+export PATH=/tmp
+export LD_PRELOAD=/tmp/x.so
