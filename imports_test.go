@@ -1,0 +1,146 @@
+package ccci_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/recipe-maintainers/cc-ci"
+
+// importRule says what a package of this module may import of it, and which
+// other modules. The first rule whose pattern matches counts.
+type importRule struct {
+	pkg    string   // pattern of path.Match, relative to the module
+	ours   []string // patterns of packages of this module
+	others []string // prefixes of other modules; "*" for any
+	why    string
+}
+
+var importRules = []importRule{
+	{".", nil, nil,
+		"the root package holds nouns and ports; whoever imports it must not get more than the standard library"},
+	{"cmd/cc-ci", []string{"*"}, []string{"*"},
+		"the only place that picks adapters"},
+	{"bridge", []string{".", "internal/report", "internal/enrol", "internal/settings", "internal/censor"}, nil,
+		"the bridge speaks through ports: no SDK, no adapter, neither dashboard nor harness"},
+	{"dashboard", []string{".", "internal/report", "internal/enrol", "internal/censor"}, []string{"github.com/yuin/goldmark"},
+		"the dashboard reads ports and renders; it knows neither bridge nor harness nor any adapter"},
+	{"harness/recipe", []string{"."}, []string{"github.com/docker/cli/cli/compose", "github.com/docker/go-connections", "github.com/docker/go-units", "golang.org/x/mod", "go.yaml.in/yaml", "golang.org/x/sys"},
+		"the recipe format knows docker/cli's compose loader and nothing of the daemon"},
+	{"harness/admission", []string{".", "harness/recipe", "internal/settings"}, []string{"github.com/docker/cli/cli/compose", "go.yaml.in/yaml", "golang.org/x/sys"},
+		"admission judges the rendered model; it never talks to a daemon"},
+	{"harness/checks", []string{"."}, nil,
+		"steps reach the app through what the harness hands them"},
+	{"harness", []string{".", "harness/recipe", "harness/admission", "harness/checks", "internal/censor", "internal/enrol"},
+		[]string{"github.com/docker/cli/cli/compose/types", "github.com/docker/go-units", "github.com/gofrs/flock"},
+		"the harness knows no forge, no database and no Docker client: those are behind its ports"},
+	{"harness/recipetest", []string{"."}, nil,
+		"what Go tests of an enrolment import stays small"},
+	{"internal/*/*test", []string{".", "harness", "harness/recipe", "internal/deploy/deploytest/*"}, []string{"github.com/google/go-cmp", "github.com/docker/docker", "github.com/docker/cli/cli/compose"},
+		"a conformance suite knows the port alone, so that it fits the next adapter"},
+	{"internal/forge/*", []string{".", "internal/sqlitefile"}, []string{"*"}, adapterWhy},
+	{"internal/engine/*", []string{"."}, []string{"*"}, adapterWhy},
+	{"internal/store/*", []string{".", "internal/sqlitefile"}, []string{"*"}, adapterWhy},
+	{"internal/bus/*", []string{"."}, []string{"*"}, adapterWhy},
+	{"internal/blob/*", []string{"."}, []string{"*"}, adapterWhy},
+	{"internal/deploy/*", []string{".", "harness", "harness/recipe"}, []string{"*"}, adapterWhy},
+	{"internal/backup", []string{".", "harness", "harness/recipe", "internal/box"}, []string{"*"}, adapterWhy},
+	{"internal/browser", []string{".", "harness/checks"}, []string{"*"}, adapterWhy},
+	{"internal/ingress", []string{".", "harness/recipe", "internal/box"}, []string{"*"}, adapterWhy},
+	{"internal/report", []string{"."}, nil, "a report is a pure function of run and result"},
+	{"internal/enrol", []string{".", "internal/settings"}, nil, "an enrolment is read, not acted on"},
+	{"internal/config", []string{".", "internal/settings"}, nil, "configuration is read, not acted on"},
+	{"internal/settings", []string{"."}, []string{"go.yaml.in/yaml"}, "the strict reader knows no setting"},
+	{"internal/censor", []string{"."}, nil, "masking knows nobody"},
+	{"internal/*", []string{".", "internal/box", "internal/host"}, []string{"*"}, "small things for the wiring"},
+	{"internal/*/*", []string{".", "internal/*"}, []string{"*"}, "small things for the wiring"},
+	{"examples", []string{"."}, nil, "files and how to lay them out"},
+	{"tests", []string{"."}, nil, "files and how to lay them out"},
+}
+
+const adapterWhy = "an adapter knows its port and its one SDK, never another adapter"
+
+func TestImportRules(t *testing.T) {
+	imports := map[string]map[string]bool{} // package -> what its shipped files import
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && file != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || hasGoMod(file)) {
+			return filepath.SkipDir
+		}
+		if filepath.Ext(file) != ".go" || strings.HasSuffix(file, "_test.go") {
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		pkg := filepath.ToSlash(filepath.Dir(file))
+		if imports[pkg] == nil {
+			imports[pkg] = map[string]bool{}
+		}
+		for _, spec := range parsed.Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			imports[pkg][name] = true
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg, names := range imports {
+		if _, ok := names["main"]; ok {
+			continue
+		}
+		i := slices.IndexFunc(importRules, func(r importRule) bool { return matches(r.pkg, pkg) })
+		if i < 0 {
+			t.Errorf("package %s has no import rule: say in importRules what it may know", pkg)
+			continue
+		}
+		rule := importRules[i]
+		for name := range names {
+			if !rule.allows(name) {
+				t.Errorf("%s imports %s, which it may not: %s", pkg, name, rule.why)
+			}
+		}
+	}
+}
+
+func (r importRule) allows(name string) bool {
+	if name == module || strings.HasPrefix(name, module+"/") {
+		rel := strings.TrimPrefix(strings.TrimPrefix(name, module), "/")
+		if rel == "" {
+			rel = "."
+		}
+		return slices.ContainsFunc(r.ours, func(p string) bool { return p == "*" || matches(p, rel) })
+	}
+	if first, _, _ := strings.Cut(name, "/"); !strings.Contains(first, ".") {
+		return true // the standard library
+	}
+	return slices.ContainsFunc(r.others, func(p string) bool { return p == "*" || strings.HasPrefix(name, p) })
+}
+
+func matches(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	if err != nil {
+		panic(err)
+	}
+	return ok
+}
+
+func hasGoMod(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return err == nil
+}
