@@ -25,17 +25,59 @@ type composeFile struct {
 	doc  *yaml.Node     // the same, with lines
 }
 
+// Bounds of a compose file's structure, aliases written out: a few lines of YAML can
+// stand for gigabytes.
+const (
+	maxComposeNodes = 200_000
+	maxComposeDepth = 64
+)
+
 func parseCompose(name, base string, text []byte) (*composeFile, error) {
-	dict, err := loader.ParseYAML(text)
-	if err != nil {
-		return nil, ccci.Errorf(ccci.CodeInvalid, "%s: %s", name, strings.ReplaceAll(err.Error(), "\n", " ")).
-			WithHint("compose files are YAML mappings; a linter such as yamllint shows the place")
-	}
-	f := &composeFile{name: name, base: base, dict: dict, doc: &yaml.Node{}}
+	f := &composeFile{name: name, base: base, doc: &yaml.Node{}}
 	if err := yaml.Unmarshal(text, f.doc); err != nil {
-		f.doc = nil // two parsers disagree; only lines are lost
+		return nil, f.notYAML(err)
+	}
+	if nodes := (nodeCounter{}).count(f.doc, 0); nodes > maxComposeNodes {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "%s holds more than %d values, or more than %d levels, with its aliases written out", name, maxComposeNodes, maxComposeDepth).
+			WithHint("use fewer anchors and aliases")
+	}
+	var err error
+	if f.dict, err = loader.ParseYAML(text); err != nil {
+		return nil, f.notYAML(err)
 	}
 	return f, nil
+}
+
+func (f *composeFile) notYAML(err error) error {
+	return ccci.Errorf(ccci.CodeInvalid, "%s: %s", f.name, strings.ReplaceAll(err.Error(), "\n", " ")).
+		WithHint("compose files are YAML mappings; a linter such as yamllint shows the place")
+}
+
+// nodeCounter remembers the size of what aliases point at. A node that is being
+// counted has a size beyond the bound, so that an alias into its own parent ends.
+type nodeCounter map[*yaml.Node]int
+
+func (c nodeCounter) count(node *yaml.Node, depth int) int {
+	const tooMany = maxComposeNodes + 1
+	if depth > maxComposeDepth {
+		return tooMany
+	}
+	if node.Kind == yaml.AliasNode {
+		if node.Alias == nil {
+			return tooMany
+		}
+		node = node.Alias
+	}
+	if size, ok := c[node]; ok {
+		return size
+	}
+	c[node] = tooMany
+	size := 1
+	for _, child := range node.Content {
+		size = min(size+c.count(child, depth+1), tooMany)
+	}
+	c[node] = size
+	return size
 }
 
 // composeFile reads and parses one file of the tree.
@@ -93,7 +135,7 @@ func (f *composeFile) section(keys ...string) map[string]any {
 // line finds where a key stands, from 1: the deepest part of the path that the
 // file has, so that an error about an absent key points at its parent. 0 when unknown.
 func (f *composeFile) line(keys ...string) int {
-	if f.doc == nil || len(f.doc.Content) == 0 {
+	if len(f.doc.Content) == 0 {
 		return 0
 	}
 	node, line := f.doc.Content[0], 0

@@ -1,6 +1,7 @@
 package recipe_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,6 +60,42 @@ func TestRenderErrorsHaveAPlace(t *testing.T) {
 				t.Errorf("error of several lines: %q", err)
 			}
 		})
+	}
+}
+
+// Short texts that stand for much are refused before the loader writes them out.
+func TestRenderBoundsYAML(t *testing.T) {
+	bomb := "x-a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
+	for c := 'b'; c <= 'h'; c++ {
+		bomb += fmt.Sprintf("x-%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat("*"+string(c-1)+", ", 9), ", "))
+	}
+	for name, text := range map[string]string{
+		"aliases":        bomb,
+		"depth":          "x-a: " + strings.Repeat("[", 70) + strings.Repeat("]", 70) + "\n",
+		"many values":    "x-a: [" + strings.Repeat("1,", 250_000) + "]\n",
+		"alias to above": "x-a: &a\n  b: *a\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := unpack(t, "page")
+			replace(t, dir, "compose.yml", "services:", text+"services:")
+			tree := open(t, dir)
+			_, err := tree.Render(recipe.RenderOptions{Domain: domain})
+			wantError(t, err, ccci.CodeInvalid, "compose.yml")
+			if tree.Version() != "" {
+				t.Error("the version was read all the same")
+			}
+		})
+	}
+}
+
+// The loader merges pointers by writing through them.
+func TestRenderOverlaySetsWhatTheBaseLacks(t *testing.T) {
+	ours := t.TempDir()
+	write(t, ours, "o.yml", "services:\n  app:\n    deploy: {replicas: 2, restart_policy: {max_attempts: 3}}\n    healthcheck: {retries: 7}\n    logging: {driver: json-file}\n    ulimits: {nofile: 5}\n")
+	s := render(t, open(t, unpack(t, "page")), recipe.RenderOptions{Overlays: []string{ours + "/o.yml"}})
+	app := service(t, s, "app")
+	if app.Deploy.Replicas == nil || *app.Deploy.Replicas != 2 || *app.HealthCheck.Retries != 7 || *app.Deploy.RestartPolicy.MaxAttempts != 3 {
+		t.Errorf("replicas %v, healthcheck %+v", app.Deploy.Replicas, app.HealthCheck)
 	}
 }
 

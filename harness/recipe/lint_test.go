@@ -226,7 +226,7 @@ func TestLintDir(t *testing.T) {
 		"no sample":     {".env.sample", "", "R008 .env.sample:0 .env.sample does not exist in the recipe"},
 		"broken sample": {".env.sample", "A=1\nnonsense\n", `R008 .env.sample:2 .env.sample line 2: "nonsense" is no assignment`},
 		"no compose":    {"compose.yml", "", "C007 compose.yml:0 compose.yml does not exist in the recipe"},
-		"no YAML":       {"compose.yml", "a: [\n", "C007 compose.yml:1 compose.yml: yaml: line 1:"},
+		"no YAML":       {"compose.yml", "a: [\n", "C007 compose.yml:2 compose.yml: yaml: line 2:"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

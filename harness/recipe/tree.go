@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/docker/cli/cli/compose/loader"
 	"github.com/docker/cli/cli/compose/template"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -200,16 +199,12 @@ var versionLabel = regexp.MustCompile(`^coop-cloud\.(?:\$\{?STACK_NAME\}?)\.(app
 // states, with variables filled in from .env.sample and abra.sh; "" when there is no
 // such label or the file does not parse.
 func (t *Tree) Version() string {
-	text, err := t.ReadFile(composeName, maxComposeFile)
+	f, err := t.composeFile(composeName)
 	if err != nil {
 		return ""
 	}
-	dict, err := loader.ParseYAML(text)
-	if err != nil {
-		return ""
-	}
-	services, _ := dict["services"].(map[string]any)
-	names := slices.Sorted(maps.Keys(services))
+	services := f.section("services")
+	names := sortedKeys(services)
 	slices.SortStableFunc(names, func(a, b string) int { // app speaks first
 		return boolInt(b == "app") - boolInt(a == "app")
 	})
