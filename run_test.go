@@ -1,0 +1,61 @@
+package ccci_test
+
+import (
+	"bytes"
+	"regexp"
+	"testing"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+func TestA21_AppNames(t *testing.T) {
+	pattern := regexp.MustCompile(`^[a-z0-9]{1,4}-[0-9a-f]{6}$`)
+	a, err := ccci.NewRunID(time.Unix(1, 0), bytes.NewReader([]byte{1, 2, 3}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := ccci.NewRunID(time.Unix(1, 0), bytes.NewReader([]byte{1, 2, 4}))
+	for recipe, prefix := range map[string]string{"miniflux": "mini", "go-ssb-room": "goss", "É!": "app", "ab": "ab"} {
+		x, y := a.AppName(recipe), b.AppName(recipe)
+		if !pattern.MatchString(x) || x[:len(prefix)] != prefix || x == y {
+			t.Errorf("%s: %s and %s", recipe, x, y)
+		}
+	}
+	if _, err := ccci.NewRunID(time.Now(), bytes.NewReader(nil)); err == nil {
+		t.Error("a run id without randomness")
+	}
+}
+
+func TestTerminalStatusesNeverMove(t *testing.T) {
+	all := []ccci.Status{ccci.StatusQueued, ccci.StatusRunning, ccci.StatusPassed, ccci.StatusFailed, ccci.StatusErrored, ccci.StatusCancelled}
+	for _, from := range all {
+		for _, to := range all {
+			want := from == to || !from.Terminal() && (to.Terminal() || from != to)
+			if got := from.CanBecome(to); got != want {
+				t.Errorf("%s to %s: %v", from, to, got)
+			}
+		}
+	}
+}
+
+func TestN7_FourVerdicts(t *testing.T) {
+	for status, want := range map[ccci.Status]ccci.Verdict{
+		ccci.StatusPassed: ccci.VerdictPassed, ccci.StatusFailed: ccci.VerdictFailed, ccci.StatusErrored: ccci.VerdictErrored,
+		ccci.StatusCancelled: ccci.VerdictInconclusive, ccci.StatusQueued: "", ccci.StatusRunning: "",
+	} {
+		if got := status.Verdict(); got != want {
+			t.Errorf("%s: %q", status, got)
+		}
+	}
+}
+
+func TestOptionsWants(t *testing.T) {
+	only := func(stages ...ccci.StageName) ccci.Options { return ccci.Options{Stages: stages} }
+	if !(ccci.Options{}).Whole() || only(ccci.StageInstall).Whole() {
+		t.Error("Whole")
+	}
+	if o := only(ccci.StageRestore); !o.Wants(ccci.StageInstall) || !o.Wants(ccci.StageBackup) || o.Wants(ccci.StageUpgrade) {
+		t.Error("restore brings install and backup along, and nothing else")
+	}
+}
