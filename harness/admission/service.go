@@ -208,12 +208,21 @@ func (j *judge) confinement(s *types.ServiceConfig) {
 	}
 }
 
-// shown is a path as the recipe's author knows it: relative to the recipe.
+// shown is a path as the recipe's author knows it: the loader makes paths
+// absolute, and where this checkout lies is no business of a message or a waiver.
 func (j *judge) shown(path string) string {
-	if rel, err := filepath.Rel(j.stack.Dir, path); err == nil && filepath.IsLocal(rel) {
-		return rel
+	rel, err := filepath.Rel(j.stack.Dir, path)
+	if err != nil || !filepath.IsAbs(path) {
+		return path
 	}
-	return path
+	if !filepath.IsLocal(rel) {
+		for _, s := range j.sources {
+			if j.lineOf(s.root, path, strings.Contains, 0) > 0 {
+				return path // written so
+			}
+		}
+	}
+	return rel
 }
 
 func (j *judge) mount(service string, m types.ServiceVolumeConfig) {

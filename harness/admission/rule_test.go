@@ -1,0 +1,174 @@
+package admission
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var ownHosts = []string{testDomain, testSandbox}
+
+func TestN3_RouterRules(t *testing.T) {
+	quote := regexp.QuoteMeta(testDomain)
+	for rule, want := range map[string]string{
+		"Host(`" + testDomain + "`)":                                                     "",
+		"Host(\"" + testDomain + "\")":                                                   "",
+		"host(`" + strings.ToUpper(testDomain) + "`)":                                    "",
+		"Host(`" + testDomain + "`, `" + testSandbox + "`)":                              "",
+		"HostHeader(`" + testDomain + "`)":                                               "",
+		"HostSNI(`" + testDomain + "`)":                                                  "",
+		"Host(`" + testDomain + "`) && PathPrefix(`/a`)":                                 "",
+		"Host(`" + testDomain + "`) && !PathPrefix(`/a`)":                                "",
+		"(Host(`" + testDomain + "`)) || (Host(`" + testSandbox + "`) && Method(`GET`))": "",
+		"!!Host(`" + testDomain + "`)":                                                   "",
+		"!(!Host(`" + testDomain + "`) || Path(`/x`))":                                   "",
+		"Host(`" + testDomain + "`) && (Path(`/a`) || Header(`A`, `b`))":                 "",
+		"HostRegexp(`^" + quote + "$`)":                                                  "",
+		"HostRegexp(`^(sandbox-)?" + quote + "$`)":                                       "",
+		"HostRegexp(`^" + quote + "$|^sandbox-" + quote + "$`)":                          "",
+		"HostRegexp(`(?i)^" + quote + "$`)":                                              "",
+		"HostRegexp(`{h:(demo-0a1b2c|sandbox-demo-0a1b2c)}.ci.example.org`)":             "",
+
+		"":                                         "does not parse",
+		"Host:" + testDomain:                       "does not parse",
+		"Host(`" + testDomain + "`) &&":            "does not parse",
+		"Host()":                                   "also matches other hosts",
+		"Host(`a.org`)":                            `"a.org" is not a host of this run`,
+		"Host(`" + testDomain + "`,`a.org`)":       `"a.org" is not a host of this run`,
+		"Host(`" + testDomain + ",a.org`)":         "is not a host of this run",
+		"Host(`" + testDomain + ".evil.org`)":      "is not a host of this run",
+		"Host('" + testDomain + "')":               "does not parse",
+		"Host(`" + testDomain + "` + `x`)":         "not a plain text",
+		"Host(1)":                                  "not a plain text",
+		"Host":                                     "no matcher",
+		"x.Host(`" + testDomain + "`)":             "no matcher",
+		"Host(`" + testDomain + "`) | Path(1)":     "no matcher",
+		"Path(`/`)":                                "also matches other hosts",
+		"!Host(`" + testDomain + "`)":              "also matches other hosts",
+		"Host(`" + testDomain + "`) || Path(`/x`)": "also matches other hosts",
+		"Path(`/x`) || Path(`/y`) && Host(`" + testDomain + "`)": "also matches other hosts",
+		"!(Host(`" + testDomain + "`) && Path(`/x`))":            "also matches other hosts",
+		"Host(`" + testDomain + "`) && Host(`a.org`)":            `"a.org" is not`,
+		"Host(`" + testDomain + "`) && !Host(`a.org`)":           `"a.org" is not`,
+		"HostSNI(`*`)":                                                          `"*" is not`,
+		"HostRegexp(`.*`)":                                                      "matches more than",
+		"HostRegexp(`" + testDomain + "`)":                                      "matches more than",
+		"HostRegexp(`^" + testDomain + "$`)":                                    "matches more than", // a dot is any letter
+		"HostRegexp(`^" + quote + "`)":                                          "matches more than",
+		"HostRegexp(`(?m)^" + quote + "$`)":                                     "matches more than",
+		"HostRegexp(`^" + quote + "$|evil`)":                                    "matches more than",
+		"HostRegexp(`^(a|b)\\.org$`)":                                           `matches "a.org"`,
+		"HostRegexp(`{h:[a-z]+}.ci.example.org`)":                               "matches more than",
+		"HostRegexp(`{h:a|evil}`)":                                              "cannot be proven", // version 3 reads a branch without braces
+		"HostRegexp(`{h:a|" + testDomain + "|b}`)":                              "cannot be proven",
+		"HostRegexp(`{h:demo-0a1b2c}.ci.example.org|evil`)":                     "cannot be proven",
+		"HostRegexp(`{h:(demo-0a1b2c)}.ci.example.org`) || HostRegexp(`{x:.}`)": "matches more than",
+		"HostRegexp(`{`)":                                                       "cannot be proven",
+		"Foo(`x`)":                                                              "the matcher Foo is not known",
+		strings.Repeat("(", 3000) + strings.Repeat(")", 3000):                   "more than 4096",
+	} {
+		err := proveRule(rule, ownHosts)
+		switch {
+		case want == "" && err != nil:
+			t.Errorf("%s: %v", rule, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: %v, want %q", rule, err, want)
+		}
+	}
+}
+
+// FuzzRule holds proveRule against a second opinion: a rule that it admits
+// must not match any other host, whatever path, method or header comes along.
+func FuzzRule(f *testing.F) {
+	for _, rule := range []string{
+		"Host(`" + testDomain + "`) && (PathPrefix(`/a`) || !Method(`GET`))",
+		"!(!Host(`" + testDomain + "`) || Path(`/x`))",
+		"HostRegexp(`^(sandbox-)?" + regexp.QuoteMeta(testDomain) + "$`)",
+		"HostRegexp(`{h:(demo-0a1b2c|sandbox-demo-0a1b2c)}.ci.example.org`)",
+		"HostSNI(`*`) || Host(`a.org`)",
+	} {
+		f.Add(rule)
+	}
+	hosts := []string{
+		"", "evil.org", "x" + testDomain, testDomain + ".evil.org", strings.ReplaceAll(testDomain, ".", "x"),
+		"demo-0a1b2cxci.example.org", "ci.example.org", "sandbox-.ci.example.org", "demo-0a1b2c", "evil",
+	}
+	f.Fuzz(func(t *testing.T, rule string) {
+		if proveRule(rule, ownHosts) != nil {
+			return
+		}
+		expr, err := parser.ParseExpr(rule)
+		if err != nil {
+			t.Fatalf("admitted what does not parse: %q", rule)
+		}
+		others := append(slices.Clone(hosts), hostLike.FindAllString(rule, -1)...)
+		for _, host := range others {
+			if slices.Contains(ownHosts, strings.ToLower(host)) {
+				continue
+			}
+			for _, v2 := range []bool{true, false} {
+				if canMatch(expr, host, v2, false) {
+					t.Fatalf("%q is admitted and matches %q (version 2: %v)", rule, host, v2)
+				}
+			}
+		}
+	})
+}
+
+var hostLike = regexp.MustCompile(`[A-Za-z0-9.-]+`)
+
+// canMatch evaluates a rule for a host, with whatever else decides in its favour.
+func canMatch(e ast.Expr, host string, v2, negated bool) bool {
+	switch e := e.(type) {
+	case *ast.ParenExpr:
+		return canMatch(e.X, host, v2, negated)
+	case *ast.UnaryExpr:
+		return canMatch(e.X, host, v2, !negated)
+	case *ast.BinaryExpr:
+		x, y := canMatch(e.X, host, v2, negated), canMatch(e.Y, host, v2, negated)
+		if (e.Op == token.LAND) != negated {
+			return x && y
+		}
+		return x || y
+	case *ast.CallExpr:
+		name := strings.ToLower(fmt.Sprint(e.Fun))
+		if !strings.HasPrefix(name, "host") {
+			return true
+		}
+		matches := false
+		for _, arg := range e.Args {
+			text, _ := strconv.Unquote(arg.(*ast.BasicLit).Value)
+			if strings.Contains(name, "regexp") {
+				if re, err := asTraefik(text, v2); err == nil && re.MatchString(host) {
+					matches = true
+				}
+			} else if strings.EqualFold(strings.TrimSuffix(text, "."), host) {
+				matches = true
+			}
+		}
+		return matches != negated
+	}
+	return true
+}
+
+var v2Group = regexp.MustCompile(`\{[A-Za-z_]+:([^}]*)\}`)
+
+// asTraefik compiles a host pattern the way either version does.
+func asTraefik(pattern string, v2 bool) (*regexp.Regexp, error) {
+	if !v2 {
+		return regexp.Compile(pattern)
+	}
+	var b strings.Builder
+	rest := pattern
+	for _, m := range v2Group.FindAllStringSubmatchIndex(pattern, -1) {
+		b.WriteString(regexp.QuoteMeta(pattern[len(pattern)-len(rest):m[0]]) + "(?:" + pattern[m[2]:m[3]] + ")")
+		rest = pattern[m[1]:]
+	}
+	return regexp.Compile("^" + b.String() + regexp.QuoteMeta(rest) + "$")
+}
