@@ -1,0 +1,475 @@
+// Package forgetest is the conformance suite of [ccci.Forge]. Each sentence of the
+// port's contract is a sub-test. It works on a real forge with real git: a new
+// adapter says in a [World] how people act on its forge (open a pull request,
+// comment), and calls
+//
+//	forgetest.Run(t, forgetest.Options{Open: func(t *testing.T) forgetest.World { … }})
+//
+// What a forge cannot do is data in [Options], never a check of its name.
+package forgetest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Options say what the suite needs to know about an adapter.
+type Options struct {
+	// Open makes a forge, or an empty corner of one.
+	Open func(t *testing.T) World
+	// CannotProveHeads is set where the forge keeps no record of a pull request's
+	// earlier heads; HeadAt may then be ErrHeadUnknown after a push.
+	CannotProveHeads bool
+}
+
+// World is a forge with people on it. Its functions fail the test by themselves.
+type World struct {
+	Forge  ccci.Forge        // the adapter under test
+	Reopen func() ccci.Forge // another instance of the adapter on the same forge, as after a restart
+
+	CreateRepo      func(repo ccci.RepoRef) (pushURL string)
+	OpenPullRequest func(repo ccci.RepoRef, title, branch, base, author string) ccci.PRRef
+	ClosePull       func(pr ccci.PRRef)
+	User            func(name string) ccci.User // made where absent
+	AddMember       func(org, user string)
+	Comment         func(pr ccci.PRRef, author, body string) ccci.CommentID
+	EditUserComment func(pr ccci.PRRef, id ccci.CommentID, body string)
+	Thread          func(pr ccci.PRRef) []ccci.Comment // all comments as readers see them, oldest first
+	Statuses        func(repo ccci.RepoRef, commit ccci.Commit) []ccci.CommitStatus
+}
+
+// Run runs the whole suite.
+func Run(t *testing.T, opts Options) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, Options)
+	}{
+		{"NameAndSelf", testSelf},
+		{"A4_CommentsInOrder", testComments},
+		{"U14_CommentsAcrossARestart", testCommentsRestart},
+		{"U14_CommentsUnderLoadMissNone", testCommentsLoad},
+		{"CommentsMarkEdits", testEdited},
+		{"PullRequest", testPullRequest},
+		{"A8_CommitCanBeFetched", testFetch},
+		{"N1_HeadAt", testHeadAt},
+		{"N1_HeadAtUnknown", testHeadUnknown},
+		{"A7_Member", testMember},
+		{"A10_PostAndEdit", testPostEdit},
+		{"N2_PostIsIdempotent", testPostIdempotent},
+		{"EditRefusesOthersComments", testEditOthers},
+		{"U13_Statuses", testStatuses},
+		{"WhatIsNotThere", testNotFound},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, opts) })
+	}
+}
+
+var repo = ccci.RepoRef{Owner: "recipes", Name: "pocketbase"}
+
+// scene is a world with one repository and one pull request on it.
+type scene struct {
+	World
+	t    *testing.T
+	work *Work
+	pr   ccci.PRRef
+	base ccci.Commit // the head of main
+	head ccci.Commit // the head of the pull request
+}
+
+func newScene(t *testing.T, o Options) *scene {
+	t.Helper()
+	s := &scene{World: o.Open(t), t: t}
+	s.work = NewWork(t, s.CreateRepo(repo))
+	s.base = s.work.Commit("main", "compose.yml", "version: '3.8'\n")
+	s.head = s.work.Commit("update", "compose.yml", "version: '3.9'\n")
+	s.pr = s.OpenPullRequest(repo, "Update to 3.9", "update", "main", "ada")
+	return s
+}
+
+func (s *scene) comments(since ccci.Cursor) ([]ccci.Comment, ccci.Cursor) {
+	s.t.Helper()
+	comments, cursor, err := s.Forge.Comments(s.t.Context(), repo, since)
+	if err != nil {
+		s.t.Fatalf("Comments(%q): %v", since, err)
+	}
+	return comments, cursor
+}
+
+// comment writes a comment and returns it as the adapter reports it.
+func (s *scene) comment(author, body string) ccci.Comment {
+	s.t.Helper()
+	id := s.Comment(s.pr, author, body)
+	comments, _ := s.comments("")
+	i := slices.IndexFunc(comments, func(c ccci.Comment) bool { return c.ID == id })
+	if i < 0 {
+		s.t.Fatalf("the comment %s is not among %v", id, comments)
+	}
+	return comments[i]
+}
+
+func bodies(comments []ccci.Comment) []string {
+	var out []string
+	for _, c := range comments {
+		out = append(out, c.Body)
+	}
+	return out
+}
+
+func same(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func testSelf(t *testing.T, o Options) {
+	w := o.Open(t)
+	self, err := w.Forge.Self(t.Context())
+	if err != nil || self.ID == "" || self.Name == "" {
+		t.Errorf("Self = %+v, %v", self, err)
+	}
+	again := w.Reopen()
+	other, err := again.Self(t.Context())
+	if err != nil || other != self || w.Forge.Name() == "" || again.Name() != w.Forge.Name() {
+		t.Errorf("after a restart: %q and %+v, %v; before: %q and %+v", again.Name(), other, err, w.Forge.Name(), self)
+	}
+}
+
+func testComments(t *testing.T, o Options) {
+	s := newScene(t, o)
+	none, start := s.comments("")
+	if len(none) != 0 {
+		t.Errorf("before any comment: %v", none)
+	}
+	s.Comment(s.pr, "ada", "first")
+	s.Comment(s.pr, "bob", "!testme")
+	got, cursor := s.comments(start)
+	if same(t, "new comments", bodies(got), []string{"first", "!testme"}); t.Failed() {
+		return
+	}
+	bob := s.User("bob")
+	if c := got[1]; c.ID == "" || c.PR != s.pr || c.Author != bob || c.Created.IsZero() || c.Edited {
+		t.Errorf("a comment of %+v on %s came as %+v", bob, s.pr, c)
+	}
+	if got[0].ID == got[1].ID {
+		t.Errorf("two comments share the id %s", got[0].ID)
+	}
+	odd := "  !testme\r\n\tünïcödé <b>&amp; 'quotes' \\ `code`\n\n"
+	s.Comment(s.pr, "bob", odd)
+	rest, _ := s.comments(cursor)
+	if i := slices.Index(bodies(rest), odd); i < 0 || i != len(rest)-1 {
+		t.Errorf("since the cursor: %q; want %q last", bodies(rest), odd)
+	}
+	all, _ := s.comments("")
+	same(t, "from the beginning", bodies(all), []string{"first", "!testme", odd})
+}
+
+func testCommentsRestart(t *testing.T, o Options) {
+	s := newScene(t, o)
+	s.Comment(s.pr, "ada", "before")
+	_, cursor := s.comments("")
+	s.Comment(s.pr, "ada", "while it was down")
+	got, _, err := s.Reopen().Comments(t.Context(), repo, cursor)
+	if err != nil || !slices.Contains(bodies(got), "while it was down") {
+		t.Errorf("after a restart: %q, %v", bodies(got), err)
+	}
+}
+
+func testCommentsLoad(t *testing.T, o Options) {
+	s := newScene(t, o)
+	const writers, each = 4, 8
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				s.Comment(s.pr, fmt.Sprintf("writer%d", w), fmt.Sprintf("%d/%d", w, i))
+			}
+		})
+	}
+	written := make(chan struct{})
+	go func() { wg.Wait(); close(written) }()
+	seen := map[string]bool{}
+	var cursor ccci.Cursor
+	for last := false; ; {
+		comments, next, err := s.Forge.Comments(t.Context(), repo, cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range comments {
+			seen[c.Body] = true
+		}
+		cursor = next
+		if last {
+			break
+		}
+		select {
+		case <-written:
+			last = true // once more, for what was written meanwhile
+		default:
+		}
+	}
+	if len(seen) != writers*each {
+		t.Errorf("polling saw %d of %d comments", len(seen), writers*each)
+	}
+}
+
+func testEdited(t *testing.T, o Options) {
+	s := newScene(t, o)
+	id := s.Comment(s.pr, "ada", "nice work")
+	s.EditUserComment(s.pr, id, "!testme")
+	got, _ := s.comments("")
+	if len(got) != 1 || got[0].ID != id || got[0].Body != "!testme" || !got[0].Edited {
+		t.Errorf("after an edit: %+v; want it marked as edited", got)
+	}
+}
+
+func testPullRequest(t *testing.T, o Options) {
+	s := newScene(t, o)
+	get := func() ccci.PullRequest {
+		t.Helper()
+		pr, err := s.Forge.PullRequest(t.Context(), s.pr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pr
+	}
+	got := get()
+	if got.CloneURL == "" {
+		t.Error("it has no clone URL")
+	}
+	want := ccci.PullRequest{Ref: s.pr, Title: "Update to 3.9", Author: s.User("ada"), Open: true, Head: s.head,
+		Branch: "update", Base: "main", CloneURL: got.CloneURL, URL: got.URL}
+	same(t, "the pull request", got, want)
+	want.Head = s.work.Commit("update", "abra.sh", "export X=1\n")
+	same(t, "after a push", get(), want)
+	s.ClosePull(s.pr)
+	want.Open = false
+	same(t, "after it was closed", get(), want)
+}
+
+func testFetch(t *testing.T, o Options) {
+	s := newScene(t, o)
+	s.work.Git("tag", "--annotate", "--message", "a release", "1.0.0+3.8", "main")
+	s.work.Git("push", "--quiet", s.work.remote, "--tags")
+	s.work.Git("reset", "--quiet", "--hard", "main")
+	moved := s.work.Commit("update", "other.yml", "x: 1\n") // no longer a descendant
+	pr, err := s.Forge.PullRequest(t.Context(), s.pr)
+	if err != nil || pr.Head != moved {
+		t.Fatalf("the head is %s, %v; want %s", pr.Head, err, moved)
+	}
+	checkout := NewWork(t, pr.CloneURL)
+	for _, commit := range []ccci.Commit{s.head, moved} { // the approved one, though it is on no branch any more
+		checkout.Git("fetch", "--quiet", pr.CloneURL, string(commit))
+		if got := checkout.Git("rev-parse", "FETCH_HEAD"); got != string(commit) {
+			t.Errorf("fetched %s, want %s", got, commit)
+		}
+	}
+	checkout.Git("fetch", "--quiet", "--tags", pr.CloneURL)
+	if tags := checkout.Git("tag", "--list"); tags != "1.0.0+3.8" {
+		t.Errorf("the tags are %q", tags)
+	}
+}
+
+func testHeadAt(t *testing.T, o Options) {
+	s := newScene(t, o)
+	first := s.comment("ada", "!testme")
+	if head, err := s.Forge.HeadAt(t.Context(), s.pr, first); err != nil || head != s.head {
+		t.Fatalf("HeadAt = %s, %v; want %s", head, err, s.head)
+	}
+	pushed := s.work.Commit("update", "evil.sh", "curl evil\n")
+	head, err := s.Forge.HeadAt(t.Context(), s.pr, first)
+	switch {
+	case o.CannotProveHeads && errors.Is(err, ccci.ErrHeadUnknown) && head == "":
+	case errors.Is(err, ccci.ErrHeadMoved) && head == s.head:
+	default:
+		t.Errorf("after a push HeadAt = %s, %v; want %s and ErrHeadMoved", head, err, s.head)
+	}
+	second := s.comment("ada", "!testme again")
+	if head, err := s.Forge.HeadAt(t.Context(), s.pr, second); err != nil || head != pushed {
+		t.Errorf("for a comment after the push HeadAt = %s, %v; want %s", head, err, pushed)
+	}
+	s.work.Git("reset", "--quiet", "--hard", string(s.base))
+	s.work.Commit("update", "third", "x")
+	if head, err := s.Forge.HeadAt(t.Context(), s.pr, second); err == nil || head == "" != errors.Is(err, ccci.ErrHeadUnknown) {
+		t.Errorf("after a forced push HeadAt = %s, %v; want an error", head, err)
+	}
+	if head, err := s.Reopen().HeadAt(t.Context(), s.pr, second); err == nil {
+		t.Errorf("after a restart HeadAt = %s, nil; want an error", head)
+	}
+}
+
+func testHeadUnknown(t *testing.T, o Options) {
+	s := newScene(t, o)
+	made := ccci.Comment{ID: "999999", PR: s.pr, Author: s.User("ada"), Body: "!testme"}
+	if head, err := s.Forge.HeadAt(t.Context(), s.pr, made); !errors.Is(err, ccci.ErrHeadUnknown) || head != "" {
+		t.Errorf("for a comment that nobody wrote HeadAt = %q, %v; want ErrHeadUnknown", head, err)
+	}
+	s.work.Git("checkout", "--quiet", "main")
+	s.work.Commit("other", "x", "y")
+	other := s.OpenPullRequest(repo, "Another", "other", "main", "ada")
+	c := s.comment("ada", "!testme")
+	if head, err := s.Forge.HeadAt(t.Context(), other, c); err == nil {
+		t.Errorf("for a comment of another pull request HeadAt = %s, nil; want an error", head)
+	}
+}
+
+func testMember(t *testing.T, o Options) {
+	s := newScene(t, o)
+	s.AddMember("coop", "ada")
+	ada, eve := s.User("ada"), s.User("eve")
+	for _, test := range []struct {
+		name string
+		org  string
+		user ccci.User
+		want bool
+	}{
+		{"a member", "coop", ada, true},
+		{"a member by her id, renamed", "coop", ccci.User{ID: ada.ID, Name: "lovelace"}, true},
+		{"a stranger", "coop", eve, false},
+		{"a stranger who took the member's name", "coop", ccci.User{ID: eve.ID, Name: "ada"}, false},
+		{"nobody", "coop", ccci.User{Name: "ada"}, false},
+		{"the same number written otherwise", "coop", ccci.User{ID: "+" + ada.ID, Name: "ada"}, false},
+		{"another organisation", "other", ada, false},
+		{"an organisation that does not exist", "unheard-of", ada, false},
+	} {
+		got, err := s.Forge.Member(t.Context(), test.org, test.user)
+		if got != test.want || test.want && err != nil {
+			t.Errorf("%s: %t, %v; want %t", test.name, got, err, test.want)
+		}
+	}
+}
+
+func testPostEdit(t *testing.T, o Options) {
+	s := newScene(t, o)
+	id, err := s.Forge.PostComment(t.Context(), s.pr, "run/1/comment", "⏳ queued")
+	if err != nil || id == "" {
+		t.Fatalf("PostComment = %q, %v", id, err)
+	}
+	if err := s.Forge.EditComment(t.Context(), s.pr, id, "✅ passed"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Reopen().EditComment(t.Context(), s.pr, id, "✅ passed at level 5"); err != nil {
+		t.Fatal(err)
+	}
+	thread := s.Thread(s.pr)
+	if len(thread) != 1 || thread[0].ID != id || strings.TrimSpace(thread[0].Body) == "" ||
+		!strings.Contains(thread[0].Body, "✅ passed at level 5") || strings.Contains(thread[0].Body, "queued") {
+		t.Errorf("readers see %+v", thread)
+	}
+	self, err := s.Forge.Self(t.Context())
+	if err != nil || thread[0].Author.ID != self.ID {
+		t.Errorf("it was written by %+v, want %+v (%v)", thread[0].Author, self, err)
+	}
+	if comments, _ := s.comments(""); len(comments) > 0 && comments[0].Author.ID != self.ID {
+		t.Errorf("the poll reports it as %+v", comments[0])
+	}
+}
+
+func testPostIdempotent(t *testing.T, o Options) {
+	s := newScene(t, o)
+	const key = "reply/42"
+	first, err := s.Forge.PostComment(t.Context(), s.pr, key, "hello")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := s.Reopen().PostComment(t.Context(), s.pr, key, "hello, differently")
+	if err != nil || again != first {
+		t.Errorf("the same key again = %s, %v; want %s", again, err, first)
+	}
+	other, err := s.Forge.PostComment(t.Context(), s.pr, "reply/43", "hello")
+	if err != nil || other == first {
+		t.Errorf("another key = %s, %v; want another comment than %s", other, err, first)
+	}
+	thread := s.Thread(s.pr)
+	if len(thread) != 2 {
+		t.Fatalf("readers see %d comments, want 2: %v", len(thread), bodies(thread))
+	}
+	for _, c := range thread {
+		if strings.Contains(c.Body, "differently") {
+			t.Errorf("a second post of a key changed the comment: %q", c.Body)
+		}
+	}
+	ids := make([]ccci.CommentID, 6)
+	var wg sync.WaitGroup
+	for i := range ids {
+		wg.Go(func() {
+			var err error
+			if ids[i], err = s.Forge.PostComment(t.Context(), s.pr, "race", fmt.Sprint(i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(s.Thread(s.pr)); n != 3 || len(slices.Compact(ids)) != 1 {
+		t.Errorf("rivals with one key got %v; readers see %d comments, want 3", ids, n)
+	}
+}
+
+func testEditOthers(t *testing.T, o Options) {
+	s := newScene(t, o)
+	id := s.Comment(s.pr, "ada", "mine")
+	if err := s.Forge.EditComment(t.Context(), s.pr, id, "yours"); err == nil {
+		t.Error("somebody's comment could be edited")
+	}
+	same(t, "the thread", bodies(s.Thread(s.pr)), []string{"mine"})
+	if err := s.Forge.EditComment(t.Context(), s.pr, "999999", "x"); !errors.Is(err, ccci.ErrNotFound) {
+		t.Errorf("a comment that is not there: %v, want ErrNotFound", err)
+	}
+}
+
+func testStatuses(t *testing.T, o Options) {
+	s := newScene(t, o)
+	set := func(status ccci.CommitStatus) {
+		t.Helper()
+		if err := s.Forge.SetStatus(t.Context(), repo, s.head, status); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var want ccci.CommitStatus
+	for _, state := range []ccci.StatusState{ccci.StatePending, ccci.StateFailure, ccci.StateError, ccci.StateSuccess} {
+		want = ccci.CommitStatus{Context: "cc-ci/testme", State: state, Description: "is " + string(state), URL: "https://ci.example.org/runs/1"}
+		set(want)
+	}
+	same(t, "the last one of a context counts", s.Statuses(repo, s.head), []ccci.CommitStatus{want})
+	other := ccci.CommitStatus{Context: "cc-ci/lint", State: ccci.StateFailure, Description: strings.Repeat("é", 140)}
+	set(other)
+	same(t, "statuses by context", s.Statuses(repo, s.head), []ccci.CommitStatus{other, want})
+	if got := s.Statuses(repo, s.base); len(got) != 0 {
+		t.Errorf("another commit has %v", got)
+	}
+	if err := s.Forge.SetStatus(t.Context(), repo, "ffffffffffffffffffffffffffffffffffffffff", want); err == nil {
+		t.Error("a commit that is not there got a status")
+	}
+}
+
+func testNotFound(t *testing.T, o Options) {
+	s := newScene(t, o)
+	nowhere := ccci.RepoRef{Owner: "recipes", Name: "unheard-of"}
+	for what, err := range map[string]error{
+		"Comments of a repository": func() error { _, _, err := s.Forge.Comments(t.Context(), nowhere, ""); return err }(),
+		"PullRequest by number": func() error {
+			_, err := s.Forge.PullRequest(t.Context(), ccci.PRRef{Repo: repo, Number: 99})
+			return err
+		}(),
+		"PullRequest of a repository": func() error {
+			_, err := s.Forge.PullRequest(t.Context(), ccci.PRRef{Repo: nowhere, Number: 1})
+			return err
+		}(),
+		"PostComment": func() error {
+			_, err := s.Forge.PostComment(t.Context(), ccci.PRRef{Repo: repo, Number: 99}, "k", "x")
+			return err
+		}(),
+	} {
+		if !errors.Is(err, ccci.ErrNotFound) {
+			t.Errorf("%s: %v, want ErrNotFound", what, err)
+		}
+	}
+}

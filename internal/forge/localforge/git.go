@@ -1,0 +1,102 @@
+package localforge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// git runs the git program, away from any configuration of this machine or of
+// the person who started cc-ci, so that the forge behaves the same everywhere.
+type git struct {
+	path string
+	env  []string
+}
+
+func findGit() (git, error) {
+	path, err := exec.LookPath("git")
+	if err != nil {
+		return git{}, ccci.Errorf(ccci.CodeInfra, "opening the local forge: the program git is missing: %w", err).
+			WithHint("install git, for example with: apt-get install git")
+	}
+	return git{path: path, env: []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=/nonexistent",
+		"LC_ALL=C",
+		"GIT_CONFIG_NOSYSTEM=1",
+		"GIT_CONFIG_GLOBAL=/dev/null",
+		"GIT_TERMINAL_PROMPT=0",
+		"GIT_ALLOW_PROTOCOL=file",
+	}}, nil
+}
+
+// run runs git in dir and returns its output without the final line break.
+func (g git) run(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, g.path, append([]string{"-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null"}, args...)...)
+	cmd.Dir, cmd.Env = dir, g.env
+	cmd.WaitDelay = 5 * time.Second
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(complaint.String()))
+	}
+	return strings.TrimSuffix(out.String(), "\n"), nil
+}
+
+// init makes a bare repository. Legal when it is there.
+func (g git) init(ctx context.Context, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return ccci.Errorf(ccci.CodeInfra, "making the repository %s: %w", path, err)
+	}
+	if _, err := g.run(ctx, filepath.Dir(path), "init", "--quiet", "--bare", "--initial-branch=main", "--template=", "--", path); err != nil {
+		return ccci.Errorf(ccci.CodeInfra, "making the repository %s: %w", path, err)
+	}
+	for _, setting := range [][2]string{
+		// A run fetches the commit that was approved, whatever the branch is now.
+		{"uploadpack.allowAnySHA1InWant", "true"},
+		// Nothing that was ever approved may be collected.
+		{"gc.auto", "0"}, {"gc.pruneExpire", "never"}, {"receive.autogc", "false"},
+	} {
+		if _, err := g.run(ctx, path, "config", setting[0], setting[1]); err != nil {
+			return ccci.Errorf(ccci.CodeInfra, "setting up the repository %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// head returns the commit that a branch points at, "" when there is no such branch.
+func (g git) head(ctx context.Context, path, branch string) (ccci.Commit, error) {
+	out, err := g.run(ctx, path, "rev-parse", "--verify", "--quiet", "refs/heads/"+branch+"^{commit}")
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 && ctx.Err() == nil {
+		return "", nil
+	}
+	if err != nil {
+		return "", ccci.Errorf(ccci.CodeInfra, "reading the branch %s of %s: %w", branch, path, err)
+	}
+	return ccci.Commit(out), nil
+}
+
+// has reports whether the repository holds a commit.
+func (g git) has(ctx context.Context, path string, commit ccci.Commit) (bool, error) {
+	if !commit.Valid() {
+		return false, nil
+	}
+	_, err := g.run(ctx, path, "cat-file", "-e", string(commit)+"^{commit}")
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && ctx.Err() == nil {
+		return false, nil
+	}
+	return err == nil, err
+}
