@@ -127,6 +127,21 @@ func TestRenderKeepsOldEnvFile(t *testing.T) {
 	}
 }
 
+// A secret that is new in the head has no line in an app's old env file: its version comes
+// from the default in the compose file, its form from the new sample.
+func TestRenderNewSecretInOldApp(t *testing.T) {
+	dir := unpack(t, "commons")
+	base := render(t, open(t, dir), recipe.RenderOptions{})
+	replace(t, dir, ".env.sample", "FLAVOUR=", "SECRET_FRESH_VERSION=v1 # length=12\nFLAVOUR=")
+	replace(t, dir, "compose.yml", "secrets:\n  db_password:", "secrets:\n  fresh:\n    external: true\n    name: ${STACK_NAME}_fresh_${SECRET_FRESH_VERSION:-v1}\n  db_password:")
+	replace(t, dir, "compose.yml", "      - signing\n", "      - signing\n      - fresh\n")
+	s := render(t, open(t, dir), recipe.RenderOptions{EnvFile: base.EnvFile})
+	want := recipe.Secret{Key: "fresh", Name: stack + "_fresh_v1", Version: "v1", Length: 12, Generate: true}
+	if !slices.Contains(s.Secrets, want) {
+		t.Errorf("secrets %v lack %v", s.Secrets, want)
+	}
+}
+
 // A21: a run's domain is its own whatever the recipe says, and its names fit the daemon.
 func TestA21_DomainIsForced(t *testing.T) {
 	dir := unpack(t, "page")
