@@ -128,7 +128,7 @@ func (d *Dashboard) showPull(w http.ResponseWriter, r *http.Request, ref ccci.PR
 	if err != nil {
 		return fmt.Errorf("reading the statuses of %s: %w", pr.Head.Short(), err)
 	}
-	runs, err := d.cfg.Store.FindRuns(ctx, ccci.RunFilter{PR: ref, Limit: 20})
+	runs, err := d.cfg.Store.FindRuns(ctx, ccci.RunFilter{PR: ref, Limit: 8})
 	if err != nil {
 		return fmt.Errorf("reading the runs of %s: %w", ref, err)
 	}

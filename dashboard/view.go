@@ -31,6 +31,8 @@ func (d *Dashboard) functions() template.FuncMap {
 		"inc":      func(i int) int { return i + 1 },
 		"plain":    plain,
 		"list":     listOf,
+		"stages":   func(run ccci.Run) []stageView { return stageViews(run, nil) },
+		"lines":    lineCount,
 		"kind":     func(k ccci.Code) string { return blame[k] },
 	}
 }
@@ -146,7 +148,7 @@ func about(t time.Duration) string {
 		if n < 1 {
 			continue
 		}
-		if n > 1 && len(u.name) > 3 {
+		if n > 1 && u.name != "min" && u.name != "s" {
 			return fmt.Sprintf("%d %ss", n, u.name)
 		}
 		return fmt.Sprintf("%d %s", n, u.name)
@@ -218,4 +220,11 @@ func stageTail(name string) string {
 		return strings.ReplaceAll(tail, "-", " ")
 	}
 	return name
+}
+
+func lineCount(n int) string {
+	if n == 1 {
+		return "1 line"
+	}
+	return fmt.Sprintf("%d lines", n)
 }

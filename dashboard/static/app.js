@@ -151,7 +151,7 @@
     });
     list.append(...items);
     fold.dataset.total = Number(fold.dataset.total || list.querySelectorAll("li[value]").length - items.length) + items.length;
-    fold.querySelector(".fold-count").textContent = fold.dataset.total + " lines";
+    fold.querySelector(".fold-count").textContent = fold.dataset.total + (fold.dataset.total === "1" ? " line" : " lines");
     while (list.childElementCount > keep) list.firstElementChild.remove();
     if (!follow || follow.getAttribute("aria-pressed") === "true") list.scrollTop = list.scrollHeight;
   }
