@@ -260,6 +260,9 @@ func TestRulesAreNamedOnce(t *testing.T) {
 			t.Errorf("%s stands twice in the table", r.Name)
 		}
 		seen[r.Name] = true
+		if !strings.Contains(Doc(), "| `"+r.Name+"` | ") {
+			t.Errorf("%s is not in the documentation", r.Name)
+		}
 	}
 	Rules()[0].Name = "changed"
 	if Rules()[0].Name == "changed" {

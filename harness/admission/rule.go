@@ -182,11 +182,7 @@ func fromV2(pattern string) (string, bool) {
 		if !ok || name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" || expr == "" {
 			return "", false
 		}
-		re, err := syntax.Parse(expr, syntax.Perl)
-		if err != nil || re.Op == syntax.OpAlternate {
-			return "", false
-		}
-		if topLevelBar(expr) {
+		if _, err := syntax.Parse(expr, syntax.Perl); err != nil || topLevelBar(expr) {
 			return "", false
 		}
 		b.WriteString("(?:" + expr + ")")

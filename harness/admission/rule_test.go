@@ -83,6 +83,18 @@ func TestN3_RouterRules(t *testing.T) {
 	}
 }
 
+// Version 3 reads this as three branches, and the one in the middle serves
+// every host that has d2 in it.
+func TestN3_HostTemplateOfVersion2IsReadAsVersion3Too(t *testing.T) {
+	hosts := []string{"d1.example.org", "d2.example.org", "d3.example.org"}
+	if err := proveRule("HostRegexp(`{h:d1|d2|d3}.example.org`)", hosts); err == nil {
+		t.Error("admitted")
+	}
+	if err := proveRule("HostRegexp(`{h:(d1|d2|d3)}.example.org`)", hosts); err != nil {
+		t.Error(err)
+	}
+}
+
 // FuzzRule holds proveRule against a second opinion: a rule that it admits
 // must not match any other host, whatever path, method or header comes along.
 func FuzzRule(f *testing.F) {

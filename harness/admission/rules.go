@@ -1,6 +1,10 @@
 package admission
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // RuleDoc describes one rule, for docs/admission.md and for messages.
 type RuleDoc struct {
@@ -107,6 +111,20 @@ var ruleDocs = []RuleDoc{
 
 // Rules returns the table of all rules, in the order of the documentation.
 func Rules() []RuleDoc { return slices.Clone(ruleDocs) }
+
+// Doc returns the table of all rules as Markdown, for docs/admission.md.
+func Doc() string {
+	var b strings.Builder
+	b.WriteString("| Rule | Refused | Why | Waiver |\n|---|---|---|---|\n")
+	for _, r := range ruleDocs {
+		waiver := "never"
+		if r.Waivable {
+			waiver = "possible"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.Name, strings.ReplaceAll(r.What, "|", `\|`), r.Why, waiver)
+	}
+	return b.String()
+}
 
 func ruleDoc(name string) (RuleDoc, bool) {
 	i := slices.IndexFunc(ruleDocs, func(r RuleDoc) bool { return r.Name == name })
