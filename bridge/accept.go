@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -14,12 +15,13 @@ import (
 
 // decision is what became of a command, for the log and for the person.
 type decision struct {
-	outcome string // accepted, answered, refused, ignored
+	outcome string // accepted, answered, refused, ignored, known
 	reason  string
 	reply   string // Markdown; "" for silence
 	// replyKey makes an answer that need not be repeated one answer: "" stands
 	// for one per comment.
 	replyKey string
+	isRun    bool // it is a run, which remembers it
 }
 
 // handle decides one comment. An error means that nothing was decided and that
@@ -29,11 +31,9 @@ func (b *Bridge) handle(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 	if parsed.Kind == Ignore {
 		return nil
 	}
-	b.mu.Lock()
-	known := b.seen.has(c.ID)
-	b.mu.Unlock()
-	if known {
-		return nil
+	known, err := b.isSettled(ctx, repo.Ref, c.ID)
+	if known || err != nil {
+		return err
 	}
 	d, err := b.decide(ctx, repo, self, c, parsed)
 	switch {
@@ -47,10 +47,16 @@ func (b *Bridge) handle(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 			return err
 		}
 	}
-	b.mu.Lock()
-	b.seen.add(c.ID)
-	b.mu.Unlock()
-	b.log.Info("comment decided", "comment", c.ID, "pr", c.PR, "author", c.Author.Name, "author_id", c.Author.ID,
+	if !d.isRun {
+		if err := b.settleComment(ctx, repo.Ref, c.ID); err != nil {
+			return err
+		}
+	}
+	level := slog.LevelInfo
+	if d.outcome == "known" {
+		level = slog.LevelDebug // forges repeat themselves
+	}
+	b.log.Log(ctx, level, "comment decided", "comment", c.ID, "pr", c.PR, "author", c.Author.Name, "author_id", c.Author.ID,
 		"command", parsed.Command.Verb, "decision", d.outcome, "reason", d.reason)
 	return nil
 }
@@ -75,7 +81,7 @@ func (b *Bridge) decide(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 			if !run.Status.Terminal() {
 				b.take(ctx, run, "")
 			}
-			return decision{outcome: "ignored", reason: "it is run " + string(run.ID) + " already"}, nil
+			return decision{outcome: "known", reason: "it is run " + string(run.ID) + " already", isRun: true}, nil
 		}
 	}
 	if repo.Recipe == "" && verb != VerbHelp {
@@ -172,7 +178,7 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 		return decision{}, err
 	}
 	b.take(ctx, run, pr.Base)
-	return decision{outcome: "accepted", reason: fmt.Sprintf("%s; run %s at %s", why, run.ID, commit)}, nil
+	return decision{outcome: "accepted", reason: fmt.Sprintf("%s; run %s at %s", why, run.ID, commit), isRun: true}, nil
 }
 
 func (b *Bridge) keyOf(c ccci.Comment) string { return ccci.RunKey(b.cfg.Forge.Name(), c.ID, 0) }

@@ -124,7 +124,8 @@ func (b *Bridge) cancelAll(ctx context.Context, c ccci.Comment) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	slices.SortFunc(runs, byAge)
+	// The newest first, so that none that waits starts because another ends.
+	slices.SortFunc(runs, func(a, b ccci.Run) int { return -byAge(a, b) })
 	by := c.Author.Name
 	if by == "" {
 		by = c.Author.ID
@@ -146,6 +147,7 @@ func (b *Bridge) cancelAll(ctx context.Context, c ccci.Comment) (string, error) 
 		}
 		lines = append(lines, "- "+b.link(run)+" at "+report.Code(run.Commit.Short()))
 	}
+	slices.Reverse(lines)
 	if len(lines) == 0 {
 		return "nothing runs or waits for this pull request, so there is nothing to cancel.", nil
 	}
@@ -180,6 +182,13 @@ func (b *Bridge) Cancel(ctx context.Context, id ccci.RunID, by string) error {
 		}
 	}); err != nil {
 		return fmt.Errorf("cancelling run %s: %w", id, err)
+	}
+	// The engine is asked here as well, so that several cancellations keep their
+	// order. When that fails, the run's follower does it.
+	if ref := t.snapshot().Build; ref != "" {
+		if err := b.cfg.Engine.Cancel(ctx, ref); err != nil && ctx.Err() == nil {
+			b.log.Warn("cancelling a build", "run", id, "error", err)
+		}
 	}
 	select {
 	case t.kick <- struct{}{}:

@@ -89,7 +89,7 @@ type Bridge struct {
 	mu      sync.Mutex
 	self    ccci.User
 	runs    map[ccci.RunID]*tracked
-	seen    recent
+	settled map[ccci.RepoRef]*settledComments
 	replies map[string][]time.Time
 	spawn   func(func()) // starts a goroutine of the present tenure; nil between tenures
 	since   time.Time    // when the tenure began
@@ -200,6 +200,7 @@ func (b *Bridge) work(parent context.Context, lease ccci.Lease) {
 	var tasks sync.WaitGroup
 	b.mu.Lock()
 	b.runs = map[ccci.RunID]*tracked{}
+	b.settled = map[ccci.RepoRef]*settledComments{}
 	b.spawn = tasks.Go
 	b.since = b.cfg.Now()
 	b.mu.Unlock()
@@ -278,7 +279,7 @@ func (b *Bridge) allRuns(ctx context.Context, filter ccci.RunFilter) ([]ccci.Run
 }
 
 func byAge(a, b ccci.Run) int {
-	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	return cmp.Or(a.Created.Compare(b.Created), a.Asked.Compare(b.Asked), cmp.Compare(a.ID, b.ID))
 }
 
 func (b *Bridge) publish(ctx context.Context, id ccci.RunID) {
@@ -302,29 +303,4 @@ func pause(ctx context.Context, d time.Duration) bool {
 // backoff grows from 1 s to 1 min.
 func backoff(try int) time.Duration {
 	return min(time.Second<<min(max(try, 0), 6), time.Minute)
-}
-
-// recent remembers the comments that were handled by this process, so that
-// forges that tell them again cost nothing. The store alone makes it correct.
-type recent struct {
-	ids   map[ccci.CommentID]bool
-	order []ccci.CommentID
-}
-
-const recentLimit = 20_000
-
-func (r *recent) has(id ccci.CommentID) bool { return r.ids[id] }
-
-func (r *recent) add(id ccci.CommentID) {
-	if r.ids == nil {
-		r.ids = map[ccci.CommentID]bool{}
-	}
-	if r.ids[id] {
-		return
-	}
-	if len(r.order) == recentLimit {
-		delete(r.ids, r.order[0])
-		r.order = r.order[1:]
-	}
-	r.ids[id], r.order = true, append(r.order, id)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,10 +152,22 @@ func TestPush_N1_A8_noCommitRunsThatNobodyAgreedTo(t *testing.T) {
 			w.addPR(ref)
 			wish[ref] = w.write(ref, ada, "!testme").ID
 		}
-		// One comment takes about 4.5 ms, so pushes fall before, into and after its handling.
+		// Each push starts out from a random step of its comment's handling.
+		type moment struct {
+			call  string
+			after time.Duration
+		}
+		moments := map[ccci.PRRef]moment{}
 		for ref := range wish {
-			at := time.Duration(ref.Number-10)*4500*time.Microsecond + time.Duration(rnd.IntN(40_000)-20_000)*time.Microsecond
-			time.AfterFunc(max(at, 0), func() { w.push(ref) })
+			moments[ref] = moment{[]string{"PullRequest", "HeadAt"}[rnd.IntN(2)], time.Duration(rnd.IntN(4000)) * time.Microsecond}
+		}
+		var pushed sync.Map
+		w.onRead = func(call string, ref ccci.PRRef) {
+			if m := moments[ref]; m.call == call {
+				if _, twice := pushed.LoadOrStore(ref, true); !twice {
+					time.AfterFunc(m.after, func() { w.push(ref) })
+				}
+			}
 		}
 		_, stop := w.start(w.config())
 		idle(20 * time.Minute)

@@ -40,6 +40,7 @@ type world struct {
 	deleted  map[ccci.CommentID]bool
 	overlap  int                              // how many known comments every answer repeats
 	delay    func() time.Duration             // before each answer of the forge
+	onRead   func(call string, pr ccci.PRRef) // when a pull request is about to be read
 	forgeErr func(call string) error          // trouble of the forge
 	shuffle  func([]ccci.Comment)             // reorders answers
 	calls    map[string]int                   // of the forge, by name
@@ -322,6 +323,9 @@ func (f *forge) Comments(ctx context.Context, r ccci.RepoRef, since ccci.Cursor)
 }
 
 func (f *forge) PullRequest(ctx context.Context, ref ccci.PRRef) (ccci.PullRequest, error) {
+	if f.onRead != nil {
+		f.onRead("PullRequest", ref)
+	}
 	if err := f.begin(ctx, "PullRequest"); err != nil {
 		return ccci.PullRequest{}, err
 	}
@@ -334,6 +338,9 @@ func (f *forge) PullRequest(ctx context.Context, ref ccci.PRRef) (ccci.PullReque
 }
 
 func (f *forge) HeadAt(ctx context.Context, ref ccci.PRRef, c ccci.Comment) (ccci.Commit, error) {
+	if f.onRead != nil {
+		f.onRead("HeadAt", ref)
+	}
 	if err := f.begin(ctx, "HeadAt"); err != nil {
 		return "", err
 	}

@@ -1,0 +1,186 @@
+package bridge_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Every way in which a build can end, and what people are told about it.
+func TestEndings_N7(t *testing.T) {
+	exited := func(code int) ccci.Build { return ccci.Build{Ending: ccci.EndExited, ExitCode: code} }
+	spoil := func(edit func(*ccci.Result)) func(ccci.Job) any {
+		return func(job ccci.Job) any {
+			r := resultOf(job, ccci.StatusPassed)
+			edit(r)
+			return r
+		}
+	}
+	for name, c := range map[string]struct {
+		build  ccci.Build
+		result any // a status, or func(Job) any
+		want   ccci.Status
+		cause  string
+		state  ccci.StatusState
+	}{
+		"passed":                 {exited(0), ccci.StatusPassed, ccci.StatusPassed, "", ccci.StateSuccess},
+		"failed":                 {exited(1), ccci.StatusFailed, ccci.StatusFailed, "upgrade/converged: swarm rolled app back", ccci.StateFailure},
+		"refused by admission":   {exited(4), ccci.StatusFailed, ccci.StatusFailed, "swarm rolled", ccci.StateFailure},
+		"errored":                {exited(3), ccci.StatusErrored, ccci.StatusErrored, "", ccci.StateError},
+		"failed, exit code lies": {exited(0), ccci.StatusFailed, ccci.StatusFailed, "swarm rolled", ccci.StateFailure},
+		"passed, exit code 3":    {exited(3), ccci.StatusPassed, ccci.StatusErrored, "exit code 3", ccci.StateError},
+		"no result":              {exited(0), nil, ccci.StatusErrored, "left no result", ccci.StateError},
+		"no result, killed":      {exited(137), nil, ccci.StatusErrored, "exit code 137", ccci.StateError},
+		"garbage":                {exited(0), "garbage", ccci.StatusErrored, "does not parse", ccci.StateError},
+		"unfinished result":      {exited(0), ccci.StatusRunning, ccci.StatusErrored, `says "running"`, ccci.StateError},
+		"interrupted":            {exited(143), ccci.StatusCancelled, ccci.StatusErrored, "interrupted", ccci.StateError},
+		"deadline":               {ccci.Build{Ending: ccci.EndDeadline}, ccci.StatusErrored, ccci.StatusErrored, "longer than 1 h 0 min", ccci.StateError},
+		"deadline beats passed":  {ccci.Build{Ending: ccci.EndDeadline}, ccci.StatusPassed, ccci.StatusErrored, "longer than", ccci.StateError},
+		"lost":                   {ccci.Build{Ending: ccci.EndLost}, nil, ccci.StatusErrored, "died under the run", ccci.StateError},
+		"cancelled elsewhere":    {ccci.Build{Ending: ccci.EndCancelled}, ccci.StatusCancelled, ccci.StatusCancelled, "", ccci.StateError},
+		"an unknown ending":      {ccci.Build{Ending: "vanished"}, ccci.StatusPassed, ccci.StatusErrored, "vanished", ccci.StateError},
+		"another run's result":   {exited(0), spoil(func(r *ccci.Result) { r.RunID = "260101-000000-000000" }), ccci.StatusErrored, "is about run", ccci.StateError},
+		"another commit":         {exited(0), spoil(func(r *ccci.Result) { r.Commit = commitN(5) }), ccci.StatusErrored, "is about run", ccci.StateError},
+		"a newer schema":         {exited(0), spoil(func(r *ccci.Result) { r.Schema = 99 }), ccci.StatusErrored, "schema 99", ccci.StateError},
+		"no teardown":            {exited(0), spoil(func(r *ccci.Result) { r.Teardown = nil }), ccci.StatusErrored, "no proof of teardown", ccci.StateError},
+		"leftovers": {exited(0), spoil(func(r *ccci.Result) { r.Teardown.Leftovers = []string{"volume x"} }), ccci.StatusFailed, "left objects behind",
+			ccci.StateFailure},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.script = func(job ccci.Job) (ccci.Build, any) {
+					if make, ok := c.result.(func(ccci.Job) any); ok {
+						return c.build, make(job)
+					}
+					return c.build, c.result
+				}
+				_, stop := w.start(w.config())
+				defer stop()
+				w.write(pr1, ada, "!testme")
+				idle(3 * time.Minute)
+				run := w.runs()[0]
+				if run.Status != c.want || !strings.Contains(run.Cause, c.cause) || (c.cause == "") != (run.Cause == "") {
+					t.Errorf("the run is %s because %q, want %s because %q", run.Status, run.Cause, c.want, c.cause)
+				}
+				if s := w.status(run.Commit, "cc-ci/testme"); s.State != c.state {
+					t.Errorf("the status is %+v", s)
+				}
+				said := strings.Join(w.said("run/"), "")
+				if green := strings.HasPrefix(said, "### ✅"); green != (c.want == ccci.StatusPassed) {
+					t.Errorf("the comment says %.60q", said)
+				}
+				if c.want == ccci.StatusErrored && (!strings.Contains(said, "our side's fault") || !strings.Contains(said, "`!retest`")) {
+					t.Errorf("an errored run's comment says %q", said)
+				}
+			})
+		})
+	}
+}
+
+func TestEnding_engineForgetsTheBuild(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		_, stop := w.start(w.config())
+		w.write(pr1, ada, "!testme")
+		idle(20 * time.Second)
+		stop()
+		w.mu.Lock()
+		clear(w.builds) // its disk was replaced
+		w.mu.Unlock()
+		idle(2 * time.Minute) // the orphaned worker of this model ends
+		_, stop = w.start(w.config())
+		defer stop()
+		idle(2 * time.Minute)
+		if run := w.runs()[0]; run.Status != ccci.StatusPassed || len(w.order) != 2 {
+			t.Errorf("run %+v after %d starts", run, len(w.order))
+		}
+	})
+}
+
+func TestOutbox_forgeDownLosesNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		_, stop := w.start(w.config())
+		w.write(pr1, ada, "!testme")
+		idle(16 * time.Second)
+		w.mu.Lock()
+		w.forgeErr = func(string) error { return errors.New("503 service unavailable") }
+		w.calls = map[string]int{}
+		w.mu.Unlock()
+		idle(time.Hour)
+		w.mu.Lock()
+		if n := w.calls["EditComment"]; n < 5 || n > 40 {
+			t.Errorf("%d tries to edit in an hour", n)
+		}
+		w.mu.Unlock()
+		stop()
+		idle(time.Hour)
+		_, stop = w.start(w.config())
+		defer stop()
+		idle(time.Minute)
+		w.mu.Lock()
+		w.forgeErr = nil
+		w.mu.Unlock()
+		idle(6 * time.Minute)
+		if said := w.said(""); len(said) != 1 || !strings.Contains(said[0], "✅ passed") {
+			t.Errorf("said %q", said)
+		}
+		if s := w.status(commitN(1000), "cc-ci/testme"); s.State != ccci.StateSuccess {
+			t.Errorf("the status is %+v", s)
+		}
+	})
+}
+
+func TestOutbox_deletedCommentComesBackOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		_, stop := w.start(w.config())
+		defer stop()
+		w.write(pr1, ada, "!testme")
+		idle(16 * time.Second)
+		remove := func(id ccci.CommentID) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.deleted[id] = true
+		}
+		remove("2")
+		idle(30 * time.Second)
+		if said := w.said("/again"); len(said) != 1 || !strings.Contains(said[0], "running") {
+			t.Errorf("said %q", said)
+		}
+		remove("3")
+		idle(10 * time.Minute)
+		if n := len(w.said("")); n != 2 {
+			t.Errorf("%d comments", n)
+		}
+		if pending, err := w.store.PendingMessages(t.Context(), time.Now(), 10); err != nil || len(pending) != 0 {
+			t.Errorf("still pending: %+v, %v", pending, err)
+		}
+	})
+}
+
+func TestLog_markersInAFlood(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		_, stop := w.start(w.config())
+		defer stop()
+		w.write(pr1, ada, "!testme")
+		idle(16 * time.Second)
+		id := w.runs()[0].ID
+		w.mu.Lock()
+		b := w.builds[id]
+		w.mu.Unlock()
+		w.logLine(b, strings.Repeat("x", 200_000)+"##[stage checks begin]")
+		w.logLine(b, "  ##[stage checks end pass 1.000s]")
+		idle(time.Second)
+		for _, row := range w.runs()[0].Stages {
+			if row.Name == ccci.StageChecks {
+				t.Errorf("text within a line became a stage: %+v", row)
+			}
+		}
+		w.logLine(b, ccci.Marker{Stage: ccci.StageInstall, Begin: true}.String()) // a second attempt
+		idle(time.Second)
+		if rows := w.runs()[0].Stages; len(rows) != 1 || !rows[0].Running {
+			t.Errorf("a new attempt starts with %+v", rows)
+		}
+	})
+}
