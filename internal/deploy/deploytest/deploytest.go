@@ -66,8 +66,7 @@ type suite struct {
 
 // Run runs every case against Deployers from mk.
 func Run(t *testing.T, mk Maker, o Options) {
-	s := &suite{Options: o, make: mk}
-	s.buildImage(t)
+	s := &suite{Options: o, make: mk, image: BuildImage(t, o.Daemon)}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel() // the time goes into waiting for swarm
@@ -85,8 +84,9 @@ type testcase struct {
 // statements that they prove.
 var cases = slices.Concat(lifeCases, failureCases, removalCases)
 
-// buildImage compiles the tiny app and imports it under a name of this process.
-func (s *suite) buildImage(t *testing.T) {
+// BuildImage compiles the tiny app (testdata/tinyapp says what it can do), imports it under
+// a name of this test, and removes it at the end.
+func BuildImage(t testing.TB, d Daemon) string {
 	t.Helper()
 	_, self, _, _ := runtime.Caller(0)
 	binary := filepath.Join(t.TempDir(), "app")
@@ -117,18 +117,19 @@ func (s *suite) buildImage(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s.image = "ccci-deploytest-" + random(t) + ":1"
-	if err := s.Daemon.Import(t.Context(), s.image, &rootfs); err != nil {
+	image := "ccci-deploytest-" + random(t) + ":1"
+	if err := d.Import(t.Context(), image, &rootfs); err != nil {
 		t.Fatalf("importing the tiny app: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := s.Daemon.RemoveImage(context.Background(), s.image); err != nil {
+		if err := d.RemoveImage(context.Background(), image); err != nil {
 			t.Errorf("removing the tiny app's image: %v", err)
 		}
 	})
+	return image
 }
 
-func random(t *testing.T) string {
+func random(t testing.TB) string {
 	t.Helper()
 	var b [4]byte
 	if _, err := rand.Read(b[:]); err != nil {

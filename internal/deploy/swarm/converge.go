@@ -2,7 +2,6 @@ package swarm
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -69,8 +68,9 @@ type history struct {
 	monitor        bool // wait for swarm's monitor
 	patience       time.Duration
 	seen           map[string]bool
-	streaks        map[string]*streak // by service name and failure
-	givenUp        map[string]int     // by service name: looks in a row
+	running        map[string]time.Time // by task: when it was first seen running
+	streaks        map[string]*streak   // by service name and failure
+	givenUp        map[string]int       // by service name: looks in a row
 	unplaced       map[string]time.Time
 	convergedSince time.Time
 }
@@ -88,6 +88,7 @@ func newHistory(services []service) *history {
 		services: services,
 		floor:    map[string]uint64{},
 		seen:     map[string]bool{},
+		running:  map[string]time.Time{},
 		streaks:  map[string]*streak{},
 		givenUp:  map[string]int{},
 		unplaced: map[string]time.Time{},
@@ -99,6 +100,12 @@ const (
 	rejections    = 2 // a rejection that may be a passing one
 	givenUpLooks  = 3
 	unplacedLimit = 5 * time.Second
+
+	// A task without a healthcheck counts as running from its first moment, which
+	// is seen even of one that dies at once. So it must have run for a while, and for
+	// longer when one before it has failed.
+	youngest      = time.Second
+	youngestAgain = 3 * time.Second
 )
 
 func (h *history) judge(o observation) decision {
@@ -175,7 +182,37 @@ func (h *history) judgeService(want service, o observation) (serviceState, *fail
 	if fail := h.hopeless(want, svc, tasks, o); fail != nil {
 		return state, fail
 	}
+	if state.current && !want.probed && h.young(want, svc, tasks, o.at) {
+		state.current = false
+		state.words += ", which has no healthcheck and only just started"
+	}
 	return state, nil
+}
+
+// young reports whether a running task has not yet run long enough to be believed.
+func (h *history) young(want service, svc swarm.Service, tasks []swarm.Task, at time.Time) bool {
+	age := youngest
+	if h.failing(want.name) != nil {
+		age = youngestAgain
+	}
+	for _, t := range tasks {
+		if !current(t, svc, want) || t.Status.State != swarm.TaskStateRunning {
+			continue
+		}
+		first, known := h.running[t.ID]
+		if !known {
+			// Swarm's own time, when its clock is not ahead of ours.
+			first = at
+			if !t.Status.Timestamp.IsZero() && t.Status.Timestamp.Before(at) {
+				first = t.Status.Timestamp
+			}
+			h.running[t.ID] = first
+		}
+		if at.Sub(first) < age {
+			return true
+		}
+	}
+	return false
 }
 
 func isOf(t swarm.Task, want service) bool {
@@ -320,163 +357,4 @@ func taskWords(t swarm.Task) string {
 		return fmt.Sprintf("exit code %d", t.Status.ContainerStatus.ExitCode)
 	}
 	return ""
-}
-
-// certain are causes that no second attempt removes.
-var certain = []string{
-	"No such image", "no such image", "invalid mount", "pull access denied", "manifest unknown",
-	"bind source path does not exist", "executable file not found",
-}
-
-// hopeless recognises what will not heal, and notes failures for [history.loops].
-func (h *history) hopeless(want service, svc swarm.Service, tasks []swarm.Task, o observation) *failure {
-	waiting := false // some task is still wanted
-	placed := true
-	for _, t := range tasks {
-		if !current(t, svc, want) {
-			continue
-		}
-		switch t.Status.State {
-		case swarm.TaskStateRejected, swarm.TaskStateFailed, swarm.TaskStateComplete:
-			if t.Status.State == swarm.TaskStateComplete && (oneShot(svc) || svc.JobStatus != nil) {
-				waiting = true
-				continue
-			}
-			if fail := h.note(want, t, o.at); fail != nil {
-				return fail
-			}
-		case swarm.TaskStatePending:
-			if strings.Contains(t.Status.Err, "no suitable node") {
-				placed = false
-				if fail := h.unplaceable(want, t, o.at); fail != nil {
-					return fail
-				}
-			}
-		}
-		given := t.DesiredState == swarm.TaskStateShutdown || t.DesiredState == swarm.TaskStateRemove
-		if !ended(t.Status.State) || !given {
-			waiting = true
-		}
-	}
-	if placed {
-		delete(h.unplaced, want.name)
-	}
-	return h.abandoned(want, svc, tasks, waiting)
-}
-
-// note records a failed task, once, and returns a failure when it is a certain one.
-func (h *history) note(want service, t swarm.Task, at time.Time) *failure {
-	said := taskWords(t)
-	if said == "" {
-		said = "it exited with code 0 and is not meant to end"
-	}
-	key := want.name + " " + alike(said)
-	s := h.streaks[key]
-	if s == nil {
-		s = &streak{first: at}
-		h.streaks[key] = s
-	}
-	if !h.seen[t.ID] {
-		h.seen[t.ID] = true
-		s.total++
-		s.count++
-		s.tasks = append([]swarm.Task{t}, s.tasks...)
-	}
-	rejected := t.Status.State == swarm.TaskStateRejected
-	sure := slices.ContainsFunc(certain, func(c string) bool { return strings.Contains(said, c) })
-	if rejected && sure || (rejected || sure) && s.total >= rejections {
-		return &failure{
-			reason: "rejected", code: ccci.CodeRecipe, service: want.key, tasks: s.tasks,
-			message: "its task was rejected: " + said,
-		}
-	}
-	return nil
-}
-
-var variable = regexp.MustCompile(`[0-9a-f]{12,}|[0-9a-z]{25}`)
-
-// alike removes identifiers, so that the same failure of two tasks is the same text.
-func alike(text string) string { return variable.ReplaceAllString(text, "…") }
-
-func (h *history) unplaceable(want service, t swarm.Task, at time.Time) *failure {
-	since, known := h.unplaced[want.name]
-	if !known {
-		h.unplaced[want.name] = at
-		return nil
-	}
-	if at.Sub(since) < unplacedLimit {
-		return nil
-	}
-	fail := &failure{
-		reason: "rejected", code: ccci.CodeRecipe, service: want.key, tasks: []swarm.Task{t},
-		message: "no node can take it: " + t.Status.Err,
-	}
-	if strings.Contains(t.Status.Err, "insufficient resources") {
-		fail.code = ccci.CodeInfra
-	}
-	return fail
-}
-
-// abandoned recognises that swarm will not try again: max_attempts is reached, or the
-// policy forbids it.
-func (h *history) abandoned(want service, svc swarm.Service, tasks []swarm.Task, waiting bool) *failure {
-	first := slices.IndexFunc(tasks, func(t swarm.Task) bool { return current(t, svc, want) })
-	if waiting || first < 0 || !failedState(tasks[first].Status.State) || desiredTasks(svc, tasks) == 0 {
-		h.givenUp[want.name] = 0
-		return nil
-	}
-	h.givenUp[want.name]++
-	if h.givenUp[want.name] < givenUpLooks {
-		return nil
-	}
-	return &failure{
-		reason: loopReason(taskWords(tasks[first])), code: ccci.CodeRecipe, service: want.key,
-		tasks:   []swarm.Task{tasks[first]},
-		message: "swarm gave it up: " + taskWords(tasks[first]),
-	}
-}
-
-// loops finds a failure that keeps repeating. It counts only while every other
-// service either is up or fails too: an app that dies until its database is there
-// is slow and not broken.
-func (h *history) loops(o observation, dec decision) *failure {
-	failing := func(name string) *streak {
-		var worst *streak
-		for key, s := range h.streaks {
-			if strings.HasPrefix(key, name+" ") && (worst == nil || s.total > worst.total) {
-				worst = s
-			}
-		}
-		return worst
-	}
-	for _, state := range dec.states {
-		if !state.current && failing(state.service.name) == nil {
-			for _, s := range h.streaks {
-				s.count, s.first = 0, o.at
-			}
-			return nil
-		}
-	}
-	for _, state := range dec.states {
-		s := failing(state.service.name)
-		if state.current || s == nil || s.count < loopFailures || o.at.Sub(s.first) < h.loopWindow {
-			continue
-		}
-		said := taskWords(s.tasks[0])
-		if said == "" {
-			said = "it exits with code 0 and is not meant to end"
-		}
-		return &failure{
-			reason: loopReason(said), code: ccci.CodeRecipe, service: state.service.key, tasks: s.tasks,
-			message: fmt.Sprintf("its task failed %d times in the same way: %s", s.count, said),
-		}
-	}
-	return nil
-}
-
-func loopReason(said string) string {
-	if strings.Contains(said, unhealthyWords) {
-		return "unhealthy"
-	}
-	return "restart-loop"
 }

@@ -13,7 +13,7 @@ var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 const wanted = "new"
 
-func app() []service { return []service{{key: "app", name: "s_app", hash: wanted}} }
+func app() []service { return []service{{key: "app", name: "s_app", hash: wanted, probed: true}} }
 
 func serviceOf(name, hash string, state swarm.UpdateState) swarm.Service {
 	svc := swarm.Service{ID: name, Meta: swarm.Meta{Version: swarm.Version{Index: 10}}}
@@ -132,7 +132,7 @@ func crash(h *history, n int, every time.Duration, db swarm.TaskState) *failure 
 
 func TestA24_RestartLoop(t *testing.T) {
 	fresh := func() *history {
-		h := newHistory([]service{{key: "app", name: "s_app", hash: wanted}, {key: "db", name: "s_db", hash: "db"}})
+		h := newHistory([]service{{key: "app", name: "s_app", hash: wanted, probed: true}, {key: "db", name: "s_db", hash: "db", probed: true}})
 		h.loopWindow = 10 * time.Second
 		return h
 	}
@@ -200,5 +200,35 @@ func TestSameFailureDespiteIdentifiers(t *testing.T) {
 	b := alike("starting container failed: network lca18h2hal0k7yhhmi6yaq2jl of 099c06539349aaaa not found")
 	if a != b {
 		t.Errorf("%q != %q", a, b)
+	}
+}
+
+// A task without a healthcheck is believed after a second, and after three when one
+// before it failed.
+func TestA24_YoungTaskIsNotBelieved(t *testing.T) {
+	bare := []service{{key: "app", name: "s_app", hash: wanted}}
+	look := func(h *history, after time.Duration, since time.Time, others ...swarm.Task) bool {
+		fresh := task("1", "s_app", wanted, running, running, "")
+		fresh.Status.Timestamp = since
+		return h.judge(observation{
+			services: []swarm.Service{serviceOf("s_app", wanted, "")},
+			tasks:    append(others, fresh), at: start.Add(after),
+		}).converged
+	}
+	h := newHistory(bare)
+	if look(h, 0, start) || look(h, 900*time.Millisecond, start) || !look(h, time.Second, start) {
+		t.Error("it is not believed after a second exactly")
+	}
+	if !look(newHistory(bare), 0, start.Add(-time.Hour)) {
+		t.Error("a task that has run for an hour is not believed at once")
+	}
+	ahead := newHistory(bare)
+	if look(ahead, 0, start.Add(time.Hour)) || !look(ahead, time.Second, start.Add(time.Hour)) {
+		t.Error("a clock that is ahead confuses it")
+	}
+	before := task("0", "s_app", wanted, failed, shutdown, "task: non-zero exit (1)")
+	again := newHistory(bare)
+	if look(again, time.Second, start, before) || look(again, 2*time.Second, start, before) || !look(again, 3*time.Second, start, before) {
+		t.Error("after a failure it is not believed after three seconds exactly")
 	}
 }

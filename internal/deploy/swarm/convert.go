@@ -34,6 +34,8 @@ type service struct {
 	key  string // in the compose file
 	name string // on the daemon
 	hash string // value of LabelSpec
+	// probed: the compose file gives it a healthcheck. That of an image is not known here.
+	probed bool
 	// spec refers to networks, secrets and configs by name; see references.bind.
 	spec swarm.ServiceSpec
 }
@@ -119,7 +121,9 @@ func (c converter) service(s types.ServiceConfig) (service, error) {
 		return service{}, err
 	}
 	spec.TaskTemplate.ContainerSpec.Labels[LabelSpec] = hash
-	return service{key: s.Name, name: spec.Name, hash: hash, spec: spec}, nil
+	health := spec.TaskTemplate.ContainerSpec.Healthcheck
+	probed := health != nil && len(health.Test) > 0 && health.Test[0] != "NONE"
+	return service{key: s.Name, name: spec.Name, hash: hash, probed: probed, spec: spec}, nil
 }
 
 func (c converter) task(s types.ServiceConfig) (swarm.TaskSpec, error) {

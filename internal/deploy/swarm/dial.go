@@ -12,11 +12,10 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/pkg/stdcopy"
-
-	"github.com/docker/docker/api/types/filters"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
@@ -106,9 +105,9 @@ func (d *Deployer) boxDial(ctx context.Context, task container.InspectResponse, 
 	}
 	made, err := d.docker.ContainerCreate(ctx,
 		&container.Config{
-			Image:     d.o.Box.Image,
-			Cmd:       d.o.Box.Dial(net.JoinHostPort(host, strconv.Itoa(port))),
-			OpenStdin: true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
+			Image:      d.o.Box.Image,
+			Entrypoint: d.o.Box.Dial(net.JoinHostPort(host, strconv.Itoa(port))),
+			OpenStdin:  true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
 			Labels: owned(nil, d.o.RunID, stack),
 		},
 		&container.HostConfig{

@@ -56,6 +56,14 @@ func main() {
 	case "flood":
 		n, _ := strconv.Atoi(args[0])
 		_, _ = io.Copy(os.Stdout, io.LimitReader(zeros{}, int64(n)))
+	case "dial":
+		conn, err := net.Dial("tcp", args[0])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		go func() { _, _ = io.Copy(conn, os.Stdin) }()
+		_, _ = io.Copy(os.Stdout, conn)
 	case "sleep":
 		d, _ := time.ParseDuration(args[0])
 		fmt.Println("sleeping")

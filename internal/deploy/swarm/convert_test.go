@@ -1,0 +1,196 @@
+package swarm
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// Every field of a compose file that swarm knows, in one stack, against what the
+// daemon is told. A changed golden file changes what every recipe is deployed as.
+func TestA24_ConvertGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/convert/*.yml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			compose, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := convert(deploytest.Stack(t, "full_ci_test", "/recipe", string(compose)), "260102-030405-abcdef", strings.Contains(path, "dnsrr"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			type view struct {
+				Services, Networks, External, Files any
+			}
+			v := view{Networks: m.networks, External: m.external}
+			var specs []any
+			for _, s := range m.services {
+				specs = append(specs, s.spec)
+			}
+			var made []string
+			for _, f := range m.files {
+				made = append(made, f.kind()+" "+f.name+" from "+f.path)
+			}
+			v.Services, v.Files = specs, made
+			v.External = [][]string{m.external.networks, m.external.secrets, m.external.configs}
+			got, err := json.MarshalIndent(v, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := strings.TrimSuffix(path, ".yml") + ".json"
+			if *update {
+				if err := os.WriteFile(golden, append(got, '\n'), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)+"\n"); diff != "" {
+				t.Errorf("the model differs (-golden +now):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestConvertRefuses(t *testing.T) {
+	cases := map[string]string{
+		"undeclared volume":  "    volumes: [data:/data]\n",
+		"undeclared secret":  "    secrets: [nope]\n",
+		"undeclared config":  "    configs: [nope]\n",
+		"undeclared network": "    networks: [nope]\n",
+		"global replicas":    "    deploy: {mode: global, replicas: 2}\n",
+		"unknown mode":       "    deploy: {mode: sometimes}\n",
+		"cpus":               "    deploy: {resources: {limits: {cpus: 'lots'}}}\n",
+		"restart":            "    restart: sometimes\n",
+		"test and disable":   "    healthcheck: {test: [CMD, x], disable: true}\n",
+		"tmpfs with source":  "    volumes: [{type: tmpfs, source: x, target: /x}]\n",
+	}
+	for name, part := range cases {
+		stack := deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n  app:\n    image: x:1\n"+part)
+		if _, err := convert(stack, "r", false); err == nil || !strings.Contains(err.Error(), "service app: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The label that tells old tasks from new ones changes exactly with what a task is made from.
+func TestU3_SpecLabel(t *testing.T) {
+	hash := func(part string) string {
+		t.Helper()
+		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n  app:\n    image: x:1\n"+part), "r", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.services[0].hash
+	}
+	base := hash("")
+	for _, same := range []string{"", "    deploy: {labels: [a=b]}\n", "    deploy: {replicas: 3}\n", "    deploy: {update_config: {order: start-first}}\n"} {
+		if hash(same) != base {
+			t.Errorf("%q restarts the service", same)
+		}
+	}
+	for _, other := range []string{"    environment: [A=1]\n", "    labels: [a=b]\n", "    command: [x]\n", "    user: '1'\n", "    hostname: h\n"} {
+		if hash(other) == base {
+			t.Errorf("%q goes unnoticed", other)
+		}
+	}
+}
+
+func TestNanoCPUs(t *testing.T) {
+	for text, want := range map[string]int64{"": 0, "0.5": 5e8, "2": 2e9, "0.000000001": 1} {
+		if got, err := nanoCPUs(text); got != want || err != nil {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"x", "-1", "1e3", "0.0000000001", "9999999999999"} {
+		if got, err := nanoCPUs(text); err == nil {
+			t.Errorf("%q: %d", text, got)
+		}
+	}
+}
+
+func TestA19_Belongs(t *testing.T) {
+	app := harness.App{RunID: "r1", StackName: "a_b", Names: []string{"own"}}
+	cases := []struct {
+		o    harness.Object
+		want bool
+	}{
+		{harness.Object{Name: "x", Run: "r1"}, true},
+		{harness.Object{Name: "x", Run: "r1", Stack: "other"}, true},
+		{harness.Object{Name: "a_b_data", Run: "r2"}, false},
+		{harness.Object{Name: "a_b_data", Run: "r2", Stack: "a_b"}, false},
+		{harness.Object{Name: "x", Stack: "a_b"}, true},
+		{harness.Object{Name: "a_b_c_data", Stack: "a_b_c"}, false},
+		{harness.Object{Name: "own", Stack: "other"}, false},
+		{harness.Object{Name: "own"}, true},
+		{harness.Object{Name: "a_b_data"}, true},
+		{harness.Object{Name: "a_bdata"}, false},
+		{harness.Object{Name: "a_b"}, false},
+	}
+	for _, c := range cases {
+		if got := belongs(c.o, app); got != c.want {
+			t.Errorf("%+v: %v", c.o, got)
+		}
+	}
+	if belongs(harness.Object{Name: "_x"}, harness.App{RunID: "r1"}) {
+		t.Error("an app without a stack name takes objects by prefix")
+	}
+}
+
+func TestReadWithinStaysInside(t *testing.T) {
+	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "shadow")
+	for path, text := range map[string]string{filepath.Join(dir, "ok"): "fine", outside: "secret"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"ok", filepath.Join(dir, "ok")} {
+		if data, err := readWithin(dir, path); string(data) != "fine" {
+			t.Errorf("%s: %q, %v", path, data, err)
+		}
+	}
+	for _, path := range []string{"link", filepath.Join(dir, "link"), outside, "../x", ".", "none"} {
+		if data, err := readWithin(dir, path); err == nil {
+			t.Errorf("%s: %q", path, data)
+		}
+	}
+}
+
+func TestLogTail(t *testing.T) {
+	lines := splitLog([]byte("2026-01-02T03:04:05.000000001Z first\n2026-01-02T03:04:05.000000002Z second line\r\ncontinued\n"))
+	if len(lines) != 3 || lines[1].text != "second line" || lines[2].at != lines[1].at || lines[2].text != "continued" {
+		t.Errorf("%+v", lines)
+	}
+	if got := string(joinTail(lines, 10)); got != "continued\n" {
+		t.Errorf("%q", got)
+	}
+	if got := joinTail(lines, 9); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+	b := &tailBuffer{limit: 10}
+	for range 100 {
+		_, _ = b.Write([]byte("0123456"))
+	}
+	if len(b.data) < 10 || len(b.data) > 20 || !b.cut || !strings.HasSuffix(string(b.data), "0123456") {
+		t.Errorf("%q", b.data)
+	}
+}
