@@ -154,7 +154,8 @@ func postgres15() image {
 			files:    map[string]string{"/usr/local/bin/postgres-entrypoint": postgresEntrypoint},
 			passwd:   "postgres:x:999:999:PostgreSQL:/var/lib/postgresql:/bin/bash",
 			group:    "postgres:x:999:",
-			owned:    map[string]string{"/var/lib/postgresql/data": "999:999:0700", "/var/run/postgresql": "999:999:0775"},
+			// The socket is beside the data: mmdebstrap leaves /run empty.
+			owned: map[string]string{"/var/lib/postgresql": "999:999:0755", "/var/lib/postgresql/data": "999:999:0700"},
 			// The cluster that Debian's package makes, and the just-in-time compiler
 			// with its LLVM: three quarters of the size, of no use here.
 			remove: []string{
@@ -167,6 +168,7 @@ func postgres15() image {
 		config: []string{
 			`ENV PATH=/usr/lib/postgresql/15/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
 			`ENV PGDATA=/var/lib/postgresql/data/pgdata`,
+			`ENV PGHOST=/var/lib/postgresql`,
 			`ENV LANG=C.UTF-8`,
 			`USER 999:999`,
 			`EXPOSE 5432`,

@@ -26,7 +26,7 @@ make_cluster() {
     initdb --pgdata="$building" --username="$user" --pwfile=<(printf '%s\n' "$password") \
         --auth-local=trust --auth-host=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 \
         ${POSTGRES_INITDB_ARGS:-} >/dev/null
-    printf "%s\n" "listen_addresses = '*'" "unix_socket_directories = '/var/run/postgresql'" >>"$building/postgresql.conf"
+    printf "%s\n" "listen_addresses = '*'" "unix_socket_directories = '/var/lib/postgresql'" >>"$building/postgresql.conf"
     echo "host all all all scram-sha-256" >>"$building/pg_hba.conf"
     if [ "$database" != postgres ]; then
         # Single-user mode takes one statement a line and needs no running server.

@@ -1,0 +1,2 @@
+export MAIN_PB_JS_VERSION=v1
+export DATA_JS_VERSION=v1
