@@ -233,7 +233,7 @@ func testBadKeys(t *testing.T, o Options) {
 func testOddKeys(t *testing.T, o Options) {
 	b := o.Open(t, t.TempDir())
 	keys := []string{"-", ".a", "...", "A", "a", "a.blob", "a/b", "a/b/c", "a/b.blob", "_",
-		strings.Repeat("x", 512), strings.Repeat("x", 300) + "/" + strings.Repeat("y", 211), strings.Repeat("x", 200), strings.Repeat("z/", 255) + "z"}
+		strings.Repeat("x", 512), strings.Repeat("x", 300) + "/" + strings.Repeat("y", 211), strings.Repeat("x", 200), strings.Repeat("x", 200) + "../b", strings.Repeat("x", 200) + ".", strings.Repeat("z/", 255) + "z"}
 	for _, key := range keys {
 		put(t, b, key, "this is "+key)
 	}

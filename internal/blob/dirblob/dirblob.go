@@ -4,7 +4,7 @@
 // size of the rest, so that both are replaced in the same step. The file's name is
 // the key with "~blob" appended; the tilde cannot occur in keys, so a blob and a
 // folder of the same name do not collide. A segment beyond 200 bytes, which file
-// systems refuse, is split into nested folders that end in "~".
+// systems refuse, is split into nested folders: "first~/~second~/~rest".
 package dirblob
 
 import (

@@ -89,7 +89,8 @@ func TestOpenWhereAFileIs(t *testing.T) {
 }
 
 func FuzzKeys(f *testing.F) {
-	for _, key := range []string{"a", "a/b.json", "../x", "a//b", strings.Repeat("x", 401), "~tmp/x", "a~/b"} {
+	for _, key := range []string{"a", "a/b.json", "../x", "a//b", strings.Repeat("x", 401), "~tmp/x", "a~/b",
+		strings.Repeat("0", longSegment) + ".", strings.Repeat("0", longSegment) + "../b"} {
 		f.Add(key)
 	}
 	f.Fuzz(func(t *testing.T, key string) {

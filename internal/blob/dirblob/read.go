@@ -33,17 +33,17 @@ func fileOf(key string) string {
 	for segment := range strings.SplitSeq(key, "/") {
 		for len(segment) > longSegment {
 			parts = append(parts, segment[:longSegment]+"~")
-			segment = segment[longSegment:]
+			segment = "~" + segment[longSegment:] // never "..", whatever the rest is
 		}
 		parts = append(parts, segment)
 	}
-	return filepath.Join(parts...) + suffix
+	return filepath.FromSlash(strings.Join(parts, "/")) + suffix
 }
 
 // keyOf is the reverse of fileOf; false for files that are not blobs.
 func keyOf(file string) (string, bool) {
 	key, ok := strings.CutSuffix(filepath.ToSlash(file), suffix)
-	key = strings.ReplaceAll(key, "~/", "")
+	key = strings.ReplaceAll(key, "~/~", "")
 	return key, ok && validKey(key)
 }
 
@@ -187,6 +187,6 @@ func mayHold(folder, prefix string) bool {
 		return true
 	}
 	path := filepath.ToSlash(folder) + "/"
-	path = strings.ReplaceAll(path, "~/", "")
+	path = strings.TrimSuffix(strings.ReplaceAll(path, "~/~", ""), "~/")
 	return strings.HasPrefix(path, prefix) || strings.HasPrefix(prefix, path)
 }
