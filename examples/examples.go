@@ -77,14 +77,21 @@ func Versions(name string) []string {
 	return versions
 }
 
-// UpgradeBranch names the branch that holds the highest version, or "" when
-// there is no such recipe.
-func UpgradeBranch(name string) string {
+// UpgradeBranch names the branch that holds a recipe's highest version. A
+// recipe that is not here is an Error with CodeNotFound.
+func UpgradeBranch(name string) (string, error) {
 	versions := Versions(name)
 	if len(versions) == 0 {
-		return ""
+		return "", unknown(name)
 	}
-	return "upgrade-" + versions[len(versions)-1]
+	return branchOf(versions), nil
+}
+
+func branchOf(versions []string) string { return "upgrade-" + versions[len(versions)-1] }
+
+func unknown(name string) error {
+	return ccci.Errorf(ccci.CodeNotFound, "looking for the example recipe %q: there is none of that name", name).
+		WithHint("there are: %s", strings.Join(Names(), ", "))
 }
 
 // Expected reads what a run of a canary must come to. A recipe without an

@@ -44,8 +44,8 @@ func TestMaterialiseMakesReleasesAndAPullRequest(t *testing.T) {
 			if tags := gitOut(t, repo, "tag", "--list", head); tags != "" {
 				t.Errorf("the head %s is released", head)
 			}
-			if !strings.Contains(gitOut(t, repo, "show", UpgradeBranch(name)+":compose.yml"), ".version="+head) {
-				t.Errorf("%s: the version label of the head is not %s", UpgradeBranch(name), head)
+			if !strings.Contains(gitOut(t, repo, "show", branchOf(versions)+":compose.yml"), ".version="+head) {
+				t.Errorf("%s: the version label of the head is not %s", branchOf(versions), head)
 			}
 			if branch := gitOut(t, repo, "branch", "--show-current"); branch != "main" {
 				t.Errorf("%s is checked out, want main", branch)
@@ -65,7 +65,7 @@ func TestMaterialiseIsTheSameEverywhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		heads = append(heads, gitOut(t, repo, "rev-parse", UpgradeBranch("pocketbase"), "0.1.0+0.28.2"))
+		heads = append(heads, gitOut(t, repo, "rev-parse", branchOf(Versions("pocketbase")), "0.1.0+0.28.2"))
 	}
 	if heads[0] != heads[1] {
 		t.Errorf("two repositories of one recipe differ:\n%s\n%s", heads[0], heads[1])
@@ -87,8 +87,8 @@ func TestUnknownRecipe(t *testing.T) {
 		if ccci.CodeOf(err) != ccci.CodeNotFound {
 			t.Errorf("Materialise(%q) = %v, want an Error with CodeNotFound", name, err)
 		}
-		if branch := UpgradeBranch(name); branch != "" {
-			t.Errorf("UpgradeBranch(%q) = %q", name, branch)
+		if _, err := UpgradeBranch(name); ccci.CodeOf(err) != ccci.CodeNotFound {
+			t.Errorf("UpgradeBranch(%q) = %v, want an Error with CodeNotFound", name, err)
 		}
 	}
 }
@@ -106,7 +106,7 @@ func TestU7_ExamplesAreLintClean(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			gitOut(t, repo, "checkout", "--quiet", UpgradeBranch(name))
+			gitOut(t, repo, "checkout", "--quiet", branchOf(Versions(name)))
 			findings, err := recipe.LintDir(t.Context(), repo, commitOf(t, repo, "HEAD"), base, recipe.LintOptions{})
 			if err != nil {
 				t.Fatal(err)

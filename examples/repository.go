@@ -27,8 +27,7 @@ var firstCommit = time.Date(2026, time.January, 5, 9, 0, 0, 0, time.UTC)
 func Materialise(dir, name string) (string, error) {
 	versions := Versions(name)
 	if len(versions) == 0 {
-		return "", ccci.Errorf(ccci.CodeNotFound, "making the example recipe %q: there is none of that name", name).
-			WithHint("there are: %s", strings.Join(Names(), ", "))
+		return "", unknown(name)
 	}
 	repo, err := filepath.Abs(filepath.Join(dir, name))
 	if err != nil {
@@ -45,7 +44,7 @@ func Materialise(dir, name string) (string, error) {
 	for i, version := range versions {
 		g.when = firstCommit.AddDate(0, 0, i)
 		if i == len(versions)-1 {
-			g.run("checkout", "--quiet", "-b", UpgradeBranch(name))
+			g.run("checkout", "--quiet", "-b", branchOf(versions))
 		}
 		g.replaceTree(path.Join("recipes", name, version))
 		g.run("add", "--all")
