@@ -47,14 +47,20 @@ type world struct {
 	runs   int
 }
 
-// newWorld starts a dashboard over an empty store.
-func newWorld(t *testing.T, change ...func(*dashboard.Config)) *world {
+func openStore(t testing.TB) *sqlstore.Store {
 	t.Helper()
 	store, err := sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
+	return store
+}
+
+// newWorld starts a dashboard over an empty store.
+func newWorld(t *testing.T, change ...func(*dashboard.Config)) *world {
+	t.Helper()
+	store := openStore(t)
 	w := &world{t: t, store: store, blobs: &memBlobs{blobs: map[string][]byte{}}, bus: &memBus{},
 		engine: &memEngine{logs: map[ccci.BuildRef]*memLog{}}, forge: &memForge{}, clock: &clock{now: noon}}
 	cfg := dashboard.Config{
@@ -65,6 +71,7 @@ func newWorld(t *testing.T, change ...func(*dashboard.Config)) *world {
 	for _, f := range change {
 		f(&cfg)
 	}
+	var err error
 	if w.dash, err = dashboard.New(cfg); err != nil {
 		t.Fatal(err)
 	}

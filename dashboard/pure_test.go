@@ -1,0 +1,358 @@
+package dashboard
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
+
+func TestForecast(t *testing.T) {
+	run := func(id string, status ccci.Status, recipe string, created, started time.Duration) ccci.Run {
+		r := ccci.Run{ID: ccci.RunID(id), Status: status, Recipe: recipe, Created: noon.Add(created)}
+		if status == ccci.StatusRunning {
+			r.Started = noon.Add(started)
+		}
+		return r
+	}
+	typical := func(recipe string) time.Duration {
+		return map[string]time.Duration{"slow": 10 * time.Minute, "fast": time.Minute}[recipe]
+	}
+	const q, r = ccci.StatusQueued, ccci.StatusRunning
+	cases := []struct {
+		name     string
+		capacity int
+		runs     []ccci.Run // newest first, as the store returns them
+		want     []string   // id, position, minutes until start and end; "?" when unknown
+	}{
+		{"empty", 1, nil, nil},
+		{"an idle engine starts at once", 1, []ccci.Run{run("a", q, "fast", 0, 0)}, []string{"a 1 0 1"}},
+		{"the oldest first", 1, []ccci.Run{run("c", q, "fast", -1, 0), run("b", q, "slow", -2, 0), run("a", r, "slow", -3, -4*time.Minute)},
+			[]string{"a 0 ? 6", "b 1 6 16", "c 2 16 17"}},
+		{"two slots", 2, []ccci.Run{run("d", q, "fast", -1, 0), run("c", q, "fast", -2, 0), run("b", r, "slow", -3, 0), run("a", r, "fast", -4, 0)},
+			[]string{"a 0 ? 1", "b 0 ? 10", "c 1 1 2", "d 2 2 3"}},
+		{"a late run ends any moment", 1, []ccci.Run{run("b", q, "fast", -1, 0), run("a", r, "fast", -2, -5*time.Minute)}, []string{"a 0 ? 0 late", "b 1 0 1"}},
+		{"behind the unknown nothing is known", 1, []ccci.Run{run("b", q, "fast", -1, 0), run("a", r, "new", -2, 0)}, []string{"a 0 ? ?", "b 1 ? ?"}},
+		{"the other slot is known", 2, []ccci.Run{run("c", q, "fast", -1, 0), run("b", r, "slow", -2, 0), run("a", r, "new", -3, 0)},
+			[]string{"a 0 ? ?", "b 0 ? 10", "c 1 10 11"}},
+		{"a new recipe starts when its turn comes", 1, []ccci.Run{run("b", q, "fast", -1, 0), run("a", q, "new", -2, 0)}, []string{"a 1 0 ?", "b 2 ? ?"}},
+		{"the same time: by id", 1, []ccci.Run{run("b", q, "fast", 0, 0), run("a", q, "fast", 0, 0)}, []string{"a 1 0 1", "b 2 1 2"}},
+	}
+	minutes := func(t time.Time) string {
+		if t.IsZero() {
+			return "?"
+		}
+		return fmt.Sprint(t.Sub(noon).Minutes())
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			var got []string
+			for _, row := range forecast(c.runs, c.capacity, typical, noon) {
+				line := fmt.Sprintf("%s %d %s %s", row.Run.ID, row.Position, minutes(row.Start), minutes(row.End))
+				if row.Late {
+					line += " late"
+				}
+				got = append(got, line)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestPlain(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain":                                 "plain",
+		"\x1b[31mred\x1b[0m":                    "red",
+		"\x1b]0;title\x07text":                  "text",
+		"\x1b]8;;https://evil\x1b\\link":        "link",
+		"10 %\r50 %\r100 %":                     "100 %",
+		"windows\r":                             "windows",
+		"a\tb":                                  "a\tb",
+		"bell\x07":                              "bell\uFFFD",
+		"turned \u202etxt.exe":                  "turned \uFFFDtxt.exe",
+		"bad \xff byte":                         "bad \uFFFD byte",
+		"\x1b[38;5;196mmany\x1b[K\x1b[1Acol":    "manycol",
+		strings.Repeat("ä", lineLimit):          strings.Repeat("ä", lineLimit/2) + " …",
+		strings.Repeat("x", 20*lineLimit) + "!": strings.Repeat("x", lineLimit) + " …",
+	} {
+		if got := plain(in); got != want {
+			t.Errorf("plain(%.40q) = %.60q, want %.60q", in, got, want)
+		}
+	}
+}
+
+func FuzzPlain(f *testing.F) {
+	for _, s := range []string{"", "\x1b", "\x1b[", "\x1b]x", "a\rb", "\xf0\x9f", "\u2066x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := plain(s)
+		if !utf8.ValidString(got) || len(got) > lineLimit+len(" …") {
+			t.Fatalf("plain(%q) = %q", s, got)
+		}
+		for _, r := range got {
+			if r < ' ' && r != '\t' || r == 0x7f || r >= 0x202a && r <= 0x202e {
+				t.Fatalf("plain(%q) holds %U", s, r)
+			}
+		}
+	})
+}
+
+func TestLooksBad(t *testing.T) {
+	for text, want := range map[string]bool{
+		"ERROR: no such table": true, "task: non-zero exit (1): failed": true, "connection refused": true, "panic: runtime": true,
+		"0 errors": false, "errors: 0": false, "installed error-pages": false, "errorlevel": false, "all good": false, "no failures": false,
+	} {
+		if looksBad(text) != want {
+			t.Errorf("looksBad(%q) = %v", text, !want)
+		}
+	}
+}
+
+func TestCutLog(t *testing.T) {
+	lines := func(n int, text string) string { return strings.Repeat(text+"\n", n) }
+	log := cutLog([]byte("hello\n##[stage install begin]\n"+lines(2000, "busy")+"an error\n"+lines(1000, "more")+
+		"##[stage install end fail 2.5s it broke]\nbye\nhalf a li"), false)
+	if len(log.Sections) != 3 {
+		t.Fatalf("%d sections", len(log.Sections))
+	}
+	install := log.Sections[1]
+	if install.Total != 3001 || len(install.Lines) > sectionLimit+70 || install.Status != ccci.Fail || install.Took != "2.5 s" || install.Reason != "it broke" || !install.Open {
+		t.Errorf("install: total %d, kept %d, %+v", install.Total, len(install.Lines), install.Status)
+	}
+	omitted, first := 0, 0
+	for _, l := range install.Lines {
+		omitted += l.Omitted
+		if l.First {
+			first++
+			if l.Text != "an error" || l.Number != 2002 {
+				t.Errorf("the first error is %+v", l)
+			}
+		}
+	}
+	if omitted+len(install.Lines) != install.Total || first != 1 || !log.HasError {
+		t.Errorf("%d omitted, %d kept, %d first errors", omitted, len(install.Lines), first)
+	}
+	if log.Sections[0].Title != "Preparation" || log.Sections[2].Title != ending || len(log.Sections[2].Lines) != 1 {
+		t.Errorf("around it: %+v %+v", log.Sections[0], log.Sections[2])
+	}
+	// An end without a begin, and one marker twice, make folds and no harm.
+	odd := cutLog([]byte("##[stage backup end pass 1.000s]\n##[stage backup begin]\n##[stage backup begin]\nx"), true)
+	if len(odd.Sections) != 3 || odd.Lines != 1 {
+		t.Errorf("odd markers: %d sections, %d lines", len(odd.Sections), odd.Lines)
+	}
+}
+
+func FuzzCutLog(f *testing.F) {
+	f.Add("a\n##[stage install begin]\nb\n##[stage install end fail 1.000s x]\nc")
+	f.Add("##[stage install end pass 1.000s]\n\n\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		part := cutLog([]byte(s), false)
+		if part.Offset < 0 || part.Offset > int64(len(s)) || part.Offset > 0 && s[part.Offset-1] != '\n' {
+			t.Fatalf("offset %d of %d", part.Offset, len(s))
+		}
+		if whole := cutLog([]byte(s), true); whole.Offset != int64(len(s)) {
+			t.Fatalf("whole offset %d of %d", whole.Offset, len(s))
+		}
+	})
+}
+
+func TestAgoAndDurations(t *testing.T) {
+	for past, want := range map[time.Duration]string{
+		0: "just now", 40 * time.Second: "40 s ago", 61 * time.Second: "1 min ago", 3 * time.Hour: "3 hours ago", 25 * time.Hour: "1 day ago",
+		65 * 24 * time.Hour: "2 months ago", -90 * time.Second: "in 1 min", 800 * 24 * time.Hour: "2 years ago",
+	} {
+		if got := agoAt(noon.Add(-past), noon); got != want {
+			t.Errorf("%v: %q, want %q", past, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		0: "", time.Microsecond: "1 ms", 480 * time.Millisecond: "480 ms", 3200 * time.Millisecond: "3.2 s", 42 * time.Second: "42 s",
+		64 * time.Second: "1 min 04 s", 59*time.Minute + 59800*time.Millisecond: "60 min 00 s", 65 * time.Minute: "1 h 05 min",
+	} {
+		if got := duration(d); got != want {
+			t.Errorf("duration(%v) = %q, want %q", d, got, want)
+		}
+	}
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 231 << 20: "231 MiB", 5 << 40: "5.0 TiB"} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestU7_BadgeFaces(t *testing.T) {
+	run := func(status ccci.Status, level int) ccci.Run {
+		return ccci.Run{ID: "x", Status: status, Level: level, Finished: noon.Add(-time.Hour)}
+	}
+	partial := run(ccci.StatusPassed, 5)
+	partial.Options.Stages = []ccci.StageName{ccci.StageInstall}
+	old := run(ccci.StatusFailed, 2)
+	old.Finished = noon.Add(-99 * time.Hour)
+	for name, c := range map[string]struct {
+		runs  []ccci.Run
+		text  string
+		green bool
+	}{
+		"never":                     {nil, "not tested", false},
+		"passed":                    {[]ccci.Run{run(ccci.StatusPassed, 5)}, "level 5", true},
+		"failed at the first":       {[]ccci.Run{run(ccci.StatusFailed, 0)}, "failing", false},
+		"failed later":              {[]ccci.Run{run(ccci.StatusFailed, 2)}, "failing, level 2", false},
+		"failed long ago":           {[]ccci.Run{old}, "stale", false},
+		"our fault":                 {[]ccci.Run{run(ccci.StatusErrored, 0)}, "no verdict", false},
+		"running after a pass":      {[]ccci.Run{run(ccci.StatusRunning, 0), run(ccci.StatusPassed, 5)}, "level 5", true},
+		"cancelled after a pass":    {[]ccci.Run{run(ccci.StatusCancelled, 0), run(ccci.StatusPassed, 5)}, "level 5", true},
+		"a part says nothing":       {[]ccci.Run{partial}, "not tested", false},
+		"a part after a fail":       {[]ccci.Run{partial, run(ccci.StatusFailed, 0)}, "failing", false},
+		"queued for the first time": {[]ccci.Run{run(ccci.StatusQueued, 0)}, "not tested", false},
+	} {
+		text, colour := stand("r", c.runs, noon, 48*time.Hour).face()
+		if text != c.text || (colour == levelColours[5]) != c.green {
+			t.Errorf("%s: %q %s", name, text, colour)
+		}
+	}
+}
+
+// White text on every badge can be read.
+func TestBadgeContrast(t *testing.T) {
+	light := func(hex string) float64 {
+		var c [3]int
+		fmt.Sscanf(hex, "#%02x%02x%02x", &c[0], &c[1], &c[2])
+		sum := 0.0
+		for i, weight := range []float64{.2126, .7152, .0722} {
+			v := float64(c[i]) / 255
+			if v <= .03928 {
+				v /= 12.92
+			} else {
+				v = pow24((v + .055) / 1.055)
+			}
+			sum += weight * v
+		}
+		return sum
+	}
+	for _, colour := range append(slices.Clone(levelColours[:]), badgeGrey, badgeRed, badgeViolet, "#33383f") {
+		if ratio := 1.05 / (light(colour) + .05); ratio < 4.5 {
+			t.Errorf("white on %s has a contrast of %.2f", colour, ratio)
+		}
+	}
+}
+
+// pow24 is x to the power of 2.4, by way of fifth roots.
+func pow24(x float64) float64 {
+	root := x
+	for range 60 {
+		root -= (root*root*root*root*root - x) / (5 * root * root * root * root)
+	}
+	return x * x * root * root
+}
+
+func TestDrawSVGEscapes(t *testing.T) {
+	svg := string(drawSVG("cc-ci", `<"&'>`, badgeGrey))
+	if strings.Contains(svg, `<"&`) || !regexp.MustCompile(`<title>cc-ci: &lt;&#34;&amp;&#39;&gt;</title>`).MatchString(svg) {
+		t.Error(svg)
+	}
+}
+
+func TestBadgeCacheDrawsOnceForMany(t *testing.T) {
+	var drawn atomic.Int32
+	release := make(chan struct{})
+	c := newBadgeCache(func(context.Context, string) (drawnBadge, error) {
+		drawn.Add(1)
+		<-release
+		return drawnBadge{etag: "x"}, nil
+	}, func() time.Time { return noon })
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if b, err := c.get(t.Context(), "r"); err != nil || b.etag != "x" {
+				t.Errorf("%+v %v", b, err)
+			}
+		})
+	}
+	close(release)
+	wg.Wait()
+	if n := drawn.Load(); n != 1 {
+		t.Errorf("drawn %d times", n)
+	}
+	c.forget("r")
+	if _, err := c.get(t.Context(), "r"); err != nil || drawn.Load() != 2 {
+		t.Errorf("after forget drawn %d times, %v", drawn.Load(), err)
+	}
+	for i := range 3 * badgeLimit {
+		_, _ = c.get(t.Context(), fmt.Sprint(i))
+	}
+	if len(c.entries) > badgeLimit {
+		t.Errorf("%d entries: whoever asks fills the memory", len(c.entries))
+	}
+}
+
+func TestBadgeCacheForgetsFailures(t *testing.T) {
+	fail := true
+	c := newBadgeCache(func(context.Context, string) (drawnBadge, error) {
+		if fail {
+			return drawnBadge{}, fmt.Errorf("the store is away")
+		}
+		return drawnBadge{}, nil
+	}, func() time.Time { return noon })
+	if _, err := c.get(t.Context(), "r"); err == nil {
+		t.Fatal("no error")
+	}
+	fail = false
+	if _, err := c.get(t.Context(), "r"); err != nil {
+		t.Errorf("the failure was kept: %v", err)
+	}
+}
+
+func TestMarkdown(t *testing.T) {
+	d := &Dashboard{}
+	for in, want := range map[string]string{
+		"!testme":                   "<p>!testme</p>\n",
+		"a <!-- b > c --> d":        "<p>a  d</p>\n",
+		"<kbd>x</kbd>":              "<p><kbd>x</kbd></p>\n",
+		"<kbd onclick=x>x</kbd>":    "<p>x</kbd></p>\n",
+		"</details>":                "",
+		"<details>":                 "<details></details>",
+		"- [x] done":                "<ul>\n<li><input checked=\"\" disabled=\"\" type=\"checkbox\"> done</li>\n</ul>\n",
+		"![a](/x.png)":              "<p><img src=\"/x.png\" alt=\"a\"></p>\n",
+		"![a](//evil/x.png)":        "<p><a href=\"\" rel=\"nofollow noopener noreferrer\">a</a></p>\n",
+		"https://other.example/":    "<p><a href=\"https://other.example/\" rel=\"nofollow noopener noreferrer\">https://other.example/</a></p>\n",
+		"<svg onload=alert(1)>x":    "<p>x</p>\n",
+		"<details\nonclick=x>\ny\n": "\ny\n",
+	} {
+		if got, err := d.markdown(in); err != nil || string(got) != want {
+			t.Errorf("markdown(%q) = %q, %v, want %q", in, got, err, want)
+		}
+	}
+}
+
+func FuzzMarkdown(f *testing.F) {
+	for _, s := range []string{"<details>", "</details>", "<script>x", "![a](b)", "[a](javascript:x)", "<a href=x onclick=y>", "<img src=x>", "<details/open ontoggle=x>", "<<details>details>"} {
+		f.Add(s)
+	}
+	hot := regexp.MustCompile(`(?i)<(script|iframe|object|style|form|svg|math|link|meta|base|[a-z]+[^>"]*\son[a-z]+\s*=)|(href|src)="\s*(javascript|vbscript|data):`)
+	d := &Dashboard{}
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := d.markdown(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if hot.MatchString(string(got)) {
+			t.Fatalf("%q becomes %q", s, got)
+		}
+		if strings.Count(string(got), "<details>") != strings.Count(string(got), "</details>") {
+			t.Fatalf("%q leaves a fold open: %q", s, got)
+		}
+	})
+}
