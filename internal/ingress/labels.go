@@ -251,7 +251,7 @@ func (c *compiler) chain(names []string, depth int) ([]Middleware, error) {
 			continue
 		}
 		l, ok := c.middlewares[provider(name)]
-		if !ok || strings.HasSuffix(name, "@file") {
+		if !ok { // also for other providers' names, which keep their suffix
 			return nil, fmt.Errorf("middleware %q does not exist", name)
 		}
 		if l.clash {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/network"
@@ -21,7 +22,7 @@ var subnets = []string{"10.10.0.0/16", "10.110.0.0/16", "10.210.0.0/16", "172.31
 // share, unless it is there, and returns whether it made it. One that is there
 // and cannot serve (not an overlay, not attachable) is an Error with CodeConflict; no swarm is CodeInfra.
 func EnsureNetwork(ctx context.Context, docker *client.Client, name string) (bool, error) {
-	found, err := docker.NetworkInspect(ctx, name, network.InspectOptions{})
+	found, err := awaitNetwork(ctx, docker, name)
 	if err == nil {
 		return false, usable(found)
 	}
@@ -42,13 +43,37 @@ func EnsureNetwork(ctx context.Context, docker *client.Client, name string) (boo
 	})
 	if err != nil {
 		// Another process may have been faster.
-		if found, again := docker.NetworkInspect(ctx, name, network.InspectOptions{}); again == nil {
+		if found, again := awaitNetwork(ctx, docker, name); again == nil {
 			return false, usable(found)
 		}
 		return false, ccci.Errorf(ccci.CodeInfra, "making network %s: %w", name, err).
 			WithHint("overlay networks need an active swarm: docker swarm init")
 	}
+	if _, err := awaitNetwork(ctx, docker, name); err != nil {
+		return true, ccci.Errorf(ccci.CodeInfra, "waiting for network %s: %w", name, err)
+	}
 	return true, nil
+}
+
+// allocateLimit bounds the time that a swarm takes to allocate a network.
+const allocateLimit = 20 * time.Second
+
+// awaitNetwork inspects a network, waiting while it is one that the swarm knows
+// and has not allocated yet: until then it has no driver.
+func awaitNetwork(ctx context.Context, docker *client.Client, name string) (network.Inspect, error) {
+	ctx, cancel := context.WithTimeout(ctx, allocateLimit)
+	defer cancel()
+	for {
+		found, err := docker.NetworkInspect(ctx, name, network.InspectOptions{})
+		if err != nil || found.Driver != "" {
+			return found, err
+		}
+		select {
+		case <-ctx.Done():
+			return found, fmt.Errorf("the swarm does not allocate it: %w", context.Cause(ctx))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // usable says why a network cannot be the proxy network, if so.
