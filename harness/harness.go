@@ -13,7 +13,6 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
-	"github.com/recipe-maintainers/cc-ci/harness/admission"
 	"github.com/recipe-maintainers/cc-ci/harness/checks"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/censor"
@@ -59,6 +58,8 @@ type life struct {
 	first  *ccci.Check // the first check that failed
 
 	app        App
+	headTree   *recipe.Tree
+	baseTree   *recipe.Tree // nil without an upgrade base
 	head, base *recipe.Stack
 	current    *recipe.Stack // what is deployed
 	runner     *checks.Runner
@@ -296,13 +297,6 @@ func (l *life) warn(text string) {
 		l.result.Warnings = append(l.result.Warnings, text)
 		l.sayf("warning: %s", text)
 	}
-}
-
-// admit judges a stack before anything of it is created (N3).
-func (l *life) admit(stack *recipe.Stack) error {
-	return admission.Error(admission.Judge(stack, admission.Policy{
-		RunID: l.Job.RunID, Domains: l.hosts(), Waivers: l.Settings.Waivers, Now: l.Now(), Network: l.Network,
-	}))
 }
 
 // hosts lists the run's own host names.

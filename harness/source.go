@@ -13,8 +13,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
-// fetchTrees lays out head and base and renders both for this run's app. The
-// linter looks at them beside the run.
+// fetchTrees lays out head and base, and lints the head.
 func (l *life) fetchTrees(ctx context.Context) error {
 	clone, err := fetch(ctx, l.WorkDir, l.Job)
 	if err != nil {
@@ -29,37 +28,46 @@ func (l *life) fetchTrees(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var baseTree *recipe.Tree
 	if base != nil {
-		if baseTree, err = l.open(ctx, clone, "base", base.Commit); err != nil {
+		if l.baseTree, err = l.open(ctx, clone, "base", base.Commit); err != nil {
 			return fmt.Errorf("opening the upgrade base %s: %w", base.Version, err)
-		}
-		if l.base, err = l.render(baseTree, nil, l.Settings.Env, !recipe.IsVersion(base.Version)); err != nil {
-			return fmt.Errorf("rendering the upgrade base %s: %w", base.Version, err)
 		}
 		l.result.Base = base
 	}
-	// The head gets the base's env file, unchanged: that is what an operator has (U3).
-	var oldEnv []byte
-	if l.base != nil {
-		oldEnv = l.base.EnvFile
+	releases, err := recipe.Releases(ctx, clone.dir)
+	if err != nil {
+		return err
 	}
+	l.headTree = head
+	l.lint(ctx, head, l.baseTree, releases)
+	return nil
+}
+
+// admitTrees renders base and head for this run's app and judges both, before
+// anything of either is created (N3).
+func (l *life) admitTrees(context.Context) (err error) {
 	env := l.Settings.Env
-	if oldEnv != nil {
-		env = l.Settings.UpgradeEnv
+	var oldEnv []byte
+	if l.baseTree != nil {
+		base := l.result.Base
+		if l.base, err = l.render(l.baseTree, nil, env, !recipe.IsVersion(base.Version)); err != nil {
+			return fmt.Errorf("the upgrade base %s: %w", base.Version, err)
+		}
+		// The head gets the base's env file, unchanged: that is what an operator has (U3).
+		oldEnv, env = l.base.EnvFile, l.Settings.UpgradeEnv
 	}
-	if l.head, err = l.render(head, oldEnv, env, true); err != nil {
-		return fmt.Errorf("rendering the head: %w", err)
+	if l.head, err = l.render(l.headTree, oldEnv, env, true); err != nil {
+		return err
 	}
 	for _, stack := range []*recipe.Stack{l.base, l.head} {
-		if stack != nil {
-			l.app.Names = append(l.app.Names, ownNames(stack)...)
-			for _, w := range stack.Warnings {
-				l.warn(w.Message)
-			}
+		if stack == nil {
+			continue
+		}
+		l.app.Names = append(l.app.Names, ownNames(stack)...)
+		for _, w := range stack.Warnings {
+			l.warn(w.Message)
 		}
 	}
-	l.lint(ctx, head, baseTree)
 	return nil
 }
 
@@ -121,7 +129,7 @@ func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tre
 	return &ccci.Revision{Version: l.Job.BaseRef, Commit: tip, Reason: reason + "; the tip of " + l.Job.BaseRef + " in its place"}, nil
 }
 
-// render makes the model of one version for this run's app.
+// render makes the model of one version for this run's app, and judges it.
 func (l *life) render(tree *recipe.Tree, envFile []byte, env map[string]string, chaos bool) (*recipe.Stack, error) {
 	vars, err := l.envVars().ExpandMap(env)
 	if err != nil {
@@ -141,18 +149,9 @@ func (l *life) render(tree *recipe.Tree, envFile []byte, env map[string]string, 
 	for _, overlay := range l.Settings.Overlays {
 		o.Overlays = append(o.Overlays, filepath.Join(l.Settings.Dir, overlay))
 	}
-	app, err := tree.AppEnv(o)
-	if err != nil {
-		return nil, err
-	}
-	files, err := tree.ComposeFiles(app)
-	if err != nil {
-		return nil, err
-	}
-	if err := admission.CheckFiles(tree.Dir, files, admission.DefaultLimits()); err != nil {
-		return nil, err
-	}
-	stack, err := tree.Render(o)
+	stack, err := admission.Admit(tree, o, admission.DefaultLimits(), admission.Policy{
+		RunID: l.Job.RunID, Domains: l.hosts(), Waivers: l.Settings.Waivers, Now: l.Now(), Network: l.Network,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -186,9 +185,9 @@ func ownNames(stack *recipe.Stack) []string {
 	return names
 }
 
-// lint looks at the head beside the run; its findings are read at the end.
-func (l *life) lint(ctx context.Context, head, base *recipe.Tree) {
-	findings := recipe.Lint(ctx, head, base, recipe.LintOptions{})
+// lint judges the head. Its findings make the fifth level and no verdict.
+func (l *life) lint(ctx context.Context, head, base *recipe.Tree, releases []recipe.Release) {
+	findings := recipe.Lint(ctx, head, base, recipe.LintOptions{Releases: releases})
 	l.result.LintRan = true
 	l.result.Lint = append(l.result.Lint, findings...)
 	for _, f := range findings {

@@ -17,7 +17,7 @@ import (
 // and puts the first data into it.
 func (l *life) install(ctx context.Context, s *ccci.Stage) {
 	if !l.check(ctx, s, "install/fetch", l.fetchTrees) ||
-		!l.check(ctx, s, "install/admitted", l.admitBoth) {
+		!l.check(ctx, s, "install/admitted", l.admitTrees) {
 		return
 	}
 	first := l.head
@@ -43,19 +43,6 @@ func stageOf(stack, head *recipe.Stack) string {
 		return "head"
 	}
 	return "base"
-}
-
-// admitBoth judges every version before anything of any is created.
-func (l *life) admitBoth(context.Context) error {
-	for _, stack := range []*recipe.Stack{l.head, l.base} {
-		if stack == nil {
-			continue
-		}
-		if err := l.admit(stack); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (l *life) pull(ctx context.Context, stack *recipe.Stack, stage string) error {
@@ -237,8 +224,7 @@ func (l *life) addSecrets(ctx context.Context) error {
 
 // runsHead proves that what runs is the very commit under test (U3).
 func (l *life) runsHead(ctx context.Context) error {
-	label := "coop-cloud." + l.head.Name + ".chaos-version"
-	got, err := l.Deployer.Label(ctx, l.head, "app", label)
+	got, err := l.Deployer.Label(ctx, l.head, "app", l.head.LabelName("chaos-version"))
 	if err != nil {
 		return err
 	}

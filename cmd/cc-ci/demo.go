@@ -127,7 +127,7 @@ func (d *demo) play(ctx context.Context) (run ccci.Run, err error) {
 	d.sayf("dashboard:    %s", d.server.cfg.URL)
 	d.sayf("pull request: %s", d.pullURL())
 	d.sayf("commenting !testme")
-	if _, err := d.server.forge.AddComment(ctx, d.pr, person(cfg), "!testme"); err != nil {
+	if _, err := d.server.forge.AddComment(ctx, d.pr, cfg.Forge.User, "!testme"); err != nil {
 		return run, err
 	}
 	if run, err = d.follow(serving); err != nil {
@@ -184,10 +184,15 @@ func (d *demo) openPullRequest(ctx context.Context) error {
 		return err
 	}
 	repo := ccci.RepoRef{Owner: "coop", Name: d.Recipe}
-	if err := d.server.forge.ImportRepo(ctx, repo, dir); err != nil {
+	if _, err := d.server.forge.ImportRepo(ctx, repo, dir); err != nil {
 		return err
 	}
-	d.pr, err = d.server.forge.OpenPullRequest(ctx, repo, "Upgrade "+d.Recipe, examples.UpgradeBranch(d.Recipe), "main", ccci.User{ID: "maintainer", Name: "maintainer"})
+	branch, err := examples.UpgradeBranch(d.Recipe)
+	if err != nil {
+		return err
+	}
+	pr, err := d.server.forge.OpenPullRequest(ctx, repo, "Upgrade "+d.Recipe, branch, "main", "maintainer")
+	d.pr = pr.Ref
 	return err
 }
 
@@ -289,7 +294,7 @@ func (d *demo) verdictComment(ctx context.Context, run ccci.Run) (string, error)
 		if err != nil {
 			return "", err
 		}
-		i := slices.IndexFunc(thread, func(c ccci.Comment) bool { return c.Author.ID == "cc-ci" })
+		i := slices.IndexFunc(thread, func(c ccci.Comment) bool { return c.Author.Name == "cc-ci" })
 		if len(pending) == 0 && i >= 0 {
 			return thread[i].Body + "\n", nil
 		}
@@ -302,7 +307,7 @@ func (d *demo) verdictComment(ctx context.Context, run ccci.Run) (string, error)
 }
 
 func (d *demo) picture(ctx context.Context) ([]byte, error) {
-	b, err := browser.Start(ctx, browser.Options{Path: d.server.platform.host.Chromium()})
+	b, err := browser.Start(ctx, browser.Options{Path: d.server.platform.tools.chromium})
 	if err != nil {
 		return nil, err
 	}

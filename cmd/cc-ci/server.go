@@ -111,7 +111,7 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger, o serve
 	if s.platform, err = openPlatform(ctx, s.cfg, log, platformOptions{Say: o.Say, Install: o.Install, Served: true}); err != nil {
 		return s, err
 	}
-	return s, s.assemble(o, names)
+	return s, s.assemble(ctx, o, names)
 }
 
 func (s *server) openStores(ctx context.Context) (err error) {
@@ -122,7 +122,7 @@ func (s *server) openStores(ctx context.Context) (err error) {
 	if s.blobs, err = openBlobs(s.cfg); err != nil {
 		return err
 	}
-	s.bus = inproc.NewBus()
+	s.bus = &inproc.Bus{}
 	s.forge, err = openForge(ctx, s.cfg, func(repo ccci.RepoRef) {
 		_ = s.bus.Publish(context.WithoutCancel(ctx), ccci.TopicForge, repo.String()) // a hint; the next poll comes anyway
 	})
@@ -132,22 +132,25 @@ func (s *server) openStores(ctx context.Context) (err error) {
 // openForge opens the local forge, whose own account is cc-ci's and whose
 // person at the keyboard is a member.
 func openForge(ctx context.Context, cfg config.Config, changed func(ccci.RepoRef)) (*localforge.Forge, error) {
-	forge, err := localforge.Open(ctx, localforge.Options{Dir: filepath.Join(cfg.Data, "forge"), Self: ccci.User{ID: "cc-ci", Name: "cc-ci"}, OnComment: changed})
+	forge, err := localforge.Open(ctx, localforge.Options{Dir: filepath.Join(cfg.Data, "forge"), OnComment: changed})
 	if err != nil {
 		return nil, err
 	}
-	if err := forge.AddMember(ctx, cfg.Forge.Org, person(cfg)); err != nil {
+	if err := forge.AddMember(ctx, cfg.Forge.Org, cfg.Forge.User); err != nil {
 		forge.Close()
 		return nil, err
 	}
 	return forge, nil
 }
 
-func person(cfg config.Config) ccci.User {
-	return ccci.User{ID: cfg.Forge.User, Name: cfg.Forge.User}
+// pullPages is the local forge as the dashboard's pages use it.
+type pullPages struct{ *localforge.Forge }
+
+func (p pullPages) AddComment(ctx context.Context, pr ccci.PRRef, author ccci.User, body string) (ccci.CommentID, error) {
+	return p.Forge.AddComment(ctx, pr, author.Name, body)
 }
 
-func (s *server) assemble(o serverOptions, enrolled []string) (err error) {
+func (s *server) assemble(ctx context.Context, o serverOptions, enrolled []string) (err error) {
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding this program: %w", err)
@@ -159,7 +162,7 @@ func (s *server) assemble(o serverOptions, enrolled []string) (err error) {
 			if o.ConfigPath != "" {
 				args = append([]string{"--config", o.ConfigPath}, args...)
 			}
-			return program, args, []string{"DOCKER_HOST=" + s.platform.host.DockerHost()}
+			return program, args, []string{"DOCKER_HOST=" + s.platform.docker.DaemonHost()}
 		},
 	})
 	if err != nil {
@@ -174,7 +177,7 @@ func (s *server) assemble(o serverOptions, enrolled []string) (err error) {
 		repos = append(repos, bridge.Repo{Ref: ref, Recipe: r.Recipe, Org: s.cfg.Forge.Org})
 	}
 	s.bridge, err = bridge.New(bridge.Config{
-		Forge: s.forge, Engine: s.engine, Store: s.store, Bus: s.bus, Locker: inproc.NewLocker(), Blobs: s.blobs,
+		Forge: s.forge, Engine: s.engine, Store: s.store, Bus: s.bus, Locker: &inproc.Locker{}, Blobs: s.blobs,
 		Repos: repos, Roles: roles(s.cfg.Roles), PollInterval: s.cfg.Forge.Poll, EditGap: time.Second, // a forge of our own need not be spared
 		Deadline: s.cfg.Engine.Deadline, Capacity: s.cfg.Engine.Capacity, DashboardURL: s.cfg.URL, Logger: s.log,
 	})
@@ -188,8 +191,12 @@ func (s *server) assemble(o serverOptions, enrolled []string) (err error) {
 		}
 		return names
 	}
+	user, err := s.forge.User(ctx, s.cfg.Forge.User)
+	if err != nil {
+		return err
+	}
 	s.dashboard, err = dashboard.New(dashboard.Config{
-		Store: s.store, Blobs: s.blobs, Engine: s.engine, Bus: s.bus, Forge: s.forge, User: person(s.cfg), Recipes: recipes,
+		Store: s.store, Blobs: s.blobs, Engine: s.engine, Bus: s.bus, Forge: pullPages{s.forge}, User: user, Recipes: recipes,
 		Capacity: s.cfg.Engine.Capacity, Version: version(), Title: s.cfg.Title, URL: s.cfg.URL, StaleAfter: s.cfg.Badge.Stale, Logger: s.log,
 	})
 	if err != nil {

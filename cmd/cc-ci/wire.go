@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/harness/checks"
+	"github.com/recipe-maintainers/cc-ci/harness/recipetest"
 	"github.com/recipe-maintainers/cc-ci/internal/backup"
 	"github.com/recipe-maintainers/cc-ci/internal/blob/dirblob"
 	"github.com/recipe-maintainers/cc-ci/internal/box"
@@ -36,8 +38,8 @@ import (
 type platform struct {
 	cfg     config.Config
 	log     *slog.Logger
-	host    *host.Host
 	docker  *client.Client
+	tools   tools
 	box     string
 	ingress *ingress.Ingress
 	undo    []func(context.Context) error // in the order in which things were made
@@ -50,6 +52,9 @@ type platformOptions struct {
 	Served  bool // this process holds the data folder's lock
 }
 
+// tools are the paths of the programs that runs need.
+type tools struct{ restic, chromium string }
+
 // openPlatform makes ready what is missing. Close undoes exactly what it made.
 func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o platformOptions) (p *platform, err error) {
 	p = &platform{cfg: cfg, log: log}
@@ -61,29 +66,24 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 	if err := os.MkdirAll(cfg.Data, 0o755); err != nil {
 		return p, ccci.Errorf(ccci.CodeInvalid, "making the data folder: %w", err).WithHint("name one that you may write to: data: in the configuration")
 	}
-	if p.host, err = host.Ensure(ctx, host.Options{Out: o.Say, DataDir: cfg.Data, AllowInstall: o.Install}); err != nil {
+	own := !o.Child && (o.Served || !otherServes(cfg))
+	if err := p.findMachine(ctx, o, own); err != nil {
 		return p, err
 	}
-	p.undo = append(p.undo, p.host.Close)
-	if p.docker, err = client.NewClientWithOpts(client.WithHost(p.host.DockerHost()), client.WithAPIVersionNegotiation()); err != nil {
-		return p, ccci.Errorf(ccci.CodeInfra, "making a Docker client: %w", err)
-	}
-	p.undo = append(p.undo, func(context.Context) error { return p.docker.Close() })
 	madeNetwork, err := ingress.EnsureNetwork(ctx, p.docker, cfg.Network)
 	if err != nil {
 		return p, err
 	}
-	if madeNetwork {
+	if madeNetwork && own {
 		p.undo = append(p.undo, func(ctx context.Context) error { return removeNetwork(ctx, p.docker, cfg.Network) })
 	}
 	program, err := os.Executable()
 	if err != nil {
 		return p, fmt.Errorf("finding this program: %w", err)
 	}
-	if p.box, err = box.Ensure(ctx, p.docker, program, p.host.Restic()); err != nil {
+	if p.box, err = box.Ensure(ctx, p.docker, program, p.tools.restic); err != nil {
 		return p, err
 	}
-	own := !o.Child && (o.Served || !otherServes(cfg))
 	if p.ingress, err = ingress.Ensure(ctx, ingress.Options{
 		Docker: p.docker, Box: p.box, Network: cfg.Network, Domain: cfg.Domain, StateDir: filepath.Join(cfg.Data, "ingress"), Addr: cfg.Ingress.Listen, Logger: log,
 	}); err != nil {
@@ -93,6 +93,29 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 		p.undo = append(p.undo, p.ingress.Remove)
 	}
 	return p, nil
+}
+
+// findMachine makes the machine ready when it is this process's to do so.
+// Otherwise another cc-ci has, and will take back what it started.
+func (p *platform) findMachine(ctx context.Context, o platformOptions, own bool) (err error) {
+	if own {
+		h, err := host.Ensure(ctx, host.Options{Out: o.Say, DataDir: p.cfg.Data, AllowInstall: o.Install})
+		if err != nil {
+			return err
+		}
+		p.undo = append(p.undo, h.Close)
+		p.docker, p.tools = h.Docker, tools{h.Restic, h.Chromium}
+		return nil
+	}
+	if p.docker, err = client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation()); err != nil {
+		return ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST")
+	}
+	p.undo = append(p.undo, func(context.Context) error { return p.docker.Close() })
+	if p.tools.restic, err = exec.LookPath("restic"); err != nil {
+		return ccci.Errorf(ccci.CodeInfra, "there is no restic on this machine").WithHint("install it (Debian: apt-get install restic)")
+	}
+	p.tools.chromium, err = browser.Find()
+	return err
 }
 
 // Close undoes, last things first, what openPlatform made. Legal twice.
@@ -146,14 +169,14 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, out string,
 		Deployer: deployer, Router: router{p.ingress},
 		Backup:  backup.NewApp(backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, Logger: p.log}, deployer),
 		Browser: p.startBrowser,
-		Log:     log, Censor: &censor.Censor{}, Env: hookEnv(p.host.DockerHost()), Now: time.Now, Rand: rand.Reader,
+		Log:     log, Censor: &censor.Censor{}, Env: p.hookEnv(), Now: time.Now, Rand: rand.Reader,
 	}, nil
 }
 
 func (p *platform) lockDir() string { return filepath.Join(p.cfg.Data, "locks") }
 
 func (p *platform) startBrowser(ctx context.Context) (checks.Browser, func(), error) {
-	b, err := browser.Start(ctx, browser.Options{Path: p.host.Chromium(), Proxy: p.ingress.Addr(), Domain: p.cfg.Domain, AnyCertificate: true, Logger: p.log})
+	b, err := browser.Start(ctx, browser.Options{Path: p.tools.chromium, Proxy: p.ingress.Addr(), Domain: p.cfg.Domain, AnyCertificate: true, Logger: p.log})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -161,8 +184,11 @@ func (p *platform) startBrowser(ctx context.Context) (checks.Browser, func(), er
 }
 
 // hookEnv is what programs of the enrolment may know of this process's environment.
-func hookEnv(dockerHost string) []string {
-	env := []string{"DOCKER_HOST=" + dockerHost}
+func (p *platform) hookEnv() []string {
+	env := []string{
+		"DOCKER_HOST=" + p.docker.DaemonHost(),
+		recipetest.EnvProxy + "=" + p.ingress.Addr(), recipetest.EnvCA + "=" + p.ingress.CAFile(),
+	}
 	for _, name := range []string{"PATH", "HOME", "LANG", "TMPDIR", "GOCACHE", "GOMODCACHE", "GOFLAGS", "GOPROXY", "XDG_CACHE_HOME"} {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)

@@ -30,7 +30,8 @@ func (d *Deployer) New(ctx context.Context, stack *recipe.Stack, secrets map[str
 	if err != nil {
 		return err
 	}
-	app := harness.App{RunID: d.o.RunID, StackName: stack.Name}
+	// By name, not by run: the run's own helpers may be at work already.
+	app := harness.App{StackName: stack.Name}
 	for _, s := range specs {
 		app.Names = append(app.Names, s.Name)
 	}

@@ -49,7 +49,7 @@ func run(args []string) int {
 	}()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), "DOCKER_HOST="+h.DockerHost())
+	cmd.Env = append(os.Environ(), "DOCKER_HOST="+h.Docker.DaemonHost())
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 2 * time.Minute
 	err = cmd.Run()

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/forge/localforge"
+)
+
+// forgeCmd drives the local forge from a terminal. It works beside a running
+// server, which notices comments at its next poll.
+type forgeCmd struct {
+	Import  forgeImportCmd  `cmd:"" help:"Copy a git repository with its branches and tags onto the local forge."`
+	PR      forgePRCmd      `cmd:"" name:"pr" help:"Open a pull request."`
+	Comment forgeCommentCmd `cmd:"" help:"Comment on a pull request: forge comment coop/wiki#1 '!testme'."`
+	Member  forgeMemberCmd  `cmd:"" help:"Make somebody a member of the organisation."`
+	List    forgeListCmd    `cmd:"" help:"List repositories and their pull requests."`
+}
+
+// openLocal opens the forge of the configuration.
+func (a *app) openLocal() (*localforge.Forge, string, error) {
+	cfg, err := a.config()
+	if err != nil {
+		return nil, "", err
+	}
+	forge, err := openForge(a.ctx, cfg, nil)
+	return forge, cfg.Forge.User, err
+}
+
+type forgeImportCmd struct {
+	Dir  string `arg:"" type:"existingdir" help:"Git repository on this machine."`
+	Repo string `arg:"" help:"OWNER/NAME on the forge."`
+}
+
+func (c *forgeImportCmd) Run(a *app) error {
+	repo, err := ccci.ParseRepoRef(c.Repo)
+	if err != nil {
+		return err
+	}
+	forge, _, err := a.openLocal()
+	if err != nil {
+		return err
+	}
+	defer forge.Close()
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return fmt.Errorf("finding %s: %w", c.Dir, err)
+	}
+	path, err := forge.ImportRepo(a.ctx, repo, dir)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "%s is at %s; push branches there\n", repo, path)
+	return nil
+}
+
+type forgePRCmd struct {
+	Repo   string `arg:"" help:"OWNER/NAME."`
+	Branch string `arg:"" help:"Branch with the change."`
+	Base   string `default:"main" help:"Branch it should go into."`
+	Title  string `help:"Title; default the branch's name."`
+}
+
+func (c *forgePRCmd) Run(a *app) error {
+	repo, err := ccci.ParseRepoRef(c.Repo)
+	if err != nil {
+		return err
+	}
+	forge, user, err := a.openLocal()
+	if err != nil {
+		return err
+	}
+	defer forge.Close()
+	title := c.Title
+	if title == "" {
+		title = c.Branch
+	}
+	pr, err := forge.OpenPullRequest(a.ctx, repo, title, c.Branch, c.Base, user)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "%s: %s at %s\n", pr.Ref, pr.Title, pr.Head.Short())
+	return nil
+}
+
+type forgeCommentCmd struct {
+	PR   string `arg:"" help:"OWNER/NAME#NUMBER."`
+	Body string `arg:"" help:"What to write."`
+	As   string `help:"Who writes; default the configuration's user."`
+}
+
+func (c *forgeCommentCmd) Run(a *app) error {
+	pr, err := parsePR(c.PR)
+	if err != nil {
+		return err
+	}
+	forge, user, err := a.openLocal()
+	if err != nil {
+		return err
+	}
+	defer forge.Close()
+	if c.As != "" {
+		user = c.As
+	}
+	id, err := forge.AddComment(a.ctx, pr, user, c.Body)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "comment %s on %s by %s\n", id, pr, user)
+	return nil
+}
+
+func parsePR(text string) (ccci.PRRef, error) {
+	repo, number, ok := strings.Cut(text, "#")
+	ref, err := ccci.ParseRepoRef(repo)
+	n, numErr := strconv.Atoi(number)
+	if !ok || err != nil || numErr != nil || n < 1 {
+		return ccci.PRRef{}, ccci.Errorf(ccci.CodeInvalid, "%q is not a pull request", text).WithHint("write owner/name#number")
+	}
+	return ccci.PRRef{Repo: ref, Number: n}, nil
+}
+
+type forgeMemberCmd struct {
+	User string `arg:"" help:"Name of the account."`
+}
+
+func (c *forgeMemberCmd) Run(a *app) error {
+	cfg, err := a.config()
+	if err != nil {
+		return err
+	}
+	forge, err := openForge(a.ctx, cfg, nil)
+	if err != nil {
+		return err
+	}
+	defer forge.Close()
+	if err := forge.AddMember(a.ctx, cfg.Forge.Org, c.User); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "%s is a member of %s\n", c.User, cfg.Forge.Org)
+	return nil
+}
+
+type forgeListCmd struct{}
+
+func (forgeListCmd) Run(a *app) error {
+	forge, _, err := a.openLocal()
+	if err != nil {
+		return err
+	}
+	defer forge.Close()
+	repos, err := forge.Repos(a.ctx)
+	if err != nil {
+		return err
+	}
+	for _, repo := range repos {
+		fmt.Fprintln(a.stdout, repo)
+		pulls, err := forge.PullRequests(a.ctx, repo)
+		if err != nil {
+			return err
+		}
+		for _, pr := range pulls {
+			state := "open"
+			if !pr.Open {
+				state = "closed"
+			}
+			fmt.Fprintf(a.stdout, "  #%d  %-6s  %s  %s\n", pr.Ref.Number, state, pr.Head.Short(), pr.Title)
+		}
+	}
+	if len(repos) == 0 {
+		fmt.Fprintln(a.stdout, "no repositories; cc-ci forge import DIR OWNER/NAME brings one")
+	}
+	return nil
+}
