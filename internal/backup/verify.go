@@ -16,8 +16,20 @@ type File struct {
 	Mtime time.Time
 }
 
+// ProblemKind sorts problems, so that a caller can weigh them.
+type ProblemKind string
+
+const (
+	Missing  ProblemKind = "missing"  // not in the snapshot
+	Empty    ProblemKind = "empty"    // files are there, and all of them are empty
+	Bare     ProblemKind = "bare"     // a directory without any file; an unused one looks the same
+	Stale    ProblemKind = "stale"    // a dump that was not written by this backup
+	Excluded ProblemKind = "excluded" // expected, and excluded by a label or no volume of the stack
+)
+
 // Problem is something that a snapshot lacks.
 type Problem struct {
+	Kind    ProblemKind
 	Path    string // "<volume key>/<path>", or "<volume key>"
 	Message string // one sentence without a full stop
 }
@@ -40,19 +52,21 @@ func Verify(plan Plan, snapshot Snapshot, files []File, expect []string) []Probl
 		for _, p := range promised(v) {
 			found := under(files, path.Join(v.Root(), p))
 			name := path.Join(v.Key, p)
-			if problem := judge(found); problem != "" {
-				problems = append(problems, Problem{name, problem})
-			}
+			problems = append(problems, judge(name, found)...)
 			newest = latest(newest, found)
 		}
 		if v.Dumped && !newest.IsZero() && newest.Before(snapshot.Started.Add(-slack)) {
-			problems = append(problems, Problem{v.Key, fmt.Sprintf(
+			problems = append(problems, Problem{Stale, v.Key, fmt.Sprintf(
 				"the pre-hook wrote nothing: the newest of %s is from %s, the backup began at %s",
 				strings.Join(v.Paths, ", "), newest.UTC().Format(time.DateTime), snapshot.Started.UTC().Format(time.DateTime))})
 		}
 	}
 	for _, want := range expect {
-		problems = append(problems, verifyExpected(plan, files, want)...)
+		for _, problem := range verifyExpected(plan, files, want) {
+			if !slices.Contains(problems, problem) { // labels and expect may name the same path
+				problems = append(problems, problem)
+			}
+		}
 	}
 	return problems
 }
@@ -65,12 +79,9 @@ func verifyExpected(plan Plan, files []File, want string) []Problem {
 		if slices.Contains(plan.Excluded, key) {
 			why = "a label excludes this volume from the backup"
 		}
-		return []Problem{{want, why}}
+		return []Problem{{Excluded, want, why}}
 	}
-	if problem := judge(under(files, path.Join(plan.Volumes[at].Root(), rest))); problem != "" {
-		return []Problem{{want, problem}}
-	}
-	return nil
+	return judge(want, under(files, path.Join(plan.Volumes[at].Root(), rest)))
 }
 
 // promised are the paths to look for; "" is the volume itself.
@@ -92,15 +103,18 @@ func under(files []File, target string) []File {
 	return found
 }
 
-// judge says what is wrong with a path's entries, or "".
-func judge(found []File) string {
-	if len(found) == 0 {
-		return "it is not in the snapshot"
+// judge says what is wrong with a path's entries, if anything.
+func judge(name string, found []File) []Problem {
+	isFile := func(f File) bool { return f.Type == "file" }
+	switch {
+	case len(found) == 0:
+		return []Problem{{Missing, name, "it is not in the snapshot"}}
+	case !slices.ContainsFunc(found, isFile):
+		return []Problem{{Bare, name, "it holds no file in the snapshot"}}
+	case !slices.ContainsFunc(found, func(f File) bool { return isFile(f) && f.Size > 0 }):
+		return []Problem{{Empty, name, "it is empty in the snapshot"}}
 	}
-	if !slices.ContainsFunc(found, func(f File) bool { return f.Type == "file" && f.Size > 0 }) {
-		return "it is empty in the snapshot"
-	}
-	return ""
+	return nil
 }
 
 func latest(newest time.Time, files []File) time.Time {

@@ -26,7 +26,7 @@ func TestU5_Verify(t *testing.T) {
 	}{
 		{"all there", good, []string{"data", "data/x", "data/x/y", "db/dump.sql"}, ""},
 		{"volume lacks", good[2:], nil, "data: it is not in the snapshot"},
-		{"volume is empty", append([]File{dir(data)}, good[2]), nil, "data: it is empty"},
+		{"volume is empty", append([]File{dir(data)}, good[2]), nil, "data: it holds no file"},
 		{"only empty files", append([]File{dir(data), file(data, "x", 0, 0)}, good[2]), nil, "data: it is empty"},
 		{"dump lacks", good[:2], nil, "db/dump.sql: it is not in the snapshot"},
 		{"dump is empty", append(good[:2:2], file(dump, "dump.sql", 0, 0)), nil, "db/dump.sql: it is empty"},
