@@ -93,7 +93,10 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) work(ctx context.Context, b *build) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	logger := e.opts.Logger.With("build", b.state.Ref, "attempt", b.state.Attempt)
+	e.mu.Lock()
+	was := b.state
+	e.mu.Unlock()
+	logger := e.opts.Logger.With("build", was.Ref, "attempt", was.Attempt)
 
 	log, err := os.OpenFile(filepath.Join(b.dir, logFile), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
@@ -107,12 +110,12 @@ func (e *Engine) work(ctx context.Context, b *build) {
 		logger.Info(line)
 		fmt.Fprintf(log, "=== cc-ci: %s ===\n", line)
 	}
-	if b.state.Attempt > 1 {
+	if was.Attempt > 1 {
 		why := "cc-ci was stopped"
-		if b.state.Losses > 0 {
+		if was.Losses > 0 {
 			why = "cc-ci died"
 		}
-		say("attempt %d, because %s during attempt %d", b.state.Attempt, why, b.state.Attempt-1)
+		say("attempt %d, because %s during attempt %d", was.Attempt, why, was.Attempt-1)
 	}
 	path, args, env := e.opts.Command(b.job, b.dir)
 	cmd := exec.Command(path, args...)
@@ -269,8 +272,11 @@ func (e *Engine) requeue(b *build) {
 // outlive waits until the process that an engine which died left behind is gone
 // (it is tearing down), and then restarts its build or gives it up.
 func (e *Engine) outlive(ctx context.Context, b *build) {
-	logger := e.opts.Logger.With("build", b.state.Ref, "attempt", b.state.Attempt)
-	p := b.state.Process
+	e.mu.Lock()
+	was := b.state
+	e.mu.Unlock()
+	logger := e.opts.Logger.With("build", was.Ref, "attempt", was.Attempt)
+	p := was.Process
 	if p.PID == 0 { // the engine died between starting it and writing that down
 		p = findMarked(b.dir)
 	}
