@@ -132,19 +132,29 @@ func (b *builder) run(ctx context.Context, activity string, cmd *exec.Cmd) error
 				return fmt.Errorf("%s: %w", activity, context.Cause(ctx))
 			}
 			if err != nil {
-				return &ccci.Error{
-					Code:    ccci.CodeInfra,
-					Message: fmt.Sprintf("%s: %v: %s", activity, err, lastLines(output.String(), 8)),
-					Hint:    hintFor(output.String()),
-					Err:     err,
-				}
+				return b.failure(activity, output.String(), err)
 			}
 			return nil
 		}
 	}
 }
 
-// hintFor guesses the way out from what a build printed.
+// failure tells of a command that failed, and keeps all that it printed.
+func (b *builder) failure(activity, output string, err error) error {
+	hint := hintFor(output)
+	file := filepath.Join(b.cache, "failure.log")
+	if os.WriteFile(file, []byte(output), 0o644) == nil {
+		hint = strings.TrimPrefix(hint+"; the whole output is in "+file, "; ")
+	}
+	return &ccci.Error{
+		Code:    ccci.CodeInfra,
+		Message: fmt.Sprintf("%s: %v: %s", activity, err, lastLines(output, 8)),
+		Hint:    hint,
+		Err:     err,
+	}
+}
+
+// hintFor guesses the way out from what a build printed; "" when it cannot.
 func hintFor(output string) string {
 	switch {
 	case strings.Contains(output, "no space left"):
@@ -153,7 +163,7 @@ func hintFor(output string) string {
 		strings.Contains(output, "Temporary failure"), strings.Contains(output, "TLS handshake timeout"):
 		return "the first build downloads Go modules and Debian packages: check this machine's network, or GOPROXY"
 	}
-	return "run it again with more logging to see the whole output; what was built before is kept"
+	return ""
 }
 
 func lastLines(text string, n int) string {

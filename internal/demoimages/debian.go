@@ -49,7 +49,6 @@ func (b *builder) bootstrap(ctx context.Context, img image) (string, error) {
 			Err:     err,
 		}
 	}
-	// The mirror's keys are where mmdebstrap looks for them only on Debian and its children.
 	work, err := os.MkdirTemp("", "cc-ci-debian-")
 	if err != nil {
 		return "", ccci.Errorf(ccci.CodeInfra, "making a folder to build in: %w", err)
