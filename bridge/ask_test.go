@@ -18,9 +18,14 @@ func TestCancel_N5_runningAndQueued(t *testing.T) {
 		w.addPR(pr2)
 		_, stop := w.start(w.config())
 		idle(time.Second)
-		w.write(pr1, ada, "!testme")
-		w.write(pr1, ada, "!testme stages=install")
-		w.write(pr2, ada, "!testme")
+		for _, wish := range []struct {
+			pr   ccci.PRRef
+			body string
+		}{{pr1, "!testme"}, {pr1, "!testme stages=install"}, {pr2, "!testme"}} {
+			w.write(wish.pr, ada, wish.body)
+			(*bus)(w).Publish(context.Background(), ccci.TopicForge, repo.String())
+			idle(time.Millisecond)
+		}
 		idle(16 * time.Second)
 		w.write(pr1, ada, "!cancel")
 		idle(15 * time.Second)
@@ -28,7 +33,12 @@ func TestCancel_N5_runningAndQueued(t *testing.T) {
 		idle(16 * time.Second)
 		before := w.said("reply/")
 		stop()
-		_, stop = w.start(w.config()) // reads !cancel once more
+		// As if killed just before it noted that !cancel was answered: the next
+		// process reads it once more.
+		if err := w.store.SaveCursor(t.Context(), "local#settled", repo, ""); err != nil {
+			t.Fatal(err)
+		}
+		_, stop = w.start(w.config())
 		defer stop()
 		idle(5 * time.Minute)
 
@@ -221,6 +231,13 @@ func TestStatus_U13_theLastWishSpeaksForTheCommit(t *testing.T) {
 		if s := w.status(commitN(1000), "cc-ci/testme"); s.State != ccci.StatePending {
 			t.Errorf("the older green hides that a newer run is under way: %+v", s)
 		}
+		w.mu.Lock()
+		for _, s := range w.statuses {
+			if s.State != ccci.StatePending {
+				t.Errorf("the older run spoke for the commit: %+v", s)
+			}
+		}
+		w.mu.Unlock()
 		idle(time.Minute)
 		if s := w.status(commitN(1000), "cc-ci/testme"); s.State != ccci.StateSuccess || !strings.HasSuffix(s.URL, string(w.runs()[1].ID)) {
 			t.Errorf("at the end the status is %+v", s)

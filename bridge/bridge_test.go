@@ -85,13 +85,35 @@ func TestRun_A8_A10_A11_fromCommentToVerdict(t *testing.T) {
 	})
 }
 
+func TestRun_P6_editsKeepTheirDistance(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.harness = 1300 * time.Millisecond
+		_, stop := w.start(w.config())
+		defer stop()
+		w.write(pr1, ada, "!testme")
+		idle(time.Minute)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		at := w.edits["2"]
+		if len(at) < 3 || len(at) > 4 {
+			t.Errorf("%d versions were sent", len(at))
+		}
+		for i := 1; i < len(at)-1; i++ {
+			if gap := at[i].Sub(at[i-1]); gap < 5*time.Second {
+				t.Errorf("version %d came %s after the one before", i+1, gap)
+			}
+		}
+	})
+}
+
 func TestRun_lastEditDoesNotWait(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.harness = 10 * time.Millisecond
 		_, stop := w.start(w.config())
 		defer stop()
+		idle(time.Second)
 		w.write(pr1, ada, "!testme")
-		idle(18 * time.Second) // one poll and the build's end
+		idle(14*time.Second + 500*time.Millisecond) // until the next look, and the build's end
 		if b := w.said("run/"); len(b) != 1 || !strings.Contains(b[0], "✅ passed") {
 			t.Errorf("the comment is %q", b)
 		}

@@ -184,3 +184,19 @@ func TestLog_markersInAFlood(t *testing.T) {
 		}
 	})
 }
+
+func TestOutbox_lostAnswerToAPost(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mu.Lock()
+		w.postLost = true // the forge has the comment and the bridge does not know
+		w.mu.Unlock()
+		_, stop := w.start(w.config())
+		defer stop()
+		w.harness = time.Millisecond // the run ends before the second try
+		w.write(pr1, ada, "!testme")
+		idle(time.Minute)
+		if said := w.said(""); len(said) != 1 || !strings.Contains(said[0], "✅ passed") {
+			t.Errorf("said %q", said)
+		}
+	})
+}

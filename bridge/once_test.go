@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -253,4 +254,51 @@ func TestPin_N1(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestPin_N1_troubleIsNoAnswer(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.forgeErr = func(call string) error {
+			if call == "HeadAt" {
+				return errors.New("504 gateway timeout")
+			}
+			return nil
+		}
+		w.write(pr1, ada, "!testme")
+		_, stop := w.start(w.config())
+		defer stop()
+		idle(5 * time.Minute)
+		if len(w.runs()) != 0 || len(w.said("")) != 0 {
+			t.Fatalf("with the forge in trouble: %d runs, said %q", len(w.runs()), w.said(""))
+		}
+		w.mu.Lock()
+		w.forgeErr = nil
+		w.mu.Unlock()
+		idle(5 * time.Minute)
+		if len(w.runs()) != 1 {
+			t.Errorf("afterwards: %d runs", len(w.runs()))
+		}
+	})
+}
+
+func TestReplay_N2_aRunStaysThatRunWhateverChanged(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.overlap = 10
+		_, stop := w.start(w.config())
+		w.write(pr1, ada, "!testme")
+		idle(20 * time.Second)
+		w.push(pr1)
+		w.mu.Lock()
+		w.members = nil
+		w.prs[pr1].Open = false
+		w.mu.Unlock()
+		idle(time.Minute)
+		stop()
+		_, stop = w.start(w.config())
+		defer stop()
+		idle(3 * time.Minute)
+		if runs := w.runs(); len(runs) != 1 || runs[0].Status != ccci.StatusPassed || len(w.said("")) != 1 {
+			t.Errorf("runs %+v, said %q", runs, w.said(""))
+		}
+	})
 }

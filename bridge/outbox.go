@@ -114,10 +114,6 @@ func (b *Bridge) send(ctx context.Context, msg ccci.Message) (ccci.CommentID, er
 		}
 		// Somebody deleted it. It is written once more; deleted again, it stays away.
 		id, err := b.post(ctx, msg, msg.Key+"/again")
-		if id == msg.Posted && errors.Is(err, ccci.ErrNotFound) {
-			b.log.Info("the comment was deleted twice and stays away", "message", msg.Key)
-			return msg.Posted, nil
-		}
 		return b.orGone(msg, id, err)
 	}
 	id, err := b.post(ctx, msg, msg.Key)

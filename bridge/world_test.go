@@ -39,6 +39,7 @@ type world struct {
 	statusOf map[string]ccci.CommitStatus // by commit and context
 	deleted  map[ccci.CommentID]bool
 	overlap  int                              // how many known comments every answer repeats
+	postLost bool                             // the next post takes effect and its answer is lost
 	delay    func() time.Duration             // before each answer of the forge
 	onRead   func(call string, pr ccci.PRRef) // when a pull request is about to be read
 	forgeErr func(call string) error          // trouble of the forge
@@ -385,6 +386,10 @@ func (f *forge) PostComment(ctx context.Context, ref ccci.PRRef, key, body strin
 	f.comments = append(f.comments, c)
 	f.posted[k], f.bodies[c.ID] = c.ID, body
 	f.history[c.ID], f.edits[c.ID] = append(f.history[c.ID], body), append(f.edits[c.ID], time.Now())
+	if f.postLost {
+		f.postLost = false
+		return "", errors.New("connection reset by peer")
+	}
 	return c.ID, nil
 }
 
@@ -438,6 +443,7 @@ func (e *engine) Status(ctx context.Context, ref ccci.BuildRef) (ccci.Build, err
 }
 
 func (e *engine) Cancel(ctx context.Context, ref ccci.BuildRef) error {
+	defer time.Sleep(time.Millisecond) // long enough for the next build to start
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	b := e.builds[ccci.RunID(ref)]
