@@ -183,7 +183,7 @@ services:
     image: IMAGE
     environment: [SICK=1]
     healthcheck: {test: ["CMD", "/app", "health"], interval: 200ms, timeout: 2s, retries: 1000}
-  db:`+healthy), 4*time.Second)
+  db:`+healthy), 12*time.Second)
 	if de.Reason != "timeout" {
 		t.Errorf("reason = %s", de.Reason)
 	}

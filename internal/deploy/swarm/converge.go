@@ -273,7 +273,7 @@ func alive(t swarm.Task) bool {
 // count compares the tasks that there are with those that there should be.
 func count(want service, svc swarm.Service, tasks []swarm.Task) (bool, string) {
 	desired := desiredTasks(svc, tasks)
-	var running, complete, others int
+	var running, complete, others, old int
 	var last swarm.Task
 	for _, t := range tasks {
 		isCurrent := current(t, svc, want)
@@ -287,6 +287,9 @@ func count(want service, svc swarm.Service, tasks []swarm.Task) (bool, string) {
 			complete++
 		case alive(t):
 			others++
+			if !isCurrent {
+				old++
+			}
 		}
 	}
 	enough := running
@@ -306,8 +309,8 @@ func count(want service, svc swarm.Service, tasks []swarm.Task) (bool, string) {
 			words += ": " + said
 		}
 	}
-	if others > 0 {
-		words += fmt.Sprintf(", %d more not finished", others)
+	if old > 0 {
+		words += fmt.Sprintf(", %d older ones still alive", old)
 	}
 	if svc.Spec.Mode.Global != nil || svc.Spec.Mode.GlobalJob != nil {
 		return desired > 0 && enough >= desired && others == 0, words

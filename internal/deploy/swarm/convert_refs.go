@@ -23,15 +23,6 @@ func (c converter) mounts(volumes []types.ServiceVolumeConfig) ([]mount.Mount, e
 		}
 		out = append(out, m)
 	}
-	slices.SortStableFunc(out, func(a, b mount.Mount) int {
-		switch {
-		case a.Target < b.Target:
-			return -1
-		case a.Target > b.Target:
-			return 1
-		}
-		return 0
-	})
 	return out, nil
 }
 
