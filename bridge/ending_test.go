@@ -187,14 +187,23 @@ func TestLog_markersInAFlood(t *testing.T) {
 
 func TestOutbox_lostAnswerToAPost(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.mu.Lock()
 		w.postLost = true // the forge has the comment and the bridge does not know
-		w.mu.Unlock()
+		down := false     // and then nothing gets through until the run has ended
+		w.forgeErr = func(call string) error {
+			if call == "PostComment" && down {
+				return errors.New("503 service unavailable")
+			}
+			down = down || call == "PostComment"
+			return nil
+		}
+		w.write(pr1, ada, "!testme")
 		_, stop := w.start(w.config())
 		defer stop()
-		w.harness = time.Millisecond // the run ends before the second try
-		w.write(pr1, ada, "!testme")
-		idle(time.Minute)
+		idle(2 * time.Minute)
+		w.mu.Lock()
+		w.forgeErr = nil
+		w.mu.Unlock()
+		idle(6 * time.Minute)
 		if said := w.said(""); len(said) != 1 || !strings.Contains(said[0], "✅ passed") {
 			t.Errorf("said %q", said)
 		}
