@@ -306,6 +306,9 @@ func execTimeout(t *testing.T, s *suite) {
 	if took := time.Since(started); took > 20*time.Second {
 		t.Errorf("it took %s", took)
 	}
+	if r := a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "count", "sleep"}}); string(r.Stdout) != "0\n" {
+		t.Errorf("%q of them still run", r.Stdout)
+	}
 }
 
 func copies(t *testing.T, s *suite) {

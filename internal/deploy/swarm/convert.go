@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math/big"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
-	units "github.com/docker/go-units"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
@@ -325,52 +323,6 @@ func duration(d *types.Duration) time.Duration {
 	return time.Duration(*d)
 }
 
-func requirements(r types.Resources) (*swarm.ResourceRequirements, error) {
-	if r.Limits == nil && r.Reservations == nil {
-		return nil, nil
-	}
-	out := &swarm.ResourceRequirements{}
-	if l := r.Limits; l != nil {
-		cpus, err := nanoCPUs(l.NanoCPUs)
-		if err != nil {
-			return nil, fmt.Errorf("deploy.resources.limits.cpus: %w", err)
-		}
-		out.Limits = &swarm.Limit{NanoCPUs: cpus, MemoryBytes: int64(l.MemoryBytes), Pids: l.Pids}
-	}
-	if v := r.Reservations; v != nil {
-		cpus, err := nanoCPUs(v.NanoCPUs)
-		if err != nil {
-			return nil, fmt.Errorf("deploy.resources.reservations.cpus: %w", err)
-		}
-		out.Reservations = &swarm.Resources{NanoCPUs: cpus, MemoryBytes: int64(v.MemoryBytes)}
-		for _, g := range v.GenericResources {
-			if g.DiscreteResourceSpec == nil {
-				continue
-			}
-			out.Reservations.GenericResources = append(out.Reservations.GenericResources, swarm.GenericResource{
-				DiscreteResourceSpec: &swarm.DiscreteGenericResource{Kind: g.DiscreteResourceSpec.Kind, Value: g.DiscreteResourceSpec.Value},
-			})
-		}
-	}
-	return out, nil
-}
-
-// nanoCPUs reads a number of processors, "0.5", exactly.
-func nanoCPUs(text string) (int64, error) {
-	if text == "" {
-		return 0, nil
-	}
-	cpus, ok := new(big.Rat).SetString(text)
-	if !ok || cpus.Sign() < 0 || strings.ContainsAny(text, "eE/xX_") {
-		return 0, fmt.Errorf("%q is not a number of processors", text)
-	}
-	nano := cpus.Mul(cpus, big.NewRat(1e9, 1))
-	if !nano.IsInt() || !nano.Num().IsInt64() {
-		return 0, fmt.Errorf("%q is too precise or too large", text)
-	}
-	return nano.Num().Int64(), nil
-}
-
 func placement(p types.Placement) *swarm.Placement {
 	out := &swarm.Placement{Constraints: p.Constraints, MaxReplicas: p.MaxReplicas}
 	for _, pref := range p.Preferences {
@@ -407,40 +359,4 @@ func dns(s types.ServiceConfig) *swarm.DNSConfig {
 		return nil
 	}
 	return &swarm.DNSConfig{Nameservers: s.DNS, Search: s.DNSSearch}
-}
-
-func ulimits(all map[string]*types.UlimitsConfig) []*container.Ulimit {
-	var out []*container.Ulimit
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		u := all[name]
-		soft, hard := u.Soft, u.Hard
-		if u.Single != 0 {
-			soft, hard = u.Single, u.Single
-		}
-		out = append(out, &units.Ulimit{Name: name, Soft: int64(soft), Hard: int64(hard)})
-	}
-	return out
-}
-
-// capabilities brings names into the daemon's form. Adding wins over dropping.
-func capabilities(add, drop []string) (added, dropped []string) {
-	norm := func(names []string) []string {
-		var out []string
-		for _, n := range names {
-			n = strings.ToUpper(strings.TrimSpace(n))
-			if n != "ALL" && !strings.HasPrefix(n, "CAP_") {
-				n = "CAP_" + n
-			}
-			out = append(out, n)
-		}
-		slices.Sort(out)
-		return slices.Compact(out)
-	}
-	added = norm(add)
-	for _, n := range norm(drop) {
-		if !slices.Contains(added, n) {
-			dropped = append(dropped, n)
-		}
-	}
-	return added, dropped
 }

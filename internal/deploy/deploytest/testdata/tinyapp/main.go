@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -64,6 +65,16 @@ func main() {
 		}
 		go func() { _, _ = io.Copy(conn, os.Stdin) }()
 		_, _ = io.Copy(os.Stdout, conn)
+	case "count": // processes of this program that run a command
+		n := 0
+		all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, path := range all {
+			line, _ := os.ReadFile(path)
+			if words := strings.Split(string(line), "\x00"); len(words) > 1 && words[1] == args[0] {
+				n++
+			}
+		}
+		fmt.Println(n)
 	case "sleep":
 		d, _ := time.ParseDuration(args[0])
 		fmt.Println("sleeping")
