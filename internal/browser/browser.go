@@ -178,7 +178,16 @@ func (p *page) do(ctx context.Context, steps ...chromedp.Action[chromedp.Void]) 
 	return err
 }
 
-func (p *page) Open(ctx context.Context, url string) error { return p.do(ctx, chromedp.Navigate(url)) }
+// Open repeats a navigation that Chromium broke off because an interface of this
+// machine came or went: Docker makes one for each container of any run.
+func (p *page) Open(ctx context.Context, url string) error {
+	for {
+		err := p.do(ctx, chromedp.Navigate(url))
+		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "ERR_NETWORK_CHANGED") {
+			return err
+		}
+	}
+}
 
 func (p *page) Fill(ctx context.Context, selector, value string) error {
 	return p.do(ctx, chromedp.WaitVisible(selector), chromedp.Clear(selector), chromedp.SendKeys(selector, value))
