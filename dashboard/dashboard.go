@@ -144,8 +144,10 @@ func New(cfg Config) (*Dashboard, error) {
 	d.http = d.routes()
 	d.stopped, d.stop = context.WithCancel(context.Background())
 	if cfg.Bus != nil {
-		d.wg.Go(func() { d.follow(ccci.TopicRuns) })
-		d.wg.Go(func() { d.follow(ccci.TopicForge) })
+		for _, topic := range []string{ccci.TopicRuns, ccci.TopicForge} {
+			hints := d.subscribe(topic) // before New returns, so that no later hint is missed
+			d.wg.Go(func() { d.follow(topic, hints) })
+		}
 	}
 	return d, nil
 }
@@ -193,21 +195,28 @@ func (d *Dashboard) routes() http.Handler {
 // follow hands hints of one topic to live pages and to the badge cache. A
 // subscription that breaks is taken up again after a while: hints may be lost,
 // and pages poll besides.
-func (d *Dashboard) follow(topic string) {
-	for d.stopped.Err() == nil {
-		hints, err := d.cfg.Bus.Subscribe(d.stopped, topic)
-		if err != nil {
-			d.log.Warn("following the bus", "topic", topic, "error", err)
-		} else {
+func (d *Dashboard) follow(topic string, hints <-chan string) {
+	for {
+		if hints != nil {
 			for message := range hints {
 				d.hint(topic, message)
 			}
 		}
-		select {
-		case <-d.stopped.Done():
-		case <-time.After(2 * time.Second):
+		if d.wait(d.stopped, 2*time.Second) != nil {
+			return
 		}
+		hints = d.subscribe(topic)
 	}
+}
+
+// subscribe returns nil when the bus does not take it.
+func (d *Dashboard) subscribe(topic string) <-chan string {
+	hints, err := d.cfg.Bus.Subscribe(d.stopped, topic)
+	if err != nil {
+		d.log.Warn("following the bus", "topic", topic, "error", err)
+		return nil
+	}
+	return hints
 }
 
 func (d *Dashboard) hint(topic, message string) {

@@ -154,7 +154,6 @@ func TestLogStreamFollowsARunToItsEnd(t *testing.T) {
 
 func TestPagesAreToldOfChanges(t *testing.T) {
 	w := newWorld(t)
-	eventually(t, func() bool { w.bus.mu.Lock(); defer w.bus.mu.Unlock(); return len(w.bus.subs) == 2 })
 	next, _ := w.listen("/events")
 	w.add("miniflux", 0, ccci.StatusQueued, nil)
 	if e := next(); e.name != "changed" {
@@ -179,8 +178,10 @@ func TestCloseEndsStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, next := range []func() event{all, one} {
-		if e := next(); e.name != "" {
-			t.Errorf("after Close: %+v", e)
+		for e := next(); e.name != ""; e = next() {
+			if e.name != "changed" { // a hint from before
+				t.Errorf("after Close: %+v", e)
+			}
 		}
 	}
 	if err := w.dash.Close(); err != nil {
@@ -208,7 +209,7 @@ func TestRawLog(t *testing.T) {
 	if res, _ := w.get(path + "?offset=-1"); res.StatusCode != http.StatusBadRequest {
 		t.Errorf("a negative offset: %s", res.Status)
 	}
-	w.blobs.put(ccci.ArtifactKey(runs["errored"].ID, "log.txt"), []byte("kept\n"))
+	w.put(ccci.ArtifactKey(runs["errored"].ID, "log.txt"), []byte("kept\n"))
 	if _, body := w.get("/runs/" + string(runs["errored"].ID) + "/log"); body != "kept\n" {
 		t.Errorf("a kept log: %q", body)
 	}

@@ -1,9 +1,13 @@
 package dashboard_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"io/fs"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -91,7 +95,7 @@ func TestRunPageShowsCauseFirstThenProof(t *testing.T) {
 		t.Error("the cause does not come first")
 	}
 	body = w.page("/runs/" + string(runs["passed"].ID))
-	wantAll(t, body, "Nothing was left behind", "Before the upgrade", "After the upgrade", "files/logs/app%20%281%29.log",
+	wantAll(t, body, "Nothing was left behind", "Before the upgrade", "After the upgrade", "files/logs/app.1.log",
 		"231 MiB", "env.ADMIN_PASSWORD", "***", "R009", "init_containers", "the newest release older than the head", "needs a mail server")
 	if strings.Contains(body, "data-live-from") {
 		t.Error("a finished run listens for changes")
@@ -331,7 +335,7 @@ func TestU16_ArtifactsAreServedHarmless(t *testing.T) {
 	w := newWorld(t)
 	runs := w.populate()
 	base := "/runs/" + string(runs["passed"].ID) + "/files/"
-	for path, want := range map[string]string{"screenshot-upgrade.png": "image/png", "logs/app%20%281%29.log": "text/plain; charset=utf-8", "report.html": "application/octet-stream", "result.json": "text/plain; charset=utf-8"} {
+	for path, want := range map[string]string{"screenshot-upgrade.png": "image/png", "logs/app.1.log": "text/plain; charset=utf-8", "report.html": "application/octet-stream", "result.json": "text/plain; charset=utf-8"} {
 		res, _ := w.get(base + path)
 		h := res.Header
 		if res.StatusCode != http.StatusOK || h.Get("Content-Type") != want || !strings.Contains(h.Get("Content-Security-Policy"), "sandbox") || h.Get("X-Content-Type-Options") != "nosniff" {
@@ -349,9 +353,29 @@ func TestU16_ArtifactsAreServedHarmless(t *testing.T) {
 			t.Errorf("%s: %s", path, res.Status)
 		}
 	}
-	w.blobs.corrupt = map[string]bool{ccci.ArtifactKey(runs["passed"].ID, "report.html"): true}
+	spoil(t, w.files, "<script>alert(1)</script>")
 	if res, body := w.get(base + "report.html"); res.StatusCode != http.StatusInternalServerError || strings.Contains(body, "alert") {
 		t.Errorf("a corrupt artifact is served: %s", res.Status) // C20
+	}
+}
+
+// spoil turns one letter in the stored file that holds text.
+func spoil(t *testing.T, dir, text string) {
+	t.Helper()
+	done := false
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		body, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(body, []byte(text)) {
+			return err
+		}
+		done = true
+		return os.WriteFile(path, bytes.Replace(body, []byte(text), []byte(strings.ToUpper(text)), 1), 0o600)
+	})
+	if err != nil || !done {
+		t.Fatalf("spoiling a file: %v, found %v", err, done)
 	}
 }
 

@@ -3,8 +3,6 @@ package dashboard_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"html"
@@ -26,6 +24,8 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/dashboard"
+	"github.com/recipe-maintainers/cc-ci/internal/blob/dirblob"
+	"github.com/recipe-maintainers/cc-ci/internal/bus/inproc"
 	"github.com/recipe-maintainers/cc-ci/internal/store/sqlstore"
 )
 
@@ -36,8 +36,9 @@ var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 type world struct {
 	t      *testing.T
 	store  *sqlstore.Store
-	blobs  *memBlobs
-	bus    *memBus
+	blobs  *dirblob.Blobs
+	files  string // where the blobs lie
+	bus    *inproc.Bus
 	engine *memEngine
 	forge  *memForge
 	clock  *clock
@@ -61,7 +62,12 @@ func openStore(t testing.TB) *sqlstore.Store {
 func newWorld(t *testing.T, change ...func(*dashboard.Config)) *world {
 	t.Helper()
 	store := openStore(t)
-	w := &world{t: t, store: store, blobs: &memBlobs{blobs: map[string][]byte{}}, bus: &memBus{},
+	files := t.TempDir()
+	blobs, err := dirblob.Open(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, store: store, blobs: blobs, files: files, bus: &inproc.Bus{},
 		engine: &memEngine{logs: map[ccci.BuildRef]*memLog{}}, forge: &memForge{}, clock: &clock{now: noon}}
 	cfg := dashboard.Config{
 		Store: store, Engine: w.engine, Blobs: w.blobs, Bus: w.bus, Forge: w.forge, User: ccci.User{ID: "1", Name: "ada"},
@@ -71,7 +77,6 @@ func newWorld(t *testing.T, change ...func(*dashboard.Config)) *world {
 	for _, f := range change {
 		f(&cfg)
 	}
-	var err error
 	if w.dash, err = dashboard.New(cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +152,15 @@ func (w *world) saveResult(res ccci.Result) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.blobs.put(ccci.ResultKey(res.RunID), body)
+	w.put(ccci.ResultKey(res.RunID), body)
+}
+
+// put stores a blob.
+func (w *world) put(key string, body []byte) {
+	w.t.Helper()
+	if _, err := w.blobs.Put(w.t.Context(), key, bytes.NewReader(body)); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // get returns the answer to a request for path.
@@ -192,81 +205,6 @@ func wantAll(t *testing.T, body string, wants ...string) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
-}
-
-// memBlobs is a map of blobs that checks nothing.
-type memBlobs struct {
-	mu      sync.Mutex
-	blobs   map[string][]byte
-	corrupt map[string]bool
-}
-
-func (b *memBlobs) put(key string, body []byte) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.blobs[key] = body
-}
-
-func (b *memBlobs) Get(_ context.Context, key string) (io.ReadCloser, ccci.BlobInfo, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	body, ok := b.blobs[key]
-	if !ok {
-		return nil, ccci.BlobInfo{}, ccci.ErrNotFound
-	}
-	sum := sha256.Sum256(body)
-	var r io.Reader = bytes.NewReader(body)
-	if b.corrupt[key] {
-		r = io.MultiReader(bytes.NewReader(body[:len(body)/2]), failing{ccci.ErrCorrupt})
-	}
-	return io.NopCloser(r), ccci.BlobInfo{Key: key, Size: int64(len(body)), Digest: "sha256:" + hex.EncodeToString(sum[:])}, nil
-}
-
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
-
-func (b *memBlobs) List(_ context.Context, prefix string) ([]ccci.BlobInfo, error) {
-	return nil, fmt.Errorf("listing %s: the dashboard does not list", prefix)
-}
-
-// memBus delivers at once and drops what is not read.
-type memBus struct {
-	mu   sync.Mutex
-	subs []sub
-}
-
-type sub struct {
-	topic string
-	out   chan string
-}
-
-func (b *memBus) Publish(_ context.Context, topic, message string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, s := range b.subs {
-		if s.topic == topic {
-			select {
-			case s.out <- message:
-			default:
-			}
-		}
-	}
-	return nil
-}
-
-func (b *memBus) Subscribe(ctx context.Context, topic string) (<-chan string, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := sub{topic, make(chan string, 100)}
-	b.subs = append(b.subs, s)
-	context.AfterFunc(ctx, func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.subs = slices.DeleteFunc(b.subs, func(o sub) bool { return o.out == s.out })
-		close(s.out)
-	})
-	return s.out, nil
 }
 
 // memEngine has logs that grow.
@@ -551,12 +489,12 @@ func (w *world) savePassed(run ccci.Run) {
 	}
 	res.Lint = []ccci.Finding{{Rule: "R009", Severity: "warning", File: "compose.yml", Line: 14, Message: "the image is not pinned by digest", Hint: "Pin it, or say why not."}}
 	res.Warnings = []string{"docker/cli ignores the key init_containers of service app"}
-	res.Artifacts = []ccci.Artifact{{Path: "screenshot-install.png", Title: "Before the upgrade", Kind: "screenshot", Size: 14000}, {Path: "screenshot-upgrade.png", Title: "After the upgrade", Kind: "screenshot", Size: 15000}, {Path: "logs/app (1).log", Title: "Log of app", Kind: "log", Size: 2048}, {Path: "report.html", Title: "Test report", Kind: "report", Size: 512}}
+	res.Artifacts = []ccci.Artifact{{Path: "screenshot-install.png", Title: "Before the upgrade", Kind: "screenshot", Size: 14000}, {Path: "screenshot-upgrade.png", Title: "After the upgrade", Kind: "screenshot", Size: 15000}, {Path: "logs/app.1.log", Title: "Log of app", Kind: "log", Size: 2048}, {Path: "report.html", Title: "Test report", Kind: "report", Size: 512}}
 	w.saveResult(res)
-	w.blobs.put(ccci.ArtifactKey(run.ID, "screenshot-install.png"), screenshot(color.RGBA{20, 22, 40, 255}, 4))
-	w.blobs.put(ccci.ArtifactKey(run.ID, "screenshot-upgrade.png"), screenshot(color.RGBA{48, 40, 110, 255}, 7))
-	w.blobs.put(ccci.ArtifactKey(run.ID, "logs/app (1).log"), []byte("ready\n"))
-	w.blobs.put(ccci.ArtifactKey(run.ID, "report.html"), []byte("<script>alert(1)</script>"))
+	w.put(ccci.ArtifactKey(run.ID, "screenshot-install.png"), screenshot(color.RGBA{20, 22, 40, 255}, 4))
+	w.put(ccci.ArtifactKey(run.ID, "screenshot-upgrade.png"), screenshot(color.RGBA{48, 40, 110, 255}, 7))
+	w.put(ccci.ArtifactKey(run.ID, "logs/app.1.log"), []byte("ready\n"))
+	w.put(ccci.ArtifactKey(run.ID, "report.html"), []byte("<script>alert(1)</script>"))
 	w.engine.log(run.Build).write(logText(run.Recipe, false)+"all good\n##[stage upgrade end pass 10.000s]\n", true)
 }
 
@@ -574,6 +512,6 @@ func (w *world) saveFailed(run ccci.Run) {
 	res.Teardown.Clean, res.Teardown.Leftovers = false, []string{"volume mini-3f9a1c_stray-data"}
 	res.Artifacts = []ccci.Artifact{{Path: "screenshot-install.png", Title: "Before the upgrade", Kind: "screenshot", Size: 14000}}
 	w.saveResult(res)
-	w.blobs.put(ccci.ArtifactKey(run.ID, "screenshot-install.png"), screenshot(color.RGBA{30, 90, 160, 255}, 6))
+	w.put(ccci.ArtifactKey(run.ID, "screenshot-install.png"), screenshot(color.RGBA{30, 90, 160, 255}, 6))
 	w.engine.log(run.Build).write(logText(run.Recipe, true), true)
 }
