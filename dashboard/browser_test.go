@@ -299,6 +299,7 @@ func TestRunIsWatchedLive(t *testing.T) {
 
 	text := logText("miniflux", true)
 	log.write(text[strings.Index(text, "app.1 | starting worker 1"):], true)
+	sees("the mark of the fold", `document.querySelector('.fold[data-stage=upgrade] summary .state.c-fail svg') !== null`)
 	sees("the word for screen readers", `document.querySelector("#stage-news").textContent.includes("Upgrade: fail")`)
 	sees("the way to the first error", `!document.querySelector("#jump-error").hidden`)
 	run.Status, run.Finished = ccci.StatusFailed, noon

@@ -125,8 +125,8 @@
     } else if (e.end) {
       if (!fold || fold.dataset.stage !== e.end) fold = openFold(upper(e.end), e.end);
       fold.dataset.status = e.status;
-      const word = make("span", "state c-" + (e.status === "pass" || e.status === "fail" ? e.status : "skip"), words[e.status]);
-      fold.querySelector(".fold-title").after(word);
+      const mark = document.getElementById("mark-" + e.status)?.content.firstElementChild?.cloneNode(true);
+      if (mark) fold.querySelector(".fold-title").after(mark);
       fold.querySelector(".stage-took").textContent = e.took || "";
       if (e.status === "fail") markFirst(fold);
       announce(`${upper(e.end)}: ${words[e.status]}${e.reason ? ", " + e.reason : ""}`);
