@@ -100,15 +100,15 @@ func (b *Bridge) word(ctx context.Context, run ccci.Run, result *ccci.Result, qu
 	return nil
 }
 
-// newestOf reports whether no later run was asked for on the same commit in the
-// same context: a verdict belongs to the comment that asked last (U13).
+// newestOf reports whether no later run of the pull request was asked for on the
+// same commit in the same context: a verdict belongs to the comment that asked last (U13).
 func (b *Bridge) newestOf(ctx context.Context, run ccci.Run, statusContext string) (bool, error) {
-	runs, err := b.cfg.Store.FindRuns(ctx, ccci.RunFilter{Recipe: run.Recipe, Limit: 200})
+	runs, err := b.cfg.Store.FindRuns(ctx, ccci.RunFilter{PR: run.PR, Limit: 100})
 	if err != nil {
 		return false, fmt.Errorf("looking for newer runs of %s: %w", run.Commit, err)
 	}
 	return !slices.ContainsFunc(runs, func(o ccci.Run) bool {
-		return o.ID != run.ID && o.Commit == run.Commit && o.PR.Repo == run.PR.Repo && byAge(o, run) > 0 &&
+		return o.ID != run.ID && o.Commit == run.Commit && byAge(o, run) > 0 &&
 			report.Status(o, nil, report.Links{}).Context == statusContext
 	}), nil
 }
