@@ -62,7 +62,7 @@ var importRules = []importRule{
 	{"internal/censor", []string{"."}, nil, "masking knows nobody"},
 	{"internal/*", []string{".", "internal/box", "internal/host"}, []string{"*"}, "small things for the wiring"},
 	{"internal/*/*", []string{".", "internal/*"}, []string{"*"}, "small things for the wiring"},
-	{"examples", []string{"."}, nil, "files and how to lay them out"},
+	{"examples", []string{"."}, []string{"golang.org/x/mod"}, "files and how to lay them out"},
 	{"tests", []string{"."}, nil, "files and how to lay them out"},
 }
 

@@ -85,7 +85,13 @@ type browserStart struct {
 // Run tests the recipe and always tears down. The result is complete and already
 // written to OutDir, whatever happened; the error is of writing it alone.
 func Run(ctx context.Context, c Config) (*ccci.Result, error) {
-	l := &life{Config: c, log: c.Censor.NewWriter(c.Log), markers: map[string]string{}}
+	// The log is kept with the artifacts too: engines forget theirs.
+	kept, err := os.Create(filepath.Join(c.OutDir, logName))
+	if err != nil {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "writing the run's log: %w", err).WithHint("name an output folder that can be written to")
+	}
+	defer kept.Close()
+	l := &life{Config: c, log: c.Censor.NewWriter(io.MultiWriter(c.Log, kept)), markers: map[string]string{}}
 	l.app = App{RunID: c.Job.RunID}
 	domain := c.Job.RunID.AppName(c.Job.Recipe) + "." + c.CIDomain
 	l.app.StackName = recipe.StackName(domain)
@@ -106,7 +112,22 @@ func Run(ctx context.Context, c Config) (*ccci.Result, error) {
 	}
 	l.live(ctx)
 	l.conclude(ctx)
+	l.result.Artifacts = append(l.result.Artifacts, ccci.Artifact{Path: logName, Title: "Log of the run", Kind: "report", Size: l.logSize(kept)})
 	return l.result, l.write()
+}
+
+const logName = "run.log"
+
+// logSize is the size of the kept log so far, in bytes.
+func (l *life) logSize(kept *os.File) int64 {
+	if err := l.log.Flush(); err != nil {
+		return 0
+	}
+	info, err := kept.Stat()
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // live holds the app's lock from before the first object until after the last.

@@ -1,0 +1,608 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/client"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/examples"
+	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/internal/demoimages"
+	"github.com/recipe-maintainers/cc-ci/internal/deploy/swarm"
+)
+
+// The tests in this file drive the built binary on a real swarm. They look at
+// everything the daemon has, so nothing else may use it meanwhile.
+
+var build struct {
+	once   sync.Once
+	path   string
+	docker *client.Client
+	err    error
+}
+
+// binary builds cc-ci once, makes the example images, and returns the path.
+func binary(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
+	build.once.Do(func() {
+		if build.docker, build.err = client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation()); build.err != nil {
+			return
+		}
+		if _, build.err = build.docker.Ping(context.Background()); build.err != nil {
+			return
+		}
+		dir, err := os.MkdirTemp("", "cc-ci-e2e-")
+		if err != nil {
+			build.err = err
+			return
+		}
+		build.path = filepath.Join(dir, "cc-ci")
+		cmd := exec.Command("go", "build", "-o", build.path, ".")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			build.err = fmt.Errorf("building cc-ci: %w\n%s", err, out)
+			return
+		}
+		build.err = demoimages.Ensure(context.Background(), build.docker, demoimages.Options{Out: func(line string) { fmt.Println(line) }})
+	})
+	if build.path == "" && build.err != nil && os.Getenv("CI") == "" {
+		t.Skipf("no Docker daemon: %v", build.err)
+	}
+	if build.err != nil {
+		t.Fatal(build.err)
+	}
+	return build.path
+}
+
+// objects lists everything on the daemon.
+func objects(t *testing.T) harness.Snapshot {
+	t.Helper()
+	d, err := swarm.New(swarm.Options{RunID: "e2e", Docker: build.docker})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := d.Snapshot(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// nothingLeft compares the daemon with what it had.
+func nothingLeft(t *testing.T, before harness.Snapshot) {
+	t.Helper()
+	had := map[string]bool{}
+	for _, o := range before {
+		had[o.Kind+o.ID] = true
+	}
+	for _, o := range objects(t) {
+		if !had[o.Kind+o.ID] {
+			t.Errorf("left on the daemon: %s %s (run %s)", o.Kind, o.Name, o.Run)
+		}
+	}
+}
+
+// workspace is a data folder with a configuration.
+func workspace(t *testing.T, more string) (dir, config string) {
+	t.Helper()
+	dir = t.TempDir()
+	tests, err := filepath.Abs("../../tests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = filepath.Join(dir, "cc-ci.yml")
+	text := fmt.Sprintf("data: data\ntests: %s\nlisten: 127.0.0.1:0\n%s", tests, more)
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir, config
+}
+
+// example makes a repository of a recipe and returns it with its head's branch.
+func example(t *testing.T, dir, name string) (repo, branch string) {
+	t.Helper()
+	repo, err := examples.Materialise(filepath.Join(dir, "recipes"), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if branch, err = examples.UpgradeBranch(name); err != nil {
+		t.Fatal(err)
+	}
+	return repo, branch
+}
+
+// harnessRun runs cc-ci run to its end.
+func harnessRun(t *testing.T, config, out string, args ...string) (code int, result ccci.Result, log string) {
+	t.Helper()
+	cmd := exec.Command(binary(t), append([]string{"--config", config, "run", "--out", out}, args...)...)
+	var text bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &text, &text
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), readResult(t, filepath.Join(out, "result.json"), text.String()), text.String()
+}
+
+func readResult(t *testing.T, path, log string) (result ccci.Result) {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	if err := json.Unmarshal(raw, &result); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	schemaDoc, err := jsonschema.UnmarshalJSON(bytes.NewReader(ccci.ResultSchemaJSON))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("schema", schemaDoc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("schema")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.Validate(doc); err != nil {
+		t.Errorf("result.json does not fit the published schema: %v", err)
+	}
+	return result
+}
+
+// U21, A18, A19, A22, A24, A26, N4, N6, U2, U3, U5: every example recipe comes
+// out as it must: the real apps and the good canary green at level 5, each bad
+// canary red at its stage, by the name of the failing check, and nowhere else.
+func TestU21_ExampleRecipes(t *testing.T) {
+	binary(t)
+	dir, config := workspace(t, "")
+	for _, name := range examples.Names() {
+		t.Run(name, func(t *testing.T) {
+			before := objects(t)
+			want, err := examples.Expected(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			repo, branch := example(t, dir, name)
+			code, r, log := harnessRun(t, config, filepath.Join(dir, "out", name), repo, "--head", branch)
+			defer func() {
+				if t.Failed() {
+					t.Log(log)
+				}
+			}()
+			if r.Status != want.Status || code != map[ccci.Status]int{ccci.StatusPassed: exitPassed, ccci.StatusFailed: exitFailed}[want.Status] {
+				t.Errorf("status %s with exit code %d, want %s", r.Status, code, want.Status)
+			}
+			for _, s := range r.Stages {
+				if s.Name == want.Stage {
+					if s.Status != ccci.Fail {
+						t.Errorf("%s is %s, it must be red", s.Name, s.Status)
+					}
+				} else if s.Status == ccci.Fail || s.Status == ccci.Skip {
+					t.Errorf("%s is %s (%s)", s.Name, s.Status, s.Reason)
+				}
+			}
+			if want.Status == ccci.StatusPassed {
+				if r.Level != 5 || r.Cause != nil {
+					t.Errorf("level %d (%s), cause %+v", r.Level, r.LevelReason, r.Cause)
+				}
+			} else if r.Cause == nil || r.Cause.Check != want.Check {
+				t.Errorf("cause %+v, want check %s", r.Cause, want.Check)
+			}
+			if want.Level != nil && r.Level != *want.Level {
+				t.Errorf("level %d, want %d", r.Level, *want.Level)
+			}
+			if r.Deployments != 1 || r.Upgrades > 1 {
+				t.Errorf("%d deployments, %d upgrades", r.Deployments, r.Upgrades)
+			}
+			if leaky := want.Check == "teardown/clean"; leaky {
+				removeLeftovers(t, r)
+			} else if r.Teardown == nil || !r.Teardown.Clean {
+				t.Errorf("teardown: %+v", r.Teardown)
+			}
+			nothingLeft(t, before)
+			checkEvidence(t, filepath.Join(dir, "out", name), r, want)
+		})
+	}
+}
+
+// removeLeftovers cleans up after the canary that must leave something, and
+// proves that the run named it.
+func removeLeftovers(t *testing.T, r ccci.Result) {
+	t.Helper()
+	if r.Teardown == nil || len(r.Teardown.Leftovers) == 0 {
+		t.Errorf("the leftover is not named: %+v", r.Teardown)
+		return
+	}
+	for _, left := range r.Teardown.Leftovers {
+		if name, ok := strings.CutPrefix(left, "volume "); ok {
+			if err := build.docker.VolumeRemove(context.Background(), name, true); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// checkEvidence looks at what a green run leaves for people.
+func checkEvidence(t *testing.T, out string, r ccci.Result, want examples.Expectation) {
+	t.Helper()
+	secret := regexp.MustCompile(`"settings":[^}]*"(env|seed)[^"]*(password|secret|token)[^"]*": "[^*]`)
+	raw, _ := os.ReadFile(filepath.Join(out, "result.json"))
+	if secret.Match(raw) {
+		t.Errorf("a secret-looking setting is not masked (U17)")
+	}
+	if want.Status != ccci.StatusPassed {
+		return
+	}
+	for _, name := range []string{"screenshot-install.png", "screenshot-upgrade.png", "screenshot-final.png"} { // U16
+		if info, err := os.Stat(filepath.Join(out, name)); err != nil || info.Size() < 2000 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if !slices.ContainsFunc(r.Artifacts, func(a ccci.Artifact) bool { return a.Kind == "log" && a.Size > 0 }) {
+		t.Error("no service's log was kept")
+	}
+	if len(r.Images) < 2 || r.PeakMemory == 0 || r.Base == nil || r.Version == "" {
+		t.Errorf("images %v, peak memory %d, base %v, version %q", r.Images, r.PeakMemory, r.Base, r.Version)
+	}
+}
+
+// U1: a recipe that nobody enrolled gets every stage.
+func TestU1_ZeroConfigFloor(t *testing.T) {
+	binary(t)
+	before := objects(t)
+	dir, config := workspace(t, "")
+	repo, branch := example(t, dir, "canary-good")
+	_, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch, "--tests", filepath.Join(dir, "none"))
+	for _, s := range r.Stages {
+		if s.Status != ccci.Pass {
+			t.Errorf("%s: %s (%s)", s.Name, s.Status, s.Reason)
+		}
+	}
+	if r.Status != ccci.StatusPassed {
+		t.Errorf("%s\n%s", r.Status, log)
+	}
+	nothingLeft(t, before)
+}
+
+// U1, U5: without enrolment a lost volume is still found, by the canary file.
+func TestU1_ZeroConfigFindsALostVolume(t *testing.T) {
+	binary(t)
+	dir, config := workspace(t, "")
+	repo, branch := example(t, dir, "canary-lost-volume")
+	code, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch, "--tests", filepath.Join(dir, "none"))
+	if code != exitFailed || r.Cause == nil || r.Cause.Check != "upgrade/verify" {
+		t.Errorf("exit code %d, cause %+v\n%s", code, r.Cause, log)
+	}
+}
+
+// N3: what admission refuses creates nothing, and has an exit code of its own.
+func TestN3_RefusedBeforeAnythingIsCreated(t *testing.T) {
+	binary(t)
+	dir, config := workspace(t, "")
+	repo, branch := example(t, dir, "canary-good")
+	git := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("git", append([]string{"-C", repo, "-c", "user.name=t", "-c", "user.email=t@example.org"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	git("checkout", "-q", branch)
+	compose := filepath.Join(repo, "compose.yml")
+	text, err := os.ReadFile(compose)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hostile := strings.Replace(string(text), "services:\n", "services:\n  spy:\n    image: cc-ci.local/tinyapp:1.0.0\n    volumes: [\"/var/run/docker.sock:/s\"]\n", 1)
+	if err := os.WriteFile(compose, []byte(hostile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	git("commit", "-qam", "add a helper")
+	before := objects(t)
+	code, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch)
+	if code != exitRefused || r.Cause == nil || r.Cause.Check != "install/admitted" || r.Deployments != 0 {
+		t.Errorf("exit code %d, cause %+v, %d deployments\n%s", code, r.Cause, r.Deployments, log)
+	}
+	if r.Cause != nil && !regexp.MustCompile(`compose\.yml.*service spy.*docker\.sock`).MatchString(strings.ReplaceAll(r.Cause.Message, "\n", " ")) {
+		t.Errorf("the sentence names not file, service and value: %s", r.Cause.Message)
+	}
+	if r.Teardown != nil {
+		for kind, n := range r.Teardown.Removed {
+			if n > 0 {
+				t.Errorf("%d %s were created", n, kind)
+			}
+		}
+	}
+	nothingLeft(t, before)
+}
+
+// started is a cc-ci that runs in the background.
+type started struct {
+	cmd  *exec.Cmd
+	out  *lines
+	done chan struct{}
+}
+
+// lines is an output that can be waited on.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	wake chan struct{}
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Write(p)
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return len(p), nil
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func start(t *testing.T, args ...string) *started {
+	t.Helper()
+	s := &started{cmd: exec.Command(binary(t), args...), out: &lines{wake: make(chan struct{}, 1)}, done: make(chan struct{})}
+	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { s.cmd.Wait(); close(s.done) }()
+	t.Cleanup(func() {
+		s.cmd.Process.Signal(syscall.SIGTERM)
+		s.wait(t, 2*time.Minute)
+		if t.Failed() {
+			t.Logf("cc-ci %s:\n%s", strings.Join(args, " "), s.out)
+		}
+	})
+	return s
+}
+
+// awaitLine waits until the output matches, and returns the first submatch.
+func (s *started) awaitLine(t *testing.T, pattern string, limit time.Duration) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	deadline := time.After(limit)
+	for {
+		if m := re.FindStringSubmatch(s.out.String()); m != nil {
+			return m[len(m)-1]
+		}
+		select {
+		case <-s.out.wake:
+		case <-s.done:
+			if m := re.FindStringSubmatch(s.out.String()); m != nil {
+				return m[len(m)-1]
+			}
+			t.Fatalf("ended without printing %q:\n%s", pattern, s.out)
+		case <-deadline:
+			t.Fatalf("no %q within %s:\n%s", pattern, limit, s.out)
+		}
+	}
+}
+
+func (s *started) wait(t *testing.T, limit time.Duration) int {
+	t.Helper()
+	select {
+	case <-s.done:
+	case <-time.After(limit):
+		s.cmd.Process.Kill()
+		t.Errorf("did not end within %s", limit)
+		<-s.done
+	}
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// U12: SIGTERM in the middle of a run leads into the same teardown.
+func TestU12_SignalTearsDown(t *testing.T) {
+	binary(t)
+	before := objects(t)
+	dir, config := workspace(t, "")
+	repo, branch := example(t, dir, "canary-good")
+	out := filepath.Join(dir, "out")
+	s := start(t, "--config", config, "run", "--out", out, repo, "--head", branch)
+	s.awaitLine(t, `install: pass`, 2*time.Minute)
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	s.cmd.Process.Signal(syscall.SIGTERM) // an impatient second one changes nothing
+	if code := s.wait(t, time.Minute); code != exitTerminate {
+		t.Errorf("exit code %d", code)
+	}
+	r := readResult(t, filepath.Join(out, "result.json"), s.out.String())
+	if r.Status != ccci.StatusCancelled || r.Verdict != ccci.VerdictInconclusive || r.Teardown == nil || !r.Teardown.Clean {
+		t.Errorf("%s, %s, %+v", r.Status, r.Verdict, r.Teardown)
+	}
+	nothingLeft(t, before)
+}
+
+// U12, A16: a run that is too long ends by its deadline, and is not the recipe's fault.
+func TestA16_DeadlineTearsDown(t *testing.T) {
+	binary(t)
+	before := objects(t)
+	dir, config := workspace(t, "")
+	repo, branch := example(t, dir, "canary-good")
+	commit, err := revision(context.Background(), repo, branch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := ccci.Job{RunID: "261121-000000-dead11", Recipe: "canary-good", Commit: commit, CloneURL: repo, Deadline: 6 * time.Second}
+	text, _ := json.Marshal(job)
+	file := filepath.Join(dir, "job.json")
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, "--config", config, "run", "--job", file)
+	if code := s.wait(t, time.Minute); code != exitInfra {
+		t.Errorf("exit code %d", code)
+	}
+	if !strings.Contains(s.out.String(), harness.ErrDeadline.Error()) {
+		t.Errorf("the limit is not named:\n%s", s.out)
+	}
+	// A child leaves the proxy to the server that has made it.
+	if code := start(t, "--config", config, "janitor").wait(t, time.Minute); code != 0 {
+		t.Errorf("janitor: %d", code)
+	}
+	nothingLeft(t, before)
+}
+
+// U11, A20: a harness killed with kill -9 leaves its app; the janitor leaves nothing.
+func TestA20_JanitorReapsTheKilled(t *testing.T) {
+	binary(t)
+	before := objects(t)
+	dir, config := workspace(t, "")
+	repo, branch := example(t, dir, "canary-good")
+	s := start(t, "--config", config, "run", "--out", filepath.Join(dir, "out"), repo, "--head", branch)
+	s.awaitLine(t, `install/converged`, 2*time.Minute)
+	held := start(t, "--config", config, "janitor") // the run lives: nothing of it is touched
+	held.awaitLine(t, `lives: left alone`, time.Minute)
+	held.wait(t, time.Minute)
+	s.cmd.Process.Kill()
+	s.wait(t, time.Minute)
+	janitor := start(t, "--config", config, "janitor")
+	janitor.awaitLine(t, `is dead: removed`, time.Minute)
+	if code := janitor.wait(t, time.Minute); code != 0 {
+		t.Errorf("janitor: exit code %d", code)
+	}
+	again := start(t, "--config", config, "janitor")
+	again.awaitLine(t, `nothing to do`, time.Minute)
+	again.wait(t, time.Minute)
+	nothingLeft(t, before)
+}
+
+// served starts a server with one recipe on its forge and an open pull request.
+func served(t *testing.T, recipe string) (s *started, url, config string) {
+	t.Helper()
+	binary(t)
+	dir, config := workspace(t, "repos:\n  - repo: coop/"+recipe+"\n")
+	repo, branch := example(t, dir, recipe)
+	for _, args := range [][]string{{"forge", "import", repo, "coop/" + recipe}, {"forge", "pr", "coop/" + recipe, branch}} {
+		f := start(t, append([]string{"--config", config}, args...)...)
+		if code := f.wait(t, time.Minute); code != 0 {
+			t.Fatalf("%v: exit code %d\n%s", args, code, f.out)
+		}
+	}
+	s = start(t, "--config", config, "serve")
+	return s, s.awaitLine(t, `serving (http://\S+)`, 2*time.Minute), config
+}
+
+func comment(t *testing.T, config, recipe, body string) {
+	t.Helper()
+	c := start(t, "--config", config, "forge", "comment", "coop/"+recipe+"#1", body)
+	if code := c.wait(t, time.Minute); code != 0 {
+		t.Fatalf("commenting: exit code %d\n%s", code, c.out)
+	}
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return string(body)
+}
+
+// awaitPage reloads a page until it matches.
+func awaitPage(t *testing.T, url, pattern string, limit time.Duration) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	var page string
+	for end := time.Now().Add(limit); time.Now().Before(end); {
+		if page = get(t, url); re.MatchString(page) {
+			return page
+		}
+		select {
+		case <-t.Context().Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	t.Fatalf("%s does not come to match %q:\n%s", url, pattern, page)
+	return ""
+}
+
+// A10, A11, U14, N2: a server killed with kill -9 in the middle of a run and
+// started again edits the same comment to the verdict.
+func TestU14_ServerKilledInTheMiddle(t *testing.T) {
+	binary(t)
+	before := objects(t)
+	s, url, config := served(t, "canary-good")
+	comment(t, config, "canary-good", "!testme")
+	pull := "/pulls/coop/canary-good/1"
+	awaitPage(t, url+pull, `(?s)install.*passed in`, 2*time.Minute)
+	s.cmd.Process.Kill()
+	s.wait(t, time.Minute)
+
+	again := start(t, "--config", config, "serve")
+	url = again.awaitLine(t, `serving (http://\S+)`, 2*time.Minute)
+	awaitPage(t, url+pull, `Level 5 of 5`, 4*time.Minute)
+	page := get(t, url+pull)
+	if n := strings.Count(page, "asked for by"); n != 1 {
+		t.Errorf("%d comments about the run instead of 1", n)
+	}
+	var feed struct {
+		Recipes []struct{ Recipe, Status string }
+	}
+	if err := json.Unmarshal([]byte(get(t, url+"/feed.json")), &feed); err != nil || len(feed.Recipes) == 0 {
+		t.Errorf("feed: %v", err)
+	}
+	again.cmd.Process.Signal(syscall.SIGINT)
+	if code := again.wait(t, 2*time.Minute); code != exitInterrupt {
+		t.Errorf("exit code %d", code)
+	}
+	nothingLeft(t, before)
+}
+
+// The main job in one command: green, four files, and nothing left.
+func TestDemoOnce(t *testing.T) {
+	binary(t)
+	before := objects(t)
+	out := t.TempDir()
+	s := start(t, "demo", "--once", "--out", out)
+	if code := s.wait(t, 5*time.Minute); code != exitPassed {
+		t.Fatalf("exit code %d\n%s", code, s.out)
+	}
+	if r := readResult(t, filepath.Join(out, "result.json"), s.out.String()); r.Status != ccci.StatusPassed || r.Level != 5 {
+		t.Errorf("%s at level %d", r.Status, r.Level)
+	}
+	for name, sign := range map[string]string{"comment.md": "Level 5 of 5", "badge.svg": "level 5", "overview.png": "PNG"} {
+		if text, err := os.ReadFile(filepath.Join(out, name)); err != nil || !bytes.Contains(text, []byte(sign)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	nothingLeft(t, before)
+}
