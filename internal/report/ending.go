@@ -1,0 +1,143 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// teardown is the proof that nothing was left (A19, N6), or says that there is none.
+func teardown(run ccci.Run, result *ccci.Result) string {
+	if result == nil {
+		if run.Started.IsZero() {
+			return "**Teardown:** the run never started, so nothing was created."
+		}
+		return "**Teardown:** not proven, the harness left no result. The janitor removes what is left before the next run."
+	}
+	t := result.Teardown
+	switch {
+	case t == nil:
+		return "**Teardown:** nothing had been created."
+	case t.Clean && len(t.Leftovers) == 0 && t.Error == "":
+		return fmt.Sprintf("**Teardown:** proven, nothing is left. Removed %s in %s; the daemon's objects before and after are the same.",
+			counts(t.Removed), Duration(t.Duration))
+	}
+	line := "**Teardown:** ❌ not clean."
+	if t.Error != "" {
+		line += " " + Text(clip(t.Error, 400)) + "."
+	}
+	for i, left := range t.Leftovers {
+		if i == 20 {
+			line += fmt.Sprintf("\n- and %d more", len(t.Leftovers)-i)
+			break
+		}
+		line += "\n- left over: " + Code(clip(left, 200))
+	}
+	return line
+}
+
+// counts words removed objects in a fixed order: "2 services, 1 volume".
+func counts(removed map[string]int) string {
+	kinds := make([]string, 0, len(removed))
+	for kind, n := range removed {
+		if n > 0 {
+			kinds = append(kinds, kind)
+		}
+	}
+	if len(kinds) == 0 {
+		return "nothing"
+	}
+	slices.Sort(kinds)
+	for i, kind := range kinds {
+		word := fmt.Sprintf("%d %s", removed[kind], kind)
+		if removed[kind] > 1 {
+			word += "s"
+		}
+		kinds[i] = Text(word)
+	}
+	return strings.Join(kinds, ", ")
+}
+
+func warnings(result *ccci.Result) string {
+	if result == nil || len(result.Warnings)+len(result.Lint) == 0 {
+		return ""
+	}
+	const most = 10
+	var all []string
+	for _, f := range result.Lint {
+		line := Code(f.Rule) + " " + Text(clip(f.Message, 300))
+		if f.File != "" {
+			where := f.File
+			if f.Line > 0 {
+				where = fmt.Sprintf("%s:%d", f.File, f.Line)
+			}
+			line = Code(clip(where, 120)) + " " + line
+		}
+		all = append(all, line)
+	}
+	for _, w := range result.Warnings {
+		all = append(all, Text(clip(w, 300)))
+	}
+	out := "**Worth a look:**"
+	for i, line := range all {
+		if i == most {
+			return out + fmt.Sprintf("\n- and %d more on the run's page", len(all)-i)
+		}
+		out += "\n- " + line
+	}
+	return out
+}
+
+func artifacts(result *ccci.Result, links Links) string {
+	if result == nil || links.Files == "" {
+		return ""
+	}
+	var shown []string
+	for _, a := range result.Artifacts {
+		path, ok := urlPath(a.Path)
+		if !ok || len(shown) == 20 {
+			continue
+		}
+		shown = append(shown, "["+linkText(clip(a.Title, 80), "file")+"]("+links.Files+path+")")
+	}
+	if len(shown) == 0 {
+		return ""
+	}
+	return "**Files:** " + strings.Join(shown, " · ")
+}
+
+// again says what a person can do now, and how to see the same at home.
+func again(run ccci.Run, result *ccci.Result) string {
+	line := "Run it at home, in a checkout of the recipe: " + Code(Reproduce(run, result))
+	switch run.Status {
+	case ccci.StatusFailed, ccci.StatusErrored:
+		return "Ask again with `!testme`, or `!retest` for the failed stages only. " + line
+	case ccci.StatusCancelled:
+		return "Ask again with `!testme`."
+	}
+	return line
+}
+
+// Reproduce is the command that does the same by hand.
+func Reproduce(run ccci.Run, result *ccci.Result) string {
+	args := []string{"cc-ci", "run", ".", "--head", string(run.Commit)}
+	base := run.Options.From
+	if result != nil && result.Base != nil {
+		base = result.Base.Version
+	}
+	if base != "" && shellSafe(base) {
+		args = append(args, "--base", base)
+	}
+	if !run.Options.Whole() {
+		names := make([]string, 0, len(ccci.StageNames))
+		for _, s := range ccci.StageNames {
+			if run.Options.Wants(s) {
+				names = append(names, string(s))
+			}
+		}
+		args = append(args, "--stages", strings.Join(names, ","))
+	}
+	return strings.Join(args, " ")
+}
