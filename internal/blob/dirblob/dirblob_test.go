@@ -1,6 +1,8 @@
 package dirblob
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +55,30 @@ func TestNothingUnfinishedStays(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(filepath.Join(dir, tmpDir)); err != nil || len(entries) != 0 {
 		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+func TestC20_DamagedSizeIsNoticed(t *testing.T) {
+	b := open(t, t.TempDir())
+	if _, err := b.Put(t.Context(), "k", strings.NewReader("hello")); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(b.root, fileOf("k"))
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[headerSize-2] = '6' // the last digit of the size; the digest still fits
+	if err := os.WriteFile(path, data, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	r, _, err := b.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := io.ReadAll(r); !errors.Is(err, ccci.ErrCorrupt) {
+		t.Errorf("got %v, want ErrCorrupt", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -161,6 +162,24 @@ func TestN5_CancelOfAnOrphan(t *testing.T) {
 	}
 	a.Exit(143)
 	if b, _ := enginetest.Finished(t, e, ccci.BuildRef(job.RunID)); b.Ending != ccci.EndCancelled {
+		t.Errorf("it ended as %s", b.Ending)
+	}
+}
+
+// Whoever cancels is told that it was cancelled, also when the time was up before.
+func TestN5_CancelDuringTeardown(t *testing.T) {
+	e, _ := open(t, options(t.TempDir()))
+	stage := enginetest.NewStage(t)
+	job := stage.Job()
+	job.Deadline = 100 * time.Millisecond
+	ref := start(t, e, job)
+	a := stage.NextFor(job)
+	a.AskedToEnd()
+	if err := e.Cancel(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	a.Exit(143)
+	if b, _ := enginetest.Finished(t, e, ref); b.Ending != ccci.EndCancelled {
 		t.Errorf("it ended as %s", b.Ending)
 	}
 }

@@ -178,6 +178,19 @@ func TestN1_DeletedBranch(t *testing.T) {
 	}
 }
 
+// Old clients, which speak git's protocol 0, get the approved commit too.
+func TestA8_FetchWithOldProtocol(t *testing.T) {
+	f, work, pr := scene(t)
+	approved := must[ccci.PullRequest](t)(f.PullRequest(t.Context(), pr))
+	work.Git("reset", "--quiet", "--hard", "main")
+	work.Commit("update", "other", "x") // leaves the approved commit on no branch
+	checkout := forgetest.NewWork(t, approved.CloneURL)
+	checkout.Git("-c", "protocol.version=0", "fetch", "--quiet", approved.CloneURL, string(approved.Head))
+	if got := checkout.Git("rev-parse", "FETCH_HEAD"); got != string(approved.Head) {
+		t.Errorf("fetched %s, want %s", got, approved.Head)
+	}
+}
+
 // Pushes and comments race; what a comment approves was the head at some moment
 // while it was being written, and never something pushed after.
 func TestN1_PushRacesComment(t *testing.T) {

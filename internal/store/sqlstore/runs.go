@@ -199,26 +199,32 @@ func (s *Store) FindRuns(ctx context.Context, f ccci.RunFilter) ([]ccci.Run, err
 // Where the newest run of a recipe speaks for it, both subqueries below name
 // that run, and it comes once. Where it does not (unfinished, partial or
 // cancelled), the second one adds the newest that does. This is the port's rule.
+const (
+	latestOf = `SELECT ` + runColumns + ` FROM runs WHERE id IN (
+			(SELECT max(id) FROM runs WHERE recipe = ?),
+			(SELECT max(id) FROM runs WHERE recipe = ? AND speaks = 1)
+		) ORDER BY id DESC`
 
-// LatestPerRecipe implements [ccci.Store]. It hops from recipe to recipe in the
-// index, so that its cost depends on the number of recipes, not of runs.
-func (s *Store) LatestPerRecipe(ctx context.Context) ([]ccci.Run, error) {
-	return s.queryRuns(ctx, `WITH RECURSIVE names (recipe) AS (
+	// It hops from recipe to recipe in the index, so that its cost depends on the
+	// number of recipes, not of runs.
+	latestPerRecipe = `WITH RECURSIVE names (recipe) AS (
 			SELECT min(recipe) FROM runs
 			UNION ALL
 			SELECT (SELECT min(recipe) FROM runs WHERE recipe > names.recipe) FROM names WHERE names.recipe IS NOT NULL
 		)
-		SELECT `+runColumns+` FROM runs WHERE id IN (
+		SELECT ` + runColumns + ` FROM runs WHERE id IN (
 			SELECT (SELECT max(id) FROM runs WHERE runs.recipe = names.recipe) FROM names WHERE names.recipe IS NOT NULL
 			UNION
 			SELECT (SELECT max(id) FROM runs WHERE runs.recipe = names.recipe AND speaks = 1) FROM names WHERE names.recipe IS NOT NULL
-		) ORDER BY recipe, id DESC`)
+		) ORDER BY recipe, id DESC`
+)
+
+// LatestPerRecipe implements [ccci.Store].
+func (s *Store) LatestPerRecipe(ctx context.Context) ([]ccci.Run, error) {
+	return s.queryRuns(ctx, latestPerRecipe)
 }
 
 // LatestOf implements [ccci.Store].
 func (s *Store) LatestOf(ctx context.Context, recipe string) ([]ccci.Run, error) {
-	return s.queryRuns(ctx, `SELECT `+runColumns+` FROM runs WHERE id IN (
-			(SELECT max(id) FROM runs WHERE recipe = ?),
-			(SELECT max(id) FROM runs WHERE recipe = ? AND speaks = 1)
-		) ORDER BY id DESC`, recipe, recipe)
+	return s.queryRuns(ctx, latestOf, recipe, recipe)
 }
