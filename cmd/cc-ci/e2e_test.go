@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -27,6 +29,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/internal/demoimages"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/swarm"
+	"github.com/recipe-maintainers/cc-ci/internal/ingress"
 )
 
 // The tests in this file drive the built binary on a real swarm. They look at
@@ -100,6 +103,13 @@ func nothingLeft(t *testing.T, before harness.Snapshot) {
 		if !had[o.Kind+o.ID] {
 			t.Errorf("left on the daemon: %s %s (run %s)", o.Kind, o.Name, o.Run)
 		}
+	}
+	proxies, err := build.docker.ContainerList(context.Background(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", ingress.Label))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range proxies {
+		t.Errorf("left on the daemon: the proxy %v", c.Names)
 	}
 }
 

@@ -77,6 +77,10 @@ func (d *Deployer) services(ctx context.Context) (harness.Snapshot, error) {
 	return out, nil
 }
 
+// labelIngress marks the proxy's container (package ingress). It serves many
+// runs, belongs to none, and may come and go with another cc-ci.
+const labelIngress = "cc-ci.ingress"
+
 func (d *Deployer) containers(ctx context.Context) (harness.Snapshot, error) {
 	list, err := d.docker.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
@@ -84,6 +88,9 @@ func (d *Deployer) containers(ctx context.Context) (harness.Snapshot, error) {
 	}
 	var out harness.Snapshot
 	for _, c := range list {
+		if _, proxy := c.Labels[labelIngress]; proxy {
+			continue
+		}
 		name := c.ID[:12]
 		if len(c.Names) > 0 {
 			name = strings.TrimPrefix(c.Names[0], "/")
