@@ -14,7 +14,8 @@ type Facts struct {
 	Systemd bool // services are started by systemd
 
 	Docker    DockerState
-	Dockerd   bool // the program is installed
+	Elsewhere string // what DOCKER_HOST names, when that is not the daemon that would be started here
+	Dockerd   bool   // the program is installed
 	Restic    string
 	Chromium  string
 	Git       string
@@ -127,6 +128,8 @@ func obstacles(f Facts, mayInstall bool) []obstacle {
 	switch {
 	case f.Docker == DockerDenied:
 		all = append(all, obstacle{"this user may not talk to Docker", "run sudo usermod -aG docker $USER and log in again, or become root"})
+	case f.Docker == DockerDown && f.Elsewhere != "":
+		all = append(all, obstacle{"no Docker daemon answers at DOCKER_HOST=" + f.Elsewhere, "mend or unset DOCKER_HOST, or start the daemon there"})
 	case f.Docker == DockerDown && !f.Root && f.Systemd:
 		all = append(all, obstacle{"Docker does not run", "run sudo systemctl start docker"})
 	case f.Docker == DockerDown && !f.Root:
@@ -158,7 +161,7 @@ func low(f Facts) bool {
 // missingPackages are the Debian packages of what is not there.
 func missingPackages(f Facts) []string {
 	var packages []string
-	if f.Docker == DockerDown && !f.Dockerd {
+	if f.Docker == DockerDown && !f.Dockerd && f.Elsewhere == "" {
 		packages = append(packages, "docker.io")
 	}
 	if f.Restic == "" {

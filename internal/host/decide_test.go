@@ -39,6 +39,8 @@ func TestA24_Decide(t *testing.T) {
 		}, true, "!restic|chromium|git|Docker does not run|start dockerd as root"},
 		{"docker down", func(f *Facts) { f.Docker = DockerDown; f.Swarm = Swarm{} }, false, "starting Docker"},
 		{"docker down, no root", func(f *Facts) { f.Docker = DockerDown; f.Root = false; f.Systemd = true }, true, "!does not run|sudo systemctl start docker"},
+		{"docker down elsewhere", func(f *Facts) { f.Docker = DockerDown; f.Elsewhere = "tcp://far:2375"; f.Dockerd = false }, true, "!answers at DOCKER_HOST=tcp://far:2375|unset DOCKER_HOST"},
+		{"docker up elsewhere", func(f *Facts) { f.Elsewhere = "tcp://far:2375"; f.Dockerd = false }, true, "nothing to do"},
 		{"no right", func(f *Facts) { f.Docker = DockerDenied; f.Root = false }, true, "!may not talk to Docker|usermod -aG docker"},
 		{"no right says nothing of a package", func(f *Facts) { f.Docker = DockerDenied; f.Dockerd = false; f.Root = false }, true, "!may not talk to Docker"},
 		{"timezone", func(f *Facts) { f.Timezone = false }, false, "writing /etc/timezone"},

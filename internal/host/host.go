@@ -128,7 +128,7 @@ func (h *Host) reconcile(ctx context.Context, mayInstall bool) (Facts, error) {
 	for range maxSteps {
 		facts, err := h.system.Look(ctx)
 		if err != nil {
-			return Facts{}, ccci.Errorf(ccci.CodeInfra, "looking at this machine: %w", err)
+			return Facts{}, ccci.Errorf(ccci.CodeInfra, "looking at this machine: %w", err).WithHint("%s", ccci.HintOf(err))
 		}
 		next, err := decide(facts, mayInstall)
 		if err != nil || next.kind == nothing {

@@ -58,7 +58,18 @@ func (m *machine) Look(ctx context.Context) (Facts, error) {
 	f.Dockerd = path(m.dockerd[0]) != ""
 	_, err := os.Stat("/etc/timezone")
 	f.Timezone = err == nil
+	f.Elsewhere = elsewhere(os.Getenv(client.EnvOverrideHost))
 	return f, m.lookAtDocker(ctx, &f)
+}
+
+// elsewhere returns dockerHost unless it names this machine's usual socket, on
+// which a daemon started here would answer.
+func elsewhere(dockerHost string) string {
+	switch dockerHost {
+	case "unix:///var/run/docker.sock", "unix:///run/docker.sock":
+		return ""
+	}
+	return dockerHost
 }
 
 func path(name string) string {
@@ -91,7 +102,7 @@ func (m *machine) lookAtDocker(ctx context.Context, f *Facts) error {
 	f.Docker = DockerDown
 	docker, err := m.Client()
 	if err != nil {
-		return fmt.Errorf("reading DOCKER_HOST: %w", err)
+		return ccci.Errorf(ccci.CodeInvalid, "reading DOCKER_HOST: %w", err).WithHint("unset it, or write it as unix:///var/run/docker.sock")
 	}
 	defer docker.Close()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
