@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/recipe-maintainers/cc-ci/harness/admission"
@@ -17,20 +18,31 @@ type configCheckCmd struct{}
 
 func (configCheckCmd) Run(a *app) error {
 	c, err := a.config()
-	if err != nil {
+	names, enrolErr := checkEnrolments(c.Tests)
+	if err := errors.Join(err, enrolErr); err != nil {
 		return err
 	}
-	names, err := enrol.List(c.Tests)
-	if err != nil {
-		return err
+	switch len(names) {
+	case 0:
+		fmt.Fprintf(a.stdout, "the configuration is sound; no recipe is enrolled in %s, so all get the generic suite\n", c.Tests)
+	case 1:
+		fmt.Fprintf(a.stdout, "the configuration and the enrolment of %s in %s are sound\n", names[0], c.Tests)
+	default:
+		fmt.Fprintf(a.stdout, "the configuration and %d enrolments in %s are sound\n", len(names), c.Tests)
 	}
-	for _, name := range names {
-		if _, err := enrol.Read(c.Tests, name); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintf(a.stdout, "the configuration and %d enrolments in %s are sound\n", len(names), c.Tests)
 	return nil
+}
+
+// checkEnrolments reads every enrolment and returns the names of all, and what
+// is wrong with any of them.
+func checkEnrolments(tests string) ([]string, error) {
+	names, err := enrol.List(tests)
+	errs := []error{err}
+	for _, name := range names {
+		_, err := enrol.Read(tests, name)
+		errs = append(errs, err)
+	}
+	return names, errors.Join(errs...)
 }
 
 type configDocCmd struct{}

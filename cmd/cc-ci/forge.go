@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,7 +16,7 @@ import (
 type forgeCmd struct {
 	Import  forgeImportCmd  `cmd:"" help:"Copy a git repository with its branches and tags onto the local forge."`
 	PR      forgePRCmd      `cmd:"" name:"pr" help:"Open a pull request."`
-	Comment forgeCommentCmd `cmd:"" help:"Comment on a pull request: forge comment coop/wiki#1 '!testme'."`
+	Comment forgeCommentCmd `cmd:"" help:"Comment on a pull request, as in: forge comment coop/wiki#1 '!testme'"`
 	Member  forgeMemberCmd  `cmd:"" help:"Make somebody a member of the organisation."`
 	List    forgeListCmd    `cmd:"" help:"List repositories and their pull requests."`
 }
@@ -30,8 +31,29 @@ func (a *app) openLocal() (*localforge.Forge, string, error) {
 	return forge, cfg.Forge.User, err
 }
 
+// wayOut adds the command that shows what there is, where nothing better is known.
+func wayOut(err error) error {
+	code := ccci.CodeOf(err)
+	if ccci.HintOf(err) != "" || code != ccci.CodeNotFound && code != ccci.CodeConflict {
+		return err
+	}
+	return ccci.Errorf(code, "%w", err).WithHint("cc-ci forge list shows what there is")
+}
+
+// folder returns the absolute path of an existing folder.
+func folder(name string) (string, error) {
+	dir, err := filepath.Abs(name)
+	if err != nil {
+		return "", fmt.Errorf("finding %s: %w", name, err)
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return "", ccci.Errorf(ccci.CodeInvalid, "there is no folder %s", name).WithHint("name a folder on this machine")
+	}
+	return dir, nil
+}
+
 type forgeImportCmd struct {
-	Dir  string `arg:"" type:"existingdir" help:"Git repository on this machine."`
+	Dir  string `arg:"" help:"Git repository on this machine."`
 	Repo string `arg:"" help:"OWNER/NAME on the forge."`
 }
 
@@ -40,18 +62,21 @@ func (c *forgeImportCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	dir, err := folder(c.Dir)
+	if err != nil {
+		return err
+	}
+	if err := checkout(a.ctx, dir); err != nil {
+		return err
+	}
 	forge, _, err := a.openLocal()
 	if err != nil {
 		return err
 	}
 	defer forge.Close()
-	dir, err := filepath.Abs(c.Dir)
-	if err != nil {
-		return fmt.Errorf("finding %s: %w", c.Dir, err)
-	}
 	path, err := forge.ImportRepo(a.ctx, repo, dir)
 	if err != nil {
-		return err
+		return wayOut(err)
 	}
 	fmt.Fprintf(a.stdout, "%s is at %s; push branches there\n", repo, path)
 	return nil
@@ -74,13 +99,16 @@ func (c *forgePRCmd) Run(a *app) error {
 		return err
 	}
 	defer forge.Close()
+	if c.Branch == c.Base {
+		return ccci.Errorf(ccci.CodeInvalid, "the branch %s cannot go into itself", c.Branch).WithHint("name the branch with the change; --base names the one it should go into")
+	}
 	title := c.Title
 	if title == "" {
 		title = c.Branch
 	}
 	pr, err := forge.OpenPullRequest(a.ctx, repo, title, c.Branch, c.Base, user)
 	if err != nil {
-		return err
+		return wayOut(err)
 	}
 	fmt.Fprintf(a.stdout, "%s: %s at %s\n", pr.Ref, pr.Title, pr.Head.Short())
 	return nil
@@ -107,7 +135,7 @@ func (c *forgeCommentCmd) Run(a *app) error {
 	}
 	id, err := forge.AddComment(a.ctx, pr, user, c.Body)
 	if err != nil {
-		return err
+		return wayOut(err)
 	}
 	fmt.Fprintf(a.stdout, "comment %s on %s by %s\n", id, pr, user)
 	return nil

@@ -36,7 +36,7 @@ Exit codes: 0 passed, 1 the recipe failed, 2 usage or configuration, 3 trouble
 on our side, 4 refused, 130 or 143 interrupted (after the teardown).`
 
 type cli struct {
-	Config string `short:"c" type:"path" env:"CC_CI_CONFIG" placeholder:"FILE" help:"Configuration file; without it everything runs on this machine with defaults (see: cc-ci config doc)."`
+	Config string `short:"c" type:"path" env:"CC_CI_CONFIG" placeholder:"FILE" help:"Configuration file; without one the defaults hold. See: cc-ci config doc."`
 
 	Demo    demoCmd    `cmd:"" help:"Show the whole thing on this machine: a pull request, !testme, a green run."`
 	Run     runCmd     `cmd:"" help:"Test a recipe checkout by hand."`
@@ -68,20 +68,24 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	var c cli
 	exited := -1
-	parser, err := kong.New(&c, kong.Name("cc-ci"), kong.Description(description), kong.UsageOnError(),
+	parser, err := kong.New(&c, kong.Name("cc-ci"), kong.Description(description),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}))
 	if err != nil {
 		panic(err) // the struct above is wrong; any test run shows it
+	}
+	parser.Model.HelpFlag.Help = "Show this help."
+	if len(args) == 0 { // somebody looks around, or a script forgot something
+		parser.Stdout = stderr
+		_, _ = parser.Parse([]string{"--help"})
+		return exitUsage
 	}
 	kctx, err := parser.Parse(args)
 	if exited >= 0 { // --help
 		return exited
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "cc-ci: %v\n", err)
-		fmt.Fprintln(stderr, "hint: cc-ci --help shows the commands, cc-ci COMMAND --help its options")
-		return exitUsage
+		return exitCode(usageError(parser, err), stderr)
 	}
 	err = kctx.Run(&app{ctx: context.Background(), configPath: c.Config, stdout: stdout, stderr: stderr})
 	return exitCode(err, stderr)

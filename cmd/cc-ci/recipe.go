@@ -20,7 +20,12 @@ type lintCmd struct {
 func (c *lintCmd) Run(a *app) error {
 	var base *recipe.Tree
 	var options recipe.LintOptions
-	if releases, err := recipe.Releases(a.ctx, c.Dir); err == nil {
+	_, err := revision(a.ctx, c.Dir, "HEAD")
+	if err == nil {
+		var releases []recipe.Release
+		if releases, err = recipe.Releases(a.ctx, c.Dir); err != nil {
+			return err
+		}
 		options.Releases = releases
 		tree, cleanup, err := c.baseTree(a, releases)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
+	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
 type runCmd struct {
@@ -50,11 +52,13 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	tests := c.Tests
-	if tests == "" {
-		tests = cfg.Tests
+	tests := cfg.Tests
+	if c.Tests != "" { // a name mistyped would quietly mean the generic suite
+		if tests, err = folder(c.Tests); err != nil {
+			return err
+		}
 	}
-	settings, err := enrol.Read(tests, job.Recipe)
+	enrolment, err := enrol.Read(tests, job.Recipe)
 	if err != nil {
 		return err
 	}
@@ -62,8 +66,9 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 	if out == "" {
 		out = filepath.Join(cfg.Data, "by-hand", string(job.RunID))
 	}
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return ccci.Errorf(ccci.CodeInvalid, "making the output folder: %w", err).WithHint("name one that you may write to with --out")
+	discard, err := makeOut(out)
+	if err != nil {
+		return err
 	}
 	log := io.Writer(newHumanLog(a.stdout))
 	if c.JSON {
@@ -73,13 +78,17 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 	defer life.stop()
 	p, err := openPlatform(ctx, cfg, a.logger(cfg), platformOptions{Say: func(line string) { fmt.Fprintln(log, line) }})
 	if err != nil {
+		discard()
 		return orInterrupted(life, err)
 	}
 	defer p.Close(context.WithoutCancel(ctx))
-	if settings.Dir == "" {
+	if c.Head == "HEAD" && uncommitted(ctx, job.CloneURL) {
+		fmt.Fprintf(log, "%s has changes that are not committed; commit %s is tested, without them\n", job.CloneURL, job.Commit.Short())
+	}
+	if enrolment.Dir == "" {
 		fmt.Fprintf(log, "%s is not enrolled in %s: the generic suite runs\n", job.Recipe, tests)
 	}
-	result, err := p.harness(ctx, job, settings, out, log)
+	result, err := p.harness(ctx, job, enrolment, out, log)
 	if err != nil {
 		return err
 	}
@@ -93,6 +102,31 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 		fmt.Fprintf(a.stdout, "result: %s\n", filepath.Join(out, "result.json"))
 	}
 	return ending(life, result)
+}
+
+// makeOut makes the output folder and proves that files can be written there,
+// before a run spends minutes. discard takes a folder that was made and stayed empty away.
+func makeOut(out string) (discard func(), err error) {
+	refuse := func(err error) error {
+		return ccci.Errorf(ccci.CodeInvalid, "making the output folder: %w", err).WithHint("name one that you may write to with --out")
+	}
+	_, statErr := os.Stat(out)
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return nil, refuse(err)
+	}
+	probe, err := os.CreateTemp(out, ".writable-")
+	if err != nil {
+		return nil, refuse(err)
+	}
+	probe.Close()
+	if err := os.Remove(probe.Name()); err != nil {
+		return nil, refuse(err)
+	}
+	return func() {
+		if statErr != nil {
+			_ = os.Remove(out) // fails when something is in it, as it should
+		}
+	}, nil
 }
 
 func orInterrupted(l *life, err error) error {
@@ -134,6 +168,15 @@ func (c *runCmd) job(ctx context.Context, cfg config.Config) (ccci.Job, error) {
 	if err != nil {
 		return ccci.Job{}, err
 	}
+	if c.Base != "" {
+		releases, err := recipe.Releases(ctx, dir)
+		if err != nil {
+			return ccci.Job{}, err
+		}
+		if _, err := recipe.FindRelease(releases, c.Base); err != nil {
+			return ccci.Job{}, err
+		}
+	}
 	stages, err := parseStages(c.Stages)
 	if err != nil {
 		return ccci.Job{}, err
@@ -153,25 +196,65 @@ func parseStages(names []string) ([]ccci.StageName, error) {
 	for _, name := range names {
 		stage := ccci.StageName(strings.TrimSpace(name))
 		if !slices.Contains(ccci.StageNames, stage) {
-			return nil, ccci.Errorf(ccci.CodeInvalid, "there is no stage %q", name).WithHint("the stages are install, upgrade, backup, restore, checks")
+			return nil, unknownStage(name)
 		}
 		stages = append(stages, stage)
 	}
 	return stages, nil
 }
 
-// revision resolves what a person calls a commit.
+func unknownStage(name string) error {
+	var names []string
+	for _, s := range ccci.StageNames {
+		names = append(names, string(s))
+	}
+	err := ccci.Errorf(ccci.CodeInvalid, "there is no stage %q", name)
+	if near := settings.Nearest(name, names); near != "" {
+		return err.WithHint("did you mean %q?", near)
+	}
+	return err.WithHint("the stages are %s", strings.Join(names, ", "))
+}
+
+// checkout refuses a folder that is not the root of a git checkout or
+// repository: one within it would quietly stand for the whole.
+func checkout(ctx context.Context, dir string) error {
+	within, err := git(ctx, dir, "rev-parse", "--show-prefix")
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return ccci.Errorf(ccci.CodeInfra, "there is no git on this machine").WithHint("install it (Debian: apt-get install git)")
+	case err != nil:
+		return ccci.Errorf(ccci.CodeInvalid, "%s is not a git checkout", dir).WithHint("clone the recipe, or make it one: git init && git add -A && git commit")
+	case within != "":
+		return ccci.Errorf(ccci.CodeInvalid, "%s is a folder within a git checkout, not one itself", dir).WithHint("copy it elsewhere and make it one: git init && git add -A && git commit")
+	}
+	return nil
+}
+
+// revision resolves what a person calls a commit of the checkout in dir.
 func revision(ctx context.Context, dir, name string) (ccci.Commit, error) {
-	cmd := exec.CommandContext(ctx, "git", "-c", "safe.directory=*", "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
-	cmd.Dir = dir
-	out, err := cmd.Output()
+	if err := checkout(ctx, dir); err != nil {
+		return "", err
+	}
+	commit, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
 	if err != nil {
-		if _, gitErr := os.Stat(filepath.Join(dir, ".git")); gitErr != nil {
-			return "", ccci.Errorf(ccci.CodeInvalid, "%s is not a git checkout", dir).WithHint("clone the recipe, or make it one: git init && git add -A && git commit")
-		}
 		return "", ccci.Errorf(ccci.CodeNotFound, "%s has no commit, branch or tag %q", dir, name).WithHint("git -C %s log --oneline --all shows what it has", dir)
 	}
-	return ccci.Commit(strings.TrimSpace(string(out))), nil
+	return ccci.Commit(commit), nil
+}
+
+// uncommitted reports whether the checkout has more than its commit. It never
+// says so on doubt: it is a remark, no more.
+func uncommitted(ctx context.Context, dir string) bool {
+	out, err := git(ctx, dir, "--no-optional-locks", "status", "--porcelain")
+	return err == nil && out != ""
+}
+
+// git runs git in dir without letting the checkout start programs.
+func git(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"}, args...)...)
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	return strings.TrimSpace(string(out)), err
 }
 
 // engine is the process that an engine starts: its job is a file, and what it

@@ -19,7 +19,10 @@ func (c *serveCmd) Run(a *app) error {
 		return err
 	}
 	if c.Listen != "" {
-		cfg.Listen, cfg.URL = c.Listen, "http://"+c.Listen
+		if cfg.URL == "http://"+cfg.Listen { // nobody stated another one
+			cfg.URL = "http://" + c.Listen
+		}
+		cfg.Listen = c.Listen
 	}
 	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
 	defer life.stop()

@@ -23,7 +23,6 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/bus/inproc"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/localengine"
-	"github.com/recipe-maintainers/cc-ci/internal/enrol"
 	"github.com/recipe-maintainers/cc-ci/internal/forge/localforge"
 	"github.com/recipe-maintainers/cc-ci/internal/store/sqlstore"
 )
@@ -81,7 +80,7 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger, o serve
 	}
 	lock := flock.New(lockPath(cfg))
 	if ok, err := lock.TryLock(); err != nil {
-		return s, ccci.Errorf(ccci.CodeInvalid, "locking the data folder %s: %w", cfg.Data, err)
+		return s, ccci.Errorf(ccci.CodeInvalid, "locking the data folder %s: %w", cfg.Data, err).WithHint("name one that you may write to: data: in the configuration")
 	} else if !ok {
 		return s, ccci.Errorf(ccci.CodeConflict, "another cc-ci already serves from %s", cfg.Data).WithHint("stop it, or give this one another data folder (data: in the configuration)")
 	}
@@ -90,20 +89,15 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger, o serve
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return s, ccci.Errorf(ccci.CodeConflict, "the dashboard's address %s is taken by another program", cfg.Listen).WithHint("choose another with listen: in the configuration, or --listen")
 		}
-		return s, ccci.Errorf(ccci.CodeInvalid, "listening on %s: %w", cfg.Listen, err)
+		return s, ccci.Errorf(ccci.CodeInvalid, "listening on %s: %w", cfg.Listen, err).WithHint("write an address of this machine and a port, as 127.0.0.1:8480")
 	}
 	s.cfg.Listen = s.listener.Addr().String() // with the port that was given
 	if strings.HasSuffix(cfg.URL, ":0") {
 		s.cfg.URL = "http://" + s.cfg.Listen
 	}
-	names, err := enrol.List(cfg.Tests)
+	names, err := checkEnrolments(cfg.Tests)
 	if err != nil {
 		return s, err
-	}
-	for _, name := range names {
-		if _, err := enrol.Read(cfg.Tests, name); err != nil {
-			return s, err
-		}
 	}
 	if err := s.openStores(ctx); err != nil {
 		return s, err
