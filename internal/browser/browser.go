@@ -190,7 +190,7 @@ func (p *page) Open(ctx context.Context, url string) error {
 }
 
 func (p *page) Fill(ctx context.Context, selector, value string) error {
-	return p.do(ctx, chromedp.WaitVisible(selector), chromedp.Clear(selector), chromedp.SendKeys(selector, value))
+	return p.do(ctx, chromedp.WaitVisible(selector), chromedp.SetValue(selector, ""), chromedp.SendKeys(selector, value))
 }
 
 func (p *page) Select(ctx context.Context, selector, value string) error {
