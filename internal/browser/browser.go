@@ -3,6 +3,7 @@ package browser
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -189,8 +190,20 @@ func (p *page) Open(ctx context.Context, url string) error {
 	}
 }
 
+// Fill selects what a field holds and types over it, as a person does.
 func (p *page) Fill(ctx context.Context, selector, value string) error {
-	return p.do(ctx, chromedp.WaitVisible(selector), chromedp.SetValue(selector, ""), chromedp.SendKeys(selector, value))
+	quoted, err := json.Marshal(selector)
+	if err != nil {
+		return fmt.Errorf("quoting the selector %q: %w", selector, err)
+	}
+	if value == "" {
+		value = kb.Delete
+	}
+	selectAll := chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := chromedp.Evaluate[bool]("(e => { e.focus(); if (e.select) e.select(); return true })(document.querySelector(" + string(quoted) + "))")(ctx, t)
+		return err
+	})
+	return p.do(ctx, chromedp.WaitVisible(selector), selectAll, chromedp.SendKeys(selector, value))
 }
 
 func (p *page) Select(ctx context.Context, selector, value string) error {

@@ -18,7 +18,7 @@ import (
 
 // A page that draws half a second after it was loaded, as single-page apps do.
 const form = `<!doctype html><title>app</title><body><form action="/hello" method="get">
-<textarea id="name" name="name"></textarea><input id="other" value="old"><button id="go">Go</button></form>
+<textarea id="name" name="name"></textarea><input id="other" name="other" value="old"><button id="go">Go</button></form>
 <script>setTimeout(() => fetch("/slow").then(r => r.text()).then(t => { document.body.insertAdjacentHTML("beforeend", "<p id=late>" + t + "</p>") }), 50)</script>`
 
 func TestA22_StepsInARealBrowser(t *testing.T) {
@@ -37,7 +37,7 @@ func TestA22_StepsInARealBrowser(t *testing.T) {
 		w.Write([]byte("drawn late"))
 	})
 	mux.HandleFunc("/hello", func(w http.ResponseWriter, r *http.Request) {
-		w.Write([]byte("hello " + r.FormValue("name") + " at " + r.Host))
+		w.Write([]byte("hello " + r.FormValue("other") + r.FormValue("name") + " at " + r.Host))
 	})
 	server := httptest.NewTLSServer(mux)
 	defer server.Close()
@@ -51,7 +51,7 @@ func TestA22_StepsInARealBrowser(t *testing.T) {
 	defer b.Close()
 	r := &checks.Runner{Target: checks.Target{Domain: "app-123456.ci.localhost", Browser: b}, Limit: 20 * time.Second}
 
-	steps := []ccci.BrowserStep{{Open: "/"}, {See: "#late"}, {Fill: "#other", Value: "new"}, {Fill: "#name", Value: "Ada {{.Marker}}"}, {Click: "#go"}, {Text: "hello Ada m1 at app-123456.ci.localhost"}, {URL: "/hello"}}
+	steps := []ccci.BrowserStep{{Open: "/"}, {See: "#late"}, {Fill: "#other", Value: "new"}, {Fill: "#name", Value: "Ada {{.Marker}}"}, {Click: "#go"}, {Text: "hello newAda m1 at app-123456.ci.localhost"}, {URL: "/hello"}}
 	if err := r.WithMarker("m1").Run(ctx, ccci.Step{Name: "say hello", Browser: steps}); err != nil {
 		t.Error(err)
 	}
