@@ -173,7 +173,8 @@ func TestU21_EveryCanarySaysWhatMustComeOut(t *testing.T) {
 		if (e.Status == ccci.StatusPassed) != (e.Check == "") {
 			t.Errorf("%s: a red canary names the failing check, a green one none: %+v", name, e)
 		}
-		if e.Stage != "" && !strings.HasPrefix(e.Check, string(e.Stage)+"/") {
+		// The search for secrets is one of the stage checks, under a name of its own.
+		if e.Stage != "" && !strings.HasPrefix(e.Check, string(e.Stage)+"/") && e.Check != "secrets/not-in-logs" {
 			t.Errorf("%s: check %q is not of stage %q", name, e.Check, e.Stage)
 		}
 	}
