@@ -117,10 +117,13 @@ func (s *server) openStores(ctx context.Context) (err error) {
 		return err
 	}
 	s.bus = &inproc.Bus{}
-	s.forge, err = openForge(ctx, s.cfg, func(repo ccci.RepoRef) {
-		_ = s.bus.Publish(context.WithoutCancel(ctx), ccci.TopicForge, repo.String()) // a hint; the next poll comes anyway
-	})
+	s.forge, err = openForge(ctx, s.cfg, s.announce)
 	return err
+}
+
+// announce says that a repository's pull requests changed. It is a hint: the next poll comes anyway.
+func (s *server) announce(repo ccci.RepoRef) {
+	_ = s.bus.Publish(context.Background(), ccci.TopicForge, repo.String())
 }
 
 // openForge opens the local forge, whose own account is cc-ci's and whose
@@ -171,7 +174,7 @@ func (s *server) assemble(ctx context.Context, o serverOptions, enrolled []strin
 		repos = append(repos, bridge.Repo{Ref: ref, Recipe: r.Recipe, Org: s.cfg.Forge.Org})
 	}
 	s.bridge, err = bridge.New(bridge.Config{
-		Forge: s.forge, Engine: s.engine, Store: s.store, Bus: s.bus, Locker: &inproc.Locker{}, Blobs: s.blobs,
+		Forge: announcing{s.forge, s.announce}, Engine: s.engine, Store: s.store, Bus: s.bus, Locker: &inproc.Locker{}, Blobs: s.blobs,
 		Repos: repos, Roles: roles(s.cfg.Roles), PollInterval: s.cfg.Forge.Poll, EditGap: time.Second, // a forge of our own need not be spared
 		Deadline: s.cfg.Engine.Deadline, Capacity: s.cfg.Engine.Capacity, DashboardURL: s.cfg.URL, Logger: s.log,
 	})
@@ -199,6 +202,31 @@ func (s *server) assemble(ctx context.Context, o serverOptions, enrolled []strin
 	s.http = &http.Server{Handler: s.dashboard, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	s.http.RegisterOnShutdown(func() { s.dashboard.Close() })
 	return nil
+}
+
+// announcing is the local forge as the bridge uses it: what the bridge says is
+// made known, so that open pages show it at once.
+type announcing struct {
+	*localforge.Forge
+	said func(ccci.RepoRef)
+}
+
+func (a announcing) PostComment(ctx context.Context, pr ccci.PRRef, key, body string) (ccci.CommentID, error) {
+	id, err := a.Forge.PostComment(ctx, pr, key, body)
+	a.said(pr.Repo)
+	return id, err
+}
+
+func (a announcing) EditComment(ctx context.Context, pr ccci.PRRef, id ccci.CommentID, body string) error {
+	err := a.Forge.EditComment(ctx, pr, id, body)
+	a.said(pr.Repo)
+	return err
+}
+
+func (a announcing) SetStatus(ctx context.Context, repo ccci.RepoRef, commit ccci.Commit, status ccci.CommitStatus) error {
+	err := a.Forge.SetStatus(ctx, repo, commit, status)
+	a.said(repo)
+	return err
 }
 
 // roles turns the configuration's words into the bridge's.
