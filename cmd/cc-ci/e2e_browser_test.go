@@ -60,7 +60,7 @@ func TestA27_APersonsWay(t *testing.T) {
 	do("finding the comment box", page.See(ctx, "#body"))
 
 	write("!testme stagse=install")
-	see("Did you mean stages?", 20*time.Second)
+	see("Did you mean stages", 20*time.Second)
 
 	write("!testme")
 	see("install passed", 90*time.Second) // live, without a reload

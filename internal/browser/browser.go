@@ -137,7 +137,12 @@ type page struct {
 	mu         sync.Mutex
 	inFlight   map[network.RequestID]bool
 	quietSince time.Time
+	opening    bool // Open is at work, and repeats what it must itself
 }
+
+// networkChanged is how Chromium calls it when an interface of this machine
+// came or went. Docker makes one for each container of any run.
+const networkChanged = "ERR_NETWORK_CHANGED"
 
 // watch keeps count of the requests under way.
 func (p *page) watch(event any) {
@@ -150,6 +155,11 @@ func (p *page) watch(event any) {
 		delete(p.inFlight, e.RequestID)
 	case *network.EventLoadingFailed:
 		delete(p.inFlight, e.RequestID)
+		if e.Type == network.ResourceTypeDocument && strings.Contains(e.ErrorText, networkChanged) && !p.opening {
+			// A click or a form led to it: nobody else repeats it. Commands may not be
+			// sent from here, where events are read.
+			go chromedp.Do(p.ctx, chromedp.Reload())
+		}
 	default:
 		return
 	}
@@ -179,15 +189,22 @@ func (p *page) do(ctx context.Context, steps ...chromedp.Action[chromedp.Void]) 
 	return err
 }
 
-// Open repeats a navigation that Chromium broke off because an interface of this
-// machine came or went: Docker makes one for each container of any run.
+// Open repeats a navigation that a change of the machine's interfaces broke off.
 func (p *page) Open(ctx context.Context, url string) error {
+	p.setOpening(true)
+	defer p.setOpening(false)
 	for {
 		err := p.do(ctx, chromedp.Navigate(url))
-		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "ERR_NETWORK_CHANGED") {
+		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), networkChanged) {
 			return err
 		}
 	}
+}
+
+func (p *page) setOpening(opening bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.opening = opening
 }
 
 // Fill selects what a field holds and types over it, as a person does.
