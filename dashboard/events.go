@@ -79,6 +79,11 @@ func (d *Dashboard) events(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return nil // the reader left
 	}
+	// What changed between the page and this stream, or while a reader was cut
+	// off, was announced to nobody: so each stream begins with a hint.
+	if s.send("changed", "", struct{}{}) != nil {
+		return nil
+	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for {
