@@ -78,11 +78,29 @@ func (in *Ingress) start(ctx context.Context, digest string) error {
 		if taken && chosen && attempt < 5 {
 			continue
 		}
+		// The daemon is still taking the network off this node, since its last
+		// container has just gone. That passes.
+		if strings.Contains(err.Error(), "network") && strings.Contains(err.Error(), "not found") && attempt < 20 {
+			if waitErr := wait(ctx, 250*time.Millisecond); waitErr == nil {
+				continue
+			}
+		}
 		e := ccci.Errorf(ccci.CodeInfra, "starting the ingress: %w", err)
 		if taken {
 			e = e.WithHint("another program listens on %s or %s; choose other addresses", in.opts.Addr, in.opts.WebAddr)
 		}
 		return e
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
