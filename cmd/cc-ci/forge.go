@@ -34,6 +34,9 @@ func (a *app) openLocal() (*localforge.Forge, string, error) {
 // wayOut adds the command that shows what there is, where nothing better is known.
 func wayOut(err error) error {
 	code := ccci.CodeOf(err)
+	if code == ccci.CodeRefused && ccci.HintOf(err) == "" {
+		return ccci.Errorf(code, "%w", err).WithHint("--as names the person who writes")
+	}
 	if ccci.HintOf(err) != "" || code != ccci.CodeNotFound && code != ccci.CodeConflict {
 		return err
 	}
@@ -124,6 +127,9 @@ func (c *forgeCommentCmd) Run(a *app) error {
 	pr, err := parsePR(c.PR)
 	if err != nil {
 		return err
+	}
+	if strings.TrimSpace(c.Body) == "" {
+		return ccci.Errorf(ccci.CodeInvalid, "the comment is empty").WithHint("cc-ci forge comment %s '!help' asks for the commands", pr)
 	}
 	forge, user, err := a.openLocal()
 	if err != nil {

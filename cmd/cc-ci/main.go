@@ -36,7 +36,7 @@ Exit codes: 0 passed, 1 the recipe failed, 2 usage or configuration, 3 trouble
 on our side, 4 refused, 130 or 143 interrupted (after the teardown).`
 
 type cli struct {
-	Config string `short:"c" type:"path" env:"CC_CI_CONFIG" placeholder:"FILE" help:"Configuration file; without one the defaults hold. See: cc-ci config doc."`
+	Config string `short:"c" env:"CC_CI_CONFIG" placeholder:"FILE" help:"Configuration file; without one the defaults hold. See: cc-ci config doc."`
 
 	Demo    demoCmd    `cmd:"" help:"Show the whole thing on this machine: a pull request, !testme, a green run."`
 	Run     runCmd     `cmd:"" help:"Test a recipe checkout by hand."`
@@ -51,7 +51,7 @@ type cli struct {
 // app is what every command is given.
 type app struct {
 	ctx            context.Context
-	configPath     string
+	configPath     string // as it was typed
 	stdout, stderr io.Writer
 }
 
@@ -68,13 +68,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	var c cli
 	exited := -1
-	parser, err := kong.New(&c, kong.Name("cc-ci"), kong.Description(description),
-		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}))
-	if err != nil {
-		panic(err) // the struct above is wrong; any test run shows it
-	}
-	parser.Model.HelpFlag.Help = "Show this help."
+	parser := newParser(&c, stdout, stderr, func(code int) { exited = code })
 	if len(args) == 0 { // somebody looks around, or a script forgot something
 		parser.Stdout = stderr
 		_, _ = parser.Parse([]string{"--help"})
@@ -89,6 +83,18 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	err = kctx.Run(&app{ctx: context.Background(), configPath: c.Config, stdout: stdout, stderr: stderr})
 	return exitCode(err, stderr)
+}
+
+// newParser returns the command line's grammar. exit is called after --help.
+func newParser(c *cli, stdout, stderr io.Writer, exit func(code int)) *kong.Kong {
+	parser, err := kong.New(c, kong.Name("cc-ci"), kong.Description(description),
+		kong.Writers(stdout, stderr), kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}))
+	if err != nil {
+		panic(err) // the struct above is wrong; any test run shows it
+	}
+	parser.Model.HelpFlag.Help = "Show this help."
+	return parser
 }
 
 // codeError is an ending that was already told; only its exit code is left.

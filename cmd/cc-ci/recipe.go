@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
@@ -14,7 +15,7 @@ type recipeCmd struct {
 type lintCmd struct {
 	Dir    string `arg:"" name:"recipe-dir" help:"Checkout of the recipe, or any folder with its files."`
 	Format string `enum:"text,json,sarif" default:"text" help:"text, json or sarif."`
-	Base   string `placeholder:"VERSION" help:"Release to compare with; default: the newest one older than the checkout. Only in a git checkout."`
+	Base   string `placeholder:"VERSION" help:"Release to compare with; default: the one that the checkout builds on. Only in a git checkout."`
 }
 
 func (c *lintCmd) Run(a *app) error {
@@ -75,13 +76,28 @@ func (c *lintCmd) baseTree(a *app, releases []recipe.Release) (*recipe.Tree, fun
 		if err != nil {
 			return nil, nothing, err
 		}
-		found, _, ok := recipe.ChooseBase(releases, head.Version(), commit)
+		if uncommitted(a.ctx, c.Dir) {
+			commit = "" // the files are no commit, and so no release
+		}
+		found, ok := buildsOn(releases, head.Version(), commit)
 		if !ok {
 			return nil, nothing, nil
 		}
 		base = found
 	}
 	return recipe.AtCommit(a.ctx, c.Dir, base.Commit)
+}
+
+// buildsOn returns the release that operators of the checkout have: while its
+// version label is not raised yet, the release of that very version.
+func buildsOn(releases []recipe.Release, version string, commit ccci.Commit) (recipe.Release, bool) {
+	for _, r := range releases {
+		if r.Tag == version && r.Commit != commit {
+			return r, true
+		}
+	}
+	base, _, ok := recipe.ChooseBase(releases, version, commit)
+	return base, ok
 }
 
 type rulesCmd struct{}

@@ -24,7 +24,7 @@ import (
 
 type runCmd struct {
 	Dir    string   `arg:"" optional:"" name:"recipe-dir" help:"Git checkout of the recipe."`
-	Tests  string   `type:"path" placeholder:"DIR" help:"Folder that holds <recipe>/recipe.yml; default: tests in the configuration, if it is there."`
+	Tests  string   `placeholder:"DIR" help:"Folder that holds <recipe>/recipe.yml; default: tests in the configuration, if it is there."`
 	Base   string   `placeholder:"VERSION" help:"Release to upgrade from; default: the newest one older than the head."`
 	Head   string   `default:"HEAD" placeholder:"REF" help:"Branch, tag or commit to test."`
 	Stages []string `placeholder:"STAGE" help:"Only these stages: install, upgrade, backup, restore, checks. Install always runs."`
@@ -54,7 +54,8 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 	}
 	tests := cfg.Tests
 	if c.Tests != "" { // a name mistyped would quietly mean the generic suite
-		if tests, err = folder(c.Tests); err != nil {
+		tests = c.Tests
+		if _, err := folder(tests); err != nil {
 			return err
 		}
 	}
@@ -105,28 +106,36 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 }
 
 // makeOut makes the output folder and proves that files can be written there,
-// before a run spends minutes. discard takes a folder that was made and stayed empty away.
+// before a run spends minutes. discard takes what was made, and stayed empty, away.
 func makeOut(out string) (discard func(), err error) {
-	refuse := func(err error) error {
-		return ccci.Errorf(ccci.CodeInvalid, "making the output folder: %w", err).WithHint("name one that you may write to with --out")
-	}
-	_, statErr := os.Stat(out)
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return nil, refuse(err)
-	}
-	probe, err := os.CreateTemp(out, ".writable-")
-	if err != nil {
-		return nil, refuse(err)
-	}
-	probe.Close()
-	if err := os.Remove(probe.Name()); err != nil {
-		return nil, refuse(err)
-	}
-	return func() {
-		if statErr != nil {
-			_ = os.Remove(out) // fails when something is in it, as it should
+	var made []string
+	for dir := out; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			break
 		}
-	}, nil
+		made = append(made, dir)
+	}
+	discard = func() {
+		for _, dir := range made {
+			_ = os.Remove(dir) // refused, as it should be, when something is in it
+		}
+	}
+	probe := func() error {
+		if err := os.MkdirAll(out, 0o755); err != nil {
+			return err
+		}
+		f, err := os.CreateTemp(out, ".writable-")
+		if err != nil {
+			return err
+		}
+		f.Close()
+		return os.Remove(f.Name())
+	}
+	if err := probe(); err != nil {
+		discard()
+		return nil, ccci.Errorf(ccci.CodeInvalid, "making the output folder: %w", err).WithHint("name one that you may write to with --out")
+	}
+	return discard, nil
 }
 
 func orInterrupted(l *life, err error) error {

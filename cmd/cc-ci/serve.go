@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/recipe-maintainers/cc-ci/internal/box"
 	"github.com/recipe-maintainers/cc-ci/internal/ingress"
@@ -24,10 +25,16 @@ func (c *serveCmd) Run(a *app) error {
 		}
 		cfg.Listen = c.Listen
 	}
+	configPath := a.configPath
+	if configPath != "" { // the harnesses need not have this working folder
+		if configPath, err = filepath.Abs(configPath); err != nil {
+			return fmt.Errorf("finding the configuration: %w", err)
+		}
+	}
 	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
 	defer life.stop()
 	say := func(line string) { fmt.Fprintln(a.stdout, line) }
-	s, err := newServer(ctx, cfg, a.logger(cfg), serverOptions{ConfigPath: a.configPath, Say: say})
+	s, err := newServer(ctx, cfg, a.logger(cfg), serverOptions{ConfigPath: configPath, Say: say})
 	if err != nil {
 		return orInterrupted(life, err)
 	}

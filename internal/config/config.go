@@ -104,7 +104,7 @@ func Read(path string) (Config, error) {
 			WithHint("cc-ci config doc lists the settings; without --config the defaults hold")
 	}
 	if err != nil {
-		return Config{}, ccci.Errorf(ccci.CodeInvalid, "reading the configuration: %w", err)
+		return Config{}, ccci.Errorf(ccci.CodeInvalid, "reading the configuration: %w", err).WithHint("name a file that you may read")
 	}
 	return Parse(path, text)
 }
@@ -115,7 +115,10 @@ func Parse(path string, text []byte) (Config, error) {
 	d := settings.NewDecoder(path)
 	c := Default()
 	if d.Decode(text, &c) {
-		dir := filepath.Dir(path)
+		dir, err := filepath.Abs(filepath.Dir(path))
+		if err != nil {
+			return c, ccci.Errorf(ccci.CodeInvalid, "finding the folder of %s: %w", path, err).WithHint("name the file by its whole path")
+		}
 		for _, p := range []*string{&c.Data, &c.Tests} {
 			if *p != "" && !filepath.IsAbs(*p) && d.Line(keyOf(p, &c)) > 0 {
 				*p = filepath.Join(dir, *p)
