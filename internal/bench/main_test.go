@@ -188,16 +188,18 @@ func await(ctx context.Context, every time.Duration, holds func() (bool, error))
 }
 
 func median(all []time.Duration) time.Duration {
-	sorted := slices.Sorted(slices.Values(all))
-	n := len(sorted)
+	in := sorted(all)
+	n := len(in)
 	if n%2 == 1 {
-		return sorted[n/2]
+		return in[n/2]
 	}
-	return (sorted[n/2-1] + sorted[n/2]) / 2
+	return (in[n/2-1] + in[n/2]) / 2
 }
 
-func quantile(sorted []time.Duration, q float64) time.Duration {
-	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+func sorted(all []time.Duration) []time.Duration { return slices.Sorted(slices.Values(all)) }
+
+func quantile(ordered []time.Duration, q float64) time.Duration {
+	return ordered[min(int(q*float64(len(ordered))), len(ordered)-1)]
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
