@@ -196,9 +196,12 @@ func TestU21_ExampleRecipes(t *testing.T) {
 	for _, name := range examples.Names() {
 		t.Run(name, func(t *testing.T) {
 			before := objects(t)
-			want, err := examples.Expected(name)
-			if err != nil {
-				t.Fatal(err)
+			want := examples.Expectation{Status: ccci.StatusPassed} // of real software
+			if strings.HasPrefix(name, examples.Canary) {
+				var err error
+				if want, err = examples.Expected(name); err != nil {
+					t.Fatal(err)
+				}
 			}
 			repo, branch := example(t, dir, name)
 			code, r, log := harnessRun(t, config, filepath.Join(dir, "out", name), repo, "--head", branch)
