@@ -48,15 +48,20 @@ func (l *life) fetchTrees(ctx context.Context) error {
 func (l *life) admitTrees(context.Context) (err error) {
 	env := l.Settings.Env
 	var oldEnv []byte
+	headOverlays, _ := overlaysFor(l.Settings, nil)
 	if l.baseTree != nil {
 		base := l.result.Base
-		if l.base, err = l.render(l.baseTree, nil, env, !recipe.IsVersion(base.Version)); err != nil {
+		overlays, stale := overlaysFor(l.Settings, base)
+		if stale != "" {
+			l.warn(stale)
+		}
+		if l.base, err = l.render(l.baseTree, nil, env, overlays, !recipe.IsVersion(base.Version)); err != nil {
 			return fmt.Errorf("the upgrade base %s: %w", base.Version, err)
 		}
 		// The head gets the base's env file, unchanged: that is what an operator has (U3).
 		oldEnv, env = l.base.EnvFile, l.Settings.UpgradeEnv
 	}
-	if l.head, err = l.render(l.headTree, oldEnv, env, true); err != nil {
+	if l.head, err = l.render(l.headTree, oldEnv, env, headOverlays, true); err != nil {
 		return err
 	}
 	for _, stack := range []*recipe.Stack{l.base, l.head} {
@@ -130,14 +135,15 @@ func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tre
 }
 
 // render makes the model of one version for this run's app, and judges it.
-func (l *life) render(tree *recipe.Tree, envFile []byte, env map[string]string, chaos bool) (*recipe.Stack, error) {
+func (l *life) render(tree *recipe.Tree, envFile []byte, env map[string]string, overlays []string, chaos bool) (*recipe.Stack, error) {
 	vars, err := l.envVars().ExpandMap(env)
 	if err != nil {
 		return nil, err
 	}
 	o := recipe.RenderOptions{
 		Domain: l.result.Domain, Env: vars, EnvFile: envFile, ExtraDomains: map[string]string{},
-		Labels: map[string]string{RunLabel: string(l.Job.RunID)},
+		Overlays: overlays,
+		Labels:   map[string]string{RunLabel: string(l.Job.RunID)},
 	}
 	if chaos {
 		o.ChaosVersion = tree.Commit.Short()
@@ -146,9 +152,6 @@ func (l *life) render(tree *recipe.Tree, envFile []byte, env map[string]string, 
 	for name, key := range l.Settings.Domains {
 		o.ExtraDomains[key] = hosts[name]
 	}
-	for _, overlay := range l.Settings.Overlays {
-		o.Overlays = append(o.Overlays, filepath.Join(l.Settings.Dir, overlay))
-	}
 	stack, err := admission.Admit(tree, o, admission.DefaultLimits(), admission.Policy{
 		RunID: l.Job.RunID, Domains: l.hosts(), Waivers: l.Settings.Waivers, Now: l.Now(), Network: l.Network,
 	})
@@ -156,6 +159,27 @@ func (l *life) render(tree *recipe.Tree, envFile []byte, env map[string]string, 
 		return nil, err
 	}
 	return stack, limitMemory(stack, l.Settings.Limits.Memory)
+}
+
+// overlaysFor lists our compose files for one version, as absolute paths: for
+// the upgrade base, or for the head when base is nil. A repair is merged into the
+// one version that it was written for and into no other, least of all the head
+// (U9); stale says so when the base is another one.
+func overlaysFor(settings ccci.Recipe, base *ccci.Revision) (paths []string, stale string) {
+	for _, overlay := range settings.Overlays {
+		paths = append(paths, filepath.Join(settings.Dir, overlay))
+	}
+	repair := settings.Upgrade
+	if base == nil || len(repair.Repair) == 0 {
+		return paths, ""
+	}
+	if base.Version != repair.RepairFor {
+		return paths, fmt.Sprintf("stale repair: upgrade.repair in recipe.yml is for %s and the upgrade starts from %s; it was ignored and can be taken away", repair.RepairFor, base.Version)
+	}
+	for _, overlay := range repair.Repair {
+		paths = append(paths, filepath.Join(settings.Dir, overlay))
+	}
+	return paths, ""
 }
 
 // RunLabel marks every object of the daemon that is made for a run.

@@ -87,9 +87,13 @@ func check(r *ccci.Recipe, d *settings.Decoder) {
 	c.template("screenshot.path", r.Screenshot.Path, false)
 	c.browser("screenshot.steps", r.Screenshot.Steps, false)
 	c.limits()
-	for i, o := range r.Overlays {
+	c.overlays("overlays", r.Overlays)
+}
+
+func (c *checker) overlays(key string, paths []string) {
+	for i, o := range paths {
 		if !insideFolder(o) || !strings.HasSuffix(o, ".yml") && !strings.HasSuffix(o, ".yaml") {
-			c.bad(fmt.Sprintf("overlays[%d]", i), "write a path like compose.ccci.yml, relative to this file",
+			c.bad(fmt.Sprintf("%s[%d]", key, i), "write a path like compose.ccci.yml, relative to this file",
 				"%q is not the path of a compose file within this folder", o)
 		}
 	}
@@ -204,14 +208,27 @@ func (c *checker) roundTrip() {
 }
 
 func (c *checker) upgradeAndBackup() {
-	if b := c.recipe.Upgrade.Base; strings.HasPrefix(b, "-") || strings.ContainsAny(b, " \t\n:~^?*[\\") {
-		c.bad("upgrade.base", "write a tag as 1.2.0+3.4.5", "%q is not a version tag", b)
+	u := c.recipe.Upgrade
+	c.tag("upgrade.base", u.Base)
+	c.tag("upgrade.repair_for", u.RepairFor)
+	c.overlays("upgrade.repair", u.Repair)
+	if len(u.Repair) > 0 && u.RepairFor == "" {
+		c.bad("upgrade.repair", "add repair_for with the version that cannot be deployed any more", "a repair that names no version would go on changing later ones (U9)")
+	}
+	if u.RepairFor != "" && len(u.Repair) == 0 {
+		c.bad("upgrade.repair_for", "add repair with the overlays, or take repair_for away", "there is no repair for %s", u.RepairFor)
 	}
 	for i, e := range c.recipe.Backup.Expect {
 		volume, rest, ok := strings.Cut(e, "/")
 		if !ok || !objectName.MatchString(volume) || !insideFolder(rest) {
 			c.bad(fmt.Sprintf("backup.expect[%d]", i), "", "%q is not <volume>/<path within it>", e)
 		}
+	}
+}
+
+func (c *checker) tag(key, tag string) {
+	if strings.HasPrefix(tag, "-") || strings.ContainsAny(tag, " \t\n:~^?*[\\") {
+		c.bad(key, "write a tag as 1.2.0+3.4.5", "%q is not a version tag", tag)
 	}
 }
 

@@ -83,13 +83,18 @@ func readDir(dir, shown string) (ccci.Recipe, error) {
 		return ccci.Recipe{}, fmt.Errorf("reading %s: %w", shown, err)
 	}
 	r, doc := readText(shown, text)
-	for i, overlay := range r.Overlays {
-		if !insideFolder(overlay) {
-			continue // already a problem
-		}
-		key := fmt.Sprintf("overlays[%d]", i)
-		if msg := overlayProblem(dir, overlay); msg != "" {
-			doc.Add(doc.Line(key), key, "", "%s", msg)
+	for _, list := range []struct {
+		key   string
+		paths []string
+	}{{"overlays", r.Overlays}, {"upgrade.repair", r.Upgrade.Repair}} {
+		for i, overlay := range list.paths {
+			if !insideFolder(overlay) {
+				continue // already a problem
+			}
+			key := fmt.Sprintf("%s[%d]", list.key, i)
+			if msg := overlayProblem(dir, overlay); msg != "" {
+				doc.Add(doc.Line(key), key, "", "%s", msg)
+			}
 		}
 	}
 	return r, doc.Err(docHint)

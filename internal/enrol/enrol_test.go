@@ -167,6 +167,51 @@ func TestReadRefusesWhatIsNoEnrolment(t *testing.T) {
 	}
 }
 
+// A repair names its file and the one version that it is for.
+func TestU9_RepairIsAFileOfOursForOneVersion(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		want string // "" when it is accepted
+	}{
+		"whole":           {"upgrade: {repair: [repair.yml], repair_for: 1.2.0+3.4.5}\n", ""},
+		"no version":      {"upgrade:\n  repair: [repair.yml]\n", "recipe.yml:2: upgrade.repair: a repair that names no version"},
+		"no overlay":      {"upgrade:\n  repair_for: 1.2.0+3.4.5\n", "recipe.yml:2: upgrade.repair_for: there is no repair for 1.2.0+3.4.5"},
+		"no such file":    {"upgrade:\n  repair_for: 1.2.0+3.4.5\n  repair:\n  - repair.yml\n  - gone.yml\n", `recipe.yml:5: upgrade.repair[1]: "gone.yml" does not exist`},
+		"outside":         {"upgrade: {repair: [../repair.yml], repair_for: 1.2.0+3.4.5}\n", "is not the path of a compose file within this folder"},
+		"no compose file": {"upgrade: {repair: [repair.sh], repair_for: 1.2.0+3.4.5}\n", "is not the path of a compose file within this folder"},
+		"no tag":          {"upgrade: {repair: [repair.yml], repair_for: '--upload-pack=x'}\n", "is not a version tag"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			folder := filepath.Join(dir, "wiki")
+			if err := os.Mkdir(folder, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for file, text := range map[string]string{FileName: c.text, "repair.yml": "version: '3.8'\n"} {
+				if err := os.WriteFile(filepath.Join(folder, file), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r, err := Read(dir, "wiki")
+			if c.want != "" {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%v, want %q", err, c.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if u := r.Upgrade; !reflect.DeepEqual(u.Repair, []string{"repair.yml"}) || u.RepairFor != "1.2.0+3.4.5" {
+				t.Errorf("%+v", u)
+			}
+			if got := Effective(r); got["upgrade.repair"] != "repair.yml" || got["upgrade.repair_for"] != "1.2.0+3.4.5" {
+				t.Errorf("effective settings hide the repair: %v", got)
+			}
+		})
+	}
+}
+
 func TestNearest(t *testing.T) {
 	keys := []string{"path", "status", "contains", "upgrade", "upgrade_env"}
 	for word, want := range map[string]string{
