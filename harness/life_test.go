@@ -1,0 +1,340 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+// live runs the example in the world, in time that passes by itself.
+func live(t *testing.T, w *world, c Config, ctx context.Context) *ccci.Result {
+	t.Helper()
+	result, err := Run(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(c.OutDir, "result.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var written ccci.Result
+	if err := json.Unmarshal(text, &written); err != nil {
+		t.Fatal(err)
+	}
+	if written.Status != result.Status || written.Teardown == nil != (result.Teardown == nil) {
+		t.Errorf("result.json says %s, the process says %s", written.Status, result.Status)
+	}
+	return result
+}
+
+// beside are operations that run beside the stages or as often as is needed.
+var beside = []string{"start browser", "stop browser", "prepare", "open page", "request", "plan", "copy out"}
+
+func TestU2_WholeRunDoesEachThingOnceInOrder(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	c := w.config(t, repo, head)
+	synctest.Test(t, func(t *testing.T) {
+		r := live(t, w, c, t.Context())
+		if r.Status != ccci.StatusPassed || r.Deployments != 1 || r.Upgrades != 1 {
+			t.Errorf("status %s, %d deployments, %d upgrades, cause %+v", r.Status, r.Deployments, r.Upgrades, r.Cause)
+		}
+		var stages []ccci.StageName
+		for _, s := range r.Stages {
+			stages = append(stages, s.Name)
+			if s.Status != ccci.Pass {
+				t.Errorf("%s is %s: %s", s.Name, s.Status, s.Reason)
+			}
+		}
+		if !slices.Equal(stages, ccci.StageNames) {
+			t.Errorf("stages %v", stages)
+		}
+		want := []string{
+			"snapshot",
+			"pull base", "new", "route base", "deploy base", "copy in", // install, with the first data
+			"pull head", "route head", "deploy head", "label", // upgrade, proven
+			"backup", "inspect",
+			"copy in", "restore", "settle", // other data, then the old
+			"logs", "logs", // looked through for secrets, then kept
+			"close backup", "unroute", "remove", "snapshot",
+		}
+		if diff := cmp.Diff(want, without(w.events, beside...)); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		if w.count("prepare") != 1 || w.count("start browser") != 1 || w.count("stop browser") != 1 {
+			t.Errorf("what runs beside the stages: %v", w.events)
+		}
+		if td := r.Teardown; td == nil || !td.Clean || td.Removed["service"] != 1 {
+			t.Errorf("teardown %+v", td)
+		}
+	})
+	if _, err := os.Stat(c.WorkDir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the work folder is left: %v", err)
+	}
+}
+
+// Wherever a run breaks, the first cause decides, nothing is done twice, and
+// the teardown comes last and whole.
+func TestA19_TeardownWhereverARunBreaks(t *testing.T) {
+	repo, head := example(t)
+	theirs := ccci.Errorf(ccci.CodeRecipe, "broken on purpose")
+	ours := errors.New("the daemon is gone")
+	for _, c := range []struct {
+		at     string
+		err    error
+		cause  string
+		status ccci.Status
+	}{
+		{"pull base", theirs, "install/images", ccci.StatusFailed},
+		{"pull base", ours, "install/images", ccci.StatusErrored},
+		{"new", ours, "install/created", ccci.StatusErrored},
+		{"route base", ours, "install/converged", ccci.StatusErrored},
+		{"deploy base", &DeployError{Err: theirs, Reason: "rejected"}, "install/converged", ccci.StatusFailed},
+		{"request", errors.New("connection refused"), "install/serves", ccci.StatusFailed},
+		{"copy in", ours, "install/seed", ccci.StatusErrored},
+		{"pull head", theirs, "upgrade/images", ccci.StatusFailed},
+		{"deploy head", &DeployError{Err: theirs, Reason: "rollback"}, "upgrade/converged", ccci.StatusFailed},
+		{"label", ours, "upgrade/commit", ccci.StatusErrored},
+		{"prepare", ours, "backup/repository", ccci.StatusErrored},
+		{"backup", theirs, "backup/snapshot", ccci.StatusFailed},
+		{"inspect", errors.New("a problem"), "backup/expected-paths", ccci.StatusFailed},
+		{"restore", theirs, "restore/restored", ccci.StatusFailed},
+		{"restore", errors.New("does nothing"), "restore/verify", ccci.StatusFailed},
+		{"settle", theirs, "restore/converged", ccci.StatusFailed},
+		{"open page", errors.New("page crashed"), "checks/page", ccci.StatusFailed},
+		{"close backup", ours, "teardown/clean", ccci.StatusErrored},
+		{"unroute", ours, "teardown/clean", ccci.StatusErrored},
+		{"remove", ours, "teardown/clean", ccci.StatusErrored},
+	} {
+		t.Run(c.at+" "+c.cause, func(t *testing.T) {
+			w := newWorld()
+			w.fail(c.at, c.err)
+			config := w.config(t, repo, head)
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, w, config, t.Context())
+				if r.Status != c.status || r.Cause == nil || r.Cause.Check != c.cause {
+					t.Errorf("status %s, cause %+v", r.Status, r.Cause)
+				}
+				if len(r.Stages) != len(ccci.StageNames) {
+					t.Errorf("%d stages are told of", len(r.Stages))
+				}
+				end := []string{"close backup", "unroute", "remove", "snapshot"}
+				did := without(w.events, beside...)
+				if !slices.Equal(did[len(did)-len(end):], end) {
+					t.Errorf("the teardown is not last and whole: %v", did)
+				}
+				for _, once := range []string{"new", "deploy base", "deploy head", "backup", "restore", "remove"} {
+					if w.count(once) > 1 {
+						t.Errorf("%s took place %d times", once, w.count(once))
+					}
+				}
+				if r.Teardown == nil {
+					t.Error("no proof of the teardown")
+				}
+			})
+		})
+	}
+}
+
+// A stage that stands on a broken one is not run, and is not green (U23).
+func TestU23_StageOnABrokenOneIsUnverified(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	w.fail("deploy head", ccci.Errorf(ccci.CodeRecipe, "rolled back"))
+	c := w.config(t, repo, head)
+	synctest.Test(t, func(t *testing.T) {
+		r := live(t, w, c, t.Context())
+		for _, name := range []ccci.StageName{ccci.StageBackup, ccci.StageRestore, ccci.StageChecks} {
+			if s := r.Stage(name); s.Status != ccci.Unverified || !strings.Contains(s.Reason, "upgrade did not pass") {
+				t.Errorf("%s is %s: %s", name, s.Status, s.Reason)
+			}
+		}
+		if w.count("backup")+w.count("restore") != 0 {
+			t.Errorf("the backup was touched: %v", w.events)
+		}
+	})
+}
+
+// U3: a daemon that went back to the old version by itself says so by its label.
+func TestU3_AnUpgradeThatDidNotTakePlaceFails(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	c := w.config(t, repo, head)
+	c.Deployer = rollingBack{worldDeployer{world: w}}
+	synctest.Test(t, func(t *testing.T) {
+		r := live(t, w, c, t.Context())
+		if r.Status != ccci.StatusFailed || r.Cause == nil || r.Cause.Check != "upgrade/commit" {
+			t.Errorf("status %s, cause %+v", r.Status, r.Cause)
+		}
+	})
+}
+
+// rollingBack reports the labels of the released version, which has no commit.
+type rollingBack struct{ worldDeployer }
+
+func (rollingBack) Label(context.Context, *recipe.Stack, string, string) (string, error) {
+	return "", nil
+}
+
+// U1: data that an upgrade lost is found out without a line of enrolment.
+func TestU1_LostDataIsFoundByTheCanary(t *testing.T) {
+	repo, head := example(t)
+	for name, lose := range map[string]func(*world){
+		"gone": func(w *world) { clear(w.files) },
+		"emptied": func(w *world) {
+			for path := range w.files {
+				w.files[path] = []byte("something else")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.on["deploy head"] = func() error { lose(w); return nil }
+			c := w.config(t, repo, head)
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, w, c, t.Context())
+				if r.Status != ccci.StatusFailed || r.Cause == nil || r.Cause.Check != "upgrade/verify" || !strings.Contains(r.Cause.Message, "volume data") {
+					t.Errorf("status %s, cause %+v", r.Status, r.Cause)
+				}
+			})
+		})
+	}
+}
+
+// What runs beside the stages has ended before anything is removed, so that it
+// cannot make an object after the last look.
+func TestA19_BackgroundEndsBeforeTheRemoval(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	w.fail("pull base", ccci.Errorf(ccci.CodeRecipe, "there is no such image"))
+	w.on["prepare"] = func() error {
+		time.Sleep(time.Minute) // of the test's own time: it passes when all others wait
+		return w.did("prepared")
+	}
+	c := w.config(t, repo, head)
+	synctest.Test(t, func(t *testing.T) {
+		live(t, w, c, t.Context())
+		prepared, removed := slices.Index(w.events, "prepared"), slices.Index(w.events, "remove")
+		if prepared < 0 || removed < prepared || slices.Index(w.events, "close backup") < prepared {
+			t.Errorf("removed before all had ended: %v", w.events)
+		}
+		if w.count("stop browser") != 1 {
+			t.Errorf("the browser was not stopped: %v", w.events)
+		}
+	})
+}
+
+// N6: what belongs to nobody and was not there before turns a green run red.
+func TestN6_LeftoverTurnsTheRunRed(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	w.left = Snapshot{{Kind: "volume", ID: "1", Name: "stray-data"}}
+	c := w.config(t, repo, head)
+	synctest.Test(t, func(t *testing.T) {
+		r := live(t, w, c, t.Context())
+		if r.Status != ccci.StatusFailed || r.Cause.Check != "teardown/clean" || !slices.Equal(r.Teardown.Leftovers, []string{"volume stray-data"}) {
+			t.Errorf("status %s, cause %+v, teardown %+v", r.Status, r.Cause, r.Teardown)
+		}
+		if r.Verdict != ccci.VerdictFailed || r.Teardown.Clean {
+			t.Errorf("verdict %s, clean %v", r.Verdict, r.Teardown.Clean)
+		}
+	})
+}
+
+func TestN7_ADeadlineIsInconclusiveAndTornDown(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	c := w.config(t, repo, head)
+	c.Job.Deadline = time.Minute
+	c.Deployer = hanging{worldDeployer{world: w}}
+	synctest.Test(t, func(t *testing.T) {
+		r := live(t, w, c, t.Context())
+		if r.Status != ccci.StatusErrored || r.Verdict != ccci.VerdictInconclusive {
+			t.Errorf("status %s, verdict %s", r.Status, r.Verdict)
+		}
+		if s := r.Stage(ccci.StageInstall); s.Status != ccci.Unverified {
+			t.Errorf("install is %s", s.Status)
+		}
+		if w.count("remove") != 1 || !r.Teardown.Clean {
+			t.Errorf("not torn down: %v", w.events)
+		}
+	})
+}
+
+// hanging never converges.
+type hanging struct{ worldDeployer }
+
+func (hanging) Deploy(ctx context.Context, _ *recipe.Stack) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A19: someone who cancels gets the teardown all the same.
+func TestA19_CancelledRunIsTornDown(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	c := w.config(t, repo, head)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		w.on["backup"] = func() error { cancel(ErrCancelled); return ctx.Err() }
+		r := live(t, w, c, ctx)
+		if r.Status != ccci.StatusCancelled || r.Verdict != ccci.VerdictInconclusive {
+			t.Errorf("status %s, verdict %s", r.Status, r.Verdict)
+		}
+		if w.count("remove") != 1 || w.count("restore") != 0 {
+			t.Errorf("%v", w.events)
+		}
+	})
+}
+
+// A run whose lock another process holds touches nothing (U11).
+func TestU11_HeldRunIsNotTouched(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	c := w.config(t, repo, head)
+	lock, ok, err := TryLockRun(c.LockDir, c.Job.RunID)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	defer lock.Release()
+	c.Job.Deadline = time.Minute
+	synctest.Test(t, func(t *testing.T) {
+		r := live(t, w, c, t.Context())
+		if len(w.events) != 0 || r.Deployments != 0 {
+			t.Errorf("touched: %v", w.events)
+		}
+		if r.Status != ccci.StatusErrored || r.Teardown != nil {
+			t.Errorf("status %s, teardown %+v", r.Status, r.Teardown)
+		}
+	})
+}
+
+// A step or a stage that was not asked for is told of, holds the level down,
+// and does not turn the run red.
+func TestN5_StagesNotAskedFor(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	c := w.config(t, repo, head)
+	c.Job.Options.Stages = []ccci.StageName{ccci.StageChecks}
+	synctest.Test(t, func(t *testing.T) {
+		r := live(t, w, c, t.Context())
+		if r.Status != ccci.StatusPassed || r.Level != 1 {
+			t.Errorf("status %s, level %d (%s)", r.Status, r.Level, r.LevelReason)
+		}
+		if w.count("deploy head") != 1 || w.count("deploy base")+w.count("backup")+w.count("prepare") != 0 {
+			t.Errorf("%v", w.events)
+		}
+	})
+}
