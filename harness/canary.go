@@ -4,28 +4,30 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/recipe-maintainers/cc-ci/harness/checks"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
-// canaryFile is put into every volume that is backed up as a whole, so that a
+// canaryFile is put into every volume that belongs to the backup, so that a
 // recipe nobody wrote a line of enrolment for is still tested with data (U1).
 const canaryFile = ".cc-ci-canary"
 
-// canary is one such file, where a service sees it.
-type canary struct{ volume, service, path string }
+// canary is one such file, where a service sees it. It must survive the upgrade;
+// from a volume that is backed up as a whole it must come back by the restore too.
+type canary struct {
+	volume, service, path string
+	restored              bool
+}
 
 // canariesOf lists where the canaries of a stack go.
 func canariesOf(stack *recipe.Stack, plan BackupPlan) []canary {
 	var list []canary
 	for _, volume := range plan.Volumes {
-		if volume.Paths != nil {
-			continue // a file outside the paths is not backed up, and inside them it may disturb
-		}
 		if service, target, ok := mountOf(stack, volume.Key); ok {
-			list = append(list, canary{volume.Key, service, path.Join(target, canaryFile)})
+			list = append(list, canary{volume.Key, service, path.Join(target, canaryFile), len(volume.Paths) == 0})
 		}
 	}
 	return list
@@ -46,8 +48,13 @@ func mountOf(stack *recipe.Stack, volume string) (service, target string, ok boo
 	return "", "", false
 }
 
-func (l *life) writeCanaries(ctx context.Context, text string) error {
-	for _, c := range l.canaries {
+// restorable leaves the canaries that a backup holds.
+func restorable(all []canary) []canary {
+	return slices.DeleteFunc(slices.Clone(all), func(c canary) bool { return !c.restored })
+}
+
+func (l *life) writeCanaries(ctx context.Context, canaries []canary, text string) error {
+	for _, c := range canaries {
 		if err := l.Deployer.CopyIn(ctx, l.current, c.service, map[string][]byte{c.path: []byte(text)}); err != nil {
 			return fmt.Errorf("writing a canary into volume %s: %w", c.volume, err)
 		}
@@ -55,8 +62,8 @@ func (l *life) writeCanaries(ctx context.Context, text string) error {
 	return nil
 }
 
-func (l *life) readCanaries(ctx context.Context, want string) error {
-	for _, c := range l.canaries {
+func (l *life) readCanaries(ctx context.Context, canaries []canary, want string) error {
+	for _, c := range canaries {
 		service := c.service
 		if !hasService(l.current, service) {
 			s, target, ok := mountOf(l.current, c.volume)

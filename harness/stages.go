@@ -128,20 +128,22 @@ func (l *life) serves(ctx context.Context, s *ccci.Stage, stage string) bool {
 
 // seed writes a marker through the app and canaries into its volumes.
 func (l *life) seed(ctx context.Context, letter string, steps []ccci.Step) error {
+	canaries := restorable(l.canaries) // once they are there, only these are changed
 	if letter == "A" {
 		l.plan = l.backupPlan(l.current)
 		l.canaries = canariesOf(l.current, l.plan)
+		canaries = l.canaries
 	}
 	marker := l.marker(letter)
-	if err := l.writeCanaries(ctx, marker); err != nil {
+	if err := l.writeCanaries(ctx, canaries, marker); err != nil {
 		return err
 	}
 	return l.steps(ctx, steps, letter)
 }
 
 // verify reads the marker back, through the app and from its volumes.
-func (l *life) verify(ctx context.Context, letter string) error {
-	if err := l.readCanaries(ctx, l.marker(letter)); err != nil {
+func (l *life) verify(ctx context.Context, letter string, canaries []canary) error {
+	if err := l.readCanaries(ctx, canaries, l.marker(letter)); err != nil {
 		return err
 	}
 	return l.steps(ctx, l.Settings.Verify, letter)
@@ -192,7 +194,7 @@ func (l *life) upgrade(ctx context.Context, s *ccci.Stage) {
 		l.check(ctx, s, "upgrade/converged", func(ctx context.Context) error { return l.deploy(ctx, l.head) }) &&
 		l.check(ctx, s, "upgrade/commit", l.runsHead) &&
 		l.serves(ctx, s, "upgrade") &&
-		l.check(ctx, s, "upgrade/verify", func(ctx context.Context) error { return l.verify(ctx, "A") }) &&
+		l.check(ctx, s, "upgrade/verify", func(ctx context.Context) error { return l.verify(ctx, "A", l.canaries) }) &&
 		l.hook(ctx, s, "post-upgrade")
 	_ = ok
 	l.screenshot(ctx, "upgrade")
@@ -284,7 +286,7 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 			if err := l.seed(ctx, "B", change); err != nil {
 				return err
 			}
-			return l.verify(ctx, "B") // or a restore that does nothing would look good
+			return l.verify(ctx, "B", restorable(l.canaries)) // or a restore that does nothing would look good
 		}) &&
 		l.check(ctx, s, "restore/restored", func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Restore)
@@ -306,7 +308,7 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 func (l *life) verifySoon(ctx context.Context, letter string) error {
 	end := time.Now().Add(l.Settings.Timeouts.Step / 2)
 	for {
-		err := l.verify(ctx, letter)
+		err := l.verify(ctx, letter, restorable(l.canaries))
 		if err == nil || ctx.Err() != nil || time.Now().After(end) {
 			return err
 		}

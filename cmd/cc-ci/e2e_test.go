@@ -292,8 +292,8 @@ func TestU1_ZeroConfigFloor(t *testing.T) {
 	binary(t)
 	before := objects(t)
 	dir, config := workspace(t, "")
-	repo, branch := example(t, dir, "canary-good")
-	_, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch, "--tests", filepath.Join(dir, "none"))
+	repo, branch := example(t, dir, "pocketbase")
+	_, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch, "--tests", t.TempDir())
 	for _, s := range r.Stages {
 		if s.Status != ccci.Pass {
 			t.Errorf("%s: %s (%s)", s.Name, s.Status, s.Reason)
@@ -310,7 +310,7 @@ func TestU1_ZeroConfigFindsALostVolume(t *testing.T) {
 	binary(t)
 	dir, config := workspace(t, "")
 	repo, branch := example(t, dir, "canary-lost-volume")
-	code, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch, "--tests", filepath.Join(dir, "none"))
+	code, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch, "--tests", t.TempDir())
 	if code != exitFailed || r.Cause == nil || r.Cause.Check != "upgrade/verify" {
 		t.Errorf("exit code %d, cause %+v\n%s", code, r.Cause, log)
 	}
