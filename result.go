@@ -93,6 +93,17 @@ type Finding struct {
 	Hint     string `json:"hint,omitempty"`
 }
 
+// Change is one difference between base and head that the people who run the
+// app may notice when they upgrade (N8). Its texts come from the pull request and are
+// plain text; values of secret-looking names are "***".
+type Change struct {
+	Subject string `json:"subject"` // "service app", "volume data", "env", "image app", "start-up", …
+	Kind    string `json:"kind"`    // "added", "removed" or "changed"
+	What    string `json:"what"`    // the part of a sentence that follows the subject
+	Before  string `json:"before"`  // "" when there was nothing, or nothing to show
+	After   string `json:"after"`
+}
+
 // Artifact is a file that a run left behind, by its path within the run's folder.
 type Artifact struct {
 	Path  string `json:"path"`
@@ -135,6 +146,7 @@ type Result struct {
 	Lint        []Finding  `json:"lint"`
 	LintRan     bool       `json:"lintRan"`
 	Images      []Image    `json:"images"`
+	Changes     []Change   `json:"changes"` // what the upgrade changes for operators; what they must act on comes first
 	Settings    Settings   `json:"settings"`
 	PeakMemory  int64      `json:"peakMemory"` // bytes, the sum over the app's containers at its highest sample
 	Artifacts   []Artifact `json:"artifacts"`

@@ -56,6 +56,7 @@ func TestResultFitsItsSchema(t *testing.T) {
 	full.Stages[0].Checks[0].Name, full.Stages[0].Checks[0].Status, full.Stages[0].Checks[0].Code = "install/serves", ccci.Fail, ccci.CodeRecipe
 	full.Lint[0].Severity = "error"
 	full.Images[0].Stage = "base"
+	full.Changes[0].Kind = "added"
 	full.Artifacts[0].Kind = "log"
 	if err := validate(t, schema, full); err != nil {
 		t.Errorf("%v", err)

@@ -98,7 +98,7 @@ func Run(ctx context.Context, c Config) (*ccci.Result, error) {
 	l.result = &ccci.Result{
 		Schema: ccci.ResultSchema, Harness: c.Version, RunID: c.Job.RunID, Recipe: c.Job.Recipe, PR: c.Job.PR,
 		Commit: c.Job.Commit, Options: c.Job.Options, Domain: domain, Started: c.Now(),
-		Lint: []ccci.Finding{}, Images: []ccci.Image{}, Artifacts: []ccci.Artifact{}, Warnings: []string{},
+		Lint: []ccci.Finding{}, Images: []ccci.Image{}, Changes: []ccci.Change{}, Artifacts: []ccci.Artifact{}, Warnings: []string{},
 		Settings: enrol.Effective(c.Settings),
 	}
 	defer l.log.Flush()
@@ -161,6 +161,7 @@ func (l *life) live(ctx context.Context) {
 	} {
 		l.stage(ctx, stage.name, stage.run)
 	}
+	l.compare()
 	l.keepLogs(context.WithoutCancel(ctx))
 	l.teardown(context.WithoutCancel(ctx), before)
 }

@@ -27,7 +27,7 @@ func (t *Tree) Render(o RenderOptions) (*Stack, error) {
 	}
 	s := &Stack{
 		Name: StackName(o.Domain), Domain: o.Domain, Recipe: t.Recipe, Commit: t.Commit, Dir: t.Dir,
-		Env: app.env, EnvFile: app.text, Labels: maps.Clone(o.Labels), Warnings: app.warnings,
+		Env: app.env, EnvFile: app.text, Sample: app.sample.Env, Labels: maps.Clone(o.Labels), Warnings: app.warnings,
 	}
 	if s.Files, err = t.ComposeFiles(app.file.Env); err != nil {
 		return nil, err

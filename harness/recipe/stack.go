@@ -20,6 +20,7 @@ type Stack struct {
 	Files   []string    // compose files, relative to Dir, in the order of COMPOSE_FILE
 	Env     Env         // the app's env file with overrides, then abra.sh exports
 	EnvFile []byte      // the app's env file as an operator's server would hold it
+	Sample  Env         // .env.sample as this version has it, whatever the app's env file is
 
 	// Config is interpolated and merged; labels of abra are set and the env is
 	// injected into the service "app". Every network, volume, secret and config has

@@ -76,6 +76,15 @@ func effective(s ccci.Settings, v reflect.Value, prefix string) {
 	}
 }
 
+// Shown is value as a person may read it: "***" when the key it goes by looks like
+// that of a secret, or when it holds credentials itself. An empty value stays empty.
+func Shown(key, value string) string {
+	if value == "" {
+		return ""
+	}
+	return shown("", key, value)
+}
+
 // shown masks a value that must not be read by everybody.
 func shown(of, name, value string) string {
 	if of == "secrets" || withUserinfo.MatchString(value) {
