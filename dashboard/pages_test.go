@@ -97,6 +97,11 @@ func TestRunPageShowsCauseFirstThenProof(t *testing.T) {
 	body = w.page("/runs/" + string(runs["passed"].ID))
 	wantAll(t, body, "Nothing was left behind", "Before the upgrade", "After the upgrade", "files/logs/app.1.log",
 		"231 MiB", "env.ADMIN_PASSWORD", "***", "R009", "init_containers", "the newest release older than the head", "needs a mail server")
+	wantAll(t, body, "What the upgrade changes</h2>", "SMTP_HOST is new in .env.sample", "ghcr.io/muchobien/pocketbase:0.36.8</span>",
+		"traefik.http.routers.&lt;stack&gt;.rule", "Host(`&lt;b&gt;docs&lt;/b&gt;.${DOMAIN}`)") // N8
+	if i, j, k := strings.Index(body, "Screenshots</h2>"), strings.Index(body, "What the upgrade changes</h2>"), strings.Index(body, "Teardown</h2>"); i > j || j > k {
+		t.Error("what changes does not stand between the screenshots and the teardown")
+	}
 	if strings.Contains(body, "data-live-from") {
 		t.Error("a finished run listens for changes")
 	}

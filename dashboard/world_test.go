@@ -488,6 +488,11 @@ func (w *world) savePassed(run ccci.Run) {
 		stageOf(run, ccci.StageChecks, 25*time.Second, ok("sign-in", "", 2*time.Second), ccci.Check{Name: "send-mail", Status: ccci.Skip, Message: "declared: needs a mail server"}),
 	}
 	res.Lint = []ccci.Finding{{Rule: "R009", Severity: "warning", File: "compose.yml", Line: 14, Message: "the image is not pinned by digest", Hint: "Pin it, or say why not."}}
+	res.Changes = []ccci.Change{
+		{Subject: "env", Kind: "added", What: "SMTP_HOST is new in .env.sample and has no default: an operator must decide on it"},
+		{Subject: "image app", Kind: "changed", What: "is another one", Before: "ghcr.io/muchobien/pocketbase:0.28.2", After: "ghcr.io/muchobien/pocketbase:0.36.8"},
+		{Subject: "service app", Kind: "changed", What: "has another proxy label traefik.http.routers.<stack>.rule", Before: "Host(`${DOMAIN}`)", After: "Host(`${DOMAIN}`) || Host(`<b>docs</b>.${DOMAIN}`)"},
+	}
 	res.Warnings = []string{"docker/cli ignores the key init_containers of service app"}
 	res.Artifacts = []ccci.Artifact{{Path: "screenshot-install.png", Title: "Before the upgrade", Kind: "screenshot", Size: 14000}, {Path: "screenshot-upgrade.png", Title: "After the upgrade", Kind: "screenshot", Size: 15000}, {Path: "logs/app.1.log", Title: "Log of app", Kind: "log", Size: 2048}, {Path: "report.html", Title: "Test report", Kind: "report", Size: 512}}
 	w.saveResult(res)

@@ -165,7 +165,9 @@ func (c *comparison) labels(subject string, before, after *types.ServiceConfig) 
 			of = "backup"
 		}
 		what := map[string]string{added: "has the new %s label %s", removed: "no longer has the %s label %s", changed: "has another %s label %s"}[kind]
-		c.add(subject, kind, fmt.Sprintf(what, of, key), shownLabel(key, was), shownLabel(key, is))
+		// A sentence without $ is not taken for code by a forge.
+		name := strings.ReplaceAll(key, "${STACK_NAME}", "<stack>")
+		c.add(subject, kind, fmt.Sprintf(what, of, name), shownLabel(key, was), shownLabel(key, is))
 	})
 }
 

@@ -115,7 +115,7 @@ func TestN8_Changes(t *testing.T) {
 		"networks": {nil, []string{"networks: [proxy]", "networks: [proxy, internal]", "external: true\n", "external: true\n  internal:\n"}, []string{
 			"changed: service app is in other networks [proxy|internal, proxy]", "added: network internal is new [|internal]"}},
 		"ports": {nil, []string{"    networks: [proxy]\n", "    networks: [proxy]\n    ports: [{target: 22, published: 2222, mode: host}]\n", "port=8080", "port=9090"}, []string{
-			"changed: service app has another proxy label traefik.http.services.${STACK_NAME}.loadbalancer.server.port [8080|9090]",
+			"changed: service app has another proxy label traefik.http.services.<stack>.loadbalancer.server.port [8080|9090]",
 			"changed: service app publishes other ports on the server [|2222:22/tcp (host)]"}},
 		"secret": {nil, useSecret, []string{"added: secret token is new: an operator must generate it before the upgrade [|v1]"}},
 		"secret not generated": {nil, append([]string{"length=32", "generate=false"}, useSecret...), []string{
@@ -141,7 +141,7 @@ func TestN8_Changes(t *testing.T) {
 			"changed: service app has another memory limit [|256MiB]"}},
 		"labels": {nil, []string{`"backupbot.backup=true"`, `"backupbot.backup=false"` + "\n" + `        - "traefik.http.middlewares.${STACK_NAME}-in.basicauth.users=ada:$$2y$$10"`}, []string{
 			"changed: service app has another backup label backupbot.backup [true|false]",
-			"added: service app has the new proxy label traefik.http.middlewares.${STACK_NAME}-in.basicauth.users [|***]"}},
+			"added: service app has the new proxy label traefik.http.middlewares.<stack>-in.basicauth.users [|***]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			base := version(t, "shop-1a2b3c.ci.example.net", nil, c.base...)

@@ -90,6 +90,33 @@ func warnings(result *ccci.Result) string {
 	return out
 }
 
+// changes says what the upgrade means for those who run the app (N8). The result has
+// what they must act on first.
+func changes(run ccci.Run, result *ccci.Result) string {
+	if result == nil || len(result.Changes) == 0 || run.Status != ccci.StatusPassed && run.Status != ccci.StatusFailed {
+		return ""
+	}
+	const most = 12
+	out := "**What changes for operators:**"
+	for i, c := range result.Changes {
+		if i == most {
+			return out + fmt.Sprintf("\n- and %d more on the run's page", len(result.Changes)-i)
+		}
+		out += "\n- " + Text(clip(c.Subject, 100)) + " " + Text(clip(c.What, 300))
+		switch before, after := Code(clip(c.Before, 120)), Code(clip(c.After, 120)); {
+		case before != "" && after != "":
+			out += ": " + before + " → " + after
+		case before != "" && c.Kind == "changed":
+			out += ": " + before + " → nothing"
+		case after != "" && c.Kind == "changed":
+			out += ": nothing → " + after
+		case before+after != "":
+			out += ": " + before + after
+		}
+	}
+	return out
+}
+
 func artifacts(result *ccci.Result, links Links) string {
 	if result == nil || links.Files == "" {
 		return ""

@@ -76,6 +76,7 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 	add(cause(run, result, detail))
 	add(checklist(run, stageRows(run, result)))
 	add(skips(stageRows(run, result)))
+	add(changes(run, result))
 	add(teardown(run, result))
 	add(warnings(result))
 	add(artifacts(result, links))

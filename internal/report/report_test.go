@@ -2,6 +2,7 @@ package report_test
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,6 +77,20 @@ func cases() map[string]struct {
 
 	run, res := ended(ccci.StatusPassed, 5)
 	out["passed"] = c{run: run, res: res}
+
+	run, res = ended(ccci.StatusPassed, 5)
+	res.Changes = []ccci.Change{
+		{Subject: "env", Kind: "added", What: "SMTP_HOST is new in .env.sample and has no default: an operator must decide on it"},
+		{Subject: "volume cache", Kind: "removed", What: "is no longer used: its data stays on the server and the app does not see it", Before: "cache"},
+		{Subject: "image app", Kind: "changed", What: "is another one", Before: "miniflux/miniflux:2.0.51", After: "miniflux/miniflux:2.2.3"},
+		{Subject: "service app", Kind: "changed", What: "has another memory limit", After: "256MiB"},
+		{Subject: "service app", Kind: "changed", What: "has another proxy label traefik.http.routers.<stack>.rule", Before: "Host(`${DOMAIN}`)", After: "Host(`${DOMAIN}`) && Path(`/`)"},
+		{Subject: "service app", Kind: "changed", What: "runs as another user", Before: "1000"},
+	}
+	for i := range 9 {
+		res.Changes = append(res.Changes, ccci.Change{Subject: "service app", Kind: "added", What: fmt.Sprintf("gets the new variable V%d", i), After: "1"})
+	}
+	out["passed-with-changes"] = c{run: run, res: res}
 
 	run, res = ended(ccci.StatusPassed, 4)
 	res.Stages[2].Status, res.Stages[2].Reason = ccci.Skip, "the recipe declares no volume that is backed up"
@@ -170,6 +185,7 @@ func TestComment_staysUnderTheLimit(t *testing.T) {
 	for range 4000 {
 		res.Cause.Detail = append(res.Cause.Detail, long)
 		res.Warnings = append(res.Warnings, long)
+		res.Changes = append(res.Changes, ccci.Change{Subject: long, Kind: "changed", What: long, Before: long, After: long})
 		res.Lint = append(res.Lint, ccci.Finding{Rule: "R001", File: long, Message: long})
 		res.Teardown.Leftovers = append(res.Teardown.Leftovers, long)
 		res.Artifacts = append(res.Artifacts, ccci.Artifact{Path: "x/" + long[:200], Title: long})

