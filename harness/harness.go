@@ -256,7 +256,9 @@ func (l *life) skipReason(name ccci.StageName) string {
 // check asks one question and records the answer. It reports whether it passed.
 func (l *life) check(ctx context.Context, s *ccci.Stage, name string, ask func(context.Context) error) bool {
 	c := ccci.Check{Name: name, Status: ccci.Pass, Started: l.Now()}
+	stop := l.sayWaiting(name)
 	err := ask(ctx)
+	stop()
 	c.Duration = l.Now().Sub(c.Started)
 	if err != nil {
 		describe(&c, err)
@@ -270,6 +272,28 @@ func (l *life) check(ctx context.Context, s *ccci.Stage, name string, ask func(c
 	}
 	l.sayCheck(c, err)
 	return c.Status == ccci.Pass
+}
+
+// patience is how often a question that takes long shows that it is still asked.
+const patience = 15 * time.Second
+
+// sayWaiting reports now and then that a question is still open.
+func (l *life) sayWaiting(name string) (stop func()) {
+	done := make(chan struct{})
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		tick := time.NewTicker(patience)
+		defer tick.Stop()
+		for n := 1; ; n++ {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				l.sayf("...        %s: still waiting after %s", name, time.Duration(n)*patience)
+			}
+		}
+	})
+	return func() { close(done); ended.Wait() }
 }
 
 // describe fills in a check that did not pass.

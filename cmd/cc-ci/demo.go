@@ -9,10 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/client"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/examples"
@@ -36,7 +37,7 @@ type demo struct {
 	dir    string
 	server *server
 	pr     ccci.PRRef
-	images map[string]bool // that the daemon had before
+	made   []string // references of images that the daemon had not
 	// afterwards delivers the end of a server that was left running.
 	afterwards chan error
 }
@@ -156,24 +157,34 @@ func (d *demo) config() (config.Config, string, error) {
 	return cfg, path, err
 }
 
-func (d *demo) buildImages(ctx context.Context, say func(string)) (err error) {
-	if d.images, err = d.imageIDs(ctx); err != nil {
-		return err
+// buildImages makes what is missing and remembers it, to take it away again.
+func (d *demo) buildImages(ctx context.Context, say func(string)) error {
+	docker := d.server.platform.docker
+	if d.server.platform.madeBox {
+		d.made = append(d.made, d.server.platform.box)
+	}
+	for _, ref := range demoimages.References() {
+		if _, err := docker.ImageInspect(ctx, ref); client.IsErrNotFound(err) {
+			d.made = append(d.made, ref)
+		}
 	}
 	only := map[string][]string{"pocketbase": {"pocketbase"}, "miniflux": {"miniflux", "postgres"}}[d.Recipe]
-	return demoimages.Ensure(ctx, d.server.platform.docker, demoimages.Options{Only: only, Out: say})
+	return demoimages.Ensure(ctx, docker, demoimages.Options{Only: only, Out: say})
 }
 
-func (d *demo) imageIDs(ctx context.Context) (map[string]bool, error) {
-	list, err := d.server.platform.docker.ImageList(ctx, image.ListOptions{Filters: filters.NewArgs(filters.Arg("dangling", "false"))})
-	if err != nil {
-		return nil, ccci.Errorf(ccci.CodeInfra, "listing images: %w", err)
+// removeImages takes away what buildImages made. The build cache stays on disk,
+// so that the next demonstration starts at once. An image that somebody else has
+// come to use meanwhile stays too.
+func (d *demo) removeImages(ctx context.Context) error {
+	var errs []error
+	for _, ref := range d.made {
+		_, err := d.server.platform.docker.ImageRemove(ctx, ref, image.RemoveOptions{PruneChildren: true})
+		if err != nil && !client.IsErrNotFound(err) && !strings.Contains(err.Error(), "is being used") && !strings.Contains(err.Error(), "is using") {
+			errs = append(errs, fmt.Errorf("removing image %s: %w", ref, err))
+		}
 	}
-	ids := map[string]bool{}
-	for _, i := range list {
-		ids[i.ID] = true
-	}
-	return ids, nil
+	d.made = nil
+	return errors.Join(errs...)
 }
 
 // openPullRequest puts the example recipe on the local forge, with a pull
@@ -332,15 +343,9 @@ func (d *demo) close(ctx context.Context) error {
 	if d.server == nil {
 		return nil
 	}
-	if d.images != nil {
-		after, err := d.imageIDs(ctx)
-		errs = append(errs, err)
-		for id := range after {
-			if !d.images[id] {
-				_, err := d.server.platform.docker.ImageRemove(ctx, id, image.RemoveOptions{Force: true, PruneChildren: true})
-				errs = append(errs, err)
-			}
-		}
+	// The proxy uses one of the images: it goes first.
+	if d.server.platform != nil {
+		errs = append(errs, d.server.platform.closeIngress(ctx), d.removeImages(ctx))
 	}
 	errs = append(errs, d.server.Close(ctx))
 	return errors.Join(errs...)

@@ -292,7 +292,7 @@ func TestU1_ZeroConfigFloor(t *testing.T) {
 	binary(t)
 	before := objects(t)
 	dir, config := workspace(t, "")
-	repo, branch := example(t, dir, "pocketbase")
+	repo, branch := example(t, dir, "miniflux")
 	_, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch, "--tests", t.TempDir())
 	for _, s := range r.Stages {
 		if s.Status != ccci.Pass {

@@ -14,8 +14,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -43,6 +45,9 @@ type platform struct {
 	box     string
 	ingress *ingress.Ingress
 	undo    []func(context.Context) error // in the order in which things were made
+
+	ownIngress bool // this process removes the proxy
+	madeBox    bool // the helper image was not there before
 }
 
 type platformOptions struct {
@@ -81,16 +86,22 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 	if err != nil {
 		return p, fmt.Errorf("finding this program: %w", err)
 	}
+	had, err := p.docker.ImageList(ctx, image.ListOptions{})
+	if err != nil {
+		return p, ccci.Errorf(ccci.CodeInfra, "listing images: %w", err)
+	}
 	if p.box, err = box.Ensure(ctx, p.docker, program, p.tools.restic); err != nil {
 		return p, err
 	}
+	p.madeBox = !slices.ContainsFunc(had, func(i image.Summary) bool { return slices.Contains(i.RepoTags, p.box) })
 	if p.ingress, err = ingress.Ensure(ctx, ingress.Options{
 		Docker: p.docker, Box: p.box, Network: cfg.Network, Domain: cfg.Domain, StateDir: filepath.Join(cfg.Data, "ingress"), Addr: cfg.Ingress.Listen, Logger: log,
 	}); err != nil {
 		return p, err
 	}
 	if own {
-		p.undo = append(p.undo, p.ingress.Remove)
+		p.ownIngress = true
+		p.undo = append(p.undo, p.closeIngress)
 	}
 	return p, nil
 }
@@ -116,6 +127,14 @@ func (p *platform) findMachine(ctx context.Context, o platformOptions, own bool)
 	}
 	p.tools.chromium, err = browser.Find()
 	return err
+}
+
+// closeIngress removes the proxy if this process started it. Legal twice.
+func (p *platform) closeIngress(ctx context.Context) error {
+	if !p.ownIngress {
+		return nil
+	}
+	return p.ingress.Remove(ctx)
 }
 
 // Close undoes, last things first, what openPlatform made. Legal twice.
