@@ -62,7 +62,8 @@ func (l *life) goTests(ctx context.Context, s *ccci.Stage) {
 		if err != nil {
 			return &checks.Failure{Message: "the enrolment's Go tests: " + err.Error(), Detail: tail(plainOutput(out), 30)}
 		}
-		if !bytes.Contains(out, []byte(`"Action":"pass"`)) {
+		// The package itself passes when there is nothing in it to run (U23).
+		if len(testRows(out)) == 0 {
 			return &checks.Failure{Message: "the enrolment has Go test files and no test ran"}
 		}
 		return nil
