@@ -26,7 +26,7 @@ test: build
 	$(GO) run ./internal/testserver/testenv -- ./.ci/test
 
 bench: build
-	$(GO) run ./internal/testserver/testenv -- $(GO) test -run '^$$' -bench . -benchtime 1x ./internal/bench
+	$(GO) run ./internal/testserver/testenv -- $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 40m ./internal/bench
 
 # One CPU-minute for each parser.
 FUZZTIME ?= 30s
