@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/recipe-maintainers/cc-ci/internal/box"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/ingress"
 )
 
@@ -20,8 +21,8 @@ func (c *serveCmd) Run(a *app) error {
 		return err
 	}
 	if c.Listen != "" {
-		if cfg.URL == "http://"+cfg.Listen { // nobody stated another one
-			cfg.URL = "http://" + c.Listen
+		if cfg.URL == config.URLOf(cfg.Listen) { // nobody stated another one
+			cfg.URL = config.URLOf(c.Listen)
 		}
 		cfg.Listen = c.Listen
 	}

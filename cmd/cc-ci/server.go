@@ -93,7 +93,7 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger, o serve
 	}
 	s.cfg.Listen = s.listener.Addr().String() // with the port that was given
 	if strings.HasSuffix(cfg.URL, ":0") {
-		s.cfg.URL = "http://" + s.cfg.Listen
+		s.cfg.URL = config.URLOf(s.cfg.Listen)
 	}
 	names, err := checkEnrolments(cfg.Tests)
 	if err != nil {
@@ -232,14 +232,8 @@ func (a announcing) SetStatus(ctx context.Context, repo ccci.RepoRef, commit ccc
 // roles turns the configuration's words into the bridge's.
 func roles(r config.Roles) bridge.Roles {
 	role := func(text string) bridge.Role {
-		switch text {
-		case "anyone":
-			return bridge.Role{Who: bridge.Anyone}
-		case "member":
-			return bridge.Role{Who: bridge.Members}
-		}
-		users := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
-		return bridge.Role{Who: bridge.Listed, Users: users}
+		who, users, _ := config.ParseRole(text) // Read has checked it
+		return bridge.Role{Who: map[string]bridge.Who{config.Anyone: bridge.Anyone, config.Member: bridge.Members, config.Listed: bridge.Listed}[who], Users: users}
 	}
 	return bridge.Roles{
 		bridge.VerbTest: role(r.Testme), bridge.VerbRetest: role(r.Testme), bridge.VerbCancel: role(r.Cancel),

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ type Config struct {
 
 	Forge   Forge   `yaml:"forge" doc:"Where pull requests are."`
 	Repos   []Repo  `yaml:"repos" doc:"Enrolled repositories."`
-	Roles   Roles   `yaml:"roles" doc:"Who may use which command: anyone, member, or a list of user ids separated by commas."`
+	Roles   Roles   `yaml:"roles" doc:"Who may use which command: anyone, member, or numeric user ids, separated by commas; member, 7 admits one more."`
 	Engine  Engine  `yaml:"engine" doc:"What runs the tests."`
 	Ingress Ingress `yaml:"ingress" doc:"The proxy of the embedded profile."`
 	Badge   Badge   `yaml:"badge" doc:"Badges."`
@@ -56,9 +57,42 @@ type Repo struct {
 
 // Roles say who may use which command.
 type Roles struct {
-	Testme string `yaml:"testme" default:"member" doc:"!testme and !retest."`
-	Cancel string `yaml:"cancel" default:"member" doc:"!cancel."`
-	Ask    string `yaml:"ask" default:"anyone" doc:"!help and !status."`
+	Testme string `yaml:"testme" default:"member" doc:"Who may !testme and !retest: anyone, member, or numeric user ids, separated by commas. Ids beside member are admitted as well."`
+	Cancel string `yaml:"cancel" default:"member" doc:"Who may !cancel, likewise."`
+	Ask    string `yaml:"ask" default:"anyone" doc:"Who may !help and !status, likewise."`
+}
+
+// Who may use a command.
+const (
+	Anyone = "anyone"
+	Member = "member"
+	Listed = "" // nobody but the listed users
+)
+
+// ParseRole reads one of Roles: who may, and the ids of users who may besides.
+// Ids are digits: names change hands.
+func ParseRole(text string) (who string, users []string, err error) {
+	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }) {
+		switch {
+		case word == Anyone || word == Member:
+			if who != Listed && who != word {
+				return "", nil, ccci.Errorf(ccci.CodeInvalid, "anyone and member exclude each other").WithHint("write one of them")
+			}
+			who = word
+		case strings.Trim(word, "0123456789") == "":
+			users = append(users, word)
+		default:
+			bad := ccci.Errorf(ccci.CodeInvalid, "%q is neither anyone, member nor the id of a user", word)
+			if near := settings.Nearest(word, []string{Anyone, Member}); near != "" {
+				return "", nil, bad.WithHint("did you mean %q?", near)
+			}
+			return "", nil, bad.WithHint("an id is a number; the forge shows it, names change hands")
+		}
+	}
+	if who == Listed && users == nil {
+		return "", nil, ccci.Errorf(ccci.CodeInvalid, "this admits nobody").WithHint("write anyone, member, or ids of users")
+	}
+	return who, users, nil
 }
 
 // Engine settings.
@@ -146,11 +180,11 @@ func (c *Config) finish(d *settings.Decoder) error {
 	if c.Data == "" {
 		c.Data = defaultData()
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+	if !isAddress(c.Listen) {
 		bad("listen", "write an address and a port, as 127.0.0.1:8480", "%q is not an address", c.Listen)
 	}
 	if c.URL == "" {
-		c.URL = "http://" + c.Listen
+		c.URL = URLOf(c.Listen)
 	} else if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		bad("url", "write it as https://ci.example.org", "%q is not a web address", c.URL)
 	}
@@ -161,7 +195,25 @@ func (c *Config) finish(d *settings.Decoder) error {
 		bad("domain", "choose a shorter one", "%q has %d characters: with an app's name before it Docker's limits on names leave too little room", c.Domain, len(c.Domain))
 	}
 	if _, err := c.Level(); err != nil {
-		bad("log", "", "%v", err)
+		bad("log", "write debug, info, warn or error", "%v", err)
+	}
+	for _, required := range []struct{ key, value, what string }{
+		{"title", c.Title, "the dashboard needs a name"},
+		{"tests", c.Tests, "enrolments need a folder"},
+		{"network", c.Network, "the proxy and the apps need a network to meet in"},
+		{"forge.org", c.Forge.Org, "without an organisation nobody is a member"},
+		{"forge.user", c.Forge.User, "whoever writes in the comment box needs a name"},
+	} {
+		if strings.TrimSpace(required.value) == "" {
+			bad(required.key, "leave the key out for its default", "this is empty, and %s", required.what)
+		}
+	}
+	for _, role := range []struct{ key, value string }{
+		{"roles.testme", c.Roles.Testme}, {"roles.cancel", c.Roles.Cancel}, {"roles.ask", c.Roles.Ask},
+	} {
+		if _, _, err := ParseRole(role.value); err != nil {
+			bad(role.key, ccci.HintOf(err), "%v", err)
+		}
 	}
 	if c.Forge.Kind != "local" {
 		hint := "local is the one there is"
@@ -171,7 +223,7 @@ func (c *Config) finish(d *settings.Decoder) error {
 		bad("forge.kind", hint, "there is no forge of kind %q", c.Forge.Kind)
 	}
 	if c.Forge.Poll <= 0 || c.Forge.Poll > 30*time.Second {
-		bad("forge.poll", "", "%s is not between 0 and 30s", c.Forge.Poll)
+		bad("forge.poll", "a longer pause would lose the promise of an answer within half a minute", "%s is not between 0 and 30s", c.Forge.Poll)
 	}
 	seen := map[string]int{}
 	for i := range c.Repos {
@@ -201,13 +253,36 @@ func (c *Config) finish(d *settings.Decoder) error {
 	if c.Engine.DNSRR != "auto" && c.Engine.DNSRR != "vip" {
 		bad("engine.endpoint_mode", "write auto or vip", "there is no endpoint mode %q", c.Engine.DNSRR)
 	}
-	if host, _, err := net.SplitHostPort(c.Ingress.Listen); err != nil || net.ParseIP(host) == nil {
+	if host, _, _ := net.SplitHostPort(c.Ingress.Listen); !isAddress(c.Ingress.Listen) || net.ParseIP(host) == nil {
 		bad("ingress.listen", "write an address and a port, as 127.0.0.1:0", "%q is not an address", c.Ingress.Listen)
+	}
+	if c.Badge.Stale <= 0 {
+		bad("badge.stale", "every badge would be grey", "%s is not more than 0", c.Badge.Stale)
 	}
 	if c.Keep.Runs < 1 {
 		bad("keep.runs", "", "%d is less than 1", c.Keep.Runs)
 	}
 	return d.Err("cc-ci config doc lists every setting with its type and default")
+}
+
+// isAddress reports whether text is a host, which may be empty, and a port.
+func isAddress(text string) bool {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+// URLOf returns where a person at this machine reaches what listens on an
+// address. One that stands for every interface is none to write into a browser.
+func URLOf(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return "http://localhost:" + port
+	}
+	return "http://" + listen
 }
 
 // Level is the log level.

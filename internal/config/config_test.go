@@ -70,3 +70,71 @@ func TestRelativePathsAreTakenFromTheFile(t *testing.T) {
 		t.Errorf("got %+v", c)
 	}
 }
+
+func TestParseRole(t *testing.T) {
+	for _, tc := range []struct{ text, who, users, refused string }{
+		{text: "anyone", who: Anyone},
+		{text: "member", who: Member},
+		{text: "7, 12", who: Listed, users: "7 12"},
+		{text: "member,7", who: Member, users: "7"},
+		{text: "", refused: "admits nobody"},
+		{text: " , ", refused: "admits nobody"},
+		{text: "memebr", refused: `"memebr" is neither anyone, member nor the id of a user`},
+		{text: "alice", refused: `"alice" is neither`}, // names change hands
+		{text: "anyone, member", refused: "exclude each other"},
+	} {
+		who, users, err := ParseRole(tc.text)
+		if tc.refused != "" {
+			if err == nil || !strings.Contains(err.Error(), tc.refused) || ccci.HintOf(err) == "" {
+				t.Errorf("%q: %v (%s); want %s", tc.text, err, ccci.HintOf(err), tc.refused)
+			}
+			continue
+		}
+		if err != nil || who != tc.who || strings.Join(users, " ") != tc.users {
+			t.Errorf("%q: %q, %q, %v", tc.text, who, users, err)
+		}
+	}
+}
+
+func TestURLOf(t *testing.T) {
+	for listen, want := range map[string]string{
+		"127.0.0.1:8480": "http://127.0.0.1:8480", ":8480": "http://localhost:8480", "0.0.0.0:80": "http://localhost:80",
+		"[::]:80": "http://localhost:80", "[::1]:80": "http://[::1]:80", "ci.example.org:80": "http://ci.example.org:80",
+	} {
+		if got := URLOf(listen); got != want {
+			t.Errorf("%s: %s, not %s", listen, got, want)
+		}
+	}
+}
+
+func TestWhatMustNotBeEmptyOrNonsense(t *testing.T) {
+	for _, text := range []string{
+		`title: ""`, `tests: ""`, `network: ""`, `forge: {org: ""}`, `forge: {user: ""}`, `badge: {stale: -1h}`, `badge: {stale: 0}`,
+		`listen: "127.0.0.1:http"`, `listen: "127.0.0.1:70000"`, `ingress: {listen: "127.0.0.1:x"}`, `roles: {cancel: membre}`,
+	} {
+		_, err := Parse("cc-ci.yml", []byte(text))
+		if ccci.CodeOf(err) != ccci.CodeInvalid || !strings.HasPrefix(err.Error(), "cc-ci.yml:1: ") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// Every text is refused or gives a configuration that the program can run with.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{"", "data: x", "listen: ':0'", "repos: [{repo: a/b}]", "roles: {ask: '7, member'}", "domain: a.b", "url: http://x/"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := Parse("cc-ci.yml", []byte(text))
+		if err != nil {
+			if ccci.CodeOf(err) != ccci.CodeInvalid || ccci.HintOf(err) == "" {
+				t.Fatalf("refused without class or hint: %v", err)
+			}
+			return
+		}
+		_, _, roleErr := ParseRole(c.Roles.Testme)
+		if !filepath.IsAbs(c.Data) || c.URL == "" || c.Engine.Capacity < 1 || c.Forge.Poll > 30*time.Second || roleErr != nil {
+			t.Fatalf("%q gives %+v", text, c)
+		}
+	})
+}

@@ -129,7 +129,7 @@ func (d *Decoder) decode(n *yaml.Node, v reflect.Value, key string) {
 	if !ok {
 		return
 	}
-	if key != "" {
+	if _, known := d.lines[key]; key != "" && !known { // a key stands where its name does, not its first value
 		d.lines[key] = line
 	}
 	if isNull(n) {
@@ -201,6 +201,7 @@ func (d *Decoder) pairs(n *yaml.Node, key string, fn func(name string, k, value 
 			continue
 		}
 		seen[k.Value] = k.Line
+		d.lines[Join(key, k.Value)] = k.Line
 		fn(k.Value, k, value)
 	}
 }
@@ -262,7 +263,7 @@ func (d *Decoder) scalar(n *yaml.Node, v reflect.Value, key string) {
 	tag := n.ShortTag()
 	switch v.Kind() {
 	case reflect.String:
-		// Numbers and dates keep their spelling; a bare true or yes could mean
+		// Numbers and dates keep their spelling; a bare true may stand for
 		// several spellings, so it must be quoted.
 		if tag == "!!bool" {
 			d.Add(n.Line, key, fmt.Sprintf("put it in quotes: %q", n.Value), "%s is a truth value where a text is wanted", n.Value)
@@ -298,7 +299,7 @@ func (d *Decoder) free(n *yaml.Node, key string, depth int) (any, bool) {
 		return nil, false
 	}
 	if depth > maxDepth {
-		d.Add(n.Line, key[:strings.IndexByte(key+".", '.')], "", "a value is nested deeper than %d levels", maxDepth)
+		d.Add(n.Line, key[:strings.IndexAny(key+".", ".[")], "", "a value is nested deeper than %d levels", maxDepth)
 		d.nodes = maxNodes // an alias cycle would be reported over and over
 		return nil, false
 	}

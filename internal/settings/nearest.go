@@ -3,14 +3,14 @@ package settings
 import "strings"
 
 // Nearest returns the candidate that word was most probably meant to be, or ""
-// when none is near: at most one typing slip per three letters, where a slip is
-// a letter too many, missing, wrong, or two swapped. Of equally near
+// when none is near: at most one typing slip per three letters, one in shorter words,
+// where a slip is a letter too many, missing, wrong, or two swapped. Of equally near
 // candidates the first wins.
 func Nearest(word string, candidates []string) string {
 	if len(word) > 64 {
 		return ""
 	}
-	best, bestDist := "", len(word)/3+1
+	best, bestDist := "", max(1, len(word)/3)
 	for _, c := range candidates {
 		if dist := slips(strings.ToLower(word), strings.ToLower(c)); dist < bestDist || dist == bestDist && best == "" {
 			best, bestDist = c, dist
