@@ -97,7 +97,7 @@ func (c *comparison) mustAct(subject, kind, what, before, after string) {
 }
 
 func (c *comparison) change(subject, kind, what, before, after string) ccci.Change {
-	return ccci.Change{Subject: subject, Kind: kind, What: what, Before: shorten(hide(c.base, before)), After: shorten(hide(c.head, after))}
+	return ccci.Change{Subject: shorten(subject), Kind: kind, What: shorten(what), Before: shorten(hide(c.base, before)), After: shorten(hide(c.head, after))}
 }
 
 // sample compares what the recipe tells operators to set. The head runs with the
@@ -234,7 +234,7 @@ func hide(s *recipe.Stack, text string) string {
 	return text
 }
 
-// shorten keeps a value readable in a table.
+// shorten keeps a text readable in a table.
 func shorten(text string) string {
 	const most = 200
 	text = strings.ToValidUTF8(text, "?")
