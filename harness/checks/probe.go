@@ -133,8 +133,10 @@ func (r *Runner) tcp(ctx context.Context, step ccci.TCPStep) error {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	defer conn.Close()
-	if _, err := io.WriteString(conn, send); err != nil {
-		return failf(nil, "sending to %s: %v", where, err)
+	if send != "" { // with nothing to send it is the other side that speaks first, and may hang up at once
+		if _, err := io.WriteString(conn, send); err != nil {
+			return failf(nil, "sending to %s: %v", where, err)
+		}
 	}
 	var got []byte
 	buf := make([]byte, 4096)
