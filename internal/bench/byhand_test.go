@@ -22,7 +22,6 @@ import (
 
 	"github.com/recipe-maintainers/cc-ci/examples"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
-	"github.com/recipe-maintainers/cc-ci/internal/box"
 	"github.com/recipe-maintainers/cc-ci/internal/ingress"
 )
 
@@ -66,11 +65,7 @@ const patience = 3 * time.Minute
 
 // newProxy starts the operator's proxy, once for all lives.
 func newProxy(b *testing.B, w *world, domain string) *ingress.Ingress {
-	image, err := box.Ensure(b.Context(), w.docker, w.program, w.restic)
-	if err != nil {
-		b.Fatal(err)
-	}
-	p, err := ingress.Ensure(b.Context(), ingress.Options{Docker: w.docker, Box: image, Network: network, Domain: domain, StateDir: filepath.Join(w.dir, "proxy")})
+	p, err := ingress.Ensure(b.Context(), ingress.Options{Docker: w.docker, Box: w.box, Network: network, Domain: domain, StateDir: filepath.Join(w.dir, "proxy")})
 	if err != nil {
 		b.Fatal(err)
 	}

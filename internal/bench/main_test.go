@@ -15,8 +15,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 
+	"github.com/recipe-maintainers/cc-ci/internal/box"
 	"github.com/recipe-maintainers/cc-ci/internal/browser"
 	"github.com/recipe-maintainers/cc-ci/internal/demoimages"
 	"github.com/recipe-maintainers/cc-ci/internal/ingress"
@@ -86,6 +88,7 @@ type world struct {
 	docker  *client.Client
 	program string // bin/cc-ci as it is shipped
 	restic  string
+	box     string // the helper image that this program makes
 	chrome  string
 	tests   string // the enrolments
 	undo    []func(context.Context) error
@@ -128,6 +131,13 @@ func (w *world) open(ctx context.Context) (err error) {
 	if err := tests.Materialise(w.tests); err != nil {
 		return err
 	}
+	if w.box, err = box.Ensure(ctx, w.docker, w.program, w.restic); err != nil {
+		return err
+	}
+	w.undo = append(w.undo, func(ctx context.Context) error {
+		_, err := w.docker.ImageRemove(ctx, w.box, image.RemoveOptions{PruneChildren: true})
+		return err
+	})
 	say := func(line string) { fmt.Println(line) }
 	if err := demoimages.Ensure(ctx, w.docker, demoimages.Options{Only: []string{"miniflux", "postgres", "tinyapp"}, Out: say}); err != nil {
 		return err
