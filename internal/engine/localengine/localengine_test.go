@@ -184,7 +184,8 @@ func TestU17_EnvironmentByAllowList(t *testing.T) {
 	}
 }
 
-func TestJobFile(t *testing.T) {
+// A9: a build is parameterised by its whole job: recipe, commit, pull request, source.
+func TestA9_TheJobReachesTheHarnessWhole(t *testing.T) {
 	dir := t.TempDir()
 	opts := options(dir)
 	told := make(chan string, 1)
@@ -195,6 +196,9 @@ func TestJobFile(t *testing.T) {
 	e, _ := open(t, opts)
 	stage := enginetest.NewStage(t)
 	job := stage.Job()
+	job.PR = ccci.PRRef{Repo: ccci.RepoRef{Owner: "coop", Name: "wiki"}, Number: 7}
+	job.BaseRef = "main"
+	job.Options = ccci.Options{Stages: []ccci.StageName{ccci.StageBackup}, From: "1.2.0+3.4.5"}
 	start(t, e, job)
 	a := stage.NextFor(job)
 	data, err := os.ReadFile(filepath.Join(<-told, "job.json"))
