@@ -165,12 +165,9 @@ func FuzzJSONAt(f *testing.F) {
 	f.Add(`[]`, "-1")
 	f.Add(`"x"`, "")
 	f.Fuzz(func(t *testing.T, body, path string) {
-		text, err := jsonAt([]byte(body), path)
-		if err == nil && !json.Valid([]byte(strings.TrimSpace(body))) && text == "" {
-			// A value may be followed by other text; it must still be a value.
-			if dec := json.NewDecoder(strings.NewReader(body)); dec.Decode(new(any)) != nil {
-				t.Errorf("a value of what is no JSON: %q", body)
-			}
+		_, err := jsonAt([]byte(body), path)
+		if err == nil && json.NewDecoder(strings.NewReader(body)).Decode(new(any)) != nil {
+			t.Errorf("a value of what is no JSON: %q", body)
 		}
 	})
 }
