@@ -2,6 +2,8 @@ package harness
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -36,6 +38,9 @@ func TryLockRun(dir string, run ccci.RunID) (*RunLock, bool, error) {
 		return nil, false, err
 	}
 	ok, err := file.TryLock()
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, false, nil // another user's run: whether it lives is not ours to judge
+	}
 	if err != nil {
 		return nil, false, ccci.Errorf(ccci.CodeInfra, "locking run %s: %w", run, err)
 	}
@@ -45,7 +50,7 @@ func TryLockRun(dir string, run ccci.RunID) (*RunLock, bool, error) {
 // The lock's file stays behind: to remove it would let two processes hold
 // locks on two files of the same name.
 func lockFile(dir string, run ccci.RunID) (*flock.Flock, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, ccci.Errorf(ccci.CodeInfra, "making the lock folder: %w", err).WithHint("check that %s is writable", dir)
 	}
 	return flock.New(filepath.Join(dir, string(run)+".lock")), nil

@@ -499,7 +499,8 @@ func TestA20_JanitorReapsTheKilled(t *testing.T) {
 	repo, branch := example(t, dir, "canary-good")
 	s := start(t, "--config", config, "run", "--out", filepath.Join(dir, "out"), repo, "--head", branch)
 	s.awaitLine(t, `install/converged`, 2*time.Minute)
-	held := start(t, "--config", config, "janitor") // the run lives: nothing of it is touched
+	_, other := workspace(t, "")                   // another cc-ci, with a data folder of its own
+	held := start(t, "--config", other, "janitor") // the run lives: nothing of it is touched
 	held.awaitLine(t, `lives: left alone`, time.Minute)
 	held.wait(t, time.Minute)
 	s.cmd.Process.Kill()

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/image"
@@ -42,6 +43,7 @@ type platform struct {
 	log     *slog.Logger
 	docker  *client.Client
 	tools   tools
+	lockDir string // of all runs on this daemon
 	box     string
 	ingress *ingress.Ingress
 	undo    []func(context.Context) error // in the order in which things were made
@@ -73,6 +75,9 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 	}
 	own := !o.Child && (o.Served || !otherServes(cfg))
 	if err := p.findMachine(ctx, o, own); err != nil {
+		return p, err
+	}
+	if err := p.findLocks(ctx); err != nil {
 		return p, err
 	}
 	madeNetwork, err := ingress.EnsureNetwork(ctx, p.docker, cfg.Network)
@@ -184,7 +189,7 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, out string,
 	}
 	return harness.Config{
 		Job: job, Settings: settings, CIDomain: p.cfg.Domain, Network: p.cfg.Network,
-		WorkDir: work, OutDir: out, LockDir: p.lockDir(), Version: version(),
+		WorkDir: work, OutDir: out, LockDir: p.lockDir, Version: version(),
 		Deployer: deployer, Router: router{p.ingress},
 		Backup:  backup.NewApp(backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, Logger: p.log}, deployer),
 		Browser: p.startBrowser,
@@ -192,7 +197,33 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, out string,
 	}, nil
 }
 
-func (p *platform) lockDir() string { return filepath.Join(p.cfg.Data, "locks") }
+// lockRoots are where locks may be, the first that is there: they must be the
+// same for every cc-ci that uses a daemon, whatever its user and its data folder,
+// or the janitor of one would take the living runs of another for dead.
+var lockRoots = []string{"/run/lock", "/tmp"}
+
+// findLocks makes the folder with the locks of all runs on this daemon.
+func (p *platform) findLocks(ctx context.Context) error {
+	info, err := p.docker.Info(ctx)
+	if err != nil {
+		return ccci.Errorf(ccci.CodeInfra, "asking the Docker daemon who it is: %w", err)
+	}
+	for _, root := range lockRoots {
+		if _, err = os.Stat(root); err != nil {
+			continue
+		}
+		// The identifier of old daemons has colons.
+		p.lockDir = filepath.Join(root, "cc-ci", strings.ReplaceAll(info.ID, ":", ""))
+		if err = os.MkdirAll(p.lockDir, 0o777); err != nil {
+			break
+		}
+		// The umask took rights away that other users need. Only the folder's owner can give them.
+		_ = os.Chmod(filepath.Dir(p.lockDir), 0o777|os.ModeSticky)
+		_ = os.Chmod(p.lockDir, 0o777|os.ModeSticky)
+		return nil
+	}
+	return ccci.Errorf(ccci.CodeInfra, "making a folder for locks: %w", err).WithHint("make /run/lock writable for everybody with the sticky bit, as Debian does")
+}
 
 func (p *platform) startBrowser(ctx context.Context) (checks.Browser, func(), error) {
 	b, err := browser.Start(ctx, browser.Options{Path: p.tools.chromium, Proxy: p.ingress.Addr(), Domain: p.cfg.Domain, AnyCertificate: true, Logger: p.log})
@@ -222,7 +253,7 @@ func (p *platform) reap(ctx context.Context) ([]harness.Reaped, error) {
 	if err != nil {
 		return nil, err
 	}
-	return harness.Reap(ctx, p.lockDir(), reaper, p.ingress, p.log)
+	return harness.Reap(ctx, p.lockDir, reaper, p.ingress, p.log)
 }
 
 // publish puts what a run left into the blobs, the result last: its presence
