@@ -217,7 +217,7 @@ func (p *page) Fill(ctx context.Context, selector, value string) error {
 		value = kb.Delete
 	}
 	selectAll := chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-		_, err := chromedp.Evaluate[bool]("(e => { e.focus(); if (e.select) e.select(); return true })(document.querySelector(" + string(quoted) + "))")(ctx, t)
+		_, err := chromedp.Evaluate[bool]("(e => { e.focus(); if (e.select) e.select(); return true })(document.querySelector("+string(quoted)+"))")(ctx, t)
 		return err
 	})
 	return p.do(ctx, chromedp.WaitVisible(selector), selectAll, chromedp.SendKeys(selector, value))
