@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -85,7 +86,7 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 		return p, err
 	}
 	if madeNetwork && own {
-		p.undo = append(p.undo, func(ctx context.Context) error { return removeNetwork(ctx, p.docker, cfg.Network) })
+		p.undo = append(p.undo, func(ctx context.Context) error { return p.removeNetwork(ctx, cfg.Network) })
 	}
 	program, err := os.Executable()
 	if err != nil {
@@ -159,17 +160,27 @@ func (p *platform) Close(ctx context.Context) error {
 	return err
 }
 
-// removeNetwork retries while the daemon still frees the last endpoints.
-func removeNetwork(ctx context.Context, docker *client.Client, name string) error {
+// inUsePatience is how long the daemon may take to free a network's last
+// endpoints. What is in use after that is in use by somebody else.
+const inUsePatience = 10 * time.Second
+
+// removeNetwork removes a network and returns when the daemon has forgotten it:
+// until then it is listed, and whoever looks for it finds it and cannot use it.
+func (p *platform) removeNetwork(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, inUsePatience)
+	defer cancel()
 	for {
-		err := docker.NetworkRemove(ctx, name)
+		err := p.docker.NetworkRemove(ctx, name)
 		if err == nil || client.IsErrNotFound(err) {
-			return nil
+			if _, err = p.docker.NetworkInspect(ctx, name, network.InspectOptions{}); client.IsErrNotFound(err) {
+				return nil
+			}
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("removing network %s: %w", name, err)
-		case <-time.After(200 * time.Millisecond):
+			p.log.Info("leaving the network to those who use it", "network", name, "daemon", err)
+			return nil
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
