@@ -53,7 +53,7 @@ func (l *life) goTests(ctx context.Context, s *ccci.Stage) {
 		return
 	}
 	var out []byte
-	ran := l.check(ctx, s, "checks/go-tests", func(ctx context.Context) error {
+	l.check(ctx, s, "checks/go-tests", func(ctx context.Context) error {
 		goTool, err := exec.LookPath("go")
 		if err != nil {
 			return infra("the enrolment has Go tests and there is no go on PATH")
@@ -68,7 +68,6 @@ func (l *life) goTests(ctx context.Context, s *ccci.Stage) {
 		}
 		return nil
 	})
-	_ = ran
 	for _, row := range testRows(out) {
 		s.Checks = append(s.Checks, row)
 		l.sayCheck(row, nil)

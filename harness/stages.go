@@ -188,7 +188,7 @@ func (l *life) upgrade(ctx context.Context, s *ccci.Stage) {
 		return
 	}
 	l.result.Upgrades++
-	ok := l.check(ctx, s, "upgrade/images", func(ctx context.Context) error { return l.pull(ctx, l.head, "head") }) &&
+	_ = l.check(ctx, s, "upgrade/images", func(ctx context.Context) error { return l.pull(ctx, l.head, "head") }) &&
 		l.hook(ctx, s, "pre-upgrade") &&
 		l.check(ctx, s, "upgrade/secrets", l.addSecrets) &&
 		l.check(ctx, s, "upgrade/converged", func(ctx context.Context) error { return l.deploy(ctx, l.head) }) &&
@@ -196,7 +196,6 @@ func (l *life) upgrade(ctx context.Context, s *ccci.Stage) {
 		l.serves(ctx, s, "upgrade") &&
 		l.check(ctx, s, "upgrade/verify", func(ctx context.Context) error { return l.verify(ctx, "A", l.canaries) }) &&
 		l.hook(ctx, s, "post-upgrade")
-	_ = ok
 	l.screenshot(ctx, "upgrade")
 }
 

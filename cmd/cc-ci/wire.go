@@ -81,11 +81,11 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 	if err := p.findLocks(ctx); err != nil {
 		return p, err
 	}
-	madeNetwork, err := ingress.EnsureNetwork(ctx, p.docker, cfg.Network)
+	oursNetwork, err := ingress.EnsureNetwork(ctx, p.docker, cfg.Network)
 	if err != nil {
 		return p, err
 	}
-	if madeNetwork && own {
+	if oursNetwork && own {
 		p.undo = append(p.undo, func(ctx context.Context) error { return p.removeNetwork(ctx, cfg.Network) })
 	}
 	program, err := os.Executable()
@@ -162,7 +162,7 @@ func (p *platform) Close(ctx context.Context) error {
 
 // inUsePatience is how long the daemon may take to free a network's last
 // endpoints. What is in use after that is in use by somebody else.
-const inUsePatience = 10 * time.Second
+const inUsePatience = 5 * time.Second
 
 // removeNetwork removes a network and returns when the daemon has forgotten it:
 // until then it is listed, and whoever looks for it finds it and cannot use it.

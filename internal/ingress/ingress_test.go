@@ -115,8 +115,16 @@ func TestA24_ServesAnAppOfTheSwarm(t *testing.T) {
 	docker, networkName, boxRef := setup(t)
 	ctx := t.Context()
 	after := context.WithoutCancel(ctx)
-	if made, err := EnsureNetwork(ctx, docker, networkName); made || err != nil {
-		t.Fatalf("second EnsureNetwork = %t, %v", made, err)
+	if ours, err := EnsureNetwork(ctx, docker, networkName); !ours || err != nil {
+		t.Fatalf("a network that an earlier process made: %t, %v", ours, err)
+	}
+	foreign := networkName + "-foreign"
+	if _, err := docker.NetworkCreate(ctx, foreign, network.CreateOptions{Driver: "overlay", Attachable: true}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { docker.NetworkRemove(after, foreign) })
+	if ours, err := EnsureNetwork(ctx, docker, foreign); ours || err != nil {
+		t.Fatalf("a network that somebody else made: %t, %v", ours, err)
 	}
 	if n, err := docker.NetworkInspect(ctx, networkName, network.InspectOptions{}); err != nil || !strings.HasSuffix(n.IPAM.Config[0].Subnet, "/16") {
 		t.Fatalf("network is %+v, %v; want a /16", n.IPAM, err)

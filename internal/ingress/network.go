@@ -18,13 +18,18 @@ import (
 // swarm gives every routed task an address there, and a /24 runs out (U22).
 var subnets = []string{"10.10.0.0/16", "10.110.0.0/16", "10.210.0.0/16", "172.31.0.0/16"}
 
+// NetworkLabel marks a network that cc-ci made. Whoever ends last may remove it,
+// also when the one that made it was killed.
+const NetworkLabel = "cc-ci.network"
+
 // EnsureNetwork makes the attachable overlay network that apps and ingress
-// share, unless it is there, and returns whether it made it. One that is there
+// share, unless it is there, and returns whether cc-ci has made it, in this
+// process or an earlier one. One that is there
 // and cannot serve (not an overlay, not attachable) is an Error with CodeConflict; no swarm is CodeInfra.
 func EnsureNetwork(ctx context.Context, docker *client.Client, name string) (bool, error) {
 	found, err := awaitNetwork(ctx, docker, name)
 	if err == nil {
-		return false, usable(found)
+		return isOurs(found), usable(found)
 	}
 	if !cerrdefs.IsNotFound(err) {
 		return false, ccci.Errorf(ccci.CodeInfra, "looking for network %s: %w", name, err)
@@ -39,12 +44,13 @@ func EnsureNetwork(ctx context.Context, docker *client.Client, name string) (boo
 	}
 	_, err = docker.NetworkCreate(ctx, name, network.CreateOptions{
 		Driver: "overlay", Scope: "swarm", Attachable: true,
-		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: subnet}}},
+		Labels: map[string]string{NetworkLabel: "made"},
+		IPAM:   &network.IPAM{Config: []network.IPAMConfig{{Subnet: subnet}}},
 	})
 	if err != nil {
 		// Another process may have been faster.
 		if found, again := awaitNetwork(ctx, docker, name); again == nil {
-			return false, usable(found)
+			return isOurs(found), usable(found)
 		}
 		return false, ccci.Errorf(ccci.CodeInfra, "making network %s: %w", name, err).
 			WithHint("overlay networks need an active swarm: docker swarm init")
@@ -54,6 +60,8 @@ func EnsureNetwork(ctx context.Context, docker *client.Client, name string) (boo
 	}
 	return true, nil
 }
+
+func isOurs(n network.Inspect) bool { return n.Labels[NetworkLabel] != "" }
 
 // allocateLimit bounds the time that a swarm takes to allocate a network.
 const allocateLimit = 20 * time.Second
