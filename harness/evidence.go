@@ -88,5 +88,5 @@ func (l *life) envVars() checks.Vars {
 	return checks.Vars{Domain: l.result.Domain, Recipe: l.Job.Recipe, Domains: l.extraHosts(), Secrets: map[string]string{}, Vars: map[string]string{}}
 }
 
-// cause for a hook or test that could not be run at all.
+// infra is the error of a hook or test that could not be run at all.
 func infra(format string, args ...any) error { return ccci.Errorf(ccci.CodeInfra, format, args...) }

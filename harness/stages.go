@@ -377,7 +377,7 @@ func (l *life) logsHoldNoSecrets(ctx context.Context) error {
 // makeRunner prepares the steps' view of the app.
 func (l *life) makeRunner(stack *recipe.Stack) {
 	target := checks.Target{
-		Domain: l.result.Domain, Domains: l.extraHosts(), CIDomain: l.CIDomain, HTTP: l.client(),
+		Domain: l.result.Domain, Domains: l.extraHosts(), HTTP: l.client(),
 		Exec: func(ctx context.Context, service, user string, args []string, stdin []byte) (int, []byte, error) {
 			r, err := l.Deployer.Exec(ctx, l.current, ExecCmd{Service: service, User: user, Args: args, Stdin: stdin})
 			return r.ExitCode, append(r.Stdout, r.Stderr...), err

@@ -18,9 +18,8 @@ import (
 
 // Target is the app under test as steps see it.
 type Target struct {
-	Domain   string            // the app's own host name
-	Domains  map[string]string // extra host names by the name that recipe.yml gives them
-	CIDomain string            // the domain that all runs live under
+	Domain  string            // the app's own host name
+	Domains map[string]string // extra host names by the name that recipe.yml gives them
 	// HTTP reaches the app through the proxy, whatever the host name, and does
 	// not follow redirects.
 	HTTP *http.Client

@@ -16,9 +16,6 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness"
 )
 
-// RunLabel marks every object made for a run; its value is the run's ID.
-const RunLabel = "cc-ci.run"
-
 // Options say where and how backups are made. Docker, Box, RunID and Exec are needed.
 type Options struct {
 	Docker *client.Client

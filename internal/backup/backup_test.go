@@ -172,7 +172,7 @@ func (a *app) plan(labels ...string) Plan {
 // left lists what carries the run's label.
 func (a *app) left(run ccci.RunID) string {
 	a.t.Helper()
-	ctx, f := context.WithoutCancel(a.t.Context()), filters.NewArgs(filters.Arg("label", RunLabel+"="+string(run)))
+	ctx, f := context.WithoutCancel(a.t.Context()), filters.NewArgs(filters.Arg("label", harness.RunLabel+"="+string(run)))
 	containers, err1 := a.docker.ContainerList(ctx, container.ListOptions{All: true, Filters: f})
 	volumes, err2 := a.docker.VolumeList(ctx, volume.ListOptions{Filters: f})
 	if err := errors.Join(err1, err2); err != nil {

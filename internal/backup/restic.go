@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/recipe-maintainers/cc-ci/harness"
 	"io"
 	"strings"
 	"time"
@@ -50,7 +51,7 @@ func (b *Backup) start(ctx context.Context, volumes []Volume) error {
 		&container.Config{
 			Image:  b.opts.Box,
 			Cmd:    box.HoldCommand(holdFor),
-			Labels: map[string]string{RunLabel: string(b.opts.RunID)},
+			Labels: map[string]string{harness.RunLabel: string(b.opts.RunID)},
 		},
 		&container.HostConfig{
 			NetworkMode: "none",
@@ -78,7 +79,7 @@ func (b *Backup) repositoryMount(ctx context.Context) (mount.Mount, error) {
 	name := b.opts.Repo.Volume
 	if name == "" {
 		name = "cc-ci-backup-" + strings.ToLower(string(b.opts.RunID))
-		_, err := b.opts.Docker.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: map[string]string{RunLabel: string(b.opts.RunID)}})
+		_, err := b.opts.Docker.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: map[string]string{harness.RunLabel: string(b.opts.RunID)}})
 		if err != nil {
 			return mount.Mount{}, err
 		}
