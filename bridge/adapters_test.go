@@ -228,7 +228,8 @@ func (a *appliance) runs(filter ccci.RunFilter) []ccci.Run {
 	return runs
 }
 
-func TestEmbedded_A4_A7_A8_A10_A11_N5(t *testing.T) {
+// A4, A7, A8, A11, N5: the way of a wish over forge, store and engine as they are shipped.
+func TestA10_OnTheShippedAdapters(t *testing.T) {
 	a := newAppliance(t)
 	pr := a.openPR("upgrade")
 	_, stop := a.bridge()
@@ -268,7 +269,8 @@ func TestEmbedded_A4_A7_A8_A10_A11_N5(t *testing.T) {
 	}
 }
 
-func TestEmbedded_N2_U14_twoHundredCommentsAcrossRestarts(t *testing.T) {
+// N2: what was written while no bridge ran is served once, in every order of restarts.
+func TestU14_TwoHundredCommentsAcrossRestarts(t *testing.T) {
 	a := newAppliance(t)
 	var prs []ccci.PRRef
 	for i := range 20 {
@@ -324,7 +326,7 @@ func TestEmbedded_N2_U14_twoHundredCommentsAcrossRestarts(t *testing.T) {
 	}
 }
 
-func TestEmbedded_N1_pushAgainstAcceptance(t *testing.T) {
+func TestN1_PushAgainstAcceptance(t *testing.T) {
 	a := newAppliance(t)
 	_, stop := a.bridge()
 	defer stop()

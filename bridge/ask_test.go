@@ -11,7 +11,7 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-func TestCancel_N5_runningAndQueued(t *testing.T) {
+func TestN5_CancelRunningAndQueued(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.overlap = 5 // the forge repeats itself, also across a restart
 		pr2 := ccci.PRRef{Repo: repo, Number: 2}
@@ -102,7 +102,7 @@ func TestCancel_fromAnotherProcess(t *testing.T) {
 	})
 }
 
-func TestStatus_N5_positionAheadAndStart(t *testing.T) {
+func TestN5_StatusTellsPositionAheadAndStart(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		prs := map[int]ccci.PRRef{}
 		for n := 2; n <= 6; n++ {
@@ -161,7 +161,7 @@ func TestStatus_N5_positionAheadAndStart(t *testing.T) {
 	})
 }
 
-func TestRetest_N5_failedStagesOnly(t *testing.T) {
+func TestN5_RetestFailedStagesOnly(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.overlap = 10
 		w.script = func(job ccci.Job) (ccci.Build, any) {
@@ -214,7 +214,7 @@ func TestRetest_N5_failedStagesOnly(t *testing.T) {
 	})
 }
 
-func TestStatus_U13_theLastWishSpeaksForTheCommit(t *testing.T) {
+func TestU13_TheLastWishSpeaksForTheCommit(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.script = func(job ccci.Job) (ccci.Build, any) {
 			return ccci.Build{Ending: ccci.EndExited}, ccci.StatusPassed

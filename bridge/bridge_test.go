@@ -33,7 +33,8 @@ func idle(d time.Duration) {
 	synctest.Wait()
 }
 
-func TestRun_A8_A10_A11_fromCommentToVerdict(t *testing.T) {
+// A8, A11: the head of the pull request is what runs, and the run is followed to its end.
+func TestA10_FromCommentToVerdict(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		_, stop := w.start(w.config())
 		defer stop()
@@ -85,7 +86,7 @@ func TestRun_A8_A10_A11_fromCommentToVerdict(t *testing.T) {
 	})
 }
 
-func TestRun_P6_editsKeepTheirDistance(t *testing.T) {
+func TestP6_EditsKeepTheirDistance(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.harness = 1300 * time.Millisecond
 		_, stop := w.start(w.config())
@@ -120,7 +121,7 @@ func TestRun_lastEditDoesNotWait(t *testing.T) {
 	})
 }
 
-func TestPoll_A4_atMostThirtySecondsApart(t *testing.T) {
+func TestA4_PollsAtMostThirtySecondsApart(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.config()
 	cfg.PollInterval = 31 * time.Second
@@ -146,7 +147,7 @@ func TestPoll_A4_atMostThirtySecondsApart(t *testing.T) {
 	})
 }
 
-func TestDecide_A7_onlyWhoMay(t *testing.T) {
+func TestA7_OnlyWhoMay(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		cfg := w.config()
 		cfg.Roles = bridge.Roles{bridge.VerbTest: {Who: bridge.Members, Users: []string{"77"}}, bridge.VerbCancel: {Who: bridge.Listed, Users: []string{"77"}}}
@@ -176,7 +177,7 @@ func TestDecide_A7_onlyWhoMay(t *testing.T) {
 	})
 }
 
-func TestDecide_A7_doubtIsNoYesAndNoLoss(t *testing.T) {
+func TestA7_DoubtIsNoYesAndNoLoss(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.forgeErr = func(call string) error {
 			if call == "Member" {
@@ -227,7 +228,7 @@ func TestDecide_ignoresOwnEditedAndClosed(t *testing.T) {
 	})
 }
 
-func TestDecide_U15_notEnrolledGetsOneAnswer(t *testing.T) {
+func TestU15_NotEnrolledGetsOneAnswer(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		pr := ccci.PRRef{Repo: other, Number: 5}
 		hinted := ccci.PRRef{Repo: ccci.RepoRef{Owner: "recipes", Name: "never-named"}, Number: 6}
@@ -249,7 +250,7 @@ func TestDecide_U15_notEnrolledGetsOneAnswer(t *testing.T) {
 	})
 }
 
-func TestDecide_N5_helpAndUnknownOption(t *testing.T) {
+func TestN5_HelpAndUnknownOption(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		_, stop := w.start(w.config())
 		defer stop()

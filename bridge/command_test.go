@@ -12,7 +12,7 @@ import (
 
 const fullSHA = "6f2c1c0de4a55b7d9b1c3f7a8e9d0c1b2a3f4e5d"
 
-func TestParse_A6_commands(t *testing.T) {
+func TestA6_Commands(t *testing.T) {
 	for body, want := range map[string]bridge.Command{
 		"!testme":                      {Verb: bridge.VerbTest},
 		"!testme ":                     {Verb: bridge.VerbTest},
@@ -37,7 +37,7 @@ func TestParse_A6_commands(t *testing.T) {
 	}
 }
 
-func TestParse_A6_ignores(t *testing.T) {
+func TestA6_WhatIsNoCommand(t *testing.T) {
 	for _, body := range []string{
 		"", " ", "\n", "testme", "!", "!!testme", "!testmexyz", "!testme!", "!testme.", "!Testme", "!TESTME", "! testme", "!testme,please",
 		" !testme", "\t!testme", "\n!testme", "    !testme", // indented code
@@ -56,7 +56,7 @@ func TestParse_A6_ignores(t *testing.T) {
 	}
 }
 
-func TestParse_N5_replies(t *testing.T) {
+func TestN5_Replies(t *testing.T) {
 	for body, want := range map[string]string{
 		"!testme stagse=install":          "Did you mean `stages`",
 		"!testme --stages=install":        "Did you mean `stages`",
@@ -89,7 +89,7 @@ func TestParse_N5_replies(t *testing.T) {
 	}
 }
 
-func TestHelp_N5_comesFromTheParsersTable(t *testing.T) {
+func TestN5_HelpComesFromTheParsersTable(t *testing.T) {
 	help := bridge.Help()
 	for _, want := range []string{"!testme", "!retest", "!status", "!cancel", "!help", "stages=a,b", "from=VERSION", "COMMIT"} {
 		if !strings.Contains(help, "`"+want) {

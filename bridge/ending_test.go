@@ -10,7 +10,7 @@ import (
 )
 
 // Every way in which a build can end, and what people are told about it.
-func TestEndings_N7(t *testing.T) {
+func TestN7_Endings(t *testing.T) {
 	exited := func(code int) ccci.Build { return ccci.Build{Ending: ccci.EndExited, ExitCode: code} }
 	spoil := func(edit func(*ccci.Result)) func(ccci.Job) any {
 		return func(job ccci.Job) any {

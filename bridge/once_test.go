@@ -38,8 +38,8 @@ func (w *world) liveAndDie(at int, after bool, d time.Duration) (died bool, call
 }
 
 // The whole life of a run, with the bridge killed at each of its calls to the
-// outside, before and after the call took effect.
-func TestKillAtEveryStep_N2_U14_A11(t *testing.T) {
+// outside, before and after the call took effect (U14, A11).
+func TestN2_KillAtEveryStep(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for at := 1; ; at++ {
 			reached := false
@@ -85,8 +85,8 @@ func TestKillAtEveryStep_N2_U14_A11(t *testing.T) {
 }
 
 // 200 wishes, half of them written while nobody listens; every answer repeats
-// old comments in a new order; bridges are killed all the time.
-func TestReplay_N2_U14_oneRunPerAcceptedComment(t *testing.T) {
+// old comments in a new order; bridges are killed all the time (U14).
+func TestN2_ReplayGivesOneRunPerAcceptedComment(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		rnd := rand.New(rand.NewPCG(1, 2))
 		w.harness = 100 * time.Millisecond
@@ -136,8 +136,8 @@ func (w *world) addPRLocked(ref ccci.PRRef) {
 	w.addPR(ref)
 }
 
-// Pushes race against the way from the comment to the start, 500 times.
-func TestPush_N1_A8_noCommitRunsThatNobodyAgreedTo(t *testing.T) {
+// Pushes race against the way from the comment to the start, 500 times (A8).
+func TestN1_NoCommitRunsThatNobodyAgreedTo(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		rnd := rand.New(rand.NewPCG(3, 4))
 		delays := make(chan time.Duration, 100_000)
@@ -193,7 +193,7 @@ func TestPush_N1_A8_noCommitRunsThatNobodyAgreedTo(t *testing.T) {
 	})
 }
 
-func TestPin_N1(t *testing.T) {
+func TestN1_Pin(t *testing.T) {
 	old, now := commitN(1000), commitN(1001)
 	for name, c := range map[string]struct {
 		command string
@@ -256,7 +256,7 @@ func TestPin_N1(t *testing.T) {
 	}
 }
 
-func TestPin_N1_troubleIsNoAnswer(t *testing.T) {
+func TestN1_TroubleIsNoAnswer(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.forgeErr = func(call string) error {
 			if call == "HeadAt" {
@@ -281,7 +281,7 @@ func TestPin_N1_troubleIsNoAnswer(t *testing.T) {
 	})
 }
 
-func TestReplay_N2_aRunStaysThatRunWhateverChanged(t *testing.T) {
+func TestN2_ARunStaysThatRunWhateverChanged(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.overlap = 10
 		_, stop := w.start(w.config())

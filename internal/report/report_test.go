@@ -149,7 +149,8 @@ func cases() map[string]struct {
 	return out
 }
 
-func TestComment_P6_N12_A10_golden(t *testing.T) {
+// A10, P6: what people read of a run at each of its states.
+func TestN12_CommentGolden(t *testing.T) {
 	for name, c := range cases() {
 		t.Run(name, func(t *testing.T) {
 			got := report.Comment(c.run, c.res, report.LinksFor("https://ci.example.org/", c.run.ID), c.queue)
@@ -205,7 +206,7 @@ func TestComment_staysUnderTheLimit(t *testing.T) {
 	}
 }
 
-func TestStatus_U13_shortAndInItsOwnContext(t *testing.T) {
+func TestU13_StatusIsShortAndInItsOwnContext(t *testing.T) {
 	run, res := ended(ccci.StatusFailed, 0)
 	run.Cause = strings.Repeat("ä", 500)
 	s := report.Status(run, res, report.Links{})

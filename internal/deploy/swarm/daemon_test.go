@@ -222,7 +222,8 @@ func TestIPVSIsFound(t *testing.T) {
 	}
 }
 
-func TestPullFaultsTellWhoseTheyAre(t *testing.T) {
+// An image that cannot be had is an error of its own, and tells whose fault it is.
+func TestU19_PullFaultsTellWhoseTheyAre(t *testing.T) {
 	d, err := New(Options{RunID: "r", Host: "unix:///none"})
 	if err != nil {
 		t.Fatal(err)

@@ -62,7 +62,8 @@ func open(t *testing.T, opts Options) (e *Engine, stop func()) {
 	return e, stop
 }
 
-func TestConformance(t *testing.T) {
+// A11, A16, N2, N5, U14 too: each test of the suite bears its own.
+func TestA15_Conformance(t *testing.T) {
 	enginetest.Run(t, enginetest.Options{
 		Open: func(t *testing.T, place string, capacity int) enginetest.Subject {
 			opts := options(place)
