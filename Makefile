@@ -35,6 +35,7 @@ fuzz:
 
 docs: build
 	bin/cc-ci config doc > docs/settings.md
+	bin/cc-ci config doc admission > docs/admission.md
 
 clean:
 	rm -rf bin

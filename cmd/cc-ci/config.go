@@ -11,7 +11,7 @@ import (
 
 type configCmd struct {
 	Check configCheckCmd `cmd:"" help:"Check the configuration and every enrolment; report every mistake."`
-	Doc   configDocCmd   `cmd:"" help:"Print every setting with type, default and meaning, as Markdown."`
+	Doc   configDocCmd   `cmd:"" help:"Print every setting, or every admission rule, as Markdown."`
 }
 
 type configCheckCmd struct{}
@@ -45,21 +45,23 @@ func checkEnrolments(tests string) ([]string, error) {
 	return names, errors.Join(errs...)
 }
 
-type configDocCmd struct{}
+type configDocCmd struct {
+	Page string `arg:"" optional:"" enum:"settings,admission" default:"settings" help:"settings (default), or admission: what a recipe may not do."`
+}
 
-func (configDocCmd) Run(a *app) error {
-	fmt.Fprint(a.stdout, settingsDoc())
+func (c *configDocCmd) Run(a *app) error {
+	page := settingsDoc()
+	if c.Page == "admission" {
+		page = admission.Doc()
+	}
+	fmt.Fprint(a.stdout, page)
 	return nil
 }
 
 // settingsDoc is docs/settings.md; a test compares the two.
 func settingsDoc() string {
-	doc := "# Settings\n\nThis page is printed by `cc-ci config doc`; do not edit it by hand.\n\n" +
+	return "# Settings\n\nThis page is printed by `cc-ci config doc`; do not edit it by hand.\n\n" +
 		"## cc-ci.yml: the appliance\n\nNamed by `--config` or `$CC_CI_CONFIG`. Without a file the defaults hold.\n\n" + config.Doc() +
-		"\n## tests/&lt;recipe&gt;/recipe.yml: one recipe\n\nEverything is optional; [enrol-recipe.md](enrol-recipe.md) shows how to start.\n\n" + enrol.Doc() +
-		"\n## Admission rules\n\nWhat a recipe may not do without a waiver in its recipe.yml.\n\n| Rule | Refuses | Why |\n|---|---|---|\n"
-	for _, r := range admission.Rules() {
-		doc += fmt.Sprintf("| `%s` | %s | %s |\n", r.Name, r.What, r.Why)
-	}
-	return doc
+		"\n## tests/&lt;recipe&gt;/recipe.yml: one recipe\n\nEverything is optional; [enrol-recipe.md](enrol-recipe.md) shows how to start, " +
+		"[admission.md](admission.md) which rules a waiver may lift.\n\n" + enrol.Doc()
 }

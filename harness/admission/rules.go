@@ -109,13 +109,45 @@ var ruleDocs = []RuleDoc{
 	{"yaml-text", "control characters, broken UTF-8, bidirectional overrides", "A reviewer would read something else.", false},
 }
 
-// Rules returns the table of all rules, in the order of the documentation.
+// Rules returns the table of all rules, in the order of docs/admission.md.
 func Rules() []RuleDoc { return slices.Clone(ruleDocs) }
 
-// Doc returns the table of all rules as Markdown, for docs/admission.md.
+const docHead = `# Admission
+
+This page is printed by ` + "`cc-ci config doc admission`" + `; do not edit it by hand.
+
+A recipe comes from a pull request, and it is a program for the swarm that runs every app of the machine. So it is
+judged before anything of it is deployed: first its files, as tools other than swarm honour keys that swarm ignores,
+then the model that is going to be deployed, after interpolation, merges and overlays. What cannot be proven harmless
+is refused. The run then ends with exit code 4 and nothing was created; the comment names the file and line, the
+service, what it asks for, and the rule.
+
+## How to waive a rule
+
+Change the recipe if it can do without. If it cannot, whoever runs cc-ci lifts the rule in tests/&lt;recipe&gt;/recipe.yml.
+A waiver in the pull request itself counts for nothing.
+
+` + "```yaml" + `
+waivers:
+  - rule: cap-add                 # the name in the first column below
+    service: vpn                  # * for the whole stack
+    value: NET_ADMIN              # exactly as the refusal prints it; left out, any value
+    reason: "it is a VPN"         # why, and who answers for it: without both it lifts nothing
+    owner: alice
+    expires: 2027-03-01           # the last day it holds
+` + "```" + `
+
+An expired waiver is named in the refusal. Rules with "never" in the last column cannot be waived: teardown and
+everybody's review go by them.
+
+## The rules
+
+`
+
+// Doc returns docs/admission.md: how a recipe is judged, and the table of all rules.
 func Doc() string {
 	var b strings.Builder
-	b.WriteString("| Rule | Refused | Why | Waiver |\n|---|---|---|---|\n")
+	b.WriteString(docHead + "| Rule | Refused | Why | Waiver |\n|---|---|---|---|\n")
 	for _, r := range ruleDocs {
 		waiver := "never"
 		if r.Waivable {
