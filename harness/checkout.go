@@ -1,15 +1,13 @@
 package harness
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
 )
 
 // baseTip is the local name of the pull request's target branch.
@@ -62,7 +60,7 @@ func (c *checkout) resolve(ctx context.Context, revision string) (ccci.Commit, e
 	if err != nil {
 		return "", fmt.Errorf("revision %q: %w", revision, ccci.ErrNotFound)
 	}
-	return ccci.Commit(strings.TrimSpace(out)), nil
+	return ccci.Commit(out), nil
 }
 
 // sameTree reports whether two commits hold the same files.
@@ -72,31 +70,6 @@ func (c *checkout) sameTree(ctx context.Context, a, b ccci.Commit) bool {
 	return errX == nil && errY == nil && x == y
 }
 
-// git runs git without the configuration, hooks and helpers of anybody, so
-// that a repository cannot make it run programs.
 func (c *checkout) git(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{
-		"-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.ext.allow=never",
-		"-c", "credential.helper=", "-c", "safe.directory=*", "-c", "advice.detachedHead=false",
-		"-c", "filter.lfs.smudge=", "-c", "filter.lfs.required=false",
-	}, args...)...)
-	cmd.Dir = c.dir
-	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LANG=C.UTF-8",
-		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false", "GIT_LFS_SKIP_SMUDGE=1",
-	}
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
-		if text := strings.TrimSpace(errs.String()); text != "" {
-			return "", fmt.Errorf("git %s: %s", args[0], firstLines(text, 3))
-		}
-		return "", fmt.Errorf("git %s: %w", args[0], err)
-	}
-	return out.String(), nil
-}
-
-func firstLines(text string, n int) string {
-	lines := strings.SplitN(text, "\n", n+1)
-	return strings.Join(lines[:min(n, len(lines))], "; ")
+	return gitcmd.Run(ctx, c.dir, args...)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
+	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
 	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
@@ -227,10 +228,10 @@ func unknownStage(name string) error {
 // checkout refuses a folder that is not the root of a git checkout or
 // repository: one within it would quietly stand for the whole.
 func checkout(ctx context.Context, dir string) error {
-	within, err := git(ctx, dir, "rev-parse", "--show-prefix")
+	within, err := gitcmd.Run(ctx, dir, "rev-parse", "--show-prefix")
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
-		return ccci.Errorf(ccci.CodeInfra, "there is no git on this machine").WithHint("install it (Debian: apt-get install git)")
+		return err
 	case err != nil:
 		return ccci.Errorf(ccci.CodeInvalid, "%s is not a git checkout", dir).WithHint("clone the recipe, or make it one: git init && git add -A && git commit")
 	case within != "":
@@ -244,7 +245,7 @@ func revision(ctx context.Context, dir, name string) (ccci.Commit, error) {
 	if err := checkout(ctx, dir); err != nil {
 		return "", err
 	}
-	commit, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
+	commit, err := gitcmd.Run(ctx, dir, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
 	if err != nil {
 		return "", ccci.Errorf(ccci.CodeNotFound, "%s has no commit, branch or tag %q", dir, name).WithHint("git -C %s log --oneline --all shows what it has", dir)
 	}
@@ -254,16 +255,8 @@ func revision(ctx context.Context, dir, name string) (ccci.Commit, error) {
 // uncommitted reports whether the checkout has more than its commit. It never
 // says so on doubt: it is a remark, no more.
 func uncommitted(ctx context.Context, dir string) bool {
-	out, err := git(ctx, dir, "--no-optional-locks", "status", "--porcelain")
+	out, err := gitcmd.Run(ctx, dir, "status", "--porcelain")
 	return err == nil && out != ""
-}
-
-// git runs git in dir without letting the checkout start programs.
-func git(ctx context.Context, dir string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"}, args...)...)
-	cmd.Dir = dir
-	out, err := cmd.Output()
-	return strings.TrimSpace(string(out)), err
 }
 
 // engine is the process that an engine starts: its job is a file, and what it

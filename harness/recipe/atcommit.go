@@ -11,13 +11,14 @@ import (
 	"path/filepath"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
 )
 
 // AtCommit lays the files of a commit out in a temporary folder and opens them.
 // The repository and its work tree are only read. The caller removes the folder
 // by the returned function, which is never nil.
 func AtCommit(ctx context.Context, repoDir string, commit ccci.Commit) (*Tree, func(), error) {
-	archive, err := git(ctx, repoDir, "archive", "--format=tar", string(commit))
+	archive, err := gitcmd.Output(ctx, repoDir, "archive", "--format=tar", string(commit))
 	if err != nil {
 		return nil, func() {}, fmt.Errorf("reading commit %s: %w", commit.Short(), err)
 	}

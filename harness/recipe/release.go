@@ -1,16 +1,13 @@
 package recipe
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
 )
 
 // Release is a git tag that is a version of the recipe.
@@ -24,13 +21,13 @@ type Release struct {
 // Releases lists the version tags of the repository in repoDir, newest first. A
 // repository without any gives none. Tags that are no versions are left out.
 func Releases(ctx context.Context, repoDir string) ([]Release, error) {
-	out, err := git(ctx, repoDir, "for-each-ref", "refs/tags",
+	out, err := gitcmd.Run(ctx, repoDir, "for-each-ref", "refs/tags",
 		"--format=%(refname:strip=2)%09%(objecttype)%09%(objectname)%09%(*objecttype)%09%(*objectname)")
 	if err != nil {
 		return nil, fmt.Errorf("listing the version tags of %s: %w", repoDir, err)
 	}
 	var releases []Release
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(out) {
 		fields := strings.Split(strings.TrimRight(line, "\n"), "\t")
 		if len(fields) != 5 || !IsVersion(fields[0]) {
 			continue
@@ -104,34 +101,4 @@ func olderThanHead(tag, head string) bool {
 		tag, _, _ = strings.Cut(tag, "+")
 	}
 	return CompareVersions(tag, head) < 0
-}
-
-// git runs one git command that reads. Neither the machine's nor the user's
-// configuration counts, and nothing that the repository configures is executed.
-func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{
-		"-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "safe.directory=*",
-	}, args...)...)
-	cmd.Dir = dir
-	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C",
-		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
-		"GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0",
-	}
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	if err == nil {
-		return stdout.Bytes(), nil
-	}
-	if errors.Is(err, exec.ErrNotFound) {
-		return nil, ccci.Errorf(ccci.CodeInfra, "git is not installed: %w", err).WithHint("install git")
-	}
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if text := strings.TrimSpace(stderr.String()); text != "" {
-		return nil, fmt.Errorf("git %s: %s: %w", args[0], shorten(text), err)
-	}
-	return nil, fmt.Errorf("git %s: %w", args[0], err)
 }

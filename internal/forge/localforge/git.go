@@ -1,57 +1,22 @@
 package localforge
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
 )
 
-// git runs the git program, away from any configuration of this machine or of
-// the person who started cc-ci, so that the forge behaves the same everywhere.
-type git struct {
-	path string
-	env  []string
-}
+// git runs the git program with no configuration but a repository's own, so that
+// the forge behaves the same everywhere.
+type git struct{}
 
-func findGit() (git, error) {
-	path, err := exec.LookPath("git")
-	if err != nil {
-		return git{}, ccci.Errorf(ccci.CodeInfra, "opening the local forge: the program git is missing: %w", err).
-			WithHint("install git, for example with: apt-get install git")
-	}
-	return git{path: path, env: []string{
-		"PATH=" + os.Getenv("PATH"),
-		"HOME=/nonexistent",
-		"LC_ALL=C",
-		"GIT_CONFIG_NOSYSTEM=1",
-		"GIT_CONFIG_GLOBAL=/dev/null",
-		"GIT_TERMINAL_PROMPT=0",
-		"GIT_ALLOW_PROTOCOL=file",
-	}}, nil
-}
-
-// run runs git in dir and returns its output without the final line break.
-func (g git) run(ctx context.Context, dir string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, g.path, append([]string{"-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null"}, args...)...)
-	cmd.Dir, cmd.Env = dir, g.env
-	cmd.WaitDelay = 5 * time.Second
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(complaint.String()))
-	}
-	return strings.TrimSuffix(out.String(), "\n"), nil
+func (git) run(ctx context.Context, dir string, args ...string) (string, error) {
+	return gitcmd.Run(ctx, dir, args...)
 }
 
 // init makes a bare repository. Legal when it is there.

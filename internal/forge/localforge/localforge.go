@@ -23,6 +23,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
 	"github.com/recipe-maintainers/cc-ci/internal/sqlitefile"
 )
 
@@ -73,8 +74,8 @@ func Open(ctx context.Context, opts Options) (*Forge, error) {
 	}
 	opts.Dir = dir
 	f := &Forge{opts: opts}
-	if f.git, err = findGit(); err != nil {
-		return nil, err
+	if err := gitcmd.Installed(); err != nil {
+		return nil, fmt.Errorf("opening the local forge: %w", err)
 	}
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
