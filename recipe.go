@@ -6,7 +6,9 @@ import "time"
 // strictly, with defaults filled in. The zero value plus defaults is the
 // zero-config floor (U1). Strings marked "template" may use {{.Domain}},
 // {{.Recipe}}, {{.Marker}} (in seed, change and verify steps), {{index .Domains
-// "name"}}, {{index .Secrets "name"}} and {{index .Vars "name"}}.
+// "name"}}, {{index .Secrets "name"}}, {{index .Vars "name"}} and, of a dependency,
+// {{index .Deps "<recipe>.domain"}}, "<recipe>.host" (its app service's name on the
+// proxy's network), "<recipe>.secret.<key>" and "<recipe>.<saved name>".
 //
 // The yaml tag is the key in recipe.yml, doc its line in docs/settings.md,
 // default the value when the key is absent.
@@ -19,8 +21,9 @@ type Recipe struct {
 	Env        map[string]string `yaml:"env" doc:"Extra lines of the app's env file, for base and head. Values are templates."`
 	UpgradeEnv map[string]string `yaml:"upgrade_env" doc:"Extra lines from the upgrade on. By default the old env file is kept unchanged, as an operator would."`
 	Domains    map[string]string `yaml:"domains" doc:"Extra host names: name -> env key that takes it. Each becomes <name>-<app>.<ci domain>."`
-	Secrets    map[string]string `yaml:"secrets" doc:"Values for secrets that are not generated (generate=false). Dummies only: this file is public."`
+	Secrets    map[string]string `yaml:"secrets" doc:"Values for secrets, by key; templates. Needed for those that are not generated (generate=false). Dummies only, this file is public, or what a dependency gave."`
 	Ready      []Probe           `yaml:"ready" doc:"Further probes that must succeed after install, upgrade and restore."`
+	Depends    []Dependency      `yaml:"depends" doc:"Apps that must run before this one, in this order: a login provider, say. Each is deployed for the run alone and removed after it."`
 	Seed       []Step            `yaml:"seed" doc:"Writes {{.Marker}} into the app, through the app."`
 	Change     []Step            `yaml:"change" doc:"Overwrites what seed wrote with {{.Marker}} (a new one), after the backup. Default: the seed steps again."`
 	Verify     []Step            `yaml:"verify" doc:"Reads {{.Marker}} back; must fail when another marker is there."`
@@ -32,6 +35,16 @@ type Recipe struct {
 	Screenshot Screenshot        `yaml:"screenshot" doc:"How to reach a view that is worth a picture and shows no credentials."`
 	Limits     Limits            `yaml:"limits" doc:"What the app may use."`
 	Overlays   []string          `yaml:"overlays" doc:"Compose overlays of ours, paths within this folder, applied to base and head. For the environment only (grace periods, memory), never for versions."`
+}
+
+// Dependency is another recipe that is deployed, as it was last released, before
+// the one under test (U10). Its health, env, secrets and waivers are those of its own
+// enrolment.
+type Dependency struct {
+	Recipe  string `yaml:"recipe" doc:"Name of the recipe."`
+	Source  string `yaml:"source" doc:"Where its git repository is; default: beside that of this recipe, under its own name."`
+	Version string `yaml:"version" doc:"Release to deploy; default: the newest."`
+	Setup   []Step `yaml:"setup" doc:"Steps against the dependency once it serves, to make what this recipe needs of it. {{.Domain}}, {{.Secrets}} are the dependency's; {{.App}} is this recipe's domain. What they save is {{index .Deps \"<recipe>.<name>\"}} afterwards."`
 }
 
 // Health is the HTTP probe that decides whether the app serves.

@@ -80,7 +80,7 @@ type Image struct {
 	Reference string `json:"reference"`
 	Digest    string `json:"digest"` // the image's content identifier, "sha256:…"
 	Size      int64  `json:"size"`   // bytes on disk
-	Stage     string `json:"stage"`  // "base" or "head"
+	Stage     string `json:"stage"`  // "base", "head" or "dependency"
 }
 
 // Finding is one remark of the recipe linter.
@@ -133,6 +133,8 @@ type Result struct {
 	Base    *Revision `json:"base,omitempty"` // what the upgrade started from; nil when there was none
 	Options Options   `json:"options"`
 	Domain  string    `json:"domain"`
+	// Dependencies are the other apps that were deployed for the run, in their order.
+	Dependencies []Dependent `json:"dependencies,omitempty"`
 
 	Status      Status  `json:"status"`
 	Verdict     Verdict `json:"verdict"`
@@ -141,7 +143,7 @@ type Result struct {
 	Cause       *Cause  `json:"cause,omitempty"`
 	Stages      []Stage `json:"stages"`
 
-	Deployments int        `json:"deployments"` // how often an app was created; exactly 1 for a run that got so far (U2)
+	Deployments int        `json:"deployments"` // how often an app was created; for a run that got so far exactly 1, and 1 for each dependency (U2)
 	Upgrades    int        `json:"upgrades"`
 	Lint        []Finding  `json:"lint"`
 	LintRan     bool       `json:"lintRan"`
@@ -163,6 +165,14 @@ type Revision struct {
 	Version string `json:"version"`
 	Commit  Commit `json:"commit"`
 	Reason  string `json:"reason"` // why this one was chosen as base
+}
+
+// Dependent is an app that was deployed because the recipe under test needs it.
+type Dependent struct {
+	Recipe  string `json:"recipe"`
+	Version string `json:"version"`
+	Commit  Commit `json:"commit"`
+	Domain  string `json:"domain"`
 }
 
 // Settings are the effective settings by dotted key, in the form in which a

@@ -39,6 +39,8 @@ type Expectation struct {
 	Check string `json:"check,omitempty"`
 	// Level is the one that must be reached; nil when it is of no concern.
 	Level *int `json:"level,omitempty"`
+	// Deployments is how many apps are created; 0 stands for 1.
+	Deployments int `json:"deployments,omitempty"`
 }
 
 // Names lists all recipes, sorted.

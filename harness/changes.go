@@ -28,7 +28,7 @@ func (l *life) compare() {
 	for _, image := range l.result.Images {
 		images[image.Stage] = append(images[image.Stage], image)
 	}
-	limit, err := parseSize(l.Settings.Limits.Memory)
+	limit, err := parseSize(l.settings.Limits.Memory)
 	if err != nil {
 		limit = 0 // it was refused before anything ran
 	}

@@ -223,11 +223,11 @@ func TestN8_StartUpNeedsBothTimes(t *testing.T) {
 func TestN8_ARunComparesBaseAndHeadWithTheirOwnImages(t *testing.T) {
 	base := version(t, "shop-1a2b3c.ci.example.net", nil)
 	head := version(t, "shop-1a2b3c.ci.example.net", base.EnvFile, "shop:1.0", "shop:2.0")
-	l := &life{base: base, head: head, result: &ccci.Result{Images: []ccci.Image{
+	l := &life{instance: &instance{}, base: base, head: head, result: &ccci.Result{Images: []ccci.Image{
 		{Service: "app", Stage: "base", Size: 100 << 20}, {Service: "app", Stage: "head", Size: 200 << 20},
 	}}}
 	// The run's own limit is on both; what the recipe says is less in the base alone.
-	l.Settings.Limits.Memory = "1G"
+	l.settings.Limits.Memory = "1G"
 	if err := limitMemory(head, "1G"); err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestN8_ARunComparesBaseAndHeadWithTheirOwnImages(t *testing.T) {
 	if diff := cmp.Diff(want, words(l.result.Changes)); diff != "" {
 		t.Error(diff)
 	}
-	alone := &life{head: head, result: &ccci.Result{Changes: []ccci.Change{}}}
+	alone := &life{instance: &instance{}, head: head, result: &ccci.Result{Changes: []ccci.Change{}}}
 	if alone.compare(); len(alone.result.Changes) != 0 {
 		t.Errorf("without a base: %q", words(alone.result.Changes))
 	}

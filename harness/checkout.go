@@ -17,12 +17,12 @@ const baseTip = "refs/cc-ci/base"
 // change what is tested here.
 type checkout struct{ dir string }
 
-// fetch makes a clone that holds the commit, all tags and, when there is one,
-// the tip of the target branch.
-func fetch(ctx context.Context, dir string, job ccci.Job) (*checkout, error) {
-	if !job.Commit.Valid() {
-		return nil, ccci.Errorf(ccci.CodeInvalid, "%q is not a full commit", job.Commit)
-	}
+// allTags fetches every tag.
+const allTags = "+refs/tags/*:refs/tags/*"
+
+// fetch makes a clone within dir that holds what refs, refspecs or full
+// commits, name at url.
+func fetch(ctx context.Context, dir, url string, refs ...string) (*checkout, error) {
 	c := &checkout{dir: filepath.Join(dir, "git")}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the checkout folder: %w", err)
@@ -30,13 +30,26 @@ func fetch(ctx context.Context, dir string, job ccci.Job) (*checkout, error) {
 	if _, err := c.git(ctx, "init", "--quiet", "--bare"); err != nil {
 		return nil, err
 	}
-	refs := []string{"+refs/tags/*:refs/tags/*", string(job.Commit)}
+	if _, err := c.git(ctx, append([]string{"fetch", "--quiet", "--no-recurse-submodules", "--", url}, refs...)...); err != nil {
+		return nil, ccci.Errorf(ccci.CodeInfra, "fetching from %s: %w", url, err).
+			WithHint("is the repository reachable, and does it still hold what is asked for?")
+	}
+	return c, nil
+}
+
+// fetchJob makes a clone that holds the commit under test, all tags and, when
+// there is one, the tip of the target branch.
+func fetchJob(ctx context.Context, dir string, job ccci.Job) (*checkout, error) {
+	if !job.Commit.Valid() {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "%q is not a full commit", job.Commit)
+	}
+	refs := []string{allTags, string(job.Commit)}
 	if job.BaseRef != "" {
 		refs = append(refs, "+refs/heads/"+job.BaseRef+":"+baseTip)
 	}
-	if _, err := c.git(ctx, append([]string{"fetch", "--quiet", "--no-recurse-submodules", "--", job.CloneURL}, refs...)...); err != nil {
-		return nil, ccci.Errorf(ccci.CodeInfra, "fetching commit %s from %s: %w", job.Commit.Short(), job.CloneURL, err).
-			WithHint("is the repository reachable, and does it still hold that commit?")
+	c, err := fetch(ctx, dir, job.CloneURL, refs...)
+	if err != nil {
+		return nil, fmt.Errorf("commit %s: %w", job.Commit.Short(), err)
 	}
 	return c, nil
 }

@@ -13,7 +13,7 @@ import (
 func TestA8_ExactlyThatCommitIsCheckedOut(t *testing.T) {
 	repo, head := example(t)
 	dir := t.TempDir()
-	c, err := fetch(t.Context(), dir, ccci.Job{Commit: head, CloneURL: repo, BaseRef: "main"})
+	c, err := fetchJob(t.Context(), dir, ccci.Job{Commit: head, CloneURL: repo, BaseRef: "main"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,13 +67,13 @@ func TestU23_CommitThatCannotBeHad(t *testing.T) {
 		"no such branch":   {ccci.Job{Commit: head, CloneURL: repo, BaseRef: "gone"}, ccci.CodeInfra},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := fetch(t.Context(), t.TempDir(), c.job); err == nil || ccci.CodeOf(err) != c.code {
+			if _, err := fetchJob(t.Context(), t.TempDir(), c.job); err == nil || ccci.CodeOf(err) != c.code {
 				t.Errorf("%v (%s), want %s", err, ccci.CodeOf(err), c.code)
 			}
 		})
 	}
 
-	c, err := fetch(t.Context(), t.TempDir(), ccci.Job{Commit: head, CloneURL: repo})
+	c, err := fetchJob(t.Context(), t.TempDir(), ccci.Job{Commit: head, CloneURL: repo})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestM2_CheckoutRunsNoHooksOrFilters(t *testing.T) {
 	head := ccci.Commit(gitOut(t, repo, "rev-parse", "HEAD"))
 	t.Setenv("HOME", home)
 
-	c, err := fetch(t.Context(), t.TempDir(), ccci.Job{Commit: head, CloneURL: repo})
+	c, err := fetchJob(t.Context(), t.TempDir(), ccci.Job{Commit: head, CloneURL: repo})
 	if err != nil {
 		t.Fatal(err)
 	}

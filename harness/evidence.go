@@ -21,9 +21,9 @@ func (l *life) screenshot(ctx context.Context, stage string) {
 		l.sayf("no screenshot: %v", err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, min(l.Settings.Timeouts.Step, 30*time.Second))
+	ctx, cancel := context.WithTimeout(ctx, min(l.settings.Timeouts.Step, 30*time.Second))
 	defer cancel()
-	png, _, err := l.runner.Screenshot(ctx, l.Settings.Screenshot)
+	png, _, err := l.runner.Screenshot(ctx, l.settings.Screenshot)
 	if err != nil {
 		var failure *checks.Failure
 		if errors.As(err, &failure) {
@@ -60,32 +60,35 @@ func blank(picture []byte) bool {
 
 // keepLogs saves each service's log, masked.
 func (l *life) keepLogs(ctx context.Context) {
-	if l.current == nil {
+	l.keepLogsOf(ctx, l.instance, "logs/", "Log of ")
+	for _, d := range l.dependencies {
+		l.keepLogsOf(ctx, d.instance, "logs/"+safeName(d.recipe)+"/", "Log of dependency "+d.recipe+", ")
+	}
+}
+
+func (l *life) keepLogsOf(ctx context.Context, in *instance, folder, title string) {
+	if in.current == nil {
 		return
 	}
-	logs, err := l.Deployer.Logs(ctx, l.current, l.logLimit())
+	logs, err := l.Deployer.Logs(ctx, in.current, l.logLimit())
 	if err != nil {
-		l.sayf("reading the services' logs: %v", err)
+		l.sayf("reading the logs of %s: %v", in.recipe, err)
 		return
 	}
-	for _, s := range l.current.Config.Services {
+	for _, s := range in.current.Config.Services {
 		if text, ok := logs[s.Name]; ok {
-			l.artifact("logs/"+safeName(s.Name)+".log", "Log of "+s.Name, "log", text)
+			l.artifact(folder+safeName(s.Name)+".log", title+s.Name, "log", text)
 		}
 	}
 }
 
 // logLimit is how much of each log is kept, in bytes.
 func (l *life) logLimit() int64 {
-	n, err := parseSize(l.Settings.Limits.Log)
+	n, err := parseSize(l.settings.Limits.Log)
 	if err != nil || n <= 0 {
 		return 10 << 20
 	}
 	return n
-}
-
-func (l *life) envVars() checks.Vars {
-	return checks.Vars{Domain: l.result.Domain, Recipe: l.Job.Recipe, Domains: l.extraHosts(), Secrets: map[string]string{}, Vars: map[string]string{}}
 }
 
 // infra is the error of a hook or test that could not be run at all.

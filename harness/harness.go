@@ -30,12 +30,14 @@ var (
 type Config struct {
 	Job      ccci.Job
 	Settings ccci.Recipe
-	CIDomain string // runs live at <app>.<CIDomain>
-	Network  string // the proxy's network
-	WorkDir  string // for checkouts; this run's own, removed at its end
-	OutDir   string // where result.json and the artifacts go; must exist
-	LockDir  string // kernel locks of runs; shared by all runs of the machine
-	Version  string // of cc-ci
+	// Enrolment reads how another recipe is enrolled, for a dependency on it.
+	Enrolment func(recipe string) (ccci.Recipe, error)
+	CIDomain  string // runs live at <app>.<CIDomain>
+	Network   string // the proxy's network
+	WorkDir   string // for checkouts; this run's own, removed at its end
+	OutDir    string // where result.json and the artifacts go; must exist
+	LockDir   string // kernel locks of runs; shared by all runs of the machine
+	Version   string // of cc-ci
 
 	Deployer Deployer
 	Router   Router
@@ -52,23 +54,22 @@ type Config struct {
 
 // life is one run while it lives.
 type life struct {
-	Config
-	log    *censor.Writer
-	result *ccci.Result
-	first  *ccci.Check // the first check that failed
+	*instance // the recipe under test
+	log       *censor.Writer
+	result    *ccci.Result
+	first     *ccci.Check // the first check that failed
 
-	app        App
+	dependencies []*dependency // in the order in which they are deployed
+
+	names      []string // objects that do not follow a stack's naming
 	headTree   *recipe.Tree
 	baseTree   *recipe.Tree // nil without an upgrade base
 	head, base *recipe.Stack
-	current    *recipe.Stack // what is deployed
-	runner     *checks.Runner
 	markers    map[string]string // by letter: what was seeded
 	canaries   []canary
 	plan       BackupPlan
 	snapshot   string
 	noBase     string // why there is no upgrade base
-	secrets    map[string]ccci.Secret
 
 	background sync.WaitGroup
 	browser    *browserStart
@@ -91,19 +92,19 @@ func Run(ctx context.Context, c Config) (*ccci.Result, error) {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "writing the run's log: %w", err).WithHint("name an output folder that can be written to")
 	}
 	defer kept.Close()
-	l := &life{Config: c, log: c.Censor.NewWriter(io.MultiWriter(c.Log, kept)), markers: map[string]string{}}
-	l.app = App{RunID: c.Job.RunID}
-	domain := c.Job.RunID.AppName(c.Job.Recipe) + "." + c.CIDomain
-	l.app.StackName = recipe.StackName(domain)
+	l := &life{
+		instance: newInstance(&c, c.Job.RunID, c.Job.Recipe, c.Settings),
+		log:      c.Censor.NewWriter(io.MultiWriter(c.Log, kept)), markers: map[string]string{},
+	}
 	l.result = &ccci.Result{
 		Schema: ccci.ResultSchema, Harness: c.Version, RunID: c.Job.RunID, Recipe: c.Job.Recipe, PR: c.Job.PR,
-		Commit: c.Job.Commit, Options: c.Job.Options, Domain: domain, Started: c.Now(),
+		Commit: c.Job.Commit, Options: c.Job.Options, Domain: l.domain, Started: c.Now(),
 		Lint: []ccci.Finding{}, Images: []ccci.Image{}, Changes: []ccci.Change{}, Artifacts: []ccci.Artifact{}, Warnings: []string{},
 		Settings: enrol.Effective(c.Settings),
 	}
 	defer l.log.Flush()
 	defer os.RemoveAll(c.WorkDir)
-	l.sayf("run %s: recipe %s at %s as %s", c.Job.RunID, c.Job.Recipe, c.Job.Commit.Short(), domain)
+	l.sayf("run %s: recipe %s at %s as %s", c.Job.RunID, c.Job.Recipe, c.Job.Commit.Short(), l.domain)
 
 	if c.Job.Deadline > 0 {
 		var cancel context.CancelFunc
@@ -183,14 +184,19 @@ func (l *life) startBackground(ctx context.Context) {
 	}
 }
 
-// withBrowser waits for the browser and hands it to the steps.
-func (l *life) withBrowser() error {
+// startedBrowser waits for the browser.
+func (l *life) startedBrowser() (checks.Browser, error) {
 	<-l.browser.done
 	if l.browser.err != nil {
-		return fmt.Errorf("%w: %w", checks.ErrNoBrowser, l.browser.err)
+		return nil, fmt.Errorf("%w: %w", checks.ErrNoBrowser, l.browser.err)
 	}
-	l.runner.Target.Browser = l.browser.browser
-	return nil
+	return l.browser.browser, nil
+}
+
+// withBrowser hands the browser to the steps.
+func (l *life) withBrowser() (err error) {
+	l.runner.Target.Browser, err = l.startedBrowser()
+	return err
 }
 
 // stage runs one stage unless it is not wanted, skipped, or has nothing to
@@ -245,7 +251,7 @@ func (l *life) blocked(name ccci.StageName) string {
 }
 
 func (l *life) skipReason(name ccci.StageName) string {
-	for _, skip := range l.Settings.Skip {
+	for _, skip := range l.settings.Skip {
 		if skip.Stage == name {
 			return skip.Reason
 		}
@@ -314,6 +320,10 @@ func describe(c *ccci.Check, err error) {
 			}
 		}
 	}
+	var dependency *dependencyError
+	if errors.As(err, &dependency) {
+		c.Code = ccci.CodeInfra
+	}
 	if len(c.Detail) > 40 {
 		c.Detail = c.Detail[:40]
 	}
@@ -343,25 +353,6 @@ func (l *life) warn(text string) {
 		l.result.Warnings = append(l.result.Warnings, text)
 		l.sayf("warning: %s", text)
 	}
-}
-
-// hosts lists the run's own host names.
-func (l *life) hosts() []string {
-	hosts := []string{l.result.Domain}
-	for _, host := range l.extraHosts() {
-		hosts = append(hosts, host)
-	}
-	return hosts
-}
-
-// extraHosts maps the names of extra domains to host names, one level under
-// the CI domain so that the one wildcard certificate covers them.
-func (l *life) extraHosts() map[string]string {
-	hosts := map[string]string{}
-	for name := range l.Settings.Domains {
-		hosts[name] = name + "-" + l.result.Domain
-	}
-	return hosts
 }
 
 // write saves the result, masked, as the last file of the run.

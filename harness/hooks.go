@@ -21,10 +21,10 @@ import (
 // hook runs tests/<recipe>/hooks/<name>, when there is one, and reports whether
 // the stage may go on. Hooks are ours, never the pull request's.
 func (l *life) hook(ctx context.Context, s *ccci.Stage, name string) bool {
-	if l.Settings.Dir == "" {
+	if l.settings.Dir == "" {
 		return true
 	}
-	path := filepath.Join(l.Settings.Dir, "hooks", name)
+	path := filepath.Join(l.settings.Dir, "hooks", name)
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true
@@ -36,7 +36,7 @@ func (l *life) hook(ctx context.Context, s *ccci.Stage, name string) bool {
 		if info.Mode()&0o111 == 0 {
 			return ccci.Errorf(ccci.CodeInvalid, "hook %s is not executable", path).WithHint("chmod +x %s", path)
 		}
-		out, err := l.run(ctx, l.Settings.Dir, path)
+		out, err := l.run(ctx, l.settings.Dir, path)
 		if err != nil {
 			return &checks.Failure{Message: "hook " + name + ": " + err.Error(), Detail: tail(out, 20)}
 		}
@@ -46,10 +46,10 @@ func (l *life) hook(ctx context.Context, s *ccci.Stage, name string) bool {
 
 // goTests runs the *_test.go files of the enrolment; each test is a check.
 func (l *life) goTests(ctx context.Context, s *ccci.Stage) {
-	if l.Settings.Dir == "" {
+	if l.settings.Dir == "" {
 		return
 	}
-	if files, _ := filepath.Glob(filepath.Join(l.Settings.Dir, "*_test.go")); len(files) == 0 {
+	if files, _ := filepath.Glob(filepath.Join(l.settings.Dir, "*_test.go")); len(files) == 0 {
 		return
 	}
 	var out []byte
@@ -58,7 +58,7 @@ func (l *life) goTests(ctx context.Context, s *ccci.Stage) {
 		if err != nil {
 			return infra("the enrolment has Go tests and there is no go on PATH")
 		}
-		out, err = l.run(ctx, l.Settings.Dir, goTool, "test", "-count=1", "-json", ".")
+		out, err = l.run(ctx, l.settings.Dir, goTool, "test", "-count=1", "-json", ".")
 		if err != nil {
 			return &checks.Failure{Message: "the enrolment's Go tests: " + err.Error(), Detail: tail(plainOutput(out), 30)}
 		}
@@ -120,13 +120,20 @@ func plainOutput(out []byte) []byte {
 
 // run starts a program of ours with what it may know of the run.
 func (l *life) run(ctx context.Context, dir, program string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Hook)
+	ctx, cancel := context.WithTimeout(ctx, l.settings.Timeouts.Hook)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = dir
 	cmd.Env = append(append([]string{}, l.Env...),
-		"CCCI_DOMAIN="+l.result.Domain, "CCCI_STACK="+l.app.StackName, "CCCI_RUN_ID="+string(l.Job.RunID),
+		"CCCI_DOMAIN="+l.domain, "CCCI_STACK="+l.stackName(), "CCCI_RUN_ID="+string(l.Job.RunID),
 		"CCCI_RECIPE="+l.Job.Recipe, "CCCI_MARKER="+l.marker("A"))
+	if len(l.deps) > 0 {
+		deps, err := json.Marshal(l.deps)
+		if err != nil {
+			return nil, err
+		}
+		cmd.Env = append(cmd.Env, "CCCI_DEPS="+string(deps))
+	}
 	// Its children end with it, and all of them with the run.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -14,9 +14,9 @@ import (
 // enrolled gives a life an enrolment folder with files; scripts are executable.
 func enrolled(t *testing.T, l *life, files map[string]string) {
 	t.Helper()
-	l.Settings.Dir = t.TempDir()
+	l.settings.Dir = t.TempDir()
 	for name, text := range files {
-		path := filepath.Join(l.Settings.Dir, name)
+		path := filepath.Join(l.settings.Dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -33,21 +33,21 @@ func enrolled(t *testing.T, l *life, files map[string]string) {
 func TestHookSeesTheRunAndNothingOfThisProcess(t *testing.T) {
 	t.Setenv("FORGE_TOKEN", "hunter2")
 	l := aLife(t)
-	l.Job.RunID, l.Job.Recipe, l.app.StackName = "261121-030405-abcdef", "wiki", "wiki-abc_ci_example_org"
+	l.Job.RunID, l.Job.Recipe = "261121-030405-abcdef", "wiki"
 	l.Env = []string{"PATH=" + os.Getenv("PATH"), "ONLY=this"}
 	enrolled(t, l, map[string]string{"hooks/pre-install": "#!/bin/sh\nenv > seen\npwd >> seen\n"})
 	var s = ccci.Stage{Name: ccci.StageInstall}
 	if !l.hook(t.Context(), &s, "pre-install") {
 		t.Fatalf("%+v", s.Checks)
 	}
-	text, err := os.ReadFile(filepath.Join(l.Settings.Dir, "seen"))
+	text, err := os.ReadFile(filepath.Join(l.settings.Dir, "seen"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(string(text), "\n")
 	for _, want := range []string{
-		"CCCI_DOMAIN=app.ci.example.org", "CCCI_STACK=wiki-abc_ci_example_org", "CCCI_RUN_ID=261121-030405-abcdef",
-		"CCCI_RECIPE=wiki", "CCCI_MARKER=" + l.marker("A"), "ONLY=this", l.Settings.Dir,
+		"CCCI_DOMAIN=app.ci.example.org", "CCCI_STACK=app_ci_example_org", "CCCI_RUN_ID=261121-030405-abcdef",
+		"CCCI_RECIPE=wiki", "CCCI_MARKER=" + l.marker("A"), "ONLY=this", l.settings.Dir,
 	} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("the hook does not see %s in\n%s", want, text)
@@ -78,7 +78,7 @@ func TestHookThatCannotOrDoesNotSucceed(t *testing.T) {
 		{"hangs", "hook hangs: it did not end in time", ccci.CodeRecipe},
 	} {
 		if c.name == "hangs" {
-			l.Settings.Timeouts.Hook = 200 * time.Millisecond
+			l.settings.Timeouts.Hook = 200 * time.Millisecond
 		}
 		s := ccci.Stage{Name: ccci.StageUpgrade}
 		if l.hook(t.Context(), &s, c.name) {

@@ -67,9 +67,9 @@ func (l *life) status(ctx context.Context) ccci.Status {
 			return ccci.StatusErrored
 		}
 	}
-	// U2: one app, created once. Anything else means that what was observed is
-	// not what the stages say.
-	if want := 1; r.Deployments != want {
+	// U2: one app, created once, and each dependency once. Anything else means that
+	// what was observed is not what the stages say.
+	if want := 1 + len(l.dependencies); r.Deployments != want {
 		r.Cause = &ccci.Cause{Check: "run/deployments", Code: ccci.CodeInfra, Message: fmt.Sprintf("%d apps were created instead of %d", r.Deployments, want)}
 		return ccci.StatusErrored
 	}

@@ -20,9 +20,9 @@ func aLife(t testing.TB) *life {
 	t.Helper()
 	c := Config{Deployer: worldDeployer{world: newWorld()}, Router: worldRouter{newWorld()}, Backup: worldBackup{newWorld()},
 		Now: time.Now, Rand: countingReader{}, Censor: &censor.Censor{}, OutDir: t.TempDir()}
-	l := &life{Config: c, markers: map[string]string{}, result: &ccci.Result{Domain: "app.ci.example.org"}}
+	l := &life{instance: &instance{Config: &c, domain: "app.ci.example.org"}, markers: map[string]string{}, result: &ccci.Result{Domain: "app.ci.example.org"}}
 	l.log = c.Censor.NewWriter(io.Discard)
-	l.Settings.Timeouts.Hook = time.Minute
+	l.settings.Timeouts.Hook = time.Minute
 	return l
 }
 

@@ -4,18 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
-	"github.com/recipe-maintainers/cc-ci/harness/admission"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
 // fetchTrees lays out head and base, and lints the head.
 func (l *life) fetchTrees(ctx context.Context) error {
-	clone, err := fetch(ctx, l.WorkDir, l.Job)
+	if err := l.prepareDependencies(); err != nil {
+		return err
+	}
+	clone, err := fetchJob(ctx, l.WorkDir, l.Job)
 	if err != nil {
 		return err
 	}
@@ -45,13 +46,16 @@ func (l *life) fetchTrees(ctx context.Context) error {
 
 // admitTrees renders base and head for this run's app and judges both, before
 // anything of either is created (N3).
-func (l *life) admitTrees(context.Context) (err error) {
-	env := l.Settings.Env
+func (l *life) admitTrees(ctx context.Context) (err error) {
+	if err := l.fetchDependencies(ctx); err != nil {
+		return err
+	}
+	env := l.settings.Env
 	var oldEnv []byte
-	headOverlays, _ := overlaysFor(l.Settings, nil)
+	headOverlays, _ := overlaysFor(l.settings, nil)
 	if l.baseTree != nil {
 		base := l.result.Base
-		overlays, stale := overlaysFor(l.Settings, base)
+		overlays, stale := overlaysFor(l.settings, base)
 		if stale != "" {
 			l.warn(stale)
 		}
@@ -59,7 +63,7 @@ func (l *life) admitTrees(context.Context) (err error) {
 			return fmt.Errorf("the upgrade base %s: %w", base.Version, err)
 		}
 		// The head gets the base's env file, unchanged: that is what an operator has (U3).
-		oldEnv, env = l.base.EnvFile, l.Settings.UpgradeEnv
+		oldEnv, env = l.base.EnvFile, l.settings.UpgradeEnv
 	}
 	if l.head, err = l.render(l.headTree, oldEnv, env, headOverlays, true); err != nil {
 		return err
@@ -68,25 +72,12 @@ func (l *life) admitTrees(context.Context) (err error) {
 		if stack == nil {
 			continue
 		}
-		l.app.Names = append(l.app.Names, ownNames(stack)...)
+		l.names = append(l.names, ownNames(stack)...)
 		for _, w := range stack.Warnings {
 			l.warn(w.Message)
 		}
 	}
 	return nil
-}
-
-func (l *life) open(ctx context.Context, clone *checkout, name string, commit ccci.Commit) (*recipe.Tree, error) {
-	dir, err := clone.tree(ctx, name, commit)
-	if err != nil {
-		return nil, err
-	}
-	tree, err := recipe.Open(dir, commit)
-	if err != nil {
-		return nil, err
-	}
-	tree.Recipe = l.Job.Recipe // what a pull request writes into its files names nothing
-	return tree, nil
 }
 
 // chooseBase finds what the upgrade starts from: what was asked for, what the
@@ -106,7 +97,7 @@ func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tre
 	}
 	for _, wish := range []struct{ tag, reason string }{
 		{l.Job.Options.From, "asked for"},
-		{l.Settings.Upgrade.Base, "stated by upgrade.base in recipe.yml"},
+		{l.settings.Upgrade.Base, "stated by upgrade.base in recipe.yml"},
 	} {
 		if wish.tag != "" {
 			release, err := recipe.FindRelease(releases, wish.tag)
@@ -132,33 +123,6 @@ func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tre
 		return nil, err
 	}
 	return &ccci.Revision{Version: l.Job.BaseRef, Commit: tip, Reason: reason + "; the tip of " + l.Job.BaseRef + " in its place"}, nil
-}
-
-// render makes the model of one version for this run's app, and judges it.
-func (l *life) render(tree *recipe.Tree, envFile []byte, env map[string]string, overlays []string, chaos bool) (*recipe.Stack, error) {
-	vars, err := l.envVars().ExpandMap(env)
-	if err != nil {
-		return nil, err
-	}
-	o := recipe.RenderOptions{
-		Domain: l.result.Domain, Env: vars, EnvFile: envFile, ExtraDomains: map[string]string{},
-		Overlays: overlays,
-		Labels:   map[string]string{RunLabel: string(l.Job.RunID)},
-	}
-	if chaos {
-		o.ChaosVersion = tree.Commit.Short()
-	}
-	hosts := l.extraHosts()
-	for name, key := range l.Settings.Domains {
-		o.ExtraDomains[key] = hosts[name]
-	}
-	stack, err := admission.Admit(tree, o, admission.DefaultLimits(), admission.Policy{
-		RunID: l.Job.RunID, Domains: l.hosts(), Waivers: l.Settings.Waivers, Now: l.Now(), Network: l.Network,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return stack, limitMemory(stack, l.Settings.Limits.Memory)
 }
 
 // overlaysFor lists our compose files for one version, as absolute paths: for
@@ -216,14 +180,6 @@ func (l *life) lint(ctx context.Context, head, base *recipe.Tree, releases []rec
 	l.result.Lint = append(l.result.Lint, findings...)
 	for _, f := range findings {
 		l.sayf("lint: %s %s: %s", f.Severity, f.Rule, f.Message)
-	}
-}
-
-// client speaks to the app through the proxy and follows no redirect.
-func (l *life) client() *http.Client {
-	return &http.Client{
-		Transport:     l.Router.Transport(),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 

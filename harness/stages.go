@@ -2,9 +2,7 @@ package harness
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -24,14 +22,15 @@ func (l *life) install(ctx context.Context, s *ccci.Stage) {
 	if l.base != nil {
 		first = l.base
 	}
-	l.makeRunner(first)
-	if l.check(ctx, s, "install/images", func(ctx context.Context) error { return l.pull(ctx, first, stageOf(first, l.head)) }) &&
+	l.makeRunner()
+	if l.check(ctx, s, "install/images", func(ctx context.Context) error { return l.pull(ctx, l.instance, first, stageOf(first, l.head)) }) &&
+		l.deployDependencies(ctx, s) &&
 		l.hook(ctx, s, "pre-install") &&
-		l.check(ctx, s, "install/created", func(ctx context.Context) error { return l.create(ctx, first) }) &&
+		l.check(ctx, s, "install/created", func(ctx context.Context) error { return l.create(ctx, l.instance, first) }) &&
 		l.check(ctx, s, "install/converged", func(ctx context.Context) error { return l.deploy(ctx, first) }) &&
 		l.serves(ctx, s, "install") &&
 		l.hook(ctx, s, "post-install") {
-		l.check(ctx, s, "install/seed", func(ctx context.Context) error { return l.seed(ctx, "A", l.Settings.Seed) })
+		l.check(ctx, s, "install/seed", func(ctx context.Context) error { return l.seed(ctx, "A", l.settings.Seed) })
 	}
 	if l.current != nil {
 		l.screenshot(ctx, "install")
@@ -45,10 +44,9 @@ func stageOf(stack, head *recipe.Stack) string {
 	return "base"
 }
 
-func (l *life) pull(ctx context.Context, stack *recipe.Stack, stage string) error {
-	ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Pull)
-	defer cancel()
-	images, err := l.Deployer.Pull(ctx, stack)
+// pull makes a version's images present and records what they are.
+func (l *life) pull(ctx context.Context, in *instance, stack *recipe.Stack, stage string) error {
+	images, err := in.pull(ctx, stack)
 	for _, image := range images {
 		image.Stage = stage
 		l.result.Images = append(l.result.Images, image)
@@ -56,74 +54,23 @@ func (l *life) pull(ctx context.Context, stack *recipe.Stack, stage string) erro
 	return err
 }
 
-// create makes the app: its secrets. It is counted, since one run makes one app.
-func (l *life) create(ctx context.Context, stack *recipe.Stack) error {
-	if err := l.makeSecrets(stack); err != nil {
+// create makes an app: its secrets. It is counted, since one run makes each app once.
+func (l *life) create(ctx context.Context, in *instance, stack *recipe.Stack) error {
+	if err := in.makeSecrets(stack); err != nil {
 		return err
 	}
 	l.result.Deployments++
-	return l.Deployer.New(ctx, stack, l.secrets)
+	return in.Deployer.New(ctx, stack, in.secrets)
 }
 
-// makeSecrets gives a value to each secret that has none yet.
-func (l *life) makeSecrets(stack *recipe.Stack) error {
-	if l.secrets == nil {
-		l.secrets = map[string]ccci.Secret{}
-	}
-	for _, s := range stack.Secrets {
-		if _, done := l.secrets[s.Key]; done {
-			continue
-		}
-		value, given := l.Settings.Secrets[s.Key]
-		switch {
-		case given:
-			l.secrets[s.Key] = ccci.NewSecret(value)
-		case !s.Generate:
-			return ccci.Errorf(ccci.CodeInvalid, "secret %s is not generated (generate=false) and recipe.yml gives it no value", s.Key).
-				WithHint("add it under secrets: in tests/%s/recipe.yml, with a dummy value", l.Job.Recipe)
-		default:
-			secret, err := recipe.GenerateSecret(s, l.Rand)
-			if err != nil {
-				return err
-			}
-			l.secrets[s.Key] = secret
-			l.Censor.Add("secret "+s.Key, secret)
-		}
-		l.runner.Vars.Secrets[s.Key] = l.secrets[s.Key].Reveal()
-	}
-	return nil
-}
-
-// deploy brings the stack up, or the running app to it, and makes it reachable.
-func (l *life) deploy(ctx context.Context, stack *recipe.Stack) error {
-	l.current = stack
-	if err := l.Router.Route(ctx, stack); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, max(l.Settings.Timeouts.Deploy, stack.Timeout))
-	defer cancel()
-	return l.Deployer.Deploy(ctx, stack)
-}
-
-// serves asks whether the app itself answers, and every further probe.
+// serves asks whether the app answers, until one question fails.
 func (l *life) serves(ctx context.Context, s *ccci.Stage, stage string) bool {
-	ok := l.check(ctx, s, stage+"/serves", func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Healthy)
-		defer cancel()
-		return l.runner.Healthy(ctx, l.Settings.Health)
-	})
-	for i, probe := range l.Settings.Ready {
-		name := probe.Name
-		if name == "" {
-			name = fmt.Sprintf("probe %d", i+1)
+	for _, q := range l.readiness() {
+		if !l.check(ctx, s, stage+"/"+q.name, q.ask) {
+			return false
 		}
-		ok = ok && l.check(ctx, s, stage+"/ready-"+slug(name), func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Healthy)
-			defer cancel()
-			return l.runner.Ready(ctx, probe)
-		})
 	}
-	return ok
+	return true
 }
 
 // seed writes a marker through the app and canaries into its volumes.
@@ -146,7 +93,7 @@ func (l *life) verify(ctx context.Context, letter string, canaries []canary) err
 	if err := l.readCanaries(ctx, canaries, l.marker(letter)); err != nil {
 		return err
 	}
-	return l.steps(ctx, l.Settings.Verify, letter)
+	return l.steps(ctx, l.settings.Verify, letter)
 }
 
 func (l *life) steps(ctx context.Context, steps []ccci.Step, letter string) error {
@@ -159,11 +106,7 @@ func (l *life) steps(ctx context.Context, steps []ccci.Step, letter string) erro
 			runner.Target.Browser = l.runner.Target.Browser
 		}
 		if err := runner.Run(ctx, step); err != nil {
-			var failure *checks.Failure
-			if errors.As(err, &failure) {
-				return &checks.Failure{Message: fmt.Sprintf("step %q: %s", step.Name, failure.Message), Detail: failure.Detail}
-			}
-			return fmt.Errorf("step %q: %w", step.Name, err)
+			return inStep(step.Name, err)
 		}
 	}
 	return nil
@@ -188,7 +131,7 @@ func (l *life) upgrade(ctx context.Context, s *ccci.Stage) {
 		return
 	}
 	l.result.Upgrades++
-	_ = l.check(ctx, s, "upgrade/images", func(ctx context.Context) error { return l.pull(ctx, l.head, "head") }) &&
+	_ = l.check(ctx, s, "upgrade/images", func(ctx context.Context) error { return l.pull(ctx, l.instance, l.head, "head") }) &&
 		l.hook(ctx, s, "pre-upgrade") &&
 		l.check(ctx, s, "upgrade/secrets", l.addSecrets) &&
 		l.check(ctx, s, "upgrade/converged", func(ctx context.Context) error { return l.deploy(ctx, l.head) }) &&
@@ -251,14 +194,14 @@ func (l *life) backup(ctx context.Context, s *ccci.Stage) {
 		}
 	}) && l.hook(ctx, s, "pre-backup") &&
 		l.check(ctx, s, "backup/snapshot", func(ctx context.Context) (err error) {
-			ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Backup)
+			ctx, cancel := context.WithTimeout(ctx, l.settings.Timeouts.Backup)
 			defer cancel()
 			l.snapshot, err = l.Backup.Create(ctx, l.current)
 			return err
 		}) &&
 		l.check(ctx, s, "backup/expected-paths", func(ctx context.Context) error {
 			// A backup that succeeded may still lack the database: only its content counts (U5).
-			content, err := l.Backup.Inspect(ctx, l.snapshot, l.Settings.Backup.Expect)
+			content, err := l.Backup.Inspect(ctx, l.snapshot, l.settings.Backup.Expect)
 			if err != nil {
 				return err
 			}
@@ -276,9 +219,9 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 		s.Status, s.Reason = ccci.Skip, "there is no backup to restore"
 		return
 	}
-	change := l.Settings.Change
+	change := l.settings.Change
 	if change == nil {
-		change = l.Settings.Seed
+		change = l.settings.Seed
 	}
 	_ = l.hook(ctx, s, "pre-restore") &&
 		l.check(ctx, s, "restore/changed", func(ctx context.Context) error {
@@ -288,12 +231,12 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 			return l.verify(ctx, "B", restorable(l.canaries)) // or a restore that does nothing would look good
 		}) &&
 		l.check(ctx, s, "restore/restored", func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Restore)
+			ctx, cancel := context.WithTimeout(ctx, l.settings.Timeouts.Restore)
 			defer cancel()
 			return l.Backup.Restore(ctx, l.current, l.snapshot)
 		}) &&
 		l.check(ctx, s, "restore/converged", func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, max(l.Settings.Timeouts.Deploy, l.current.Timeout))
+			ctx, cancel := context.WithTimeout(ctx, max(l.settings.Timeouts.Deploy, l.current.Timeout))
 			defer cancel()
 			return l.Deployer.Settle(ctx, l.current)
 		}) &&
@@ -305,7 +248,7 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 // verifySoon repeats the reading for as long as one step may take: an app's
 // database pool may need a moment to notice that its database was replaced.
 func (l *life) verifySoon(ctx context.Context, letter string) error {
-	end := time.Now().Add(l.Settings.Timeouts.Step / 2)
+	end := time.Now().Add(l.settings.Timeouts.Step / 2)
 	for {
 		err := l.verify(ctx, letter, restorable(l.canaries))
 		if err == nil || ctx.Err() != nil || time.Now().After(end) {
@@ -325,21 +268,21 @@ func (l *life) checks(ctx context.Context, s *ccci.Stage) {
 		if err := l.withBrowser(); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(ctx, l.Settings.Timeouts.Step)
+		ctx, cancel := context.WithTimeout(ctx, l.settings.Timeouts.Step)
 		defer cancel()
-		png, text, err := l.runner.Screenshot(ctx, l.Settings.Screenshot)
+		png, text, err := l.runner.Screenshot(ctx, l.settings.Screenshot)
 		if err != nil {
 			return err
 		}
 		l.artifact("screenshot-final.png", "At the end", "screenshot", png)
 		if strings.TrimSpace(text) == "" && blank(png) {
-			return &checks.Failure{Message: "the browser shows an empty page at " + l.Settings.Screenshot.Path}
+			return &checks.Failure{Message: "the browser shows an empty page at " + l.settings.Screenshot.Path}
 		}
 		return nil
 	})
 	if l.hook(ctx, s, "pre-checks") {
 		runner := l.runner.WithMarker(l.marker("A"))
-		for _, step := range l.Settings.Checks {
+		for _, step := range l.settings.Checks {
 			l.check(ctx, s, "checks/"+slug(step.Name), func(ctx context.Context) error {
 				if step.Browser != nil {
 					if err := l.withBrowser(); err != nil {
@@ -372,21 +315,4 @@ func (l *life) logsHoldNoSecrets(ctx context.Context) error {
 		return &checks.Failure{Message: "the app prints what must stay secret: " + strings.Join(found, "; ")}
 	}
 	return nil
-}
-
-// makeRunner prepares the steps' view of the app.
-func (l *life) makeRunner(stack *recipe.Stack) {
-	target := checks.Target{
-		Domain: l.result.Domain, Domains: l.extraHosts(), HTTP: l.client(),
-		Exec: func(ctx context.Context, service, user string, args []string, stdin []byte) (int, []byte, error) {
-			r, err := l.Deployer.Exec(ctx, l.current, ExecCmd{Service: service, User: user, Args: args, Stdin: stdin})
-			return r.ExitCode, append(r.Stdout, r.Stderr...), err
-		},
-		Dial: func(ctx context.Context, service string, port int) (io.ReadWriteCloser, error) {
-			return l.Deployer.Dial(ctx, l.current, service, port)
-		},
-	}
-	l.runner = &checks.Runner{Target: target, Limit: l.Settings.Timeouts.Step, Vars: checks.Vars{
-		Domain: l.result.Domain, Recipe: l.Job.Recipe, Domains: l.extraHosts(), Secrets: map[string]string{}, Vars: map[string]string{},
-	}}
 }

@@ -18,7 +18,7 @@ func (l *life) teardown(ctx context.Context, before Snapshot) {
 	ctx, cancel := context.WithTimeout(ctx, teardownLimit)
 	defer cancel()
 	started := l.Now()
-	l.sayf("teardown of %s", l.app.StackName)
+	l.sayf("teardown of %s", l.stackName())
 	proof := &ccci.Teardown{Removed: map[string]int{}}
 	l.result.Teardown = proof
 	var trouble []string
@@ -34,16 +34,30 @@ func (l *life) teardown(ctx context.Context, before Snapshot) {
 		l.browser.stop()
 	}
 	note("closing the backup", l.Backup.Close(ctx))
-	note("removing the routes", l.Router.Unroute(ctx, l.app.StackName))
-	removed, err := l.Deployer.Remove(ctx, l.app)
-	note("removing the app", err)
-	for kind, n := range removed {
-		proof.Removed[kind] += n
+	remove := func(app App) {
+		if app.StackName != "" {
+			note("removing the routes", l.Router.Unroute(ctx, app.StackName))
+		}
+		removed, err := l.Deployer.Remove(ctx, app)
+		note("removing the app", err)
+		for kind, n := range removed {
+			proof.Removed[kind] += n
+		}
 	}
+	stacks := []string{l.stackName()}
+	if len(l.dependencies) > 0 {
+		// What needs another goes first; by its stack alone, for the run's label is on all.
+		remove(App{StackName: l.stackName()})
+		for _, d := range slices.Backward(l.dependencies) {
+			stacks = append(stacks, d.stackName())
+			remove(App{StackName: d.stackName()})
+		}
+	}
+	remove(App{RunID: l.Job.RunID, StackName: l.stackName(), Names: l.names})
 	after, err := l.Deployer.Snapshot(ctx)
 	note("listing what is left", err)
 	if err == nil {
-		proof.Leftovers = Leftovers(before, after, l.Job.RunID, l.app.StackName)
+		proof.Leftovers = Leftovers(before, after, l.Job.RunID, stacks...)
 	}
 	proof.Error = strings.Join(trouble, "; ")
 	proof.Clean = len(proof.Leftovers) == 0 && proof.Error == ""
@@ -65,14 +79,16 @@ func (l *life) teardown(ctx context.Context, before Snapshot) {
 // Leftovers names what the daemon has after a run and had not before it, as
 // "kind name". Objects of other runs and of other stacks, which live beside
 // this one, are not counted; what belongs to nobody is.
-func Leftovers(before, after Snapshot, run ccci.RunID, stack string) []string {
+func Leftovers(before, after Snapshot, run ccci.RunID, stacks ...string) []string {
 	had := map[string]bool{}
 	for _, o := range before {
 		had[o.Kind+" "+o.ID] = true
 	}
 	var left []string
 	for _, o := range after {
-		ours := o.Run == string(run) || o.Stack == stack || strings.HasPrefix(o.Name, stack+"_")
+		ours := o.Run == string(run) || slices.ContainsFunc(stacks, func(stack string) bool {
+			return o.Stack == stack || strings.HasPrefix(o.Name, stack+"_")
+		})
 		foreign := o.Run != "" || o.Stack != ""
 		if !had[o.Kind+" "+o.ID] && (ours || !foreign) {
 			left = append(left, o.Kind+" "+o.Name)

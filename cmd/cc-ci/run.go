@@ -90,7 +90,7 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 	if enrolment.Dir == "" {
 		fmt.Fprintf(log, "%s is not enrolled in %s: the generic suite runs\n", job.Recipe, tests)
 	}
-	result, err := p.harness(ctx, job, enrolment, out, log)
+	result, err := p.harness(ctx, job, tests, enrolment, out, log)
 	if err != nil {
 		return err
 	}
@@ -290,7 +290,7 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 		return orInterrupted(life, err)
 	}
 	defer p.Close(context.WithoutCancel(ctx))
-	result, err := p.harness(ctx, job, settings, out, a.stdout)
+	result, err := p.harness(ctx, job, cfg.Tests, settings, out, a.stdout)
 	if err != nil {
 		return err
 	}
@@ -301,10 +301,11 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 }
 
 // harness is where a run by hand and one by an engine become the same.
-func (p *platform) harness(ctx context.Context, job ccci.Job, settings ccci.Recipe, out string, log io.Writer) (*ccci.Result, error) {
+func (p *platform) harness(ctx context.Context, job ccci.Job, tests string, settings ccci.Recipe, out string, log io.Writer) (*ccci.Result, error) {
 	cfg, err := p.harnessConfig(job, settings, out, log)
 	if err != nil {
 		return nil, err
 	}
+	cfg.Enrolment = func(recipe string) (ccci.Recipe, error) { return enrol.Read(tests, recipe) }
 	return harness.Run(ctx, cfg)
 }

@@ -70,6 +70,8 @@ type Vars struct {
 	Domains map[string]string
 	Secrets map[string]string
 	Vars    map[string]string
+	Deps    map[string]string // of the dependencies, as "<recipe>.domain"
+	App     string            // in a dependency's setup: the domain of the recipe under test
 }
 
 // Expand fills in a template. A name that has no value is an error: an empty

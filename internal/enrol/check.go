@@ -32,6 +32,8 @@ type checker struct {
 	recipe *ccci.Recipe
 	vars   map[string]bool // saved by some step
 	broken map[string]bool // keys that could not even be decoded
+	setup  bool            // within the setup of a dependency
+	early  bool            // within what is filled in before anything is deployed
 }
 
 // bad adds a problem, unless key or what holds it is already reported: a value
@@ -51,25 +53,20 @@ func check(r *ccci.Recipe, d *settings.Decoder) {
 		c.broken[p.Key] = true
 	}
 	for _, steps := range [][]ccci.Step{r.Seed, r.Change, r.Verify, r.Checks} {
-		for _, s := range steps {
-			if s.HTTP != nil {
-				for name := range s.HTTP.Save {
-					c.vars[name] = true
-				}
-			}
-			if s.Exec != nil {
-				for name := range s.Exec.Save {
-					c.vars[name] = true
-				}
-			}
-		}
+		saved(steps, func(name string) { c.vars[name] = true })
+	}
+	for _, d := range r.Depends {
+		saved(d.Setup, func(name string) { c.vars[name] = true })
 	}
 	c.health(r.Health)
 	c.timeouts(r.Timeouts)
+	c.early = true
 	c.env("env", r.Env)
 	c.env("upgrade_env", r.UpgradeEnv)
+	c.early = false
 	c.domains()
 	c.secrets()
+	c.depends()
 	for i, p := range r.Ready {
 		c.probe(p, fmt.Sprintf("ready[%d]", i))
 	}
@@ -185,6 +182,7 @@ func (c *checker) secrets() {
 		if value == "" {
 			c.bad(k, "write a dummy value", "a secret cannot be empty")
 		}
+		c.template(k, value, false)
 	}
 }
 

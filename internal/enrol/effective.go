@@ -1,6 +1,7 @@
 package enrol
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -52,6 +53,10 @@ func effective(s ccci.Settings, v reflect.Value, prefix string) {
 		case []ccci.BrowserStep:
 			if len(x) > 0 {
 				s[key] = fmt.Sprintf("%d actions", len(x))
+			}
+		case []ccci.Dependency:
+			for _, d := range x {
+				s[settings.Join(key, d.Recipe)] = strings.TrimSpace(cmp.Or(d.Version, "newest release") + " " + shown("", "source", d.Source))
 			}
 		case []ccci.SkipStage:
 			for _, skip := range x {

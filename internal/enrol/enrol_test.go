@@ -327,3 +327,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestU10_DependenciesAndWhatTheyGive(t *testing.T) {
+	r, err := Read("testdata/good", "depends")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Depends) != 2 || r.Depends[0].Recipe != "login" || r.Depends[0].Version != "1.0.0+1.0.0" || len(r.Depends[0].Setup) != 2 ||
+		r.Depends[1].Source != "https://git.example.org/recipes/mail.git" {
+		t.Errorf("%+v", r.Depends)
+	}
+	shown := Effective(r)
+	for key, want := range map[string]string{
+		"depends.login": "1.0.0+1.0.0", "depends.mail": "newest release https://git.example.org/recipes/mail.git", "secrets.client": masked,
+	} {
+		if shown[key] != want {
+			t.Errorf("%s is shown as %q, want %q", key, shown[key], want)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"text/template"
 	"text/template/parse"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
@@ -97,7 +98,10 @@ func (c *checker) command(key string, cmd *parse.CommandNode, marker bool) {
 }
 
 func (c *checker) field(key string, ident []string, marker bool) {
-	known := []string{"Domain", "Recipe", "Domains", "Secrets", "Vars"}
+	known := []string{"Domain", "Recipe", "Domains", "Secrets", "Vars", "Deps"}
+	if c.setup {
+		known = append(known, "App")
+	}
 	if marker {
 		known = append(known, "Marker")
 	}
@@ -110,7 +114,7 @@ func (c *checker) field(key string, ident []string, marker bool) {
 			hint = fmt.Sprintf("did you mean {{.%s}}?", near)
 		}
 		c.bad(key, hint, "there is no {{.%s}}", name)
-	case len(ident) > 1 && (name == "Domains" || name == "Secrets" || name == "Vars"):
+	case len(ident) > 1 && (name == "Domains" || name == "Secrets" || name == "Vars" || name == "Deps"):
 		c.known(key, name, ident[1])
 	}
 }
@@ -135,6 +139,14 @@ func (c *checker) known(key, of, name string) {
 	switch of {
 	case "Domains":
 		have, hint = slices.Sorted(maps.Keys(c.recipe.Domains)), "declare it under domains"
+	case "Deps":
+		if c.dependencySecret(name) {
+			return
+		}
+		have, hint = c.dependencyNames(), "declare the recipe under depends, or save it in a step of its setup"
+		if c.early && slices.ContainsFunc(c.recipe.Depends, func(d ccci.Dependency) bool { return strings.HasPrefix(name, d.Recipe+".") }) {
+			hint = "an env file is written before anything is deployed; what setup makes can go into secrets and steps"
+		}
 	case "Vars":
 		have, hint = slices.Sorted(maps.Keys(c.vars)), "save it in an earlier step"
 	default:

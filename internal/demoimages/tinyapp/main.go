@@ -9,6 +9,7 @@
 //	tinyapp dump FILE       write the server's value to FILE
 //	tinyapp load [FILE]     give the server the value in FILE or standard input; empty input changes nothing
 //	tinyapp print FILE      write FILE to standard output
+//	tinyapp fetch URL       write what another server answers to standard output
 //	tinyapp version
 //
 // What it serves: GET / a page, GET /health, GET /version, GET, PUT and POST
@@ -64,7 +65,7 @@ func run(args []string) error {
 	case "serve":
 		return serve()
 	case "health":
-		_, err := ask(http.MethodGet, "/health", nil)
+		_, err := ask(http.MethodGet, local+"/health", nil)
 		return err
 	case "dump":
 		return dump(file)
@@ -72,6 +73,12 @@ func run(args []string) error {
 		return load(file)
 	case "print":
 		return printFile(file)
+	case "fetch":
+		answer, err := ask(http.MethodGet, file, nil)
+		if err == nil {
+			_, err = os.Stdout.Write(answer)
+		}
+		return err
 	case "version":
 		_, err := fmt.Println(version)
 		return err
@@ -80,7 +87,7 @@ func run(args []string) error {
 }
 
 func dump(file string) error {
-	value, err := ask(http.MethodGet, "/data", nil)
+	value, err := ask(http.MethodGet, local+"/data", nil)
 	if err != nil {
 		return fmt.Errorf("dumping: %w", err)
 	}
@@ -104,7 +111,7 @@ func load(file string) error {
 	if len(value) == 0 {
 		return nil // as a database client does with an empty script
 	}
-	_, err = ask(http.MethodPut, "/data", strings.NewReader(string(value)))
+	_, err = ask(http.MethodPut, local+"/data", strings.NewReader(string(value)))
 	return err
 }
 
@@ -118,11 +125,11 @@ func printFile(file string) error {
 	return err
 }
 
-// ask sends one request to the server on this machine.
-func ask(method, path string, body io.Reader) ([]byte, error) {
+// ask sends one request.
+func ask(method, url string, body io.Reader) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, local+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +143,7 @@ func ask(method, path string, body io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	if resp.StatusCode >= 300 {
-		return nil, fmt.Errorf("%s %s answers %s", method, path, resp.Status)
+		return nil, fmt.Errorf("%s %s answers %s", method, url, resp.Status)
 	}
 	return answer, nil
 }
