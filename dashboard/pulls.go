@@ -132,7 +132,7 @@ func (d *Dashboard) showPull(w http.ResponseWriter, r *http.Request, ref ccci.PR
 	if err != nil {
 		return fmt.Errorf("reading the runs of %s: %w", ref, err)
 	}
-	b := pullBody{Pull: pr, Statuses: statuses, Runs: runs, User: d.cfg.User, Form: form}
+	b := pullBody{Pull: pr, Statuses: slices.Clone(statuses), Runs: runs, User: d.cfg.User, Form: form}
 	for i := range b.Statuses {
 		b.Statuses[i].URL = d.ownLink(b.Statuses[i].URL)
 	}
