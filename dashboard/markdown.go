@@ -19,12 +19,12 @@ import (
 // markdown renders a comment. Raw HTML is left out, but for details and
 // summary without attributes, which forges have and reports use. Pictures are
 // shown from this site only; one from elsewhere becomes a link, since fetching it
-// would tell its server who reads.
+// would tell its server who reads. Emoji of the bot are drawn, see [symbols].
 func (d *Dashboard) markdown(body string) (template.HTML, error) {
 	md := goldmark.New(
 		goldmark.WithExtensions(extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute)), extension.Strikethrough, extension.TaskList, extension.Linkify),
-		goldmark.WithParserOptions(parser.WithASTTransformers(util.Prioritized(ownPictures{d}, 100))),
-		goldmark.WithRendererOptions(renderer.WithNodeRenderers(util.Prioritized(&folds{}, 100))),
+		goldmark.WithParserOptions(parser.WithASTTransformers(util.Prioritized(ownPictures{d}, 100), util.Prioritized(drawSymbols{}, 200))),
+		goldmark.WithRendererOptions(renderer.WithNodeRenderers(util.Prioritized(&folds{}, 100), util.Prioritized(drawSymbols{}, 200))),
 	)
 	var b bytes.Buffer
 	if err := md.Convert([]byte(body), &b); err != nil {
@@ -136,13 +136,13 @@ func harmlessTags(raw string) string {
 	var b strings.Builder
 	at := 0
 	for _, span := range tag.FindAllStringIndex(raw, -1) {
-		b.WriteString(html.EscapeString(html.UnescapeString(raw[at:span[0]])))
+		b.WriteString(drawText(html.UnescapeString(raw[at:span[0]])))
 		if t := strings.ToLower(raw[span[0]:span[1]]); allowed.MatchString(t) {
 			b.WriteString(t)
 		}
 		at = span[1]
 	}
-	b.WriteString(html.EscapeString(html.UnescapeString(raw[at:])))
+	b.WriteString(drawText(html.UnescapeString(raw[at:])))
 	return b.String()
 }
 

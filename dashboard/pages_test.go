@@ -291,14 +291,14 @@ func TestPullPagesAndComments(t *testing.T) {
 			t.Errorf("%s: %s", name, res.Status)
 		}
 	}
-	if n := len(w.forge.thread); n != 4 {
+	if n := len(w.forge.thread); n != 5 {
 		t.Fatalf("%d comments: a refused one was written", n)
 	}
 	if res, _ := w.get(path, "Host", "evil.example"); res.StatusCode != http.StatusForbidden {
 		t.Errorf("a page with a token is read under a foreign name: %s", res.Status)
 	}
 	res := post(good, "Origin", w.server.URL, "Sec-Fetch-Site", "same-origin")
-	if res.StatusCode != http.StatusSeeOther || res.Header.Get("Location") != path+"#comment-5" {
+	if res.StatusCode != http.StatusSeeOther || res.Header.Get("Location") != path+"#comment-6" {
 		t.Fatalf("a good comment: %s to %q", res.Status, res.Header.Get("Location"))
 	}
 	if c := w.forge.thread[4]; c.Body != "!testme" || c.Author.Name != "ada" {
