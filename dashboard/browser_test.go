@@ -262,7 +262,7 @@ func TestCommentByKeyboard(t *testing.T) {
 	}
 	b.do(chromedp.KeyEvent("!testme"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
 	eventually(t, func() bool { w.forge.mu.Lock(); defer w.forge.mu.Unlock(); return len(w.forge.thread) == 5 })
-	eventually(t, func() bool { return eval[bool](b, `document.querySelectorAll(".comment").length === 5`) })
+	eventually(t, func() bool { return eval[bool](b, `document.querySelectorAll(".comment").length === 6`) })
 }
 
 // A run is watched from its queue to its end without a reload: stages, log, the
