@@ -271,6 +271,10 @@ func endedWith(ctx context.Context, err error) error {
 	return err
 }
 
+// buildsKept is how long the engine remembers a finished build with its own copy
+// of the log; the run's artifacts hold another. Nobody asks for one that is older.
+const buildsKept = 30 * 24 * time.Hour
+
 // keepClean runs the janitor on an idle machine too, and keeps results within bounds.
 func (s *server) keepClean(ctx context.Context) {
 	tick := time.NewTicker(janitorEvery)
@@ -283,6 +287,9 @@ func (s *server) keepClean(ctx context.Context) {
 			s.reap(ctx)
 			if err := prune(ctx, s.store, s.blobs, s.cfg.Keep.Runs); err != nil {
 				s.log.Error("removing old results", "error", err)
+			}
+			if _, err := s.engine.Prune(time.Now().Add(-buildsKept)); err != nil {
+				s.log.Error("removing old builds", "error", err)
 			}
 		}
 	}
