@@ -506,12 +506,18 @@ func TestA20_JanitorReapsTheKilled(t *testing.T) {
 	held := start(t, "--config", other, "janitor") // the run lives: nothing of it is touched
 	held.awaitLine(t, `lives: left alone`, time.Minute)
 	held.wait(t, time.Minute)
+	if folders, err := filepath.Glob(filepath.Join(os.TempDir(), "cc-ci-run-*")); err != nil || len(folders) == 0 {
+		t.Errorf("the run has no folder for temporary files: %v", err)
+	}
 	s.cmd.Process.Kill()
 	s.wait(t, time.Minute)
 	janitor := start(t, "--config", config, "janitor")
-	janitor.awaitLine(t, `is dead: removed`, time.Minute)
+	dead := janitor.awaitLine(t, `run (\S+) is dead: removed`, time.Minute)
 	if code := janitor.wait(t, time.Minute); code != 0 {
 		t.Errorf("janitor: exit code %d", code)
+	}
+	if folders, err := filepath.Glob(filepath.Join(os.TempDir(), "cc-ci-run-"+dead+"-*")); err != nil || len(folders) != 0 {
+		t.Errorf("temporary files of the dead run are left: %v, %v", folders, err)
 	}
 	again := start(t, "--config", config, "janitor")
 	again.awaitLine(t, `nothing to do`, time.Minute)

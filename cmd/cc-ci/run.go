@@ -20,6 +20,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
 	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
+	"github.com/recipe-maintainers/cc-ci/internal/scratch"
 	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
@@ -90,7 +91,12 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 	if enrolment.Dir == "" {
 		fmt.Fprintf(log, "%s is not enrolled in %s: the generic suite runs\n", job.Recipe, tests)
 	}
-	result, err := p.harness(ctx, job, tests, enrolment, out, log)
+	files, err := scratch.Make(string(job.RunID))
+	if err != nil {
+		return err
+	}
+	defer files.Remove()
+	result, err := p.harness(ctx, job, tests, enrolment, files.Path, out, log)
 	if err != nil {
 		return err
 	}
@@ -280,17 +286,21 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	out, err := os.MkdirTemp("", "cc-ci-out-")
+	files, err := scratch.Make(string(job.RunID))
 	if err != nil {
+		return err
+	}
+	defer files.Remove()
+	out := filepath.Join(files.Path, "out")
+	if err := os.Mkdir(out, 0o700); err != nil {
 		return fmt.Errorf("making an output folder: %w", err)
 	}
-	defer os.RemoveAll(out)
 	p, err := openPlatform(ctx, cfg, a.logger(cfg), platformOptions{Child: true, Say: func(line string) { fmt.Fprintln(a.stdout, line) }})
 	if err != nil {
 		return orInterrupted(life, err)
 	}
 	defer p.Close(context.WithoutCancel(ctx))
-	result, err := p.harness(ctx, job, cfg.Tests, settings, out, a.stdout)
+	result, err := p.harness(ctx, job, cfg.Tests, settings, files.Path, out, a.stdout)
 	if err != nil {
 		return err
 	}
@@ -300,9 +310,10 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 	return ending(life, result)
 }
 
-// harness is where a run by hand and one by an engine become the same.
-func (p *platform) harness(ctx context.Context, job ccci.Job, tests string, settings ccci.Recipe, out string, log io.Writer) (*ccci.Result, error) {
-	cfg, err := p.harnessConfig(job, settings, out, log)
+// harness is where a run by hand and one by an engine become the same. Its
+// temporary files are in files, its findings in out.
+func (p *platform) harness(ctx context.Context, job ccci.Job, tests string, settings ccci.Recipe, files, out string, log io.Writer) (*ccci.Result, error) {
+	cfg, err := p.harnessConfig(job, settings, files, out, log)
 	if err != nil {
 		return nil, err
 	}

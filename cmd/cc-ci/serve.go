@@ -60,7 +60,7 @@ func (janitorCmd) Run(a *app) error {
 		return orInterrupted(life, err)
 	}
 	defer p.Close(context.WithoutCancel(ctx))
-	reaped, err := p.reap(ctx)
+	reaped, folders, err := p.reap(ctx)
 	for _, r := range reaped {
 		if r.Held {
 			fmt.Fprintf(a.stdout, "run %s lives: left alone\n", r.RunID)
@@ -68,7 +68,10 @@ func (janitorCmd) Run(a *app) error {
 		}
 		fmt.Fprintf(a.stdout, "run %s is dead: removed %v\n", r.RunID, r.Removed)
 	}
-	if len(reaped) == 0 && err == nil {
+	for _, path := range folders {
+		fmt.Fprintf(a.stdout, "removed %s, which a killed process left\n", path)
+	}
+	if len(reaped) == 0 && len(folders) == 0 && err == nil {
 		fmt.Fprintln(a.stdout, "nothing to do")
 	}
 	return err

@@ -296,7 +296,7 @@ func (s *server) keepClean(ctx context.Context) {
 }
 
 func (s *server) reap(ctx context.Context) {
-	if _, err := s.platform.reap(ctx); err != nil {
+	if _, _, err := s.platform.reap(ctx); err != nil {
 		s.log.Error("janitor", "error", err)
 	}
 }

@@ -35,6 +35,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/swarm"
 	"github.com/recipe-maintainers/cc-ci/internal/host"
 	"github.com/recipe-maintainers/cc-ci/internal/ingress"
+	"github.com/recipe-maintainers/cc-ci/internal/scratch"
 )
 
 // platform is the machine made ready for runs: Docker, a swarm, the proxy
@@ -185,12 +186,8 @@ func (p *platform) removeNetwork(ctx context.Context, name string) error {
 	}
 }
 
-// harnessConfig wires one run.
-func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, out string, log io.Writer) (harness.Config, error) {
-	work, err := os.MkdirTemp("", "cc-ci-work-")
-	if err != nil {
-		return harness.Config{}, fmt.Errorf("making a work folder: %w", err)
-	}
+// harnessConfig wires one run, with its temporary files in files.
+func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out string, log io.Writer) (harness.Config, error) {
 	deployer, err := swarm.New(swarm.Options{
 		RunID: job.RunID, Docker: p.docker, Logger: p.log, EndpointMode: p.cfg.Engine.DNSRR,
 		Box: swarm.Box{Image: p.box, Dial: box.DialCommand},
@@ -200,10 +197,10 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, out string,
 	}
 	return harness.Config{
 		Job: job, Settings: settings, CIDomain: p.cfg.Domain, Network: p.cfg.Network,
-		WorkDir: work, OutDir: out, LockDir: p.lockDir, Version: version(),
+		WorkDir: filepath.Join(files, "work"), OutDir: out, LockDir: p.lockDir, Version: version(),
 		Deployer: deployer, Router: router{p.ingress},
 		Backup:  backup.NewApp(backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, Logger: p.log}, deployer),
-		Browser: p.startBrowser,
+		Browser: func(ctx context.Context) (checks.Browser, func(), error) { return p.startBrowser(ctx, files) },
 		Log:     log, Censor: &censor.Censor{}, Env: p.hookEnv(), Now: time.Now, Rand: rand.Reader,
 	}, nil
 }
@@ -236,8 +233,8 @@ func (p *platform) findLocks(ctx context.Context) error {
 	return ccci.Errorf(ccci.CodeInfra, "making a folder for locks: %w", err).WithHint("make /run/lock writable for everybody with the sticky bit, as Debian does")
 }
 
-func (p *platform) startBrowser(ctx context.Context) (checks.Browser, func(), error) {
-	b, err := browser.Start(ctx, browser.Options{Path: p.tools.chromium, Proxy: p.ingress.Addr(), Domain: p.cfg.Domain, AnyCertificate: true, Logger: p.log})
+func (p *platform) startBrowser(ctx context.Context, files string) (checks.Browser, func(), error) {
+	b, err := browser.Start(ctx, browser.Options{Path: p.tools.chromium, Dir: files, Proxy: p.ingress.Addr(), Domain: p.cfg.Domain, AnyCertificate: true, Logger: p.log})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -258,13 +255,19 @@ func (p *platform) hookEnv() []string {
 	return env
 }
 
-// reap runs the janitor once.
-func (p *platform) reap(ctx context.Context) ([]harness.Reaped, error) {
+// reap runs the janitor once: over the daemon, and over the temporary folders of
+// this machine. It returns the runs it looked at and the folders it removed.
+func (p *platform) reap(ctx context.Context) ([]harness.Reaped, []string, error) {
+	folders, filesErr := scratch.Sweep()
+	for _, path := range folders {
+		p.log.Info("janitor removed what a killed process left", "folder", path)
+	}
 	reaper, err := swarm.New(swarm.Options{RunID: "janitor", Docker: p.docker, Logger: p.log})
 	if err != nil {
-		return nil, err
+		return nil, folders, errors.Join(filesErr, err)
 	}
-	return harness.Reap(ctx, p.lockDir, reaper, p.ingress, p.log)
+	reaped, err := harness.Reap(ctx, p.lockDir, reaper, p.ingress, p.log)
+	return reaped, folders, errors.Join(filesErr, err)
 }
 
 // publish puts what a run left into the blobs, the result last: its presence

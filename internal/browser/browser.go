@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,9 +29,16 @@ const Width, Height = 1280, 800
 // drawn; maxQuiet bounds the wait for it. Single-page apps draw after "load".
 const quiet, maxQuiet = 300 * time.Millisecond, 5 * time.Second
 
+// maxTemp is the longest path below which Chromium can make its socket: the name
+// of a socket has at most 107 bytes.
+const maxTemp = 107 - len("/org.chromium.Chromium.XXXXXX/SingletonSocket")
+
 // Options say how Chromium is started.
 type Options struct {
 	Path string // of the program; "" looks for it on PATH
+	// Dir is where Chromium's profile and temporary files are, in a folder that Close
+	// removes; "" is the temporary directory.
+	Dir string
 	// Proxy is the address ("127.0.0.1:8443") that serves every host name under
 	// Domain; "" leaves names to the resolver.
 	Proxy, Domain string
@@ -67,12 +75,12 @@ func Start(ctx context.Context, o Options) (*Browser, error) {
 		}
 		o.Path = path
 	}
-	dir, err := os.MkdirTemp("", "cc-ci-browser-")
+	dir, err := os.MkdirTemp(o.Dir, "b-")
 	if err != nil {
 		return nil, fmt.Errorf("making a profile folder for Chromium: %w", err)
 	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(o.Path), chromedp.UserDataDir(dir), chromedp.DisableGPU,
+		chromedp.ExecPath(o.Path), chromedp.UserDataDir(filepath.Join(dir, "profile")), chromedp.DisableGPU,
 		chromedp.WindowSize(Width, Height),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-quic", true),
@@ -84,6 +92,9 @@ func Start(ctx context.Context, o Options) (*Browser, error) {
 	)
 	if os.Geteuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox) // Chromium refuses its sandbox to root
+	}
+	if len(dir) <= maxTemp {
+		opts = append(opts, chromedp.Env("TMPDIR="+dir)) // it leaves its socket behind
 	}
 	if o.AnyCertificate {
 		opts = append(opts, chromedp.IgnoreCertErrors)

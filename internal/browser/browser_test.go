@@ -44,7 +44,14 @@ func TestA22_StepsInARealBrowser(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
-	b, err := browser.Start(ctx, browser.Options{Proxy: strings.TrimPrefix(server.URL, "https://"), Domain: "ci.localhost", AnyCertificate: true})
+	dir, err := os.MkdirTemp("", "cc-ci-test-") // t.TempDir is too long for Chromium's socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	elsewhere := t.TempDir()
+	t.Setenv("TMPDIR", elsewhere)
+	b, err := browser.Start(ctx, browser.Options{Dir: dir, Proxy: strings.TrimPrefix(server.URL, "https://"), Domain: "ci.localhost", AnyCertificate: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +79,16 @@ func TestA22_StepsInARealBrowser(t *testing.T) {
 	if err != nil || img.Bounds().Dx() != browser.Width || img.Bounds().Dy() != browser.Height {
 		t.Errorf("screenshot: %v %v", img.Bounds(), err)
 	}
+	// One removal takes everything of a browser that nobody could close.
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("in the folder that was named: %v, %v", files, err)
+	}
+	if files, err := os.ReadDir(elsewhere); err != nil || len(files) != 0 {
+		t.Errorf("in the temporary directory: %v, %v", files, err)
+	}
 	b.Close()
 	b.Close() // legal twice
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 0 {
+		t.Errorf("after Close: %v, %v", files, err)
+	}
 }
