@@ -2,6 +2,11 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"golang.org/x/term"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
@@ -42,7 +47,7 @@ func (c *lintCmd) Run(a *app) error {
 		return err
 	}
 	write := map[string]func() error{
-		"text":  func() error { return recipe.WriteText(a.stdout, findings) },
+		"text":  func() error { return recipe.WriteText(a.stdout, findings, columns(a.stdout)) },
 		"json":  func() error { return recipe.WriteJSON(a.stdout, findings) },
 		"sarif": func() error { return recipe.WriteSARIF(a.stdout, findings) },
 	}[c.Format]
@@ -103,8 +108,20 @@ func buildsOn(releases []recipe.Release, version string, commit ccci.Commit) (re
 type rulesCmd struct{}
 
 func (rulesCmd) Run(a *app) error {
-	for _, r := range recipe.Rules() {
-		fmt.Fprintf(a.stdout, "%s  %-7s  %s\n", r.ID, r.Severity, r.Title)
+	return recipe.WriteRules(a.stdout, columns(a.stdout))
+}
+
+// columns is how many characters a line of out may have: what $COLUMNS says, else
+// the terminal's width, else 80. Less than 40 counts as 40.
+func columns(out io.Writer) int {
+	width := 80
+	if f, ok := out.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+			width = w
+		}
 	}
-	return nil
+	if w, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && w > 0 {
+		width = w
+	}
+	return max(width, 40)
 }

@@ -5,61 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"strings"
-	"text/tabwriter"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
-
-// WriteText writes findings as a table for people, each rule's hint where it first occurs,
-// and one line that counts them.
-func WriteText(w io.Writer, findings []ccci.Finding) error {
-	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	errors, explained := 0, map[string]bool{}
-	for _, f := range findings {
-		errors += boolInt(f.Severity == severityError)
-		where := "-"
-		if f.File != "" {
-			where = f.File
-			if f.Line > 0 {
-				where = fmt.Sprintf("%s:%d", f.File, f.Line)
-			}
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", f.Rule, f.Severity, printable(where), printable(f.Message))
-		if f.Hint != "" && !explained[f.Rule] {
-			explained[f.Rule] = true
-			fmt.Fprintf(table, "\t\t\t  → %s\n", printable(f.Hint))
-		}
-	}
-	if err := table.Flush(); err != nil {
-		return fmt.Errorf("writing lint findings: %w", err)
-	}
-	summary := fmt.Sprintf("%d %s, %d %s\n", errors, plural(errors, "error"), len(findings)-errors, plural(len(findings)-errors, "warning"))
-	if len(findings) == 0 {
-		summary = "no findings\n"
-	}
-	if _, err := io.WriteString(w, summary); err != nil {
-		return fmt.Errorf("writing lint findings: %w", err)
-	}
-	return nil
-}
-
-func plural(n int, word string) string {
-	if n == 1 {
-		return word
-	}
-	return word + "s"
-}
-
-// printable keeps a recipe's text from steering a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, s)
-}
 
 // WriteJSON writes findings as a JSON array, [] when there are none.
 func WriteJSON(w io.Writer, findings []ccci.Finding) error {

@@ -146,14 +146,22 @@ func TestN15_VersionsOfOverlays(t *testing.T) {
 
 func TestLintOutput(t *testing.T) {
 	findings := []ccci.Finding{
-		{Rule: "C001", Severity: "error", File: "abra.sh", Line: 3, Message: "x has \x1b[31mchanged", Hint: "raise it"},
+		{Rule: "C001", Severity: "error", File: "abra.sh", Line: 3, Message: "x has \x1b[31mchanged", Hint: "raise it with a new version"},
 		{Rule: "R014", Severity: "warning", Message: "a tag"},
 	}
 	var text bytes.Buffer
-	if err := recipe.WriteText(&text, findings); err != nil {
+	if err := recipe.WriteText(&text, findings, 20); err != nil {
 		t.Fatal(err)
 	}
-	want := "C001  error    abra.sh:3  x has  [31mchanged\n                            → raise it\nR014  warning  -          a tag\n1 error, 1 warning\n"
+	want := `C001  error    abra.sh:3
+    x has
+    [31mchanged
+    → raise it with
+      a new version
+R014  warning
+    a tag
+1 error, 1 warning
+`
 	if diff := cmp.Diff(want, text.String()); diff != "" {
 		t.Error(diff)
 	}
