@@ -16,6 +16,10 @@ type Job struct {
 	BaseRef  string        `json:"baseRef"`  // the pull request's target branch, for the upgrade base
 	Options  Options       `json:"options"`
 	Deadline time.Duration `json:"deadline"` // the whole run's limit; the engine kills what outlives it (A16)
+	// Attempt counts from 1, for which 0 stands too. It is raised by the bridge that
+	// repeats a run, and by an engine that starts a lost build again; the harness copies
+	// it into its result, so that an earlier attempt's result is known as such.
+	Attempt int `json:"attempt,omitempty"`
 }
 
 // BuildRef is an engine's own name for a started job.
@@ -47,7 +51,7 @@ type Build struct {
 	State    BuildState `json:"state"`
 	Ending   Ending     `json:"ending,omitempty"` // set when State is done
 	ExitCode int        `json:"exitCode"`         // the harness's, when Ending is exited; see the exit codes of cc-ci
-	Attempt  int        `json:"attempt"`          // from 1; raised when the engine restarts a lost build
+	Attempt  int        `json:"attempt"`          // that of the job, from 1; raised when the engine restarts a lost build
 	Created  time.Time  `json:"created"`
 	Started  time.Time  `json:"started,omitzero"`
 	Finished time.Time  `json:"finished,omitzero"`
@@ -56,8 +60,8 @@ type Build struct {
 // Engine runs jobs, at most its capacity at a time (A15), in the order in which
 // they came. Implementations are safe for concurrent use.
 type Engine interface {
-	// Start queues a job. The same Job.RunID twice gives the same build, also
-	// across restarts of the engine.
+	// Start queues a job. The same Job.RunID and Attempt twice give the same build,
+	// also across restarts of the engine.
 	Start(ctx context.Context, job Job) (BuildRef, error)
 
 	// Status returns what is known, or ErrNotFound.

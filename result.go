@@ -126,6 +126,7 @@ type Result struct {
 	Schema  int       `json:"schema"`
 	Harness string    `json:"harness"` // version of cc-ci that wrote it
 	RunID   RunID     `json:"runId"`
+	Attempt int       `json:"attempt"` // that of the job, from 1
 	Recipe  string    `json:"recipe"`
 	PR      PRRef     `json:"pr"`
 	Commit  Commit    `json:"commit"`

@@ -209,3 +209,90 @@ func TestOutbox_lostAnswerToAPost(t *testing.T) {
 		}
 	})
 }
+
+// N7: what is our fault is tried once more, under the same comment, and the pull
+// request is not blamed meanwhile.
+func TestN7_OurFaultIsTriedOnceMore(t *testing.T) {
+	errored := func(job ccci.Job) any {
+		r := resultOf(job, ccci.StatusErrored)
+		r.Cause, r.Verdict = &ccci.Cause{Check: "install/images", Code: ccci.CodeInfra, Message: "the registry does not answer"}, ccci.VerdictErrored
+		return r
+	}
+	timedOut := func(job ccci.Job) any {
+		r := resultOf(job, ccci.StatusErrored)
+		r.Verdict = ccci.VerdictInconclusive
+		return r
+	}
+	exited := func(code int) ccci.Build { return ccci.Build{Ending: ccci.EndExited, ExitCode: code} }
+	for name, c := range map[string]struct {
+		first, second       ccci.Build
+		firstFound, thenHas func(ccci.Job) any
+		want                ccci.Status
+		attempts            int
+		cause               string
+	}{
+		"then it works":         {exited(3), exited(0), errored, nil, ccci.StatusPassed, 2, ""},
+		"and again":             {exited(3), exited(3), errored, errored, ccci.StatusErrored, 2, "registry does not answer"},
+		"then it is the recipe": {exited(3), exited(1), errored, func(job ccci.Job) any { return resultOf(job, ccci.StatusFailed) }, ccci.StatusFailed, 2, "swarm rolled app back"},
+		"killed without result": {exited(137), exited(0), func(ccci.Job) any { return nil }, nil, ccci.StatusPassed, 2, ""},
+		// What the first attempt left is never taken for what the second one found.
+		"no second result":    {exited(3), exited(137), errored, func(ccci.Job) any { return nil }, ccci.StatusErrored, 2, "its result is of attempt 1 and not of 2"},
+		"too slow":            {exited(3), exited(0), timedOut, nil, ccci.StatusErrored, 1, ""},
+		"wrong configuration": {exited(2), exited(0), func(ccci.Job) any { return nil }, nil, ccci.StatusErrored, 1, "exit code 2"},
+		"past the deadline":   {ccci.Build{Ending: ccci.EndDeadline}, exited(0), errored, nil, ccci.StatusErrored, 1, "longer than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				var attempts []int
+				w.script = func(job ccci.Job) (ccci.Build, any) {
+					attempts = append(attempts, job.Attempt)
+					if len(attempts) == 1 {
+						return c.first, c.firstFound(job)
+					}
+					if c.thenHas == nil {
+						return c.second, ccci.StatusPassed
+					}
+					return c.second, c.thenHas(job)
+				}
+				_, stop := w.start(w.config())
+				defer stop()
+				w.write(pr1, ada, "!testme")
+				idle(3 * time.Minute)
+				run := w.runs()[0]
+				if len(w.runs()) != 1 || run.Status != c.want || len(attempts) != c.attempts || run.Attempt != c.attempts {
+					t.Errorf("%d runs, the first is %s in attempt %d, attempts %v", len(w.runs()), run.Status, run.Attempt, attempts)
+				}
+				if !strings.Contains(run.Cause, c.cause) || c.want == ccci.StatusPassed && run.Cause != "" {
+					t.Errorf("cause %q, want %q", run.Cause, c.cause)
+				}
+				if got := w.said("run/"); len(got) != 1 {
+					t.Errorf("%d comments", len(got))
+				}
+				var told bool
+				for _, bodies := range w.history {
+					for _, body := range bodies {
+						told = told || strings.Contains(body, "tried once more")
+					}
+				}
+				if told != (c.attempts == 2) {
+					t.Errorf("the comment says that it is tried again: %t", told)
+				}
+			})
+		})
+	}
+}
+
+func TestN5_CancelledRunIsNotTriedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.script = func(ccci.Job) (ccci.Build, any) { return ccci.Build{Ending: ccci.EndExited, ExitCode: 3}, nil }
+		_, stop := w.start(w.config())
+		defer stop()
+		w.write(pr1, ada, "!testme")
+		idle(2 * time.Second)
+		w.write(pr1, ada, "!cancel")
+		idle(3 * time.Minute)
+		if run := w.runs()[0]; run.Status != ccci.StatusCancelled || run.Attempt != 1 {
+			t.Errorf("%s in attempt %d: %s", run.Status, run.Attempt, run.Cause)
+		}
+	})
+}

@@ -15,9 +15,40 @@ import (
 // resultLimit bounds what is read of a result, in bytes.
 const resultLimit = 32 << 20
 
+// maxAttempts is how often a run is tried in all when the fault is ours.
+const maxAttempts = 2
+
+// worthRepeating reports whether a run that errored may come out otherwise when it
+// is tried again. One that took too long would take as long, and one whose
+// configuration is wrong would be as wrong.
+func worthRepeating(run ccci.Run, build ccci.Build, result *ccci.Result) bool {
+	if run.Attempt >= maxAttempts || run.CancelledBy != "" || build.Ending != ccci.EndExited || build.ExitCode == exitUsage {
+		return false
+	}
+	return result == nil || result.Status == ccci.StatusErrored && result.Verdict != ccci.VerdictInconclusive
+}
+
+// exitUsage is the harness's exit code for usage and configuration.
+const exitUsage = 2
+
+// requeue gives a run that came to nothing, through no fault of the recipe, its
+// next attempt (N7). The comment stays the same one.
+func (b *Bridge) requeue(ctx context.Context, t *tracked, cause string) error {
+	b.log.Warn("a run errored; it is tried again", "run", t.snapshot().ID, "cause", cause)
+	if err := b.change(ctx, t, func(r *ccci.Run) {
+		r.Status, r.Build, r.Stages, r.Started = ccci.StatusQueued, "", nil, time.Time{}
+		r.Attempt++
+		r.Cause = cause
+	}); err != nil {
+		return err
+	}
+	b.moveUp(ctx)
+	return nil
+}
+
 // readResult reads what the harness found. A result that is missing or cannot be
 // used is a problem in words and no error; an error is worth another try.
-func (b *Bridge) readResult(ctx context.Context, run ccci.Run) (result *ccci.Result, problem string, err error) {
+func (b *Bridge) readResult(ctx context.Context, run ccci.Run, build ccci.Build) (result *ccci.Result, problem string, err error) {
 	r, _, err := b.cfg.Blobs.Get(ctx, ccci.ResultKey(run.ID))
 	switch {
 	case errors.Is(err, ccci.ErrNotFound):
@@ -44,6 +75,8 @@ func (b *Bridge) readResult(ctx context.Context, run ccci.Run) (result *ccci.Res
 	switch {
 	case result.RunID != run.ID || result.Recipe != run.Recipe || result.Commit != run.Commit:
 		return nil, fmt.Sprintf("its result is about run %s, %s at %s", result.RunID, result.Recipe, result.Commit.Short()), nil
+	case max(result.Attempt, 1) != max(build.Attempt, 1):
+		return nil, fmt.Sprintf("its result is of attempt %d and not of %d", max(result.Attempt, 1), build.Attempt), nil
 	case result.Schema != ccci.ResultSchema:
 		return nil, fmt.Sprintf("its result has schema %d and not %d", result.Schema, ccci.ResultSchema), nil
 	}
@@ -52,9 +85,7 @@ func (b *Bridge) readResult(ctx context.Context, run ccci.Run) (result *ccci.Res
 
 // settle maps how a build ended and what it found to the run's end (N7). It is
 // green only when everything agrees that it is; what nobody can explain is our
-// fault and never the recipe's. An engine restarts lost builds by itself, so a
-// run that is errored here has had its tries: people are shown that plainly and
-// are offered !retest, rather than a second run that they did not ask for.
+// fault and never the recipe's.
 func settle(run ccci.Run, build ccci.Build, result *ccci.Result, problem string, deadline time.Duration) (ccci.Status, string) {
 	switch build.Ending {
 	case ccci.EndCancelled:

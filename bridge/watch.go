@@ -99,11 +99,17 @@ func (b *Bridge) pursue(ctx context.Context, t *tracked) error {
 	if err != nil {
 		return err
 	}
-	result, problem, err := b.readResult(ctx, t.snapshot())
+	result, problem, err := b.readResult(ctx, t.snapshot(), build)
 	if err != nil {
 		return err
 	}
 	status, cause := settle(t.snapshot(), build, result, problem, b.cfg.Deadline)
+	if status == ccci.StatusErrored && worthRepeating(t.snapshot(), build, result) {
+		if err := b.requeue(ctx, t, cause); err != nil {
+			return err
+		}
+		return b.pursue(ctx, t)
+	}
 	finished := build.Finished
 	if finished.IsZero() {
 		finished = b.cfg.Now()
@@ -127,7 +133,7 @@ func (b *Bridge) start(ctx context.Context, t *tracked) error {
 	}
 	ref, err := b.cfg.Engine.Start(ctx, ccci.Job{
 		RunID: run.ID, Recipe: run.Recipe, PR: run.PR, Commit: run.Commit, CloneURL: run.CloneURL,
-		BaseRef: t.base, Options: run.Options, Deadline: b.cfg.Deadline,
+		BaseRef: t.base, Options: run.Options, Deadline: b.cfg.Deadline, Attempt: run.Attempt,
 	})
 	if err != nil {
 		return fmt.Errorf("starting run %s: %w", run.ID, err)

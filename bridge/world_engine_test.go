@@ -18,9 +18,10 @@ type engine world
 func (e *engine) Start(ctx context.Context, job ccci.Job) (ccci.BuildRef, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.builds[job.RunID] == nil {
+	// An attempt that is done makes room for the next one.
+	if b := e.builds[job.RunID]; b == nil || b.State == ccci.BuildDone && b.Attempt < job.Attempt {
 		e.builds[job.RunID] = &build{job: job, cancelled: make(chan struct{}),
-			Build: ccci.Build{Ref: ccci.BuildRef(job.RunID), RunID: job.RunID, State: ccci.BuildQueued, Attempt: 1, Created: time.Now()}}
+			Build: ccci.Build{Ref: ccci.BuildRef(job.RunID), RunID: job.RunID, State: ccci.BuildQueued, Attempt: max(job.Attempt, 1), Created: time.Now()}}
 		e.order = append(e.order, job.RunID)
 		e.work <- job.RunID
 	}

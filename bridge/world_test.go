@@ -166,7 +166,7 @@ func (w *world) execute(ctx context.Context, id ccci.RunID) {
 		w.mu.Unlock()
 		return
 	}
-	b.State, b.Started, b.Attempt = ccci.BuildRunning, time.Now(), 1
+	b.State, b.Started = ccci.BuildRunning, time.Now()
 	end, found := w.script(b.job)
 	w.mu.Unlock()
 	cancelled := false
@@ -205,7 +205,7 @@ func (w *world) execute(ctx context.Context, id ccci.RunID) {
 }
 
 func resultOf(job ccci.Job, status ccci.Status) *ccci.Result {
-	r := &ccci.Result{Schema: ccci.ResultSchema, RunID: job.RunID, Recipe: job.Recipe, Commit: job.Commit, Status: status, Version: "2.1.0+2.2.3", LintRan: true,
+	r := &ccci.Result{Schema: ccci.ResultSchema, RunID: job.RunID, Attempt: job.Attempt, Recipe: job.Recipe, Commit: job.Commit, Status: status, Version: "2.1.0+2.2.3", LintRan: true,
 		Teardown: &ccci.Teardown{Clean: true, Removed: map[string]int{"service": 2}, Duration: time.Second}}
 	for _, s := range ccci.StageNames {
 		r.Stages = append(r.Stages, ccci.Stage{Name: s, Status: ccci.Pass, Checks: []ccci.Check{{Name: string(s) + "/x", Status: ccci.Pass}}})

@@ -119,8 +119,8 @@ func TestU10_DependenciesComeFirstAndGoLast(t *testing.T) {
 func TestU10_DependencyThatCannotBeHadTurnsTheRunRed(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(*Config, map[string]ccci.Recipe, *world)
-		check  string
-		says   string
+		check string
+		says  string
 	}{
 		"not enrolled": {func(_ *Config, e map[string]ccci.Recipe, _ *world) { delete(e, "wiki") }, "install/fetch", "dependency wiki: "},
 		"has its own": {func(_ *Config, e map[string]ccci.Recipe, _ *world) {

@@ -97,7 +97,7 @@ func Run(ctx context.Context, c Config) (*ccci.Result, error) {
 		log:      c.Censor.NewWriter(io.MultiWriter(c.Log, kept)), markers: map[string]string{},
 	}
 	l.result = &ccci.Result{
-		Schema: ccci.ResultSchema, Harness: c.Version, RunID: c.Job.RunID, Recipe: c.Job.Recipe, PR: c.Job.PR,
+		Schema: ccci.ResultSchema, Harness: c.Version, RunID: c.Job.RunID, Attempt: max(c.Job.Attempt, 1), Recipe: c.Job.Recipe, PR: c.Job.PR,
 		Commit: c.Job.Commit, Options: c.Job.Options, Domain: l.domain, Started: c.Now(),
 		Lint: []ccci.Finding{}, Images: []ccci.Image{}, Changes: []ccci.Change{}, Artifacts: []ccci.Artifact{}, Warnings: []string{},
 		Settings: enrol.Effective(c.Settings),

@@ -67,6 +67,7 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 		}
 	}
 	if !run.Status.Terminal() {
+		add(repeated(run))
 		add(waiting(run, queue))
 		add(checklist(run, stageRows(run, nil)))
 		add(footer(run, links))
@@ -131,6 +132,14 @@ func partOf(o ccci.Options) string {
 		return "retest of " + strings.Join(names, ", ")
 	}
 	return "only " + strings.Join(names, ", ")
+}
+
+// repeated says why a run that is under way is not in its first attempt.
+func repeated(run ccci.Run) string {
+	if run.Attempt < 2 || run.Cause == "" {
+		return ""
+	}
+	return "The attempt before came to nothing, which is our side's fault: " + Text(run.Cause) + ". It is tried once more."
 }
 
 func waiting(run ccci.Run, queue *Queue) string {

@@ -60,6 +60,7 @@ func Run(t *testing.T, opts Options) {
 		{"A15_Capacity", testCapacity},
 		{"A11_ExitCodes", testExitCodes},
 		{"A11_KilledHarness", testKilled},
+		{"N7_NextAttempt", testNextAttempt},
 		{"A16_Deadline", testDeadline},
 		{"A16_DeadlineFreesTheSlot", testDeadlineFrees},
 		{"N5_CancelQueued", testCancelQueued},
@@ -174,6 +175,26 @@ func testStartAfterEnd(t *testing.T, o Options) {
 	ref = start(t, e, other)
 	stage.NextFor(other).Exit(0)
 	wantEnd(t, e, ref, ccci.EndExited, 0)
+}
+
+// The next attempt at a run is a build of its own, and just one.
+func testNextAttempt(t *testing.T, o Options) {
+	e, stage := o.Open(t, t.TempDir(), 1), NewStage(t)
+	job := stage.Job()
+	first := start(t, e, job)
+	stage.NextFor(job).Exit(3)
+	wantEnd(t, e, first, ccci.EndExited, 3)
+	job.Attempt = 2
+	second := start(t, e, job)
+	if again := start(t, e, job); second == first || again != second {
+		t.Fatalf("attempt 1 is build %s, attempt 2 is %s and then %s", first, second, again)
+	}
+	stage.NextFor(job).Exit(0)
+	wantEnd(t, e, second, ccci.EndExited, 0)
+	if b := status(t, e, second); b.Attempt != 2 || b.RunID != job.RunID {
+		t.Errorf("the second build says it is %+v", b)
+	}
+	wantEnd(t, e, first, ccci.EndExited, 3)
 }
 
 func testStartAfterRestart(t *testing.T, o Options) {

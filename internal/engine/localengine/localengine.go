@@ -166,7 +166,8 @@ func (e *Engine) Close() error {
 
 var validID = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._-]{0,99}$`)
 
-// Start implements [ccci.Engine]. The build's name is the job's run id.
+// Start implements [ccci.Engine]. The build's name is the job's run id, with the
+// attempt behind it when that is not the first.
 func (e *Engine) Start(ctx context.Context, job ccci.Job) (ccci.BuildRef, error) {
 	if !validID.MatchString(string(job.RunID)) || job.RunID == "lock" {
 		return "", ccci.Errorf(ccci.CodeInvalid, "starting a build: %q is not a run id", job.RunID)
@@ -176,7 +177,11 @@ func (e *Engine) Start(ctx context.Context, job ccci.Job) (ccci.BuildRef, error)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	job.Attempt = max(job.Attempt, 1)
 	ref := ccci.BuildRef(job.RunID)
+	if job.Attempt > 1 {
+		ref += ccci.BuildRef(fmt.Sprintf(".%d", job.Attempt))
+	}
 	if _, ok := e.builds[ref]; ok {
 		return ref, nil
 	}
@@ -184,11 +189,11 @@ func (e *Engine) Start(ctx context.Context, job ccci.Job) (ccci.BuildRef, error)
 		return "", fmt.Errorf("starting a build of %s: %w", job.RunID, os.ErrClosed)
 	}
 	b := &build{
-		dir:  filepath.Join(e.opts.Dir, string(job.RunID)),
+		dir:  filepath.Join(e.opts.Dir, string(ref)),
 		job:  job,
 		done: make(chan struct{}),
 		state: state{
-			Build:    ccci.Build{Ref: ref, RunID: job.RunID, State: ccci.BuildQueued, Attempt: 1, Created: e.opts.Now().UTC()},
+			Build:    ccci.Build{Ref: ref, RunID: job.RunID, State: ccci.BuildQueued, Attempt: job.Attempt, Created: e.opts.Now().UTC()},
 			Sequence: e.lastSeq + 1,
 		},
 	}

@@ -198,7 +198,7 @@ func TestA9_TheJobReachesTheHarnessWhole(t *testing.T) {
 	stage := enginetest.NewStage(t)
 	job := stage.Job()
 	job.PR = ccci.PRRef{Repo: ccci.RepoRef{Owner: "coop", Name: "wiki"}, Number: 7}
-	job.BaseRef = "main"
+	job.BaseRef, job.Attempt = "main", 1
 	job.Options = ccci.Options{Stages: []ccci.StageName{ccci.StageBackup}, From: "1.2.0+3.4.5"}
 	start(t, e, job)
 	a := stage.NextFor(job)

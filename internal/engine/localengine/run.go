@@ -110,12 +110,17 @@ func (e *Engine) work(ctx context.Context, b *build) {
 		logger.Info(line)
 		fmt.Fprintf(log, "=== cc-ci: %s ===\n", line)
 	}
-	if was.Attempt > 1 {
+	if was.Attempt > b.job.Attempt {
 		why := "cc-ci was stopped"
 		if was.Losses > 0 {
 			why = "cc-ci died"
 		}
 		say("attempt %d, because %s during attempt %d", was.Attempt, why, was.Attempt-1)
+		if err := b.raise(was.Attempt); err != nil {
+			logger.Error("the attempt of a build cannot be written down", "err", err)
+			e.end(b, ccci.EndLost, 0)
+			return
+		}
 	}
 	path, args, env := e.opts.Command(b.job, b.dir)
 	cmd := exec.Command(path, args...)

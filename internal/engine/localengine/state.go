@@ -59,19 +59,35 @@ func (b *build) create() error {
 // save replaces state.json in one step, and then the state in memory. After an
 // error neither has changed.
 func (b *build) save(next state) error {
-	data, err := json.MarshalIndent(next, "", "  ")
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(b.dir, stateFile)
-	if err := writeSynced(path+".new", data); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := b.replace(stateFile, next); err != nil {
 		return err
 	}
 	b.state = next
 	return syncDir(b.dir)
+}
+
+// raise gives the job that the harness reads its attempt.
+func (b *build) raise(attempt int) error {
+	job := b.job
+	job.Attempt = attempt
+	if err := b.replace(jobFile, job); err != nil {
+		return err
+	}
+	b.job = job
+	return syncDir(b.dir)
+}
+
+// replace writes a file of the build's in one step.
+func (b *build) replace(name string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(b.dir, name)
+	if err := writeSynced(path+".new", data); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 func writeSynced(path string, data []byte) error {
