@@ -273,7 +273,12 @@ func TestA10_OnTheShippedAdapters(t *testing.T) {
 func TestU14_TwoHundredCommentsAcrossRestarts(t *testing.T) {
 	a := newAppliance(t)
 	var prs []ccci.PRRef
-	for i := range 20 {
+	branches := 20
+	if testing.Short() {
+		branches = 2
+	}
+	wishes := 10 * branches
+	for i := range branches {
 		prs = append(prs, a.openPR(fmt.Sprintf("b%d", i)))
 	}
 	accepted := map[ccci.CommentID]bool{}
@@ -298,7 +303,9 @@ func TestU14_TwoHundredCommentsAcrossRestarts(t *testing.T) {
 	}
 	_, stop := a.bridge()
 	defer stop()
-	a.await("200 verdicts", func() bool { return len(a.runs(ccci.RunFilter{Statuses: []ccci.Status{ccci.StatusPassed}})) >= 200 })
+	a.await("the verdicts", func() bool {
+		return len(a.runs(ccci.RunFilter{Statuses: []ccci.Status{ccci.StatusPassed}})) >= wishes
+	})
 	a.await("their comments", func() bool {
 		green := 0
 		for _, pr := range prs {
@@ -308,10 +315,10 @@ func TestU14_TwoHundredCommentsAcrossRestarts(t *testing.T) {
 				}
 			}
 		}
-		return green == 200
+		return green == wishes
 	})
 	runs := a.runs(ccci.RunFilter{})
-	if len(accepted) != 200 || len(runs) != 200 {
+	if len(accepted) != wishes || len(runs) != wishes {
 		t.Errorf("%d accepted comments, %d runs", len(accepted), len(runs))
 	}
 	for _, run := range runs {

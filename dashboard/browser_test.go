@@ -35,6 +35,9 @@ type tab struct {
 // openBrowser starts a Chromium with one page.
 func openBrowser(t *testing.T) *tab {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts Chromium")
+	}
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if found, err := exec.LookPath(name); err == nil {

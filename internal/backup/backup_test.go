@@ -51,6 +51,9 @@ type app struct {
 
 func newApp(t *testing.T) *app {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts containers")
+	}
 	need := func(what string, err error) {
 		if err == nil {
 			return

@@ -37,6 +37,9 @@ func TestMain(m *testing.M) {
 // under CI it fails.
 func daemon(t *testing.T) *client.Client {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts containers")
+	}
 	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err == nil {
 		_, err = docker.Ping(t.Context())
@@ -53,6 +56,9 @@ func daemon(t *testing.T) *client.Client {
 
 func restic(t *testing.T) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs restic")
+	}
 	path, err := exec.LookPath("restic")
 	if err != nil {
 		if os.Getenv("CI") != "" {

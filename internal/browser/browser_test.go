@@ -22,6 +22,9 @@ const form = `<!doctype html><title>app</title><body><form action="/hello" metho
 <script>setTimeout(() => fetch("/slow").then(r => r.text()).then(t => { document.body.insertAdjacentHTML("beforeend", "<p id=late>" + t + "</p>") }), 50)</script>`
 
 func TestA22_StepsInARealBrowser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts Chromium")
+	}
 	if _, err := browser.Find(); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatal(err)

@@ -167,6 +167,9 @@ func TestCompileSaysWhenGoIsMissing(t *testing.T) {
 // The whole way on a real daemon, with an image of this test's own: compiled,
 // imported, run as its user, found again, and made again when its definition changes.
 func TestBuildOnARealDaemon(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts containers")
+	}
 	b := testBuilder(t)
 	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {

@@ -181,6 +181,9 @@ func TestDebianLike(t *testing.T) {
 
 // The facts of the machine that runs the tests, against the tools themselves.
 func TestA24_LookAtThisMachine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs a Docker daemon")
+	}
 	f, err := NewSystem().Look(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -206,6 +209,9 @@ func TestA24_LookAtThisMachine(t *testing.T) {
 // A24: a daemon of the test's own, in a network of its own: started, made a
 // swarm, left and stopped, and nothing of it stays.
 func TestA24_PrivateDaemon(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a Docker daemon")
+	}
 	skip := func(format string, args ...any) {
 		if os.Getenv("CI") != "" {
 			t.Fatalf(format, args...)

@@ -50,6 +50,9 @@ func TestMain(m *testing.M) {
 // setup returns a daemon, a network and a box; all are removed after the test.
 func setup(t *testing.T) (docker *client.Client, networkName, boxRef string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts containers")
+	}
 	need := func(what string, err error) {
 		if err == nil {
 			return

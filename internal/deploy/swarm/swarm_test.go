@@ -25,6 +25,9 @@ import (
 // is skipped on a person's machine and fails in CI.
 func docker(t *testing.T) *client.Client {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts services")
+	}
 	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {
 		t.Fatal(err)
