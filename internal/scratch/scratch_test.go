@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -32,7 +33,8 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	fmt.Println(child.Process.Pid, f.Path)
-	select {}
+	_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends, or kills this process
+	_ = f.Remove()
 }
 
 func there(path string) bool {
@@ -61,6 +63,9 @@ func TestA20_OnlyWhatTheDeadLeftIsSwept(t *testing.T) {
 	other.Env = append(os.Environ(), "CC_CI_TEST_HOLD=1")
 	out, err := other.StdoutPipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := other.Start(); err != nil {
