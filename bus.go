@@ -3,14 +3,31 @@ package ccci
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 )
 
 // Topics of the bus.
 const (
 	TopicRuns  = "runs"  // a run changed; the message is its ID
-	TopicForge = "forge" // a comment may have been written; the message is "owner/name"
+	TopicForge = "forge" // a comment may have been written; the message is a [ForgeHint]
 )
+
+// ForgeHint is a message on [TopicForge]: "owner/name", and after a space the
+// forge's name where it is known. Without one every forge may be meant.
+func ForgeHint(forge string, repo RepoRef) string {
+	if forge == "" {
+		return repo.String()
+	}
+	return repo.String() + " " + forge
+}
+
+// ParseForgeHint reads what ForgeHint wrote.
+func ParseForgeHint(message string) (forge string, repo RepoRef, err error) {
+	text, forge, _ := strings.Cut(message, " ")
+	repo, err = ParseRepoRef(text)
+	return forge, repo, err
+}
 
 // Bus carries hints between processes. It is lossy: a subscriber that is slow
 // or late misses messages, so it reads the [Store] again from time to time.

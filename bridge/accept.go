@@ -22,6 +22,8 @@ type decision struct {
 	// for one per comment.
 	replyKey string
 	isRun    bool // it is a run, which remembers it
+	// label is the reason as one of a few words, for figures.
+	label string
 }
 
 // handle decides one comment. An error means that nothing was decided and that
@@ -38,7 +40,7 @@ func (b *Bridge) handle(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 	d, err := b.decide(ctx, repo, self, c, parsed)
 	switch {
 	case errors.Is(err, ccci.ErrNotFound):
-		d = decision{outcome: "ignored", reason: "the pull request is gone"}
+		d = decision{outcome: "ignored", reason: "the pull request is gone", label: "gone"}
 	case err != nil:
 		return err
 	}
@@ -51,6 +53,9 @@ func (b *Bridge) handle(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 		if err := b.settleComment(ctx, repo.Ref, c.ID); err != nil {
 			return err
 		}
+	}
+	if d.outcome != "known" {
+		b.cfg.Observer.Decided(b.name(), parsed.Command.Verb, d.outcome, d.label)
 	}
 	level := slog.LevelInfo
 	if d.outcome == "known" {
@@ -65,11 +70,11 @@ func (b *Bridge) decide(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 	verb := p.Command.Verb
 	switch {
 	case c.Author.ID == self.ID:
-		return decision{outcome: "ignored", reason: "our own comment"}, nil
+		return decision{outcome: "ignored", reason: "our own comment", label: "own"}, nil
 	case c.Author.ID == "":
-		return decision{outcome: "ignored", reason: "the forge does not say who wrote it"}, nil
+		return decision{outcome: "ignored", reason: "the forge does not say who wrote it", label: "nobody"}, nil
 	case c.Edited:
-		return decision{outcome: "ignored", reason: "edited comments are never commands"}, nil
+		return decision{outcome: "ignored", reason: "edited comments are never commands", label: "edited"}, nil
 	}
 	// A wish that became a run stays that run, whatever has changed since (N2).
 	if verb == VerbTest || verb == VerbRetest {
@@ -85,7 +90,7 @@ func (b *Bridge) decide(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 		}
 	}
 	if repo.Recipe == "" && verb != VerbHelp {
-		return decision{outcome: "refused", reason: "the repository is not enrolled", replyKey: "not-enrolled/" + c.PR.String(),
+		return decision{outcome: "refused", reason: "the repository is not enrolled", label: "not-enrolled", replyKey: "not-enrolled/" + c.PR.String(),
 			reply: "This repository is not enrolled in cc-ci, so nothing was started. An operator enrols it by adding `tests/<recipe>/` to cc-ci " +
 				"and naming the repository in its configuration."}, nil
 	}
@@ -94,11 +99,11 @@ func (b *Bridge) decide(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 		return decision{}, err
 	}
 	if !ok {
-		return decision{outcome: "refused", reason: why, replyKey: fmt.Sprintf("refused/%s/%s/%s", c.PR, c.Author.ID, verb),
+		return decision{outcome: "refused", reason: why, label: "not-allowed", replyKey: fmt.Sprintf("refused/%s/%s/%s", c.PR, c.Author.ID, verb),
 			reply: fmt.Sprintf("%s was not started: %s. Somebody who may can comment the same.", report.Code(string(verb)), why)}, nil
 	}
 	if p.Kind == IsReply {
-		return decision{outcome: "answered", reason: "not understood", reply: p.Reply}, nil
+		return decision{outcome: "answered", reason: "not understood", label: "not-understood", reply: p.Reply}, nil
 	}
 	switch verb {
 	case VerbHelp:
@@ -124,6 +129,9 @@ func (b *Bridge) allowed(ctx context.Context, repo Repo, verb Verb, user ccci.Us
 	case role.Who == Listed:
 		return false, "only listed users may", nil
 	}
+	if repo.Org == "" {
+		return false, "only members may, and no organisation is named", nil
+	}
 	member, err := b.cfg.Forge.Member(ctx, repo.Org, user)
 	if err != nil {
 		return false, "", fmt.Errorf("asking whether %s is a member of %s: %w", user.Name, repo.Org, notGone(err))
@@ -134,8 +142,8 @@ func (b *Bridge) allowed(ctx context.Context, repo Repo, verb Verb, user ccci.Us
 	return true, "member of " + repo.Org, nil
 }
 
-// notGone keeps an error about an organisation from being read as one about the
-// pull request, which would end the comment's handling.
+// notGone keeps an error about something else, as an organisation, from being
+// read as one about the pull request or the repository that is looked at.
 func notGone(err error) error {
 	if errors.Is(err, ccci.ErrNotFound) {
 		return errors.New(err.Error())
@@ -150,7 +158,7 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 		return decision{}, fmt.Errorf("reading %s: %w", c.PR, err)
 	}
 	if !pr.Open {
-		return decision{outcome: "refused", reason: "the pull request is closed",
+		return decision{outcome: "refused", reason: "the pull request is closed", label: "closed",
 			reply: "This pull request is closed, so nothing was started. Reopen it and comment again."}, nil
 	}
 	commit, problem, err := b.pin(ctx, pr, c, cmd)
@@ -158,7 +166,7 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 		return decision{}, err
 	}
 	if problem != "" {
-		return decision{outcome: "refused", reason: "no commit was agreed to", reply: problem}, nil
+		return decision{outcome: "refused", reason: "no commit was agreed to", label: "head", reply: problem}, nil
 	}
 	options := cmd.Options
 	if cmd.Verb == VerbRetest {
@@ -166,7 +174,7 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 			return decision{}, err
 		}
 		if problem != "" {
-			return decision{outcome: "answered", reason: "nothing to repeat", reply: problem}, nil
+			return decision{outcome: "answered", reason: "nothing to repeat", label: "nothing-to-repeat", reply: problem}, nil
 		}
 	}
 	run, err := b.claim(ctx, ccci.Run{
@@ -181,7 +189,7 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 	return decision{outcome: "accepted", reason: fmt.Sprintf("%s; run %s at %s", why, run.ID, commit), isRun: true}, nil
 }
 
-func (b *Bridge) keyOf(c ccci.Comment) string { return ccci.RunKey(b.cfg.Forge.Name(), c.ID, 0) }
+func (b *Bridge) keyOf(c ccci.Comment) string { return ccci.RunKey(b.name(), c.ID, 0) }
 
 // claim makes the wish a run. From here on it is never lost and never doubled.
 func (b *Bridge) claim(ctx context.Context, run ccci.Run) (ccci.Run, error) {
@@ -197,6 +205,7 @@ func (b *Bridge) claim(ctx context.Context, run ccci.Run) (ccci.Run, error) {
 		if err == nil {
 			if created {
 				b.sent.born(b.messageKey(commentKey(stored.ID)))
+				b.sent.awaited(b.messageKey(commentKey(stored.ID)), stored.Asked)
 				b.publish(ctx, stored.ID)
 			}
 			return stored, nil
@@ -274,6 +283,7 @@ func (b *Bridge) reply(ctx context.Context, c ccci.Comment, d decision) error {
 			return nil
 		}
 	}
+	b.sent.awaited(b.messageKey(key), c.Created)
 	if err := b.cfg.Store.SaveMessage(ctx, ccci.Message{Key: b.messageKey(key), Kind: ccci.MessageComment, PR: c.PR, Body: body, Updated: b.cfg.Now()}); err != nil {
 		return fmt.Errorf("saving the answer to comment %s: %w", c.ID, err)
 	}

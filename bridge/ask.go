@@ -19,7 +19,7 @@ func (b *Bridge) statusReply(ctx context.Context, pr ccci.PRRef) (string, error)
 	slices.SortFunc(unfinished, byAge)
 	var lines []string
 	for _, run := range unfinished {
-		if run.PR == pr {
+		if run.PR == pr && b.ours(run) {
 			lines = append(lines, "- "+b.describe(run, slots[run.ID]))
 		}
 	}
@@ -29,9 +29,9 @@ func (b *Bridge) statusReply(ctx context.Context, pr ccci.PRRef) (string, error)
 			lines = append(lines, fmt.Sprintf("Others: %d unfinished.", n))
 		}
 	}
-	ended, err := b.cfg.Store.FindRuns(ctx, ccci.RunFilter{PR: pr, Limit: 20})
+	ended, err := b.runsOf(ctx, pr)
 	if err != nil {
-		return "", fmt.Errorf("reading the runs of %s: %w", pr, err)
+		return "", err
 	}
 	if i := slices.IndexFunc(ended, func(r ccci.Run) bool { return r.Status.Terminal() }); i >= 0 {
 		last := ended[i]
@@ -87,7 +87,7 @@ func (b *Bridge) link(run ccci.Run) string {
 // failedOf finds what !retest repeats: the stages that did not pass in the last
 // finished run on the same commit.
 func (b *Bridge) failedOf(ctx context.Context, pr ccci.PRRef, commit ccci.Commit) (ccci.Options, string, error) {
-	runs, err := b.allRuns(ctx, ccci.RunFilter{PR: pr})
+	runs, err := b.runsOf(ctx, pr)
 	if err != nil {
 		return ccci.Options{}, "", err
 	}
@@ -120,7 +120,7 @@ func (b *Bridge) failedOf(ctx context.Context, pr ccci.PRRef, commit ccci.Commit
 // cancelAll ends what was asked for on a pull request before the comment was
 // written. Read a second time, it picks the same runs and so says the same.
 func (b *Bridge) cancelAll(ctx context.Context, c ccci.Comment) (string, error) {
-	runs, err := b.allRuns(ctx, ccci.RunFilter{PR: c.PR})
+	runs, err := b.runsOf(ctx, c.PR)
 	if err != nil {
 		return "", err
 	}

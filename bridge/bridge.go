@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -65,7 +66,16 @@ type Config struct {
 	Repos []Repo
 	Roles Roles
 
+	// Discoverer, when set, finds repositories besides Repos. It is asked at
+	// the start and every DiscoverEvery; default 5 min.
+	Discoverer    ccci.Discoverer
+	DiscoverEvery time.Duration
+	// Adopt says how a repository that was discovered is watched; nil: as one that is not enrolled.
+	Adopt func(ccci.RepoRef) Repo
+
 	PollInterval time.Duration // between two looks at a repository; default 15 s, at most 30 s (A4)
+	HotInterval  time.Duration // the same where something happens; default a third of PollInterval
+	Parallel     int           // looks at a time; default 8
 	EditGap      time.Duration // least time between two edits of one comment, the last one excepted; default 5 s
 	Deadline     time.Duration // of a whole run, handed to the engine; default 60 min (A16)
 	Capacity     int           // the engine's, for forecasts; default 1
@@ -75,8 +85,12 @@ type Config struct {
 
 	DashboardURL string // for links; "" for none
 	Logger       *slog.Logger
+	Observer     Observer         // nil: nobody
 	Now          func() time.Time // default time.Now
 	Rand         io.Reader        // default crypto/rand
+	// Jitter returns a number from 0 up to 1; it keeps bridges that start
+	// together from asking together. Default: random.
+	Jitter func() float64
 }
 
 // Bridge is made by [New] and driven by [Bridge.Run].
@@ -85,14 +99,18 @@ type Bridge struct {
 	log *slog.Logger
 
 	wakeOutbox chan struct{}
+	reads      trouble // of looking at the forge
+	writes     trouble // of saying something there
+	siblings   []*Bridge
 
 	mu      sync.Mutex
+	early   bool   // the outbox may send what was put off
+	view    Health // what patrol and outbox let see of themselves
 	self    ccci.User
 	runs    map[ccci.RunID]*tracked
 	settled map[ccci.RepoRef]*settledComments
 	replies map[string][]time.Time
 	spawn   func(func()) // starts a goroutine of the present tenure; nil between tenures
-	since   time.Time    // when the tenure began
 
 	sent sentLog
 }
@@ -113,12 +131,15 @@ func New(cfg Config) (*Bridge, error) {
 	cfg.Deadline = cmp.Or(cfg.Deadline, 60*time.Minute)
 	cfg.Capacity = cmp.Or(cfg.Capacity, 1)
 	cfg.FirstLook = cmp.Or(cfg.FirstLook, time.Hour)
+	cfg.HotInterval = cmp.Or(cfg.HotInterval, cfg.PollInterval/3)
+	cfg.Parallel = cmp.Or(cfg.Parallel, 8)
+	cfg.DiscoverEvery = cmp.Or(cfg.DiscoverEvery, 5*time.Minute)
 	if cfg.PollInterval < 0 || cfg.PollInterval > 30*time.Second {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "making the bridge: a poll interval of %s", cfg.PollInterval).
 			WithHint("choose more than 0 and at most 30s")
 	}
-	if cfg.EditGap < 0 || cfg.Deadline < 0 || cfg.Capacity < 0 || cfg.FirstLook < 0 {
-		return nil, ccci.Errorf(ccci.CodeInvalid, "making the bridge: a negative gap, deadline, capacity or first look")
+	if min(cfg.EditGap, cfg.Deadline, cfg.FirstLook, cfg.HotInterval, cfg.DiscoverEvery) < 0 || min(cfg.Capacity, cfg.Parallel) < 0 {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "making the bridge: a negative gap, deadline, first look, interval, capacity or number of looks")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -128,6 +149,15 @@ func New(cfg Config) (*Bridge, error) {
 	}
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
+	}
+	if cfg.Jitter == nil {
+		cfg.Jitter = mathrand.Float64
+	}
+	if cfg.Adopt == nil {
+		cfg.Adopt = notEnrolled
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = unobserved{}
 	}
 	roles := Roles{}
 	for verb, role := range defaultRoles {
@@ -160,7 +190,8 @@ func New(cfg Config) (*Bridge, error) {
 	return &Bridge{
 		cfg: cfg, log: cfg.Logger.With("part", "bridge", "forge", cfg.Forge.Name()),
 		wakeOutbox: make(chan struct{}, 1),
-		runs:       map[ccci.RunID]*tracked{}, replies: map[string][]time.Time{},
+		reads:      trouble{jitter: cfg.Jitter}, writes: trouble{jitter: cfg.Jitter},
+		runs: map[ccci.RunID]*tracked{}, replies: map[string][]time.Time{},
 	}, nil
 }
 
@@ -202,23 +233,19 @@ func (b *Bridge) work(parent context.Context, lease ccci.Lease) {
 	b.runs = map[ccci.RunID]*tracked{}
 	b.settled = map[ccci.RepoRef]*settledComments{}
 	b.spawn = tasks.Go
-	b.since = b.cfg.Now()
+	b.view.Turned = b.cfg.Now()
 	b.mu.Unlock()
 	b.sent.forget()
 
+	b.reads.early() // whoever begins may try
+	b.writes.early()
 	tasks.Go(func() { b.deliver(ctx) })
 	tasks.Go(func() {
 		// Old runs first: they are started in their order, before any new one.
 		if !b.resume(ctx) {
 			return
 		}
-		wakes := map[ccci.RepoRef]chan struct{}{}
-		for _, repo := range b.cfg.Repos {
-			wake := make(chan struct{}, 1)
-			wakes[repo.Ref] = wake
-			tasks.Go(func() { b.poll(ctx, repo, wake) })
-		}
-		tasks.Go(func() { b.listen(ctx, wakes) })
+		b.patrol(ctx)
 	})
 	<-ctx.Done()
 	tasks.Wait()
@@ -244,7 +271,7 @@ func (b *Bridge) resume(ctx context.Context) bool {
 		if err == nil {
 			slices.SortFunc(runs, byAge)
 			for _, run := range runs {
-				if strings.HasPrefix(run.Key, b.cfg.Forge.Name()+"/") && !run.PR.Repo.IsZero() {
+				if b.ours(run) && !run.PR.Repo.IsZero() {
 					b.log.Info("resuming", "run", run.ID, "pr", run.PR, "status", run.Status)
 					b.take(ctx, run, "")
 				}
@@ -259,6 +286,30 @@ func (b *Bridge) resume(ctx context.Context) bool {
 			return false
 		}
 	}
+}
+
+func (b *Bridge) name() string { return b.cfg.Forge.Name() }
+
+// ours reports whether a run was asked for on this bridge's forge: another one may
+// have a repository of the same name.
+func (b *Bridge) ours(run ccci.Run) bool { return strings.HasPrefix(run.Key, b.name()+"/") }
+
+// runsOf returns the runs of a pull request, newest first.
+func (b *Bridge) runsOf(ctx context.Context, pr ccci.PRRef) ([]ccci.Run, error) {
+	runs, err := b.allRuns(ctx, ccci.RunFilter{PR: pr})
+	return slices.DeleteFunc(runs, func(r ccci.Run) bool { return !b.ours(r) }), err
+}
+
+// hasOpenRun reports whether a run of the repository is followed.
+func (b *Bridge) hasOpenRun(ref ccci.RepoRef) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, t := range b.runs {
+		if t.repo == ref {
+			return true
+		}
+	}
+	return false
 }
 
 // allRuns pages through everything that filter selects, newest first.

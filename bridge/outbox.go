@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,8 +25,13 @@ const (
 // message stays in the store until the forge has it, so nothing that was to be
 // said is lost; of several versions only the last is sent.
 func (b *Bridge) deliver(ctx context.Context) {
+	var measured time.Time
 	for {
 		wait := b.flush(ctx, false)
+		if now := b.cfg.Now(); now.Sub(measured) >= measureEvery {
+			measured = now
+			b.measure(ctx)
+		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -47,13 +53,49 @@ func (b *Bridge) nudge() {
 }
 
 // messageKey keeps the messages of several forges in one store apart.
-func (b *Bridge) messageKey(key string) string { return b.cfg.Forge.Name() + "/" + key }
+func (b *Bridge) messageKey(key string) string { return b.name() + "/" + key }
+
+// sendEarly makes deliver try now what it had put off: the forge is back.
+func (b *Bridge) sendEarly() {
+	b.mu.Lock()
+	b.early = true
+	b.mu.Unlock()
+	b.writes.early()
+	b.nudge()
+}
+
+// pending returns what this forge is to be told and is due at now, oldest first.
+// Messages for other forges in the same store do not crowd it out.
+func (b *Bridge) pending(ctx context.Context, now time.Time) ([]ccci.Message, error) {
+	for limit := outboxBatch; ; limit *= 4 {
+		all, err := b.cfg.Store.PendingMessages(ctx, now, limit)
+		if err != nil {
+			return nil, err
+		}
+		full := len(all) == limit
+		own := slices.DeleteFunc(all, func(m ccci.Message) bool { return !strings.HasPrefix(m.Key, b.messageKey("")) })
+		if !full || len(own) >= outboxBatch/2 {
+			return own, nil
+		}
+	}
+}
 
 // flush sends every message that is due, and returns how long to wait until the next
 // may be. With all set the gap between edits is not kept: nobody comes after.
 func (b *Bridge) flush(ctx context.Context, all bool) time.Duration {
 	wait := outboxEvery
-	pending, err := b.cfg.Store.PendingMessages(ctx, b.cfg.Now(), outboxBatch)
+	now := b.cfg.Now()
+	if rest, _ := b.writes.wait(now); rest > 0 {
+		return min(rest, wait)
+	}
+	b.mu.Lock()
+	early := b.early
+	b.early = false
+	b.mu.Unlock()
+	if early {
+		now = now.Add(retryLimit)
+	}
+	pending, err := b.pending(ctx, now)
 	if err != nil {
 		if ctx.Err() == nil {
 			b.log.Error("reading what is to be said", "error", err)
@@ -61,34 +103,53 @@ func (b *Bridge) flush(ctx context.Context, all bool) time.Duration {
 		return wait
 	}
 	for _, msg := range pending {
-		if ctx.Err() != nil {
+		if rest, _ := b.writes.wait(b.cfg.Now()); ctx.Err() != nil || rest > 0 {
 			return wait
-		}
-		if !strings.HasPrefix(msg.Key, b.messageKey("")) {
-			continue
 		}
 		if gap := b.sent.gap(msg.Key, b.cfg.Now(), b.cfg.EditGap); gap > 0 && !all && msg.Posted != "" {
 			wait = min(wait, gap)
 			continue
 		}
-		posted, err := b.send(ctx, msg)
-		if err != nil {
-			if ctx.Err() != nil {
-				return wait
-			}
-			again := b.cfg.Now().Add(min(time.Second<<min(msg.Attempts, 12), retryLimit))
-			b.log.Warn("saying something on the forge", "message", msg.Key, "pr", msg.PR, "attempts", msg.Attempts+1, "again", again, "error", err)
-			if err := b.cfg.Store.MarkFailed(ctx, msg.Key, again, err.Error()); err != nil && ctx.Err() == nil {
-				b.log.Error("noting a failed delivery", "message", msg.Key, "error", err)
-			}
-			continue
-		}
-		b.sent.note(msg.Key, b.cfg.Now(), b.cfg.EditGap)
-		if err := b.cfg.Store.MarkSent(ctx, msg.Key, msg.Version, posted); err != nil && ctx.Err() == nil {
-			b.log.Error("noting a delivery", "message", msg.Key, "error", err) // it will be sent again, which is harmless
-		}
+		b.attempt(ctx, msg)
 	}
 	return wait
+}
+
+// attempt tries to deliver a message and notes what came of it.
+func (b *Bridge) attempt(ctx context.Context, msg ccci.Message) {
+	posted, err := b.send(ctx, msg)
+	now := b.cfg.Now()
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	b.cfg.Observer.Said(b.name(), msg.Kind, err)
+	if err != nil {
+		again := now.Add(min(time.Second<<min(msg.Attempts, 12), retryLimit))
+		if b.writes.failed(now, err) {
+			b.log.Error("nothing can be said on the forge; it is kept until it can", "error", err)
+		} else if _, down := b.writes.wait(now); !down {
+			b.log.Log(ctx, once(msg.Attempts), "saying something on the forge", "message", msg.Key, "pr", msg.PR, "attempts", msg.Attempts+1, "again", again, "error", err)
+		}
+		if err := b.cfg.Store.MarkFailed(ctx, msg.Key, again, err.Error()); err != nil && ctx.Err() == nil {
+			b.log.Error("noting a failed delivery", "message", msg.Key, "error", err)
+		}
+		return
+	}
+	if lasted, was := b.writes.passed(now); was {
+		b.log.Info("the forge can be spoken to again", "after", lasted.Round(time.Second))
+		b.sendEarly()
+	}
+	b.sent.note(msg.Key, now, b.cfg.EditGap)
+	asked, ended := b.sent.settled(msg.Key)
+	if !asked.IsZero() {
+		b.cfg.Observer.Answered(b.name(), max(now.Sub(asked), 0))
+	}
+	if !ended.IsZero() {
+		b.cfg.Observer.Told(b.name(), max(now.Sub(ended), 0))
+	}
+	if err := b.cfg.Store.MarkSent(ctx, msg.Key, msg.Version, posted); err != nil && ctx.Err() == nil {
+		b.log.Error("noting a delivery", "message", msg.Key, "error", err) // it will be sent again, which is harmless
+	}
 }
 
 // send delivers one message and returns the comment that holds it.
@@ -151,6 +212,41 @@ type sentLog struct {
 	last   map[string]time.Time
 	urgent map[string]bool
 	fresh  map[string]bool
+	asked  map[string]time.Time // answers that somebody waits for, since when
+	ended  map[string]time.Time // verdicts likewise
+}
+
+// figuresLimit bounds how many waits are remembered.
+const figuresLimit = 10_000
+
+// awaited says since when somebody waits for key to be posted.
+func (s *sentLog) awaited(key string, since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked == nil || len(s.asked) > figuresLimit {
+		s.asked = map[string]time.Time{}
+	}
+	s.asked[key] = since
+}
+
+// verdict says that key's next version tells the end of what ended at since.
+func (s *sentLog) verdict(key string, since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == nil || len(s.ended) > figuresLimit {
+		s.ended = map[string]time.Time{}
+	}
+	s.ended[key] = since
+}
+
+// settled returns, once, since when somebody waited for key, and for its verdict.
+func (s *sentLog) settled(key string) (asked, ended time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked, ended = s.asked[key], s.ended[key]
+	delete(s.asked, key)
+	delete(s.ended, key)
+	return asked, ended
 }
 
 // born says that key came into being here and now, so that no earlier life of

@@ -10,81 +10,46 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// poll looks at one repository at least every PollInterval (A4), and at once
-// when somebody says on the bus that there is something to see.
-func (b *Bridge) poll(ctx context.Context, repo Repo, wake <-chan struct{}) {
-	for failures := 0; ; {
-		if err := b.sweep(ctx, repo); err == nil {
-			failures = 0
-		} else if ctx.Err() == nil {
-			failures++
-			b.log.Warn("reading comments", "repository", repo.Ref, "failures", failures, "error", err)
-		}
-		timer := time.NewTimer(b.cfg.PollInterval)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-wake:
-			timer.Stop()
-		case <-timer.C:
-		}
-	}
-}
-
-// listen turns hints on the bus into looks. A hint about a repository that
-// is not configured leads to one look too, so that a command there gets an answer (U15).
-func (b *Bridge) listen(ctx context.Context, wakes map[ccci.RepoRef]chan struct{}) {
-	for try := 0; ctx.Err() == nil; try++ {
-		hints, err := b.cfg.Bus.Subscribe(ctx, ccci.TopicForge)
-		if err != nil {
-			if ctx.Err() == nil {
-				b.log.Warn("listening for hints", "error", err)
-				pause(ctx, backoff(try))
-			}
-			continue
-		}
-		try = 0
-		for hint := range hints {
-			ref, err := ccci.ParseRepoRef(hint)
-			if err != nil {
-				b.log.Debug("a hint that names no repository", "hint", hint)
-				continue
-			}
-			if wake, known := wakes[ref]; known {
-				select {
-				case wake <- struct{}{}:
-				default: // a look is already due
-				}
-				continue
-			}
-			if err := b.sweep(ctx, Repo{Ref: ref}); err != nil && ctx.Err() == nil {
-				b.log.Warn("reading comments of a repository that is not enrolled", "repository", ref, "error", err)
-			}
-		}
-	}
-}
-
-// sweep reads what is new in a repository and handles every comment. The
-// cursor is saved only when all of them were: a batch that was cut short is
-// read again, and what was handled already recognises itself.
-func (b *Bridge) sweep(ctx context.Context, repo Repo) error {
+// look reads what is new in a repository and handles it. since is when the
+// repository was first watched.
+func (b *Bridge) look(ctx context.Context, repo Repo, since time.Time) look {
 	self, err := b.whoAmI(ctx)
 	if err != nil {
-		return err
+		return look{err: err}
 	}
-	name := b.cfg.Forge.Name()
+	name := b.name()
 	cursor, err := b.cfg.Store.Cursor(ctx, name, repo.Ref)
 	if err != nil {
-		return fmt.Errorf("reading the cursor of %s: %w", repo.Ref, err)
+		return look{reached: true, err: fmt.Errorf("reading the cursor of %s: %w", repo.Ref, notGone(err))}
 	}
-	comments, next, err := b.cfg.Forge.Comments(ctx, repo.Ref, cursor)
+	asking, cancel := context.WithTimeout(ctx, lookLimit)
+	comments, next, err := b.cfg.Forge.Comments(asking, repo.Ref, cursor)
+	cancel()
 	if err != nil {
-		return fmt.Errorf("asking for comments of %s: %w", repo.Ref, err)
+		return look{err: fmt.Errorf("asking for comments of %s: %w", repo.Ref, err)}
 	}
+	l := look{reached: true}
+	for _, c := range comments {
+		if c.Author.ID != self.ID && c.Created.After(l.newest) {
+			l.newest = c.Created
+		}
+	}
+	if l.err = b.handleAll(ctx, repo, self, comments, cursor == "", since); l.err != nil || next == cursor {
+		return l
+	}
+	if err := b.cfg.Store.SaveCursor(ctx, name, repo.Ref, next); err != nil {
+		l.err = fmt.Errorf("saving the cursor of %s: %w", repo.Ref, notGone(err))
+	}
+	return l
+}
+
+// handleAll handles every comment of a batch. The cursor is saved only when
+// all of them were handled: a batch that was cut short is read again, and what was handled
+// already recognises itself.
+func (b *Bridge) handleAll(ctx context.Context, repo Repo, self ccci.User, comments []ccci.Comment, first bool, since time.Time) error {
 	var failed []error
 	for _, c := range comments {
-		if cursor == "" && b.beforeFirstLook(c) {
+		if first && !c.Created.IsZero() && c.Created.Before(since.Add(-b.cfg.FirstLook)) {
 			b.log.Info("comment decided", "comment", c.ID, "pr", c.PR, "decision", "ignored", "reason", "written long before this repository was first read")
 			continue
 		}
@@ -93,25 +58,10 @@ func (b *Bridge) sweep(ctx context.Context, repo Repo) error {
 				return err
 			}
 			// The others need not wait for this one.
-			failed = append(failed, fmt.Errorf("handling comment %s on %s: %w", c.ID, c.PR, err))
+			failed = append(failed, fmt.Errorf("handling comment %s on %s: %w", c.ID, c.PR, notGone(err)))
 		}
 	}
-	if len(failed) > 0 {
-		return errors.Join(failed...)
-	}
-	if next == cursor {
-		return nil
-	}
-	if err := b.cfg.Store.SaveCursor(ctx, name, repo.Ref, next); err != nil {
-		return fmt.Errorf("saving the cursor of %s: %w", repo.Ref, err)
-	}
-	return nil
-}
-
-func (b *Bridge) beforeFirstLook(c ccci.Comment) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return !c.Created.IsZero() && c.Created.Before(b.since.Add(-b.cfg.FirstLook))
+	return errors.Join(failed...)
 }
 
 // whoAmI asks once who this bridge is on the forge.
@@ -122,9 +72,11 @@ func (b *Bridge) whoAmI(ctx context.Context) (ccci.User, error) {
 	if self.ID != "" {
 		return self, nil
 	}
-	self, err := b.cfg.Forge.Self(ctx)
+	asking, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	self, err := b.cfg.Forge.Self(asking)
 	if err != nil {
-		return ccci.User{}, fmt.Errorf("asking the forge who we are: %w", err)
+		return ccci.User{}, fmt.Errorf("asking the forge who we are: %w", notGone(err))
 	}
 	if self.ID == "" {
 		return ccci.User{}, ccci.Errorf(ccci.CodeInfra, "asking the forge who we are: the answer has no id")
@@ -137,7 +89,7 @@ func (b *Bridge) whoAmI(ctx context.Context) (ccci.User, error) {
 
 // runOf returns the run with a key among those of a pull request, or false.
 func (b *Bridge) runOf(ctx context.Context, pr ccci.PRRef, key string) (ccci.Run, bool, error) {
-	runs, err := b.allRuns(ctx, ccci.RunFilter{PR: pr})
+	runs, err := b.runsOf(ctx, pr)
 	if err != nil {
 		return ccci.Run{}, false, err
 	}

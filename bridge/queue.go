@@ -132,7 +132,15 @@ func (b *Bridge) queueOf(ctx context.Context, run ccci.Run) (*report.Queue, erro
 const shownPositions = 3
 
 // moveUp says anew where the first waiting runs stand, after the queue moved.
+// The bridges of all forges share the engine and so the queue.
 func (b *Bridge) moveUp(ctx context.Context) {
+	b.moveOwn(ctx)
+	for _, other := range b.siblings {
+		other.moveOwn(ctx)
+	}
+}
+
+func (b *Bridge) moveOwn(ctx context.Context) {
 	_, slots, err := b.unfinishedForecast(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -143,6 +151,9 @@ func (b *Bridge) moveUp(ctx context.Context) {
 	for id, slot := range slots {
 		b.mu.Lock()
 		t := b.runs[id]
+		if b.spawn == nil { // it does not work now
+			t = nil
+		}
 		b.mu.Unlock()
 		if t == nil || slot.Position > shownPositions {
 			continue

@@ -58,6 +58,7 @@ func (b *Bridge) finish(ctx context.Context, t *tracked, status ccci.Status, cau
 			run.Stages[i] = ccci.StageRow{Name: run.Stages[i].Name, Status: ccci.Unverified, Reason: "the run ended in it"}
 		}
 	}
+	b.sent.verdict(b.messageKey(commentKey(run.ID)), at)
 	if err := b.word(ctx, run, result, nil); err != nil {
 		return err
 	}
@@ -67,6 +68,7 @@ func (b *Bridge) finish(ctx context.Context, t *tracked, status ccci.Status, cau
 		return fmt.Errorf("closing run %s: %w", run.ID, err)
 	}
 	t.run, t.over = run, true
+	b.cfg.Observer.Ended(b.name(), run, result)
 	b.publish(ctx, run.ID)
 	b.log.Info("run ended", "run", run.ID, "pr", run.PR, "status", run.Status, "level", run.Level, "cause", run.Cause)
 	return nil
@@ -108,7 +110,7 @@ func (b *Bridge) newestOf(ctx context.Context, run ccci.Run, statusContext strin
 		return false, fmt.Errorf("looking for newer runs of %s: %w", run.Commit, err)
 	}
 	return !slices.ContainsFunc(runs, func(o ccci.Run) bool {
-		return o.ID != run.ID && o.Commit == run.Commit && byAge(o, run) > 0 &&
+		return o.ID != run.ID && b.ours(o) && o.Commit == run.Commit && byAge(o, run) > 0 &&
 			report.Status(o, nil, report.Links{}).Context == statusContext
 	}), nil
 }

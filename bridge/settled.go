@@ -39,7 +39,7 @@ func (b *Bridge) settledOf(repo ccci.RepoRef) *settledComments {
 	return s
 }
 
-func (b *Bridge) settledName() string { return b.cfg.Forge.Name() + "#settled" }
+func (b *Bridge) settledName() string { return b.name() + "#settled" }
 
 func (b *Bridge) isSettled(ctx context.Context, repo ccci.RepoRef, id ccci.CommentID) (bool, error) {
 	s := b.settledOf(repo)

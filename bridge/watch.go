@@ -21,6 +21,7 @@ const statusEvery = 2 * time.Second
 // tracked is an unfinished run that this process follows. Its goroutine and
 // the ones that cancel it or move it up the queue share it.
 type tracked struct {
+	repo ccci.RepoRef
 	base string // the pull request's target branch; "" when it must be asked for
 	kick chan struct{}
 
@@ -35,7 +36,7 @@ type tracked struct {
 // runs reach it in the order in which they were taken; when that fails, the
 // follower tries again.
 func (b *Bridge) take(ctx context.Context, run ccci.Run, base string) {
-	t := &tracked{run: run, base: base, kick: make(chan struct{}, 1)}
+	t := &tracked{run: run, repo: run.PR.Repo, base: base, kick: make(chan struct{}, 1)}
 	b.mu.Lock()
 	if b.spawn == nil || b.runs[run.ID] != nil || run.Status.Terminal() {
 		b.mu.Unlock()
@@ -66,7 +67,7 @@ func (b *Bridge) follow(ctx context.Context, t *tracked) {
 		if ctx.Err() != nil {
 			return // whoever works next resumes it
 		}
-		b.log.Warn("following a run", "run", id, "error", err)
+		b.log.Log(ctx, once(try), "following a run; trying again", "run", id, "try", try+1, "error", err)
 		if !pause(ctx, backoff(try)) {
 			return
 		}
@@ -234,6 +235,9 @@ func (b *Bridge) observe(ctx context.Context, t *tracked, build ccci.Build) erro
 		return err
 	}
 	if status != run.Status {
+		if status == ccci.StatusRunning {
+			b.cfg.Observer.Started(b.name(), t.snapshot())
+		}
 		b.moveUp(ctx)
 	}
 	return b.say(ctx, t)

@@ -126,6 +126,7 @@ func (w *world) config() bridge.Config {
 		Forge: (*forge)(w), Engine: (*engine)(w), Store: w.store, Bus: (*bus)(w), Locker: (*locker)(w), Blobs: (*blobs)(w),
 		Repos:        []bridge.Repo{{Ref: repo, Recipe: "miniflux", Org: "recipes"}, {Ref: other, Org: "recipes"}},
 		DashboardURL: "https://ci.example.org", Logger: slog.New(slog.DiscardHandler),
+		Jitter: func() float64 { return 0 },
 	}
 }
 
