@@ -31,6 +31,8 @@ var importRules = []importRule{
 		"the only place that picks adapters"},
 	{"bridge", []string{".", "internal/report", "internal/enrol", "internal/settings", "internal/censor"}, nil,
 		"the bridge speaks through ports: no SDK, no adapter, neither dashboard nor harness"},
+	{"bridge/hook", []string{"."}, nil,
+		"what is open to everybody knows nobody: it hands on a hint"},
 	{"dashboard", []string{".", "internal/report", "internal/enrol", "internal/censor"}, []string{"github.com/yuin/goldmark"},
 		"the dashboard reads ports and renders; it knows neither bridge nor harness nor any adapter"},
 	{"harness/recipe", []string{".", "internal/gitcmd"}, []string{"github.com/docker/cli/cli/compose", "github.com/docker/go-connections", "github.com/docker/go-units", "golang.org/x/mod", "go.yaml.in/yaml", "golang.org/x/sys"},
