@@ -67,6 +67,7 @@ var importRules = []importRule{
 	{"internal/censor", []string{"."}, nil, "masking knows nobody"},
 	{"internal/*", []string{".", "internal/box", "internal/host"}, []string{"*"}, "small things for the wiring"},
 	{"internal/*/*", []string{".", "internal/*"}, []string{"*"}, "small things for the wiring"},
+	{"internal/testserver/githubfake/extract", nil, nil, "it reads one file and writes another"},
 	{"examples", []string{"."}, []string{"golang.org/x/mod"}, "files and how to lay them out"},
 	{"tests", []string{"."}, nil, "files and how to lay them out"},
 }

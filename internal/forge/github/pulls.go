@@ -1,0 +1,83 @@
+package github
+
+import (
+	"context"
+	"net/url"
+	"strconv"
+	"time"
+
+	gh "github.com/google/go-github/v60/github"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// PullRequest implements [ccci.Forge]. CloneURL is the base repository's, which
+// serves the heads of forks too, also those that are on no branch any more.
+func (f *Forge) PullRequest(ctx context.Context, pr ccci.PRRef) (ccci.PullRequest, error) {
+	p, _, err := f.pull(ctx, pr)
+	if err != nil {
+		return ccci.PullRequest{}, err
+	}
+	return ccci.PullRequest{
+		Ref: pr, Title: p.GetTitle(), Author: userOf(p.GetUser()), Open: p.GetState() == "open",
+		Head: ccci.Commit(p.GetHead().GetSHA()), Branch: p.GetHead().GetRef(), Base: p.GetBase().GetRef(),
+		CloneURL: p.GetBase().GetRepo().GetCloneURL(), URL: p.GetHTMLURL(),
+	}, nil
+}
+
+// pull reads a pull request, and notes the head it was seen with. The time is GitHub's.
+func (f *Forge) pull(ctx context.Context, pr ccci.PRRef) (*gh.PullRequest, time.Time, error) {
+	p := new(gh.PullRequest)
+	resp, err := f.read(ctx, repoPath(pr.Repo, "/pulls/%d", pr.Number), nil, false, p)
+	if err != nil {
+		return nil, time.Time{}, f.fail("reading "+pr.String(), err)
+	}
+	head := ccci.Commit(p.GetHead().GetSHA())
+	if p.GetNumber() != pr.Number || !head.Valid() {
+		return nil, time.Time{}, ccci.Errorf(ccci.CodeInfra, "reading %s: GitHub's answer is about number %d with head %q", pr, p.GetNumber(), head)
+	}
+	date, ok := serverTime(resp)
+	if ok {
+		f.observe(ctx, pr, head, date)
+	}
+	return p, date, nil
+}
+
+// look lists a repository's open pull requests for the ledger, now and then.
+// It is an aid: what goes wrong here is logged.
+func (f *Forge) look(ctx context.Context, repo ccci.RepoRef) {
+	if f.opts.LedgerEvery < 0 {
+		return
+	}
+	now := f.opts.Now()
+	f.mu.Lock()
+	due := now.Sub(f.looked[repo]) >= f.opts.LedgerEvery
+	if due {
+		f.looked[repo] = now
+	}
+	f.mu.Unlock()
+	if !due {
+		return
+	}
+	var pulls []*gh.PullRequest
+	resp, err := f.read(ctx, repoPath(repo, "/pulls"), url.Values{
+		"state": {"open"}, "sort": {"updated"}, "direction": {"desc"}, "per_page": {strconv.Itoa(pageSize)},
+	}, false, &pulls)
+	date, ok := serverTime(resp)
+	if err != nil || !ok {
+		f.log.Debug("looking at the heads of open pull requests", "repository", repo, "error", err)
+		return
+	}
+	for _, p := range pulls {
+		f.observe(ctx, ccci.PRRef{Repo: repo, Number: p.GetNumber()}, ccci.Commit(p.GetHead().GetSHA()), date)
+	}
+}
+
+func (f *Forge) observe(ctx context.Context, pr ccci.PRRef, head ccci.Commit, at time.Time) {
+	if !head.Valid() || pr.Number <= 0 {
+		return
+	}
+	if err := f.opts.Ledger.Observe(ctx, pr, head, at); err != nil {
+		f.log.Warn("noting the head of a pull request", "pr", pr, "error", err)
+	}
+}

@@ -1,0 +1,389 @@
+package githubfake
+
+import (
+	"crypto/rsa"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+type account struct {
+	id    int64
+	login string
+	kind  string // User, Organization, Bot
+}
+
+type identity struct {
+	user    *account
+	app     *app // set for an App's tokens
+	expires time.Time
+	used    int
+	window  time.Time // when the rate limit's hour ends
+}
+
+type app struct {
+	id, installation int64
+	slug             string
+	bot              *account
+	key              *rsa.PublicKey
+	serial           int
+}
+
+type repository struct {
+	id         int64
+	owner      *account
+	name       string
+	parent     *repository // of a fork
+	private    bool
+	hidden     bool // its activity is not shown
+	pulls      map[int]*pull
+	comments   []*comment
+	statuses   []status
+	checks     []*check
+	suites     []suite
+	activities []activity
+	heads      map[string]string // ref -> commit, as last seen
+}
+
+func (r *repository) full() string { return r.owner.login + "/" + r.name }
+
+type pull struct {
+	id, number   int64
+	repo         *repository // the base
+	head         *repository // nil when it was deleted
+	title        string
+	branch, base string
+	sha          string
+	author       *account
+	open         bool
+	deleted      bool
+	locked       bool
+	isIssue      bool // an issue that is no pull request
+	created      time.Time
+	updated      time.Time
+	forced       []time.Time
+}
+
+type comment struct {
+	id               int64
+	on               *pull
+	author           *account
+	body             string
+	created, updated time.Time
+	minimized        bool
+	viaApp           bool
+}
+
+type status struct {
+	sha string
+	ccci.CommitStatus
+}
+
+type check struct {
+	id         int64
+	sha        string
+	app        *app
+	name       string
+	status     string
+	conclusion string
+	title      string
+	started    time.Time
+}
+
+type suite struct {
+	id      int64
+	sha     string
+	branch  string
+	created time.Time
+}
+
+type activity struct {
+	id            int64
+	before, after string
+	ref, kind     string
+	at            time.Time
+	actor         *account
+}
+
+// must stops a test that uses the fake wrongly.
+func must[T any](v T, ok bool, format string, args ...any) T {
+	if !ok {
+		panic("githubfake: " + fmt.Sprintf(format, args...))
+	}
+	return v
+}
+
+func (s *Server) account(login, kind string) *account {
+	key := strings.ToLower(login)
+	if s.users[key] == nil {
+		s.users[key] = &account{id: s.id(), login: login, kind: kind}
+	}
+	return s.users[key]
+}
+
+func (s *Server) byID(id int64) *account {
+	for _, u := range s.users {
+		if u.id == id {
+			return u
+		}
+	}
+	return nil
+}
+
+func (a *account) user() ccci.User { return ccci.User{ID: fmt.Sprint(a.id), Name: a.login} }
+
+// User returns the account of that name, and makes it where there is none.
+func (s *Server) User(login string) ccci.User {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.account(login, "User").user()
+}
+
+// RenameUser gives an account another name; the old one is free then.
+func (s *Server) RenameUser(login, to string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := must(s.users[strings.ToLower(login)], s.users[strings.ToLower(login)] != nil, "no user %q", login)
+	delete(s.users, strings.ToLower(login))
+	u.login = to
+	s.users[strings.ToLower(to)] = u
+}
+
+// SetMember makes user a member of org: state is "active", "pending" or "" for not at all.
+func (s *Server) SetMember(org, user, state string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.account(org, "Organization")
+	members := s.orgs[strings.ToLower(org)]
+	if members == nil {
+		members = map[int64]string{}
+		s.orgs[strings.ToLower(org)] = members
+	}
+	members[s.account(user, "User").id] = state
+}
+
+// Token makes a personal access token of a user.
+func (s *Server) Token(user string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	token := fmt.Sprintf("ghp_%036d", s.id())
+	s.tokens[token] = &identity{user: s.account(user, "User")}
+	return token
+}
+
+// App makes a GitHub App with one installation everywhere.
+func (s *Server) App(slug string, key *rsa.PublicKey) (id, installation int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := &app{id: s.id(), installation: s.id(), slug: slug, bot: s.account(slug+"[bot]", "Bot"), key: key}
+	s.apps[slug] = a
+	return a.id, a.installation
+}
+
+// RevokeTokens makes every token of Apps invalid at once.
+func (s *Server) RevokeTokens() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.tokens, func(_ string, i *identity) bool { return i.app != nil })
+}
+
+func (s *Server) repo(ref ccci.RepoRef) *repository {
+	return s.repos[s.names[strings.ToLower(ref.String())]]
+}
+
+func (s *Server) knownRepo(ref ccci.RepoRef) *repository {
+	r := s.repo(ref)
+	return must(r, r != nil, "no repository %s", ref)
+}
+
+// RenameRepo gives a repository another name. The old one redirects.
+func (s *Server) RenameRepo(ref, to ccci.RepoRef) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.knownRepo(ref)
+	r.owner, r.name = s.account(to.Owner, "User"), to.Name
+	s.names[strings.ToLower(to.String())] = r.id
+}
+
+// HideActivity makes the record of pushes to a repository unreadable, as that of a
+// private fork is.
+func (s *Server) HideActivity(ref ccci.RepoRef) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.knownRepo(ref).hidden = true
+}
+
+// DropActivity forgets the n newest entries of the record, as when it is behind.
+func (s *Server) DropActivity(ref ccci.RepoRef, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.knownRepo(ref)
+	r.activities = r.activities[:len(r.activities)-n]
+}
+
+// AddSuite gives a commit a check suite, made now.
+func (s *Server) AddSuite(ref ccci.RepoRef, commit ccci.Commit, branch string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.knownRepo(ref)
+	r.suites = append(r.suites, suite{id: s.id(), sha: string(commit), branch: branch, created: s.tick()})
+}
+
+// OpenPull opens a pull request from a branch of head (the base itself, or a fork).
+func (s *Server) OpenPull(base, head ccci.RepoRef, title, branch, into, author string) ccci.PRRef {
+	s.mu.Lock()
+	r, h := s.knownRepo(base), s.knownRepo(head)
+	sha := h.heads["refs/heads/"+branch]
+	must(sha, sha != "", "%s has no branch %q", head, branch)
+	p := s.addIssue(r, title, author)
+	p.head, p.branch, p.base, p.sha, p.isIssue = h, branch, into, sha, false
+	s.mu.Unlock()
+	s.publishPull(p)
+	return ccci.PRRef{Repo: base, Number: int(p.number)}
+}
+
+// OpenIssue opens an issue that is no pull request.
+func (s *Server) OpenIssue(repo ccci.RepoRef, title, author string) ccci.PRRef {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ccci.PRRef{Repo: repo, Number: int(s.addIssue(s.knownRepo(repo), title, author).number)}
+}
+
+func (s *Server) addIssue(r *repository, title, author string) *pull {
+	now := s.tick()
+	p := &pull{id: s.id(), number: int64(len(r.pulls) + 1), repo: r, title: title, author: s.account(author, "User"),
+		open: true, isIssue: true, created: now, updated: now}
+	r.pulls[int(p.number)] = p
+	return p
+}
+
+func (s *Server) pullOf(pr ccci.PRRef) *pull {
+	p := s.knownRepo(pr.Repo).pulls[pr.Number]
+	return must(p, p != nil, "no %s", pr)
+}
+
+// ClosePull closes a pull request.
+func (s *Server) ClosePull(pr ccci.PRRef) { s.changePull(pr, func(p *pull) { p.open = false }) }
+
+// DeleteIssue makes everything about a pull request 410.
+func (s *Server) DeleteIssue(pr ccci.PRRef) { s.changePull(pr, func(p *pull) { p.deleted = true }) }
+
+// Lock locks a pull request's conversation.
+func (s *Server) Lock(pr ccci.PRRef) { s.changePull(pr, func(p *pull) { p.locked = true }) }
+
+// DeleteFork makes the head's repository unknown.
+func (s *Server) DeleteFork(pr ccci.PRRef) { s.changePull(pr, func(p *pull) { p.head = nil }) }
+
+func (s *Server) changePull(pr ccci.PRRef, change func(*pull)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.pullOf(pr)
+	change(p)
+	p.updated = s.tick()
+}
+
+// Comment writes a comment.
+func (s *Server) Comment(pr ccci.PRRef, author, body string) ccci.CommentID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ccci.CommentID(fmt.Sprint(s.addComment(s.pullOf(pr), s.account(author, "User"), body).id))
+}
+
+func (s *Server) addComment(p *pull, author *account, body string) *comment {
+	now := s.tick()
+	c := &comment{id: s.id(), on: p, author: author, body: body, created: now, updated: now}
+	p.repo.comments = append(p.repo.comments, c)
+	p.updated = now
+	return c
+}
+
+// ChangeComment edits a comment as somebody with write access can.
+func (s *Server) ChangeComment(repo ccci.RepoRef, id ccci.CommentID, body string) {
+	s.changeComment(repo, id, func(c *comment) { c.body, c.updated = body, s.tick() })
+}
+
+// Minimize hides a comment.
+func (s *Server) Minimize(repo ccci.RepoRef, id ccci.CommentID) {
+	s.changeComment(repo, id, func(c *comment) { c.minimized = true })
+}
+
+// ViaApp marks a comment as written by an App in its author's name.
+func (s *Server) ViaApp(repo ccci.RepoRef, id ccci.CommentID) {
+	s.changeComment(repo, id, func(c *comment) { c.viaApp = true })
+}
+
+// DeleteComment deletes one.
+func (s *Server) DeleteComment(repo ccci.RepoRef, id ccci.CommentID) {
+	s.changeComment(repo, id, func(c *comment) {
+		r := s.knownRepo(repo)
+		r.comments = slices.DeleteFunc(r.comments, func(x *comment) bool { return x == c })
+	})
+}
+
+func (s *Server) changeComment(repo ccci.RepoRef, id ccci.CommentID, change func(*comment)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.knownRepo(repo).comment(string(id))
+	change(must(c, c != nil, "no comment %s", id))
+}
+
+func (r *repository) comment(id string) *comment {
+	for _, c := range r.comments {
+		if fmt.Sprint(c.id) == id {
+			return c
+		}
+	}
+	return nil
+}
+
+// Thread returns the comments on a pull request, oldest first.
+func (s *Server) Thread(pr ccci.PRRef) []ccci.Comment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.pullOf(pr)
+	var out []ccci.Comment
+	for _, c := range p.repo.comments {
+		if c.on == p {
+			out = append(out, ccci.Comment{ID: ccci.CommentID(fmt.Sprint(c.id)), PR: pr, Author: c.author.user(), Body: c.body,
+				Created: c.created, Edited: !c.created.Equal(c.updated)})
+		}
+	}
+	return out
+}
+
+// Statuses returns the last status of each context of a commit, ordered by context.
+func (s *Server) Statuses(repo ccci.RepoRef, commit ccci.Commit) []ccci.CommitStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := map[string]ccci.CommitStatus{}
+	for _, st := range s.knownRepo(repo).statuses {
+		if st.sha == string(commit) {
+			last[st.Context] = st.CommitStatus
+		}
+	}
+	var out []ccci.CommitStatus
+	for _, context := range slices.Sorted(maps.Keys(last)) {
+		out = append(out, last[context])
+	}
+	return out
+}
+
+// CheckRun is a check run as a reader sees it.
+type CheckRun struct{ Name, Status, Conclusion, Title string }
+
+// CheckRuns returns a commit's check runs, oldest first.
+func (s *Server) CheckRuns(repo ccci.RepoRef, commit ccci.Commit) []CheckRun {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []CheckRun
+	for _, c := range s.knownRepo(repo).checks {
+		if c.sha == string(commit) {
+			out = append(out, CheckRun{c.name, c.status, c.conclusion, c.title})
+		}
+	}
+	return out
+}
