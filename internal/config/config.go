@@ -32,18 +32,20 @@ type Config struct {
 	Network string `yaml:"network" default:"proxy" doc:"Overlay network that the proxy and the apps share."`
 	Log     string `yaml:"log" default:"info" doc:"How much is logged: debug, info, warn or error."`
 
-	Forge   Forge   `yaml:"forge" doc:"Where pull requests are."`
-	Repos   []Repo  `yaml:"repos" doc:"Enrolled repositories."`
-	Roles   Roles   `yaml:"roles" doc:"Who may use which command: anyone, member, or numeric user ids, separated by commas; member, 7 admits one more."`
-	Engine  Engine  `yaml:"engine" doc:"What runs the tests."`
-	Ingress Ingress `yaml:"ingress" doc:"The proxy of the embedded profile."`
-	Badge   Badge   `yaml:"badge" doc:"Badges."`
-	Keep    Keep    `yaml:"keep" doc:"How long results are kept."`
+	Forge   Forge        `yaml:"forge" doc:"Where pull requests are, when they are on this machine."`
+	Repos   []Repo       `yaml:"repos" doc:"Enrolled repositories of the local forge."`
+	Forges  []ForgeEntry `yaml:"forges" doc:"Where pull requests are otherwise: any number of forges, in place of forge and repos."`
+	Bridge  Bridge       `yaml:"bridge" doc:"What other programs reach."`
+	Roles   Roles        `yaml:"roles" doc:"Who may use which command: anyone, member, or numeric user ids, separated by commas; member, 7 admits one more."`
+	Engine  Engine       `yaml:"engine" doc:"What runs the tests."`
+	Ingress Ingress      `yaml:"ingress" doc:"The proxy of the embedded profile."`
+	Badge   Badge        `yaml:"badge" doc:"Badges."`
+	Keep    Keep         `yaml:"keep" doc:"How long results are kept."`
 }
 
 // Forge settings.
 type Forge struct {
-	Kind string        `yaml:"kind" default:"local" doc:"local: bare repositories and comments on this machine."`
+	Kind string        `yaml:"kind" default:"local" doc:"local: bare repositories and comments on this machine. Others stand in forges."`
 	Org  string        `yaml:"org" default:"coop" doc:"Organisation whose members may trigger runs."`
 	User string        `yaml:"user" default:"you" doc:"With kind local: who writes in the dashboard's comment box. Is a member."`
 	Poll time.Duration `yaml:"poll" default:"5s" doc:"How often repositories are asked for new comments; at most 30s. Hints arrive at once besides."`
@@ -95,8 +97,15 @@ func ParseRole(text string) (who string, users []string, err error) {
 	return who, users, nil
 }
 
+// Bridge settings.
+type Bridge struct {
+	Listen string `yaml:"listen" doc:"Address of /hook, /healthz and /metrics. Default: the dashboard's, where whoever reaches the dashboard reads the figures."`
+}
+
 // Engine settings.
 type Engine struct {
+	Kind     string        `yaml:"kind" default:"local" doc:"local: processes on this machine; drone: builds of a Drone server."`
+	Drone    Drone         `yaml:"drone" doc:"The Drone server."`
 	Capacity int           `yaml:"capacity" default:"1" doc:"How many runs at a time (MAX_TESTS)."`
 	Deadline time.Duration `yaml:"deadline" default:"60m" doc:"A run that takes longer is ended and torn down."`
 	Grace    time.Duration `yaml:"grace" default:"6m" doc:"How long a run that is told to end may take for its teardown before it is killed."`
@@ -153,6 +162,7 @@ func Parse(path string, text []byte) (Config, error) {
 		if err != nil {
 			return c, ccci.Errorf(ccci.CodeInvalid, "finding the folder of %s: %w", path, err).WithHint("name the file by its whole path")
 		}
+		c.fromFolder(dir)
 		for _, p := range []*string{&c.Data, &c.Tests} {
 			if *p != "" && !filepath.IsAbs(*p) && d.Line(keyOf(p, &c)) > 0 {
 				*p = filepath.Join(dir, *p)
@@ -182,6 +192,9 @@ func (c *Config) finish(d *settings.Decoder) error {
 	}
 	if !isAddress(c.Listen) {
 		bad("listen", "write an address and a port, as 127.0.0.1:8480", "%q is not an address", c.Listen)
+	}
+	if c.Bridge.Listen != "" && !isAddress(c.Bridge.Listen) {
+		bad("bridge.listen", "write an address and a port, as 127.0.0.1:8481", "%q is not an address", c.Bridge.Listen)
 	}
 	if c.URL == "" {
 		c.URL = URLOf(c.Listen)
@@ -216,7 +229,7 @@ func (c *Config) finish(d *settings.Decoder) error {
 		}
 	}
 	if c.Forge.Kind != "local" {
-		hint := "local is the one there is"
+		hint := "others than local stand in the list forges"
 		if c.Forge.Kind != "" && settings.Nearest(c.Forge.Kind, []string{"local"}) != "" {
 			hint = `did you mean "local"?`
 		}
@@ -225,22 +238,9 @@ func (c *Config) finish(d *settings.Decoder) error {
 	if c.Forge.Poll <= 0 || c.Forge.Poll > 30*time.Second {
 		bad("forge.poll", "a longer pause would lose the promise of an answer within half a minute", "%s is not between 0 and 30s", c.Forge.Poll)
 	}
-	seen := map[string]int{}
-	for i := range c.Repos {
-		r, key := &c.Repos[i], fmt.Sprintf("repos[%d]", i)
-		ref, err := ccci.ParseRepoRef(r.Repo)
-		if err != nil {
-			bad(key+".repo", ccci.HintOf(err), "%v", err)
-			continue
-		}
-		if first, twice := seen[r.Repo]; twice {
-			bad(key+".repo", "", "%s is already enrolled as repos[%d]", r.Repo, first)
-		}
-		seen[r.Repo] = i
-		if r.Recipe == "" {
-			r.Recipe = ref.Name
-		}
-	}
+	finishRepos("repos", c.Repos, bad)
+	c.finishForges(d, bad)
+	c.finishEngine(bad)
 	if c.Engine.Capacity < 1 || c.Engine.Capacity > 64 {
 		bad("engine.capacity", "", "%d is not between 1 and 64", c.Engine.Capacity)
 	}
