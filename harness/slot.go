@@ -1,0 +1,129 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Slot is one of a machine's places for runs. An engine that cannot see when a
+// harness has torn down (Drone frees its own slot at a cancellation) lets each
+// harness take one, so that the next run begins after the former's teardown (A15).
+// Kernel locks hold it: it is free when its process ends, however that happens.
+type Slot struct{ presence, place *flock.Flock }
+
+// Presence is what a machine knows about the process of a run that takes slots.
+type Presence int
+
+const (
+	Absent  Presence = iota // there is none
+	Waiting                 // it waits for a slot
+	Working                 // it has one
+)
+
+const slotEvery = 20 * time.Millisecond
+
+// LockSlot waits for one of the slots of dir, and for another process of the same
+// run to end. The slot lasts until Release or the end of this process.
+func LockSlot(ctx context.Context, dir string, run ccci.RunID, capacity int) (*Slot, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("waiting for a free slot: %w", context.Cause(ctx))
+	}
+	presence, err := slotFile(dir, string(run)+".process")
+	if err != nil {
+		return nil, err
+	}
+	if ok, err := presence.TryLockContext(ctx, slotEvery); err != nil || !ok {
+		return nil, fmt.Errorf("waiting for another process of run %s: %w", run, why(ctx, err))
+	}
+	_ = os.Truncate(presence.Path(), 0) // what a process that was killed has left
+	tick := time.NewTicker(slotEvery)
+	defer tick.Stop()
+	for {
+		for n := range max(capacity, 1) {
+			place, err := slotFile(dir, fmt.Sprintf("slot-%d", n))
+			if err != nil {
+				presence.Unlock()
+				return nil, err
+			}
+			ok, err := place.TryLock()
+			if err != nil && !errors.Is(err, fs.ErrPermission) {
+				presence.Unlock()
+				return nil, ccci.Errorf(ccci.CodeInfra, "taking a slot: %w", err).WithHint("check that %s is writable", dir)
+			}
+			if !ok {
+				continue
+			}
+			// The presence's file says which kind it is; it means something while locked.
+			if err := os.WriteFile(presence.Path(), []byte(working), 0o666); err != nil {
+				place.Unlock()
+				presence.Unlock()
+				return nil, ccci.Errorf(ccci.CodeInfra, "writing down that run %s has a slot: %w", run, err)
+			}
+			return &Slot{presence, place}, nil
+		}
+		select {
+		case <-ctx.Done():
+			presence.Unlock()
+			return nil, fmt.Errorf("waiting for a free slot: %w", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+const working = "working"
+
+func why(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// Release frees the slot. Legal twice.
+func (s *Slot) Release() {
+	_ = os.Truncate(s.presence.Path(), 0)
+	s.place.Unlock()
+	s.presence.Unlock()
+}
+
+// LookForRun says whether the process of a run that takes slots lives here.
+func LookForRun(dir string, run ccci.RunID) (Presence, error) {
+	path := filepath.Join(dir, string(run)+".process.lock")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return Absent, nil
+	}
+	// A shared lock: it shows that nobody holds the other kind, and many may look at once.
+	file := flock.New(path, flock.SetFlag(os.O_RDONLY))
+	free, err := file.TryRLock()
+	if err != nil {
+		return Absent, ccci.Errorf(ccci.CodeInfra, "looking for the process of run %s: %w", run, err)
+	}
+	if free {
+		file.Unlock()
+		return Absent, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Absent, ccci.Errorf(ccci.CodeInfra, "looking for the process of run %s: %w", run, err)
+	}
+	if string(text) == working {
+		return Working, nil
+	}
+	return Waiting, nil
+}
+
+func slotFile(dir, name string) (*flock.Flock, error) {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, ccci.Errorf(ccci.CodeInfra, "making the lock folder: %w", err).WithHint("check that %s is writable", dir)
+	}
+	return flock.New(filepath.Join(dir, name+".lock")), nil
+}

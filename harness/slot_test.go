@@ -1,0 +1,120 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+func wantPresence(t *testing.T, dir string, run ccci.RunID, want Presence) {
+	t.Helper()
+	if got, err := LookForRun(dir, run); err != nil || got != want {
+		t.Errorf("the process of %s: %v, %v; want %v", run, got, err, want)
+	}
+}
+
+// A15: a run begins only after the former's process has ended, whatever the
+// engine believes.
+func TestA15_SlotsAreTakenOneByOne(t *testing.T) {
+	dir := t.TempDir()
+	wantPresence(t, dir, "one", Absent)
+	one, err := LockSlot(t.Context(), dir, "one", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantPresence(t, dir, "one", Working)
+	type taken struct {
+		*Slot
+		error
+	}
+	second := make(chan taken, 1)
+	go func() {
+		s, err := LockSlot(t.Context(), dir, "two", 1)
+		second <- taken{s, err}
+	}()
+	for p := Absent; p != Waiting; {
+		if p, err = LookForRun(dir, "two"); err != nil || p == Working {
+			t.Fatalf("the second run, beside the first: %v, %v", p, err)
+		}
+	}
+	one.Release()
+	two := <-second
+	if two.error != nil {
+		t.Fatal(two.error)
+	}
+	wantPresence(t, dir, "one", Absent)
+	wantPresence(t, dir, "two", Working)
+	two.Release()
+	two.Release()
+	wantPresence(t, dir, "two", Absent)
+}
+
+func TestA15_AsManySlotsAsTheCapacity(t *testing.T) {
+	dir := t.TempDir()
+	for _, run := range []ccci.RunID{"one", "two"} {
+		s, err := LockSlot(t.Context(), dir, run, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Release()
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(ErrCancelled)
+	if _, err := LockSlot(ctx, dir, "three", 2); !errors.Is(err, ErrCancelled) {
+		t.Errorf("a third run that is cancelled: %v, want why", err)
+	}
+}
+
+func TestA15_AWaitingRunIsCancelled(t *testing.T) {
+	dir := t.TempDir()
+	one, err := LockSlot(t.Context(), dir, "one", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer one.Release()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := LockSlot(ctx, dir, "two", 1)
+		ended <- err
+	}()
+	for p := Absent; p != Waiting; {
+		p, _ = LookForRun(dir, "two")
+	}
+	cancel(ErrCancelled)
+	if err := <-ended; !errors.Is(err, ErrCancelled) {
+		t.Errorf("it ended with %v", err)
+	}
+	wantPresence(t, dir, "two", Absent)
+}
+
+// A second build of the same run waits for the first, and finds it done.
+func TestN2_OneProcessPerRun(t *testing.T) {
+	dir := t.TempDir()
+	one, err := LockSlot(t.Context(), dir, "one", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		s, err := LockSlot(ctx, dir, "one", 2)
+		if err == nil {
+			s.Release()
+		}
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		t.Fatalf("a second process of a living run went on: %v", err)
+	default:
+	}
+	wantPresence(t, dir, "one", Working)
+	one.Release()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	cancel(nil)
+}
