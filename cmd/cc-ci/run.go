@@ -18,6 +18,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/engine/drone"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
 	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
 	"github.com/recipe-maintainers/cc-ci/internal/scratch"
@@ -34,6 +35,7 @@ type runCmd struct {
 	JSON   bool     `name:"json" help:"Print the result as JSON on standard output; progress goes to standard error."`
 
 	Job    string `hidden:"" type:"existingfile"`
+	JobEnv string `hidden:"" placeholder:"NAME"` // the job is in this variable, as Drone hands it over
 	Parent int    `hidden:""`
 }
 
@@ -42,7 +44,7 @@ func (c *runCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if c.Job != "" {
+	if c.Job != "" || c.JobEnv != "" {
 		return c.engine(a, cfg)
 	}
 	return c.byHand(a, cfg)
@@ -265,20 +267,32 @@ func uncommitted(ctx context.Context, dir string) bool {
 	return err == nil && out != ""
 }
 
-// engine is the process that an engine starts: its job is a file, and what it
-// found goes to the blobs, the result last.
+// told reads the job that an engine hands over, in a file or in a variable.
+func (c *runCmd) told() (job ccci.Job, err error) {
+	if c.JobEnv != "" {
+		return drone.DecodeJob(os.Getenv(c.JobEnv))
+	}
+	text, err := os.ReadFile(c.Job)
+	if err != nil {
+		return job, fmt.Errorf("reading the job: %w", err)
+	}
+	if err := json.Unmarshal(text, &job); err != nil {
+		return job, ccci.Errorf(ccci.CodeInvalid, "%s: reading the job: %w", c.Job, err)
+	}
+	return job, nil
+}
+
+// engine is the process that an engine starts: its job is a file or a variable,
+// and what it found goes to the blobs, the result last. Drone does not know when a
+// harness has torn down, so a harness of Drone's takes one of the machine's slots.
 func (c *runCmd) engine(a *app, cfg config.Config) error {
 	orphaned, err := dieWith(c.Parent)
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(c.Job)
+	job, err := c.told()
 	if err != nil {
-		return fmt.Errorf("reading the job: %w", err)
-	}
-	var job ccci.Job
-	if err := json.Unmarshal(text, &job); err != nil {
-		return ccci.Errorf(ccci.CodeInvalid, "%s: reading the job: %w", c.Job, err)
+		return err
 	}
 	ctx, life := begin(a.ctx, a.stderr, orphaned)
 	defer life.stop()
@@ -295,11 +309,20 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 	if err := os.Mkdir(out, 0o700); err != nil {
 		return fmt.Errorf("making an output folder: %w", err)
 	}
-	p, err := openPlatform(ctx, cfg, a.logger(cfg), platformOptions{Child: true, Say: func(line string) { fmt.Fprintln(a.stdout, line) }})
+	options := platformOptions{Child: true, Say: func(line string) { fmt.Fprintln(a.stdout, line) }}
+	if c.JobEnv != "" {
+		options.Slot = job.RunID
+	}
+	p, err := openPlatform(ctx, cfg, a.logger(cfg), options)
 	if err != nil {
 		return orInterrupted(life, err)
 	}
 	defer p.Close(context.WithoutCancel(ctx))
+	if c.JobEnv != "" { // somebody may press "restart" in Drone
+		if err := p.refuseEnded(ctx, job); err != nil {
+			return err
+		}
+	}
 	result, err := p.harness(ctx, job, cfg.Tests, settings, files.Path, out, a.stdout)
 	if err != nil {
 		return err

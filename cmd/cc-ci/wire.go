@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -49,6 +50,7 @@ type platform struct {
 	box     string
 	ingress *ingress.Ingress
 	undo    []func(context.Context) error // in the order in which things were made
+	slot    *harness.Slot                 // nil unless one was asked for
 
 	ownIngress bool // this process removes the proxy
 	madeBox    bool // the helper image was not there before
@@ -59,6 +61,9 @@ type platformOptions struct {
 	Install bool // may install missing packages, as root
 	Child   bool // of a cc-ci that has made everything and will undo it
 	Served  bool // this process holds the data folder's lock
+	// Slot is the run for which one of the machine's slots is taken, until this
+	// process ends, before anything is made. Empty: none is.
+	Slot ccci.RunID
 }
 
 // tools are the paths of the programs that runs need.
@@ -81,6 +86,12 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 	}
 	if err := p.findLocks(ctx); err != nil {
 		return p, err
+	}
+	if o.Slot != "" {
+		if p.slot, err = harness.LockSlot(ctx, p.slotDir(), o.Slot, cfg.Engine.Capacity); err != nil {
+			return p, err
+		}
+		p.undo = append(p.undo, func(context.Context) error { p.slot.Release(); return nil })
 	}
 	oursNetwork, err := ingress.EnsureNetwork(ctx, p.docker, cfg.Network)
 	if err != nil {
@@ -231,6 +242,30 @@ func (p *platform) findLocks(ctx context.Context) error {
 		return nil
 	}
 	return ccci.Errorf(ccci.CodeInfra, "making a folder for locks: %w", err).WithHint("make /run/lock writable for everybody with the sticky bit, as Debian does")
+}
+
+// slotDir has the slots of this daemon's runs, beside their locks.
+func (p *platform) slotDir() string { return filepath.Join(p.lockDir, "slots") }
+
+// refuseEnded refuses an attempt at a run whose result is there: it is told once.
+func (p *platform) refuseEnded(ctx context.Context, job ccci.Job) error {
+	blobs, err := openBlobs(p.cfg)
+	if err != nil {
+		return err
+	}
+	r, _, err := blobs.Get(ctx, ccci.ResultKey(job.RunID))
+	if errors.Is(err, ccci.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	var ended struct{ Attempt int }
+	if err := json.NewDecoder(r).Decode(&ended); err == nil && ended.Attempt < job.Attempt {
+		return nil
+	}
+	return ccci.Errorf(ccci.CodeConflict, "run %s has already ended", job.RunID).WithHint("ask for a new run with !retest or !testme on the pull request")
 }
 
 func (p *platform) startBrowser(ctx context.Context, files string) (checks.Browser, func(), error) {

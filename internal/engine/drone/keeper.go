@@ -1,0 +1,94 @@
+package drone
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/drone/drone-go/drone"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Run looks after the unfinished builds until ctx ends: it cancels what outlives
+// its deadline (A16), what was lost, so that its slot on the server becomes free,
+// and a run's second build. It returns ctx's error.
+func (e *Engine) Run(ctx context.Context) error {
+	tick := time.NewTicker(e.opts.Poll)
+	defer tick.Stop()
+	failing := false
+	for {
+		err := e.sweep(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if (err != nil) != failing {
+			failing = err != nil
+			if failing {
+				e.log.Warn("Drone's builds cannot be looked after", "err", err)
+			} else {
+				e.log.Info("Drone's builds are looked after again")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func (e *Engine) sweep(ctx context.Context) error {
+	builds, err := e.unfinished(ctx)
+	if err != nil {
+		return err
+	}
+	first := map[ccci.RunID]int64{}
+	for _, b := range builds {
+		run := ccci.RunID(b.Params[runParam])
+		if number, twice := first[run]; twice {
+			e.log.Warn("a run has two builds; the later one is cancelled", "run", run, "first", number, "later", b.Number)
+			if err := e.kill(ctx, b.Number); err != nil {
+				return err
+			}
+			continue
+		}
+		first[run] = b.Number
+		if err := e.keep(ctx, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep ends one build if it must end.
+func (e *Engine) keep(ctx context.Context, b *drone.Build) error {
+	judged, err := e.judge(ctx, b)
+	if err != nil {
+		return err
+	}
+	switch {
+	case judged.State == ccci.BuildRunning && e.now().Sub(judged.Started) >= e.deadline(b):
+		e.log.Warn("a build is over its deadline and is ended", "build", b.Number, "run", judged.RunID)
+		return e.end(ctx, b, ccci.EndDeadline)
+	// Not at once: whoever follows the run first learns that it is lost.
+	case judged.State == ccci.BuildDone && e.now().Sub(judged.Finished) >= 2*e.opts.LostAfter:
+		e.log.Warn("a build is lost: Drone calls it running, and it has no harness", "build", b.Number, "run", judged.RunID)
+		return e.end(ctx, b, ccci.EndLost)
+	}
+	return nil
+}
+
+// end cancels a build and remembers why.
+func (e *Engine) end(ctx context.Context, b *drone.Build, why ccci.Ending) error {
+	e.mu.Lock()
+	t := e.trackOf(b.Number, ccci.RunID(b.Params[runParam]))
+	if t.asked == "" {
+		t.asked = why
+	}
+	e.mu.Unlock()
+	if err := e.kill(ctx, b.Number); err != nil {
+		return fmt.Errorf("ending build %d (%s): %w", b.Number, why, err)
+	}
+	return nil
+}

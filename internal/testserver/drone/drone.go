@@ -1,0 +1,307 @@
+// Package drone starts a real Drone server with its exec runner for tests. Both
+// are test peers only: their licences (Drone's non-commercial one, PolyForm for the
+// runner) let nobody ship them, and nothing of them is.
+package drone
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Gitea is what Drone needs of its forge: an account that may make repositories.
+type Gitea struct {
+	URL, User, Password string
+}
+
+// Programs are the paths of the two programs.
+type Programs struct{ Server, Runner string }
+
+// Options of [Start].
+type Options struct {
+	Programs Programs
+	Pipeline string            // text of .drone.yml
+	Capacity int               // of the runner; 0 stands for 1
+	Environ  map[string]string // for every step
+	NoRunner bool              // the test starts it, if at all
+}
+
+// Server is a Drone server and its runner. The repository <user>/cc-ci is
+// activated there.
+type Server struct {
+	URL   string
+	Token ccci.Secret // of an administrator
+	Repo  ccci.RepoRef
+
+	t      testing.TB
+	gitea  Gitea
+	opts   Options
+	dir    string
+	secret string
+	server *process
+	runner *process
+}
+
+const patience = 60 * time.Second
+
+// Start starts both, signs in to Gitea as a person would, and activates the
+// repository. All ends with the test.
+func Start(t testing.TB, gitea Gitea, opts Options) *Server {
+	t.Helper()
+	if opts.Capacity == 0 {
+		opts.Capacity = 1
+	}
+	addr := freeAddr(t)
+	s := &Server{
+		URL: "http://" + addr, Token: ccci.NewSecret("0123456789abcdef0123456789abcdef"),
+		Repo: ccci.RepoRef{Owner: gitea.User, Name: "cc-ci"},
+		t:    t, gitea: gitea, opts: opts, dir: t.TempDir(), secret: "between-server-and-runner",
+	}
+	s.makeRepository()
+	id, secret := s.makeOAuthApp()
+	s.server = &process{
+		name: "drone", path: opts.Programs.Server, dir: s.dir, ready: s.URL + "/healthz",
+		env: []string{
+			"DRONE_GITEA_SERVER=" + gitea.URL, "DRONE_GITEA_CLIENT_ID=" + id, "DRONE_GITEA_CLIENT_SECRET=" + secret,
+			"DRONE_RPC_SECRET=" + s.secret, "DRONE_SERVER_HOST=" + addr, "DRONE_SERVER_PROTO=http", "DRONE_SERVER_PORT=" + addr,
+			"DRONE_DATABASE_DRIVER=sqlite3", "DRONE_DATABASE_DATASOURCE=" + filepath.Join(s.dir, "drone.sqlite"),
+			"DRONE_USER_CREATE=username:" + gitea.User + ",machine:false,admin:true,token:" + s.Token.Reveal(),
+			"DRONE_DATADOG_ENABLED=false", "DRONE_LOGS_DEBUG=true",
+		},
+	}
+	runnerAddr := freeAddr(t)
+	s.runner = &process{
+		name: "runner", path: opts.Programs.Runner, args: []string{"daemon"}, dir: s.dir, ready: "http://" + runnerAddr + "/healthz",
+		env: []string{
+			"DRONE_RPC_PROTO=http", "DRONE_RPC_HOST=" + addr, "DRONE_RPC_SECRET=" + s.secret, "DRONE_HTTP_BIND=" + runnerAddr,
+			fmt.Sprintf("DRONE_RUNNER_CAPACITY=%d", opts.Capacity), "DRONE_RUNNER_NAME=test", "DRONE_RUNNER_ROOT=" + filepath.Join(s.dir, "work"),
+			"DRONE_RUNNER_ENVIRON=" + pairs(opts.Environ), "DRONE_DEBUG=true",
+		},
+	}
+	t.Cleanup(func() {
+		s.StopRunner()
+		s.Stop()
+		if t.Failed() {
+			t.Logf("the end of Drone's log:\n%s\nof the runner's:\n%s", s.server.tail(), s.runner.tail())
+		}
+	})
+	s.StartAgain()
+	s.signIn()
+	s.API(http.MethodPost, "/api/user/repos", nil)
+	s.API(http.MethodPost, "/api/repos/"+s.Repo.String(), nil)
+	if !opts.NoRunner {
+		s.StartRunner()
+	}
+	return s
+}
+
+// Stop kills the server, as a power cut would. Legal twice.
+func (s *Server) Stop() { s.server.kill() }
+
+// StartAgain starts the server on the same data and port.
+func (s *Server) StartAgain() { s.t.Helper(); s.server.start(s.t) }
+
+// StopRunner kills the runner and not what it has started. Legal twice.
+func (s *Server) StopRunner() { s.runner.kill() }
+
+// StartRunner starts the runner, and returns when it listens.
+func (s *Server) StartRunner() { s.t.Helper(); s.runner.start(s.t) }
+
+// API asks Drone as the administrator and returns the answer; what is not a
+// success ends the test.
+func (s *Server) API(method, path string, body any) []byte {
+	s.t.Helper()
+	return s.ask(method, s.URL+path, body, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+s.Token.Reveal()) })
+}
+
+func (s *Server) giteaAPI(method, path string, body any) []byte {
+	s.t.Helper()
+	return s.ask(method, s.gitea.URL+path, body, func(r *http.Request) { r.SetBasicAuth(s.gitea.User, s.gitea.Password) })
+}
+
+func (s *Server) ask(method, uri string, body any, sign func(*http.Request)) []byte {
+	s.t.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, uri, bytes.NewReader(text))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	sign(req)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode > 299 {
+		s.t.Fatalf("%s %s: %s %s %v", method, req.URL.Path, resp.Status, answer, err)
+	}
+	return answer
+}
+
+// makeRepository makes cc-ci's own repository, with .drone.yml alone.
+func (s *Server) makeRepository() {
+	s.t.Helper()
+	s.giteaAPI(http.MethodPost, "/api/v1/user/repos", map[string]any{"name": s.Repo.Name, "auto_init": true, "default_branch": "main"})
+	s.giteaAPI(http.MethodPost, "/api/v1/repos/"+s.Repo.String()+"/contents/.drone.yml", map[string]any{
+		"content": base64.StdEncoding.EncodeToString([]byte(s.opts.Pipeline)), "message": "pipelines", "branch": "main",
+	})
+}
+
+func (s *Server) makeOAuthApp() (id, secret string) {
+	s.t.Helper()
+	var app struct {
+		ID     string `json:"client_id"`
+		Secret string `json:"client_secret"`
+	}
+	text := s.giteaAPI(http.MethodPost, "/api/v1/user/applications/oauth2", map[string]any{
+		"name": "drone", "redirect_uris": []string{s.URL + "/login"}, "confidential_client": true,
+	})
+	if err := json.Unmarshal(text, &app); err != nil {
+		s.t.Fatal(err)
+	}
+	return app.ID, app.Secret
+}
+
+// signIn gives Drone a token of Gitea's, by the pages that a browser would show:
+// sign in to Gitea, be sent there by Drone, consent, be sent back.
+func (s *Server) signIn() {
+	s.t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar, Timeout: patience}
+	page := func(resp *http.Response, err error) *url.URL {
+		s.t.Helper()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode > 299 {
+			s.t.Fatalf("signing in: %s: %s %.300s", resp.Request.URL, resp.Status, text)
+		}
+		return resp.Request.URL
+	}
+	page(browser.PostForm(s.gitea.URL+"/user/login", url.Values{"user_name": {s.gitea.User}, "password": {s.gitea.Password}}))
+	at := page(browser.Get(s.URL + "/login"))
+	if strings.HasPrefix(at.String(), s.gitea.URL) { // the first time Gitea asks for consent
+		q := at.Query()
+		at = page(browser.PostForm(s.gitea.URL+"/login/oauth/grant", url.Values{
+			"client_id": q["client_id"], "state": q["state"], "scope": q["scope"], "nonce": q["nonce"], "redirect_uri": q["redirect_uri"], "granted": {"true"},
+		}))
+	}
+	if !strings.HasPrefix(at.String(), s.URL) {
+		s.t.Fatalf("signing in to Drone ended at %s", at)
+	}
+}
+
+// process is a server process of a test.
+type process struct {
+	name, path, dir, ready string
+	args, env              []string
+
+	mu   sync.Mutex
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+}
+
+func (p *process) logPath() string { return filepath.Join(p.dir, p.name+".log") }
+
+func (p *process) tail() string {
+	text, _ := os.ReadFile(p.logPath())
+	return string(text[max(0, len(text)-6000):])
+}
+
+func (p *process) start(t testing.TB) {
+	t.Helper()
+	log, err := os.OpenFile(p.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	p.mu.Lock()
+	p.cmd = exec.Command(p.path, p.args...)
+	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = p.dir, log, log
+	p.cmd.Env = append(p.env, "PATH="+os.Getenv("PATH"), "HOME="+p.dir, "TMPDIR="+p.dir)
+	// Ctrl-C at the tests' terminal is not for it.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		p.mu.Unlock()
+		t.Fatal(err)
+	}
+	cmd, done := p.cmd, make(chan struct{})
+	p.done = done
+	p.mu.Unlock()
+	go func() { cmd.Wait(); close(done) }()
+	limit := time.After(patience)
+	for {
+		if resp, err := http.Get(p.ready); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		select {
+		case <-done:
+			t.Fatalf("%s ended at once:\n%s", p.name, p.tail())
+		case <-limit:
+			t.Fatalf("%s does not answer at %s:\n%s", p.name, p.ready, p.tail())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (p *process) kill() {
+	p.mu.Lock()
+	cmd, done := p.cmd, p.done
+	p.cmd = nil
+	p.mu.Unlock()
+	if cmd == nil {
+		return
+	}
+	cmd.Process.Kill()
+	<-done
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func pairs(m map[string]string) string {
+	var out []string
+	for k, v := range m {
+		out = append(out, k+":"+v)
+	}
+	return strings.Join(out, ",")
+}
