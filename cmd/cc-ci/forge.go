@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/forge/localforge"
 )
 
@@ -27,8 +29,16 @@ func (a *app) openLocal() (*localforge.Forge, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	forge, err := openForge(a.ctx, cfg, nil)
+	forge, err := openLocal(a.ctx, cfg)
 	return forge, cfg.Forge.User, err
+}
+
+// openLocal refuses where pull requests are elsewhere.
+func openLocal(ctx context.Context, cfg config.Config) (*localforge.Forge, error) {
+	if _, local := cfg.Local(); !local {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "the configuration has no local forge").WithHint("add {kind: local, org: …} to forges, or work on the forge that it names")
+	}
+	return openForge(ctx, cfg, nil)
 }
 
 // wayOut adds the command that shows what there is, where nothing better is known.
@@ -166,7 +176,7 @@ func (c *forgeMemberCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	forge, err := openForge(a.ctx, cfg, nil)
+	forge, err := openLocal(a.ctx, cfg)
 	if err != nil {
 		return err
 	}

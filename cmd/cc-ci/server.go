@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -22,29 +24,34 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/blob/dirblob"
 	"github.com/recipe-maintainers/cc-ci/internal/bus/inproc"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
-	"github.com/recipe-maintainers/cc-ci/internal/engine/localengine"
 	"github.com/recipe-maintainers/cc-ci/internal/forge/localforge"
+	"github.com/recipe-maintainers/cc-ci/internal/metrics"
 	"github.com/recipe-maintainers/cc-ci/internal/store/sqlstore"
 )
 
 // janitorEvery is how often an idle machine is looked over.
 const janitorEvery = 5 * time.Minute
 
-// server is the embedded profile: everything in one process, the harnesses aside.
+// server is everything in one process, the harnesses aside. Forges and engine may
+// be elsewhere.
 type server struct {
 	cfg       config.Config
 	log       *slog.Logger
 	lock      *flock.Flock
 	listener  net.Listener
+	ops       net.Listener // nil: the dashboard's does it
 	platform  *platform
 	store     *sqlstore.Store
 	blobs     *dirblob.Blobs
 	bus       *inproc.Bus
-	forge     *localforge.Forge
-	engine    *localengine.Engine
-	bridge    *bridge.Bridge
+	forge     *localforge.Forge // nil when all forges are elsewhere
+	forges    []adapter
+	engine    engine
+	bridges   bridge.Several
+	metrics   *metrics.Metrics
+	found     found
 	dashboard *dashboard.Dashboard
-	http      *http.Server
+	http      []endpoint
 }
 
 // serverOptions are what the configuration does not say.
@@ -85,11 +92,14 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger, o serve
 		return s, ccci.Errorf(ccci.CodeConflict, "another cc-ci already serves from %s", cfg.Data).WithHint("stop it, or give this one another data folder (data: in the configuration)")
 	}
 	s.lock = lock
-	if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return s, ccci.Errorf(ccci.CodeConflict, "the dashboard's address %s is taken by another program", cfg.Listen).WithHint("choose another with listen: in the configuration, or --listen")
+	if s.listener, err = listen(cfg.Listen, "the dashboard's address", "listen: in the configuration, or --listen"); err != nil {
+		return s, err
+	}
+	if cfg.Bridge.Listen != "" {
+		if s.ops, err = listen(cfg.Bridge.Listen, "the address of /hook and /metrics", "bridge.listen: in the configuration"); err != nil {
+			return s, err
 		}
-		return s, ccci.Errorf(ccci.CodeInvalid, "listening on %s: %w", cfg.Listen, err).WithHint("write an address of this machine and a port, as 127.0.0.1:8480")
+		s.cfg.Bridge.Listen = s.ops.Addr().String()
 	}
 	s.cfg.Listen = s.listener.Addr().String() // with the port that was given
 	if strings.HasSuffix(cfg.URL, ":0") {
@@ -108,6 +118,18 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger, o serve
 	return s, s.assemble(ctx, o, names)
 }
 
+// listen takes an address. what and key name it where it cannot.
+func listen(address, what, key string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, ccci.Errorf(ccci.CodeConflict, "%s %s is taken by another program", what, address).WithHint("choose another with %s", key)
+	}
+	if err != nil {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "listening on %s: %w", address, err).WithHint("write an address of this machine and a port, as 127.0.0.1:8480")
+	}
+	return l, nil
+}
+
 func (s *server) openStores(ctx context.Context) (err error) {
 	data := func(parts ...string) string { return filepath.Join(append([]string{s.cfg.Data}, parts...)...) }
 	if s.store, err = sqlstore.Open(ctx, data("cc-ci.db")); err != nil {
@@ -117,8 +139,7 @@ func (s *server) openStores(ctx context.Context) (err error) {
 		return err
 	}
 	s.bus = &inproc.Bus{}
-	s.forge, err = openForge(ctx, s.cfg, s.announce)
-	return err
+	return s.openForges(ctx)
 }
 
 // announce says that a repository's pull requests changed. It is a hint: the next poll comes anyway.
@@ -126,139 +147,63 @@ func (s *server) announce(repo ccci.RepoRef) {
 	_ = s.bus.Publish(context.Background(), ccci.TopicForge, repo.String())
 }
 
-// openForge opens the local forge, whose own account is cc-ci's and whose
-// person at the keyboard is a member.
-func openForge(ctx context.Context, cfg config.Config, changed func(ccci.RepoRef)) (*localforge.Forge, error) {
-	forge, err := localforge.Open(ctx, localforge.Options{Dir: filepath.Join(cfg.Data, "forge"), OnComment: changed})
-	if err != nil {
-		return nil, err
-	}
-	if err := forge.AddMember(ctx, cfg.Forge.Org, cfg.Forge.User); err != nil {
-		forge.Close()
-		return nil, err
-	}
-	return forge, nil
-}
-
-// pullPages is the local forge as the dashboard's pages use it.
-type pullPages struct{ *localforge.Forge }
-
-func (p pullPages) AddComment(ctx context.Context, pr ccci.PRRef, author ccci.User, body string) (ccci.CommentID, error) {
-	return p.Forge.AddComment(ctx, pr, author.Name, body)
-}
-
 func (s *server) assemble(ctx context.Context, o serverOptions, enrolled []string) (err error) {
-	program, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("finding this program: %w", err)
+	if s.engine, err = s.openEngine(o); err != nil {
+		return err
 	}
-	s.engine, err = localengine.New(localengine.Options{
-		Dir: filepath.Join(s.cfg.Data, "builds"), Capacity: s.cfg.Engine.Capacity, Deadline: s.cfg.Engine.Deadline, Grace: s.cfg.Engine.Grace, Logger: s.log,
-		Command: func(_ ccci.Job, dir string) (string, []string, []string) {
-			args := []string{"run", "--job", filepath.Join(dir, "job.json"), "--parent", fmt.Sprint(os.Getpid())}
-			if o.ConfigPath != "" {
-				args = append([]string{"--config", o.ConfigPath}, args...)
-			}
-			return program, args, []string{"DOCKER_HOST=" + s.platform.docker.DaemonHost()}
-		},
-	})
+	s.metrics = metrics.New(prometheus.NewRegistry())
+	configs, err := s.bridgeConfigs()
 	if err != nil {
 		return err
 	}
-	var repos []bridge.Repo
-	for _, r := range s.cfg.Repos {
-		ref, err := ccci.ParseRepoRef(r.Repo)
-		if err != nil {
-			return err
-		}
-		repos = append(repos, bridge.Repo{Ref: ref, Recipe: r.Recipe, Org: s.cfg.Forge.Org})
-	}
-	s.bridge, err = bridge.New(bridge.Config{
-		Forge: announcing{s.forge, s.announce}, Engine: s.engine, Store: s.store, Bus: s.bus, Locker: &inproc.Locker{}, Blobs: s.blobs,
-		Repos: repos, Roles: roles(s.cfg.Roles), PollInterval: s.cfg.Forge.Poll, EditGap: time.Second, // a forge of our own need not be spared
-		Deadline: s.cfg.Engine.Deadline, Capacity: s.cfg.Engine.Capacity, DashboardURL: s.cfg.URL, Logger: s.log,
-	})
-	if err != nil {
+	if s.bridges, err = bridge.NewSeveral(configs...); err != nil {
 		return err
 	}
 	recipes := func() []string {
-		names := append([]string{}, enrolled...)
-		for _, r := range repos {
-			names = append(names, r.Recipe)
+		names := append(slices.Clone(enrolled), s.found.recipes()...)
+		for _, c := range configs {
+			for _, r := range c.Repos {
+				names = append(names, r.Recipe)
+			}
 		}
 		return names
 	}
-	user, err := s.forge.User(ctx, s.cfg.Forge.User)
-	if err != nil {
-		return err
-	}
-	s.dashboard, err = dashboard.New(dashboard.Config{
-		Store: s.store, Blobs: s.blobs, Engine: s.engine, Bus: s.bus, Forge: pullPages{s.forge}, User: user, Recipes: recipes,
+	cfg := dashboard.Config{
+		Store: s.store, Blobs: s.blobs, Engine: s.engine, Bus: s.bus, Recipes: recipes,
 		Capacity: s.cfg.Engine.Capacity, Version: version(), Title: s.cfg.Title, URL: s.cfg.URL, StaleAfter: s.cfg.Badge.Stale, Logger: s.log,
-	})
-	if err != nil {
+	}
+	if s.forge != nil {
+		cfg.Forge = pullPages{s.forge}
+		if cfg.User, err = s.forge.User(ctx, s.cfg.Forge.User); err != nil {
+			return err
+		}
+	}
+	if s.dashboard, err = dashboard.New(cfg); err != nil {
 		return err
 	}
-	s.http = &http.Server{Handler: s.dashboard, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
-	s.http.RegisterOnShutdown(func() { s.dashboard.Close() })
-	return nil
-}
-
-// announcing is the local forge as the bridge uses it: what the bridge says is
-// made known, so that open pages show it at once.
-type announcing struct {
-	*localforge.Forge
-	said func(ccci.RepoRef)
-}
-
-func (a announcing) PostComment(ctx context.Context, pr ccci.PRRef, key, body string) (ccci.CommentID, error) {
-	id, err := a.Forge.PostComment(ctx, pr, key, body)
-	a.said(pr.Repo)
-	return id, err
-}
-
-func (a announcing) EditComment(ctx context.Context, pr ccci.PRRef, id ccci.CommentID, body string) error {
-	err := a.Forge.EditComment(ctx, pr, id, body)
-	a.said(pr.Repo)
-	return err
-}
-
-func (a announcing) SetStatus(ctx context.Context, repo ccci.RepoRef, commit ccci.Commit, status ccci.CommitStatus) error {
-	err := a.Forge.SetStatus(ctx, repo, commit, status)
-	a.said(repo)
-	return err
-}
-
-// roles turns the configuration's words into the bridge's.
-func roles(r config.Roles) bridge.Roles {
-	role := func(text string) bridge.Role {
-		who, users, _ := config.ParseRole(text) // Read has checked it
-		return bridge.Role{Who: map[string]bridge.Who{config.Anyone: bridge.Anyone, config.Member: bridge.Members, config.Listed: bridge.Listed}[who], Users: users}
-	}
-	return bridge.Roles{
-		bridge.VerbTest: role(r.Testme), bridge.VerbRetest: role(r.Testme), bridge.VerbCancel: role(r.Cancel),
-		bridge.VerbHelp: role(r.Ask), bridge.VerbStatus: role(r.Ask),
-	}
+	return s.routes()
 }
 
 // Run serves until ctx ends, then drains: running harnesses tear down first.
 func (s *server) Run(ctx context.Context) error {
 	s.reap(ctx)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serving the dashboard: %w", err)
-		}
-		return nil
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		return s.http.Shutdown(stop)
-	})
+	for _, h := range s.http {
+		group.Go(func() error {
+			if err := h.Serve(h.on); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serving %s: %w", h.what, err)
+			}
+			return nil
+		})
+		group.Go(func() error {
+			<-ctx.Done()
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			return h.Shutdown(stop)
+		})
+	}
 	group.Go(func() error { return endedWith(ctx, s.engine.Run(ctx)) })
-	group.Go(func() error { return endedWith(ctx, s.bridge.Run(ctx)) })
+	group.Go(func() error { return endedWith(ctx, s.bridges.Run(ctx)) })
 	group.Go(func() error { s.keepClean(ctx); return nil })
 	return group.Wait()
 }
@@ -345,14 +290,16 @@ func (s *server) Close(ctx context.Context) error {
 	if s.platform != nil {
 		errs = append(errs, s.platform.Close(ctx))
 	}
-	if s.forge != nil {
-		errs = append(errs, s.forge.Close())
+	for _, f := range s.forges {
+		errs = append(errs, f.close())
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}
-	if s.listener != nil {
-		s.listener.Close() // closed already by an orderly shutdown
+	for _, l := range []net.Listener{s.listener, s.ops} {
+		if l != nil {
+			l.Close() // closed already by an orderly shutdown
+		}
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Unlock())

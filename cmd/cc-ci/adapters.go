@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/bridge"
+	"github.com/recipe-maintainers/cc-ci/bridge/hook"
+	"github.com/recipe-maintainers/cc-ci/internal/bus/inproc"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/engine/localengine"
+	"github.com/recipe-maintainers/cc-ci/internal/enrol"
+	"github.com/recipe-maintainers/cc-ci/internal/forge/localforge"
+)
+
+// adapter is one forge of the configuration, opened. What it can besides
+// ([ccci.Discoverer], [ccci.RepositoryReader], [ccci.Diagnoser]) its forge says itself.
+type adapter struct {
+	entry config.ForgeEntry
+	forge ccci.Forge
+	local *localforge.Forge // nil for others
+	// signatures and parse are what webhooks need; empty where there are none.
+	signatures []string
+	parse      func(header http.Header, body []byte, keys []ccci.Secret) (ccci.RepoRef, string, bool, error)
+	close      func() error
+}
+
+// openAdapter opens one forge. It asks the forge for nothing: cc-ci starts while it is away.
+func openAdapter(ctx context.Context, cfg config.Config, entry config.ForgeEntry, changed func(ccci.RepoRef)) (adapter, error) {
+	switch entry.Kind {
+	case config.KindLocal:
+		local, err := openForge(ctx, cfg, changed)
+		if err != nil {
+			return adapter{}, err
+		}
+		if changed == nil {
+			changed = func(ccci.RepoRef) {}
+		}
+		return adapter{entry: entry, forge: announcing{local, changed}, local: local, close: local.Close}, nil
+	}
+	return adapter{}, ccci.Errorf(ccci.CodeInvalid, "there is no adapter for forges of kind %s in this cc-ci yet", entry.Kind).
+		WithHint("kind local works")
+}
+
+// openForges opens every forge of the configuration.
+func (s *server) openForges(ctx context.Context) error {
+	for _, entry := range s.cfg.AllForges() {
+		a, err := openAdapter(ctx, s.cfg, entry, s.announce)
+		if err != nil {
+			return fmt.Errorf("opening forge %s: %w", entry.Name, err)
+		}
+		s.forges = append(s.forges, a)
+		if a.local != nil {
+			s.forge = a.local
+		}
+	}
+	return nil
+}
+
+// openForge opens the local forge, whose own account is cc-ci's and whose
+// person at the keyboard is a member.
+func openForge(ctx context.Context, cfg config.Config, changed func(ccci.RepoRef)) (*localforge.Forge, error) {
+	forge, err := localforge.Open(ctx, localforge.Options{Dir: filepath.Join(cfg.Data, "forge"), OnComment: changed})
+	if err != nil {
+		return nil, err
+	}
+	if err := forge.AddMember(ctx, cfg.Forge.Org, cfg.Forge.User); err != nil {
+		forge.Close()
+		return nil, err
+	}
+	return forge, nil
+}
+
+// pullPages is the local forge as the dashboard's pages use it.
+type pullPages struct{ *localforge.Forge }
+
+func (p pullPages) AddComment(ctx context.Context, pr ccci.PRRef, author ccci.User, body string) (ccci.CommentID, error) {
+	return p.Forge.AddComment(ctx, pr, author.Name, body)
+}
+
+// engine is what the server needs of one besides the port.
+type engine interface {
+	ccci.Engine
+	Run(context.Context) error
+	Close() error
+}
+
+// openEngine makes the engine that the configuration names.
+func (s *server) openEngine(o serverOptions) (engine, error) {
+	if s.cfg.Engine.Kind != config.KindLocal {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "there is no adapter for engines of kind %s in this cc-ci yet", s.cfg.Engine.Kind).
+			WithHint("kind local works")
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("finding this program: %w", err)
+	}
+	return localengine.New(localengine.Options{
+		Dir: filepath.Join(s.cfg.Data, "builds"), Capacity: s.cfg.Engine.Capacity, Deadline: s.cfg.Engine.Deadline, Grace: s.cfg.Engine.Grace, Logger: s.log,
+		Command: func(_ ccci.Job, dir string) (string, []string, []string) {
+			args := []string{"run", "--job", filepath.Join(dir, "job.json"), "--parent", fmt.Sprint(os.Getpid())}
+			if o.ConfigPath != "" {
+				args = append([]string{"--config", o.ConfigPath}, args...)
+			}
+			return program, args, []string{"DOCKER_HOST=" + s.platform.docker.DaemonHost()}
+		},
+	})
+}
+
+// bridgeConfigs are the bridge's configurations, one for each forge.
+func (s *server) bridgeConfigs() ([]bridge.Config, error) {
+	locker := &inproc.Locker{}
+	var all []bridge.Config
+	for _, f := range s.forges {
+		c := bridge.Config{
+			Forge: f.forge, Engine: s.engine, Store: s.store, Bus: s.bus, Locker: locker, Blobs: s.blobs,
+			Roles: roles(s.cfg.Roles), PollInterval: f.entry.Poll, Observer: s.metrics,
+			Deadline: s.cfg.Engine.Deadline, Capacity: s.cfg.Engine.Capacity, DashboardURL: s.cfg.URL, Logger: s.log,
+		}
+		for _, r := range f.entry.Repos {
+			ref, err := ccci.ParseRepoRef(r.Repo)
+			if err != nil {
+				return nil, err
+			}
+			c.Repos = append(c.Repos, bridge.Repo{Ref: ref, Recipe: r.Recipe, Org: f.entry.Org})
+		}
+		if f.local != nil {
+			c.EditGap = time.Second // a forge of our own need not be spared
+		}
+		if how, _, err := config.ParseDiscover(f.entry.Discover); err == nil && how != config.DiscoverNone {
+			d, can := f.forge.(ccci.Discoverer)
+			if !can {
+				return nil, ccci.Errorf(ccci.CodeInvalid, "forge %s cannot find repositories by itself", f.entry.Name).WithHint("list them under repositories")
+			}
+			c.Discoverer, c.Adopt = d, s.adopt(f.entry, how)
+		}
+		s.metrics.Expect(f.entry.Name)
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// adopt says how a repository that was found is watched. Who gives it the topic
+// or puts it into the team enrols it; of a whole organisation those are
+// enrolled that have a folder of tests.
+func (s *server) adopt(entry config.ForgeEntry, how string) func(ccci.RepoRef) bridge.Repo {
+	return func(ref ccci.RepoRef) bridge.Repo {
+		repo := bridge.Repo{Ref: ref, Org: entry.Org}
+		settings, err := enrol.Read(s.cfg.Tests, ref.Name)
+		switch {
+		case err != nil:
+			s.log.Warn("a repository was found and cannot be enrolled", "repository", ref, "error", err)
+		case how != config.DiscoverOrg || settings.Dir != "":
+			repo.Recipe = ref.Name
+			s.found.add(ref.Name)
+		}
+		return repo
+	}
+}
+
+// found are the recipes of repositories that were found.
+type found struct {
+	mu    sync.Mutex
+	names []string
+}
+
+func (f *found) add(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !slices.Contains(f.names, name) {
+		f.names = append(f.names, name)
+	}
+}
+
+func (f *found) recipes() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.names)
+}
+
+// hookSources are the forges whose webhooks are taken.
+func (s *server) hookSources() []hook.Source {
+	var all []hook.Source
+	for _, f := range s.forges {
+		if f.parse == nil {
+			continue
+		}
+		source := hook.Source{Name: f.entry.Name, Signatures: f.signatures}
+		if paths := f.entry.HookSecrets; len(paths) > 0 {
+			source.Verify = func(header http.Header, body []byte) (ccci.RepoRef, string, bool, error) {
+				keys, err := readSecrets(paths)
+				if err != nil {
+					return ccci.RepoRef{}, "", false, err
+				}
+				return f.parse(header, body, keys)
+			}
+		}
+		all = append(all, source)
+	}
+	return all
+}
+
+// readSecrets reads the secrets that hold now. During a change one of two may be missing.
+func readSecrets(paths []string) ([]ccci.Secret, error) {
+	var keys []ccci.Secret
+	var errs []error
+	for _, path := range paths {
+		key, err := config.ReadSecret(path)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	return keys, nil
+}
+
+// announcing is the local forge as the bridge uses it: what the bridge says is
+// made known, so that open pages show it at once.
+type announcing struct {
+	*localforge.Forge
+	said func(ccci.RepoRef)
+}
+
+func (a announcing) PostComment(ctx context.Context, pr ccci.PRRef, key, body string) (ccci.CommentID, error) {
+	id, err := a.Forge.PostComment(ctx, pr, key, body)
+	a.said(pr.Repo)
+	return id, err
+}
+
+func (a announcing) EditComment(ctx context.Context, pr ccci.PRRef, id ccci.CommentID, body string) error {
+	err := a.Forge.EditComment(ctx, pr, id, body)
+	a.said(pr.Repo)
+	return err
+}
+
+func (a announcing) SetStatus(ctx context.Context, repo ccci.RepoRef, commit ccci.Commit, status ccci.CommitStatus) error {
+	err := a.Forge.SetStatus(ctx, repo, commit, status)
+	a.said(repo)
+	return err
+}
+
+// roles turns the configuration's words into the bridge's.
+func roles(r config.Roles) bridge.Roles {
+	role := func(text string) bridge.Role {
+		who, users, _ := config.ParseRole(text) // Read has checked it
+		return bridge.Role{Who: map[string]bridge.Who{config.Anyone: bridge.Anyone, config.Member: bridge.Members, config.Listed: bridge.Listed}[who], Users: users}
+	}
+	return bridge.Roles{
+		bridge.VerbTest: role(r.Testme), bridge.VerbRetest: role(r.Testme), bridge.VerbCancel: role(r.Cancel),
+		bridge.VerbHelp: role(r.Ask), bridge.VerbStatus: role(r.Ask),
+	}
+}
