@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,10 +15,13 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/bridge"
 	"github.com/recipe-maintainers/cc-ci/bridge/hook"
+	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/internal/bus/inproc"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/engine/drone"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/localengine"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
+	"github.com/recipe-maintainers/cc-ci/internal/forge/github"
 	"github.com/recipe-maintainers/cc-ci/internal/forge/localforge"
 )
 
@@ -34,7 +38,7 @@ type adapter struct {
 }
 
 // openAdapter opens one forge. It asks the forge for nothing: cc-ci starts while it is away.
-func openAdapter(ctx context.Context, cfg config.Config, entry config.ForgeEntry, changed func(ccci.RepoRef)) (adapter, error) {
+func openAdapter(ctx context.Context, cfg config.Config, entry config.ForgeEntry, log *slog.Logger, changed func(ccci.RepoRef)) (adapter, error) {
 	switch entry.Kind {
 	case config.KindLocal:
 		local, err := openForge(ctx, cfg, changed)
@@ -45,15 +49,39 @@ func openAdapter(ctx context.Context, cfg config.Config, entry config.ForgeEntry
 			changed = func(ccci.RepoRef) {}
 		}
 		return adapter{entry: entry, forge: announcing{local, changed}, local: local, close: local.Close}, nil
+	case config.KindGitHub:
+		return openGitHub(entry, log)
 	}
 	return adapter{}, ccci.Errorf(ccci.CodeInvalid, "there is no adapter for forges of kind %s in this cc-ci yet", entry.Kind).
-		WithHint("kind local works")
+		WithHint("kinds local and github work")
+}
+
+func openGitHub(entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
+	options := github.Options{Name: entry.Name, Logger: log}
+	if entry.URL != "https://github.com" { // an Enterprise Server
+		options.APIURL = entry.URL + "/api/v3/"
+	}
+	if entry.App.ID != "" {
+		options.App = &github.App{ID: entry.App.ID, Installation: int64(entry.App.Installation), KeyFile: entry.App.KeyFile}
+	} else {
+		token, err := config.ReadSecret(entry.TokenFile)
+		if err != nil {
+			return adapter{}, err
+		}
+		options.Token = token
+	}
+	forge, err := github.New(options)
+	if err != nil {
+		return adapter{}, err
+	}
+	return adapter{entry: entry, forge: forge, signatures: []string{"X-Hub-Signature-256"}, parse: github.ParseWebhook,
+		close: func() error { return nil }}, nil
 }
 
 // openForges opens every forge of the configuration.
 func (s *server) openForges(ctx context.Context) error {
 	for _, entry := range s.cfg.AllForges() {
-		a, err := openAdapter(ctx, s.cfg, entry, s.announce)
+		a, err := openAdapter(ctx, s.cfg, entry, s.log, s.announce)
 		if err != nil {
 			return fmt.Errorf("opening forge %s: %w", entry.Name, err)
 		}
@@ -95,9 +123,8 @@ type engine interface {
 
 // openEngine makes the engine that the configuration names.
 func (s *server) openEngine(o serverOptions) (engine, error) {
-	if s.cfg.Engine.Kind != config.KindLocal {
-		return nil, ccci.Errorf(ccci.CodeInvalid, "there is no adapter for engines of kind %s in this cc-ci yet", s.cfg.Engine.Kind).
-			WithHint("kind local works")
+	if s.cfg.Engine.Kind == config.KindDrone {
+		return s.openDrone()
 	}
 	program, err := os.Executable()
 	if err != nil {
@@ -114,6 +141,35 @@ func (s *server) openEngine(o serverOptions) (engine, error) {
 		},
 	})
 }
+
+// openDrone runs jobs as builds of a Drone server whose runners are on this machine.
+func (s *server) openDrone() (engine, error) {
+	settings := s.cfg.Engine.Drone
+	token, err := config.ReadSecret(settings.TokenFile)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := ccci.ParseRepoRef(settings.Repo)
+	if err != nil {
+		return nil, err
+	}
+	e, err := drone.New(drone.Options{
+		URL: settings.URL, Token: token, Repo: repo, Branch: settings.Branch, Timeout: s.cfg.Engine.Deadline, Logger: s.log,
+		Host: func(_ context.Context, run ccci.RunID) (drone.Presence, error) {
+			found, err := harness.LookForRun(s.platform.slotDir(), run)
+			return map[harness.Presence]drone.Presence{harness.Absent: drone.Absent, harness.Waiting: drone.Waiting, harness.Working: drone.Working}[found], err
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return remoteEngine{e}, nil
+}
+
+// remoteEngine is one that needs no closing.
+type remoteEngine struct{ *drone.Engine }
+
+func (remoteEngine) Close() error { return nil }
 
 // bridgeConfigs are the bridge's configurations, one for each forge.
 func (s *server) bridgeConfigs() ([]bridge.Config, error) {

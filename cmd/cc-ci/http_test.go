@@ -186,3 +186,31 @@ func writeFile(t *testing.T, path, text string) {
 		t.Fatal(err)
 	}
 }
+
+// Forges and an engine elsewhere are opened without asking them anything.
+func TestU14_ServesWhileForgeAndEngineAreAway(t *testing.T) {
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "secret")
+	writeFile(t, secret, "geheim")
+	s := halfServer(t, `
+forges:
+  - {kind: github, org: coop, token_file: `+secret+`, hook_secret_files: [`+secret+`], repositories: [{repo: coop/wiki}]}
+  - {kind: local, org: coop, repositories: [{repo: coop/page}]}
+engine: {kind: drone, drone: {url: "http://127.0.0.1:9", token_file: `+secret+`, repo: coop/cc-ci}}
+`)
+	base := "http://" + s.listener.Addr().String()
+	res, err := http.Post(base+"/hook/github.com", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("an unsigned delivery: %s", res.Status)
+	}
+	if h := s.bridges.Health(); len(h) != 2 || h[0].Forge != "github.com" || h[1].Forge != "local" {
+		t.Errorf("health: %+v", h)
+	}
+	if s.forge == nil {
+		t.Error("the local forge has no pages")
+	}
+}
