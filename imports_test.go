@@ -65,6 +65,8 @@ var importRules = []importRule{
 	{"internal/settings", []string{"."}, []string{"go.yaml.in/yaml"}, "the strict reader knows no setting"},
 	{"internal/gitcmd", []string{"."}, nil, "how git is run is the same everywhere, and knows nobody"},
 	{"internal/censor", []string{"."}, nil, "masking knows nobody"},
+	{"internal/testserver/peers", nil, []string{"github.com/gofrs/flock"}, "what builds test servers knows none of them"},
+	{"internal/testserver/gitea", []string{"internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/*", []string{".", "internal/box", "internal/host"}, []string{"*"}, "small things for the wiring"},
 	{"internal/*/*", []string{".", "internal/*"}, []string{"*"}, "small things for the wiring"},
 	{"internal/testserver/githubfake/extract", nil, nil, "it reads one file and writes another"},
