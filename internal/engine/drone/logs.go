@@ -133,7 +133,7 @@ func (f *follower) remainder(ctx context.Context, b *drone.Build) error {
 		return err
 	})
 	// The runner of a killed step brings the log a moment after Drone knows the end.
-	if errors.Is(err, ccci.ErrNotFound) && f.engine.now().Sub(unix(b.Finished)) > lateLog {
+	if errors.Is(err, ccci.ErrNotFound) && f.engine.now().Sub(moment(b.Finished)) > lateLog {
 		return nil
 	}
 	if err != nil {

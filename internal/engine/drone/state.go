@@ -41,7 +41,7 @@ func (e *Engine) judge(ctx context.Context, b *drone.Build) (ccci.Build, error) 
 	_, step := e.step(b)
 	out := ccci.Build{
 		Ref: refOf(b.Number), RunID: run, Attempt: 1, State: phase,
-		Created: unix(b.Created), Started: started(b, step), Finished: unix(b.Finished),
+		Created: moment(b.Created), Started: started(b, step), Finished: moment(b.Finished),
 	}
 	e.mu.Lock()
 	t := *e.trackOf(b.Number, run)
@@ -146,7 +146,7 @@ func (e *Engine) ranOut(b *drone.Build, step *drone.Step) bool {
 	if begun.IsZero() {
 		return false
 	}
-	return unix(b.Finished).Sub(begun)+coarse >= min(e.deadline(b), e.opts.Timeout)
+	return moment(b.Finished).Sub(begun)+coarse >= min(e.deadline(b), e.opts.Timeout)
 }
 
 // deadline is the limit of the job in a build.
@@ -179,14 +179,14 @@ func (e *Engine) step(b *drone.Build) (*drone.Stage, *drone.Step) {
 func started(b *drone.Build, step *drone.Step) time.Time {
 	switch {
 	case step != nil && step.Started != 0 && step.Status != drone.StatusSkipped:
-		return unix(step.Started)
+		return moment(step.Started)
 	case len(b.Stages) == 0 && b.Status == drone.StatusRunning: // an item of a list
-		return unix(b.Started)
+		return moment(b.Started)
 	}
 	return time.Time{}
 }
 
-func unix(seconds int64) time.Time {
+func moment(seconds int64) time.Time {
 	if seconds == 0 {
 		return time.Time{}
 	}

@@ -37,6 +37,10 @@ type Options struct {
 	// Open opens an engine with its state in the directory place, and lets it
 	// work. Opening the same place after Stop continues that state.
 	Open func(t *testing.T, place string, capacity int) Subject
+
+	// LogEndsWithCancel is set where what the harness prints after it was asked to
+	// end may be missing from the engine's log.
+	LogEndsWithCancel bool
 }
 
 // Subject is an engine under test.
@@ -289,7 +293,7 @@ func testDeadline(t *testing.T, o Options) {
 	wantState(t, e, ref, ccci.BuildRunning) // it is tearing down
 	a.Do("print teardown")
 	a.Exit(143)
-	if log := wantEnd(t, e, ref, ccci.EndDeadline, 0); !strings.Contains(log, "teardown") {
+	if log := wantEnd(t, e, ref, ccci.EndDeadline, 0); !o.LogEndsWithCancel && !strings.Contains(log, "teardown") {
 		t.Errorf("the log lacks what was printed during the teardown: %q", log)
 	}
 }
@@ -345,7 +349,7 @@ func testCancelRunning(t *testing.T, o Options) {
 	wantState(t, e, waiting, ccci.BuildQueued)
 	a.Do("print removed 3 services")
 	a.Exit(143)
-	if log := wantEnd(t, e, ref, ccci.EndCancelled, 0); !strings.Contains(log, "removed 3 services") {
+	if log := wantEnd(t, e, ref, ccci.EndCancelled, 0); !o.LogEndsWithCancel && !strings.Contains(log, "removed 3 services") {
 		t.Errorf("the log lacks the teardown: %q", log)
 	}
 	stage.NextFor(next).Exit(0)

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/peers"
 )
 
 // Gitea is what Drone needs of its forge: an account that may make repositories.
@@ -31,24 +32,25 @@ type Gitea struct {
 	URL, User, Password string
 }
 
-// Programs are the paths of the two programs.
-type Programs struct{ Server, Runner string }
+// The programs, for [peers.Binary].
+var (
+	serverPeer = peers.Peer{Name: "drone", Package: "github.com/drone/drone/cmd/drone-server", Tags: []string{"nolimit"}, CGO: true} // SQLite
+	runnerPeer = peers.Peer{Name: "runner", Package: "github.com/drone-runners/drone-runner-exec"}
+)
 
 // Options of [Start].
 type Options struct {
-	Programs Programs
-	Pipeline string            // text of .drone.yml
+	Pipeline string            // text of .drone.yml in the repository <user>/cc-ci; empty: there is none yet
 	Capacity int               // of the runner; 0 stands for 1
 	Environ  map[string]string // for every step
 	NoRunner bool              // the test starts it, if at all
 }
 
-// Server is a Drone server and its runner. The repository <user>/cc-ci is
-// activated there.
+// Server is a Drone server and its runner.
 type Server struct {
 	URL   string
-	Token ccci.Secret // of an administrator
-	Repo  ccci.RepoRef
+	Token ccci.Secret  // of an administrator
+	Repo  ccci.RepoRef // <user>/cc-ci, activated
 
 	t      testing.TB
 	gitea  Gitea
@@ -68,16 +70,15 @@ func Start(t testing.TB, gitea Gitea, opts Options) *Server {
 	if opts.Capacity == 0 {
 		opts.Capacity = 1
 	}
+	programs := []string{peers.Binary(t, serverPeer), peers.Binary(t, runnerPeer)}
 	addr := freeAddr(t)
 	s := &Server{
 		URL: "http://" + addr, Token: ccci.NewSecret("0123456789abcdef0123456789abcdef"),
-		Repo: ccci.RepoRef{Owner: gitea.User, Name: "cc-ci"},
-		t:    t, gitea: gitea, opts: opts, dir: t.TempDir(), secret: "between-server-and-runner",
+		t: t, gitea: gitea, opts: opts, dir: t.TempDir(), secret: "between-server-and-runner",
 	}
-	s.makeRepository()
 	id, secret := s.makeOAuthApp()
 	s.server = &process{
-		name: "drone", path: opts.Programs.Server, dir: s.dir, ready: s.URL + "/healthz",
+		name: "drone", path: programs[0], dir: s.dir, ready: s.URL + "/healthz",
 		env: []string{
 			"DRONE_GITEA_SERVER=" + gitea.URL, "DRONE_GITEA_CLIENT_ID=" + id, "DRONE_GITEA_CLIENT_SECRET=" + secret,
 			"DRONE_RPC_SECRET=" + s.secret, "DRONE_SERVER_HOST=" + addr, "DRONE_SERVER_PROTO=http", "DRONE_SERVER_PORT=" + addr,
@@ -88,12 +89,15 @@ func Start(t testing.TB, gitea Gitea, opts Options) *Server {
 	}
 	runnerAddr := freeAddr(t)
 	s.runner = &process{
-		name: "runner", path: opts.Programs.Runner, args: []string{"daemon"}, dir: s.dir, ready: "http://" + runnerAddr + "/healthz",
+		name: "runner", path: programs[1], args: []string{"daemon"}, dir: s.dir, ready: "http://" + runnerAddr + "/healthz",
 		env: []string{
 			"DRONE_RPC_PROTO=http", "DRONE_RPC_HOST=" + addr, "DRONE_RPC_SECRET=" + s.secret, "DRONE_HTTP_BIND=" + runnerAddr,
 			fmt.Sprintf("DRONE_RUNNER_CAPACITY=%d", opts.Capacity), "DRONE_RUNNER_NAME=test", "DRONE_RUNNER_ROOT=" + filepath.Join(s.dir, "work"),
-			"DRONE_RUNNER_ENVIRON=" + pairs(opts.Environ), "DRONE_DEBUG=true",
+			"DRONE_DEBUG=true",
 		},
+	}
+	if len(opts.Environ) > 0 {
+		s.runner.env = append(s.runner.env, "DRONE_RUNNER_ENVIRON="+pairs(opts.Environ))
 	}
 	t.Cleanup(func() {
 		s.StopRunner()
@@ -104,8 +108,9 @@ func Start(t testing.TB, gitea Gitea, opts Options) *Server {
 	})
 	s.StartAgain()
 	s.signIn()
-	s.API(http.MethodPost, "/api/user/repos", nil)
-	s.API(http.MethodPost, "/api/repos/"+s.Repo.String(), nil)
+	if opts.Pipeline != "" {
+		s.Repo = s.AddRepository("cc-ci", opts.Pipeline)
+	}
 	if !opts.NoRunner {
 		s.StartRunner()
 	}
@@ -162,13 +167,17 @@ func (s *Server) ask(method, uri string, body any, sign func(*http.Request)) []b
 	return answer
 }
 
-// makeRepository makes cc-ci's own repository, with .drone.yml alone.
-func (s *Server) makeRepository() {
+// AddRepository makes a repository with .drone.yml alone, and activates it.
+func (s *Server) AddRepository(name, pipeline string) ccci.RepoRef {
 	s.t.Helper()
-	s.giteaAPI(http.MethodPost, "/api/v1/user/repos", map[string]any{"name": s.Repo.Name, "auto_init": true, "default_branch": "main"})
-	s.giteaAPI(http.MethodPost, "/api/v1/repos/"+s.Repo.String()+"/contents/.drone.yml", map[string]any{
-		"content": base64.StdEncoding.EncodeToString([]byte(s.opts.Pipeline)), "message": "pipelines", "branch": "main",
+	repo := ccci.RepoRef{Owner: s.gitea.User, Name: name}
+	s.giteaAPI(http.MethodPost, "/api/v1/user/repos", map[string]any{"name": name, "auto_init": true, "default_branch": "main"})
+	s.giteaAPI(http.MethodPost, "/api/v1/repos/"+repo.String()+"/contents/.drone.yml", map[string]any{
+		"content": base64.StdEncoding.EncodeToString([]byte(pipeline)), "message": "pipelines", "branch": "main",
 	})
+	s.API(http.MethodPost, "/api/user/repos", nil)
+	s.API(http.MethodPost, "/api/repos/"+repo.String(), nil)
+	return repo
 }
 
 func (s *Server) makeOAuthApp() (id, secret string) {
