@@ -2,6 +2,8 @@ package github
 
 import (
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -81,4 +83,12 @@ func TestConformanceAsApp(t *testing.T) {
 		app := newApp(t, s)
 		return world(t, s, func() ccci.Forge { return adapter(t, s, app) })
 	}})
+}
+
+// serve starts a server and returns its address.
+func serve(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewServer(handler)
+	t.Cleanup(s.Close)
+	return s.URL
 }

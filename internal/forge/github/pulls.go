@@ -2,6 +2,8 @@ package github
 
 import (
 	"context"
+	"hash/fnv"
+	"io"
 	"net/url"
 	"strconv"
 	"time"
@@ -51,6 +53,11 @@ func (f *Forge) look(ctx context.Context, repo ccci.RepoRef) {
 	}
 	now := f.opts.Now()
 	f.mu.Lock()
+	if _, known := f.looked[repo]; !known { // spread over the time, so that not all are due in one sweep
+		sum := fnv.New64a()
+		io.WriteString(sum, repo.String())
+		f.looked[repo] = now.Add(-time.Duration(sum.Sum64() % uint64(f.opts.LedgerEvery)))
+	}
 	due := now.Sub(f.looked[repo]) >= f.opts.LedgerEvery
 	if due {
 		f.looked[repo] = now

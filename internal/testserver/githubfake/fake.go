@@ -192,3 +192,10 @@ func (r reply) text() []byte {
 	}
 	return text
 }
+
+// ClearFaults takes away the faults that were not used.
+func (s *Server) ClearFaults() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+}

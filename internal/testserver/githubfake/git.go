@@ -36,19 +36,39 @@ func (s *Server) CreateRepo(ref ccci.RepoRef, private bool) (string, error) {
 	s.mu.Lock()
 	r := &repository{id: s.id(), owner: s.account(ref.Owner, "User"), name: ref.Name, private: private, pulls: map[int]*pull{}, heads: map[string]string{}}
 	s.mu.Unlock()
-	if _, err := s.git(r, "init", "--quiet", "--bare", "--initial-branch=main", "--template="); err != nil {
-		return "", err
+	template, err := s.template()
+	if err == nil {
+		err = os.CopyFS(s.path(r), os.DirFS(template))
 	}
-	for _, setting := range [][2]string{{"http.receivepack", "true"}, {"uploadpack.allowAnySHA1InWant", "true"}, {"gc.auto", "0"}, {"receive.autogc", "false"}} {
-		if _, err := s.git(r, "config", setting[0], setting[1]); err != nil {
-			return "", err
-		}
+	if err != nil {
+		return "", err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.repos[r.id] = r
 	s.names[strings.ToLower(ref.String())] = r.id
 	return s.cloneURL(r), nil
+}
+
+// template makes an empty repository once; the others are copies, which are
+// cheap even by the hundred.
+func (s *Server) template() (string, error) {
+	s.push.Lock()
+	defer s.push.Unlock()
+	empty := &repository{}
+	path := s.path(empty)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if _, err := s.git(empty, "init", "--quiet", "--bare", "--initial-branch=main", "--template="); err != nil {
+		return "", err
+	}
+	for _, setting := range [][2]string{{"http.receivepack", "true"}, {"uploadpack.allowAnySHA1InWant", "true"}, {"gc.auto", "0"}, {"receive.autogc", "false"}} {
+		if _, err := s.git(empty, "config", setting[0], setting[1]); err != nil {
+			return "", err
+		}
+	}
+	return path, nil
 }
 
 func (s *Server) cloneURL(r *repository) string { return s.URL + "/" + r.full() + ".git" }

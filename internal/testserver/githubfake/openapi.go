@@ -218,7 +218,13 @@ func (s *spec) complete(schema any, value any, present bool) any {
 		if !present && slices.ContainsFunc(branches, func(b any) bool { return at(b, "type") == "null" }) {
 			return nil
 		}
-		return s.complete(branches[0], value, present)
+		if key != "allOf" {
+			return s.complete(branches[0], value, present)
+		}
+		for _, branch := range branches {
+			value, present = s.complete(branch, value, present), true
+		}
+		return value
 	}
 	kinds := kindsOf(o["type"])
 	if !present {

@@ -246,6 +246,17 @@ func (s *Server) OpenPull(base, head ccci.RepoRef, title, branch, into, author s
 	return ccci.PRRef{Repo: base, Number: int(p.number)}
 }
 
+// OpenBarePull opens a pull request whose head is in no git repository, for
+// tests that have many and fetch none.
+func (s *Server) OpenBarePull(repo ccci.RepoRef, title, author string) ccci.PRRef {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.knownRepo(repo)
+	p := s.addIssue(r, title, author)
+	p.head, p.branch, p.base, p.sha, p.isIssue = r, "update", "main", strings.Repeat("a", 40), false
+	return ccci.PRRef{Repo: repo, Number: int(p.number)}
+}
+
 // OpenIssue opens an issue that is no pull request.
 func (s *Server) OpenIssue(repo ccci.RepoRef, title, author string) ccci.PRRef {
 	s.mu.Lock()
@@ -386,4 +397,11 @@ func (s *Server) CheckRuns(repo ccci.RepoRef, commit ccci.Commit) []CheckRun {
 		}
 	}
 	return out
+}
+
+// Bot makes an account of an App.
+func (s *Server) Bot(login string) ccci.User {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.account(login, "Bot").user()
 }

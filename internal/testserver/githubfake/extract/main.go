@@ -48,6 +48,15 @@ var narrowed = map[string][]string{
 	"timeline-issue-events": {"timeline-comment-event", "timeline-committed-event", "state-change-issue-event"},
 }
 
+// deviations are places where GitHub is known to answer null although its
+// description does not say so: the head of a pull request whose fork was deleted.
+var deviations = [][]string{
+	{"pull-request", "properties", "head", "properties", "repo"},
+	{"pull-request", "properties", "head", "properties", "user"},
+	{"pull-request-simple", "properties", "head", "properties", "repo"},
+	{"pull-request-simple", "properties", "head", "properties", "user"},
+}
+
 type object = map[string]any
 
 func main() {
@@ -86,10 +95,19 @@ func run(path string) error {
 		}
 		hooks = append(hooks, object{"name": name, "body": x.content(hook.(object)["requestBody"])})
 	}
+	for _, path := range deviations {
+		last := len(path) - 1
+		parent, ok := at(x.defs, path[:last]...).(object)
+		if !ok || parent[path[last]] == nil {
+			return fmt.Errorf("there is no %s to deviate from", strings.Join(path, "/"))
+		}
+		parent[path[last]] = object{"anyOf": []any{parent[path[last]], object{"type": "null"}}}
+	}
 	version := at(x.doc, "info", "version")
 	return json.NewEncoder(os.Stdout).Encode(object{
-		"source": fmt.Sprintf("npm package @octokit/openapi %v (MIT), generated/api.github.com.json, sha256 %x", version, sha256.Sum256(text)),
-		"$defs":  x.defs, "operations": ops, "webhooks": hooks,
+		"source":     fmt.Sprintf("npm package @octokit/openapi %v (MIT), generated/api.github.com.json, sha256 %x", version, sha256.Sum256(text)),
+		"deviations": deviations,
+		"$defs":      x.defs, "operations": ops, "webhooks": hooks,
 	})
 }
 
