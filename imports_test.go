@@ -58,6 +58,7 @@ var importRules = []importRule{
 	{"internal/browser", []string{".", "harness/checks"}, []string{"*"}, adapterWhy},
 	{"internal/ingress", []string{".", "harness/recipe", "internal/box"}, []string{"*"}, adapterWhy},
 	{"internal/metrics", []string{".", "bridge"}, []string{"github.com/prometheus/client_golang"}, "figures are kept by whoever watches; nobody who is watched knows Prometheus"},
+	{"internal/doctor", []string{".", "internal/config"}, []string{"github.com/docker/docker", "golang.org/x/sys"}, "the doctor looks from outside; what an adapter knows it says itself"},
 	{"internal/health", []string{"."}, nil, "health is what others say of themselves"},
 	{"internal/report", []string{"."}, nil, "a report is a pure function of run and result"},
 	{"internal/enrol", []string{".", "internal/settings"}, nil, "an enrolment is read, not acted on"},

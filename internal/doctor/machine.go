@@ -1,0 +1,129 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/client"
+	"golang.org/x/sys/unix"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
+)
+
+// existing returns the deepest folder on the way to path that is there.
+func existing(path string) string {
+	for {
+		if _, err := os.Stat(path); err == nil || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
+}
+
+// Folder looks whether cc-ci could write into a folder, or make it.
+func Folder(check, dir, setting string) Check {
+	return func(context.Context) []ccci.Diagnosis {
+		there := existing(dir)
+		info, err := os.Stat(there)
+		switch {
+		case err == nil && !info.IsDir():
+			return []ccci.Diagnosis{{Check: check, Code: ccci.CodeInvalid, Message: there + " is not a folder", Hint: "name another one: " + setting + " in the configuration"}}
+		case unix.Access(there, unix.W_OK|unix.X_OK) != nil:
+			return []ccci.Diagnosis{{Check: check, Code: ccci.CodeInvalid, Message: "this user may not write into " + there,
+				Hint: fmt.Sprintf("chown it to cc-ci's user, or name another one: %s in the configuration", setting)}}
+		case there != dir:
+			return []ccci.Diagnosis{Well(check, "%s will be made", dir)}
+		}
+		return []ccci.Diagnosis{Well(check, "%s can be written to", dir)}
+	}
+}
+
+// Least free space, in bytes: below the one runs fail, below the other they soon will.
+const (
+	leastFree = 2 << 30
+	fewFree   = 10 << 30
+)
+
+// Disk looks how much space is left where dir is, or will be.
+func Disk(check, dir string) Check {
+	return func(context.Context) []ccci.Diagnosis {
+		var s unix.Statfs_t
+		if err := unix.Statfs(existing(dir), &s); err != nil {
+			return []ccci.Diagnosis{Problem(check, ccci.Errorf(ccci.CodeInfra, "asking for the free space of %s: %w", dir, err))}
+		}
+		return []ccci.Diagnosis{space(check, dir, int64(s.Bavail)*s.Bsize)}
+	}
+}
+
+func space(check, dir string, free int64) ccci.Diagnosis {
+	d := Well(check, "%.1f GB are free for %s", float64(free)/(1<<30), dir)
+	if free < fewFree {
+		d.Code, d.Warning = ccci.CodeInfra, free >= leastFree
+		d.Hint = "docker system df shows what images and volumes take; keep.runs in the configuration bounds what results take"
+	}
+	return d
+}
+
+// Program looks whether a program is on PATH.
+func Program(name, hint string) Check {
+	return func(context.Context) []ccci.Diagnosis {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			return []ccci.Diagnosis{{Check: name, Code: ccci.CodeInfra, Message: "there is no " + name + " on this machine", Hint: hint}}
+		}
+		return []ccci.Diagnosis{Well(name, "it is at %s", path)}
+	}
+}
+
+// Docker looks whether the daemon answers and whether it can be, or is, a swarm.
+func Docker(ctx context.Context) []ccci.Diagnosis {
+	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return []ccci.Diagnosis{Problem("docker", ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST"))}
+	}
+	defer docker.Close()
+	info, err := docker.Info(ctx)
+	if err != nil {
+		hint := "start the daemon (sudo systemctl start docker), or check DOCKER_HOST"
+		if errors.Is(err, fs.ErrPermission) {
+			hint = "run sudo usermod -aG docker $USER and log in again, or become root"
+		}
+		return []ccci.Diagnosis{{Check: "docker", Code: ccci.CodeInfra, Message: "no Docker daemon answers at " + docker.DaemonHost() + ": " + err.Error(), Hint: hint}}
+	}
+	return []ccci.Diagnosis{Well("docker", "%s answers at %s", info.ServerVersion, docker.DaemonHost()), swarmState(info.Swarm)}
+}
+
+func swarmState(s swarm.Info) ccci.Diagnosis {
+	switch {
+	case s.LocalNodeState == swarm.LocalNodeStateInactive:
+		return Well("swarm", "there is none; cc-ci serve makes one of this machine alone")
+	case s.LocalNodeState != swarm.LocalNodeStateActive:
+		return ccci.Diagnosis{Check: "swarm", Code: ccci.CodeInfra, Message: fmt.Sprintf("this node is %s", s.LocalNodeState), Hint: "docker swarm leave --force, and join or init again"}
+	case !s.ControlAvailable:
+		return ccci.Diagnosis{Check: "swarm", Code: ccci.CodeInfra, Message: "this node is a worker, and services are made by managers", Hint: "run cc-ci on a manager, or promote this node there: docker node promote NAME"}
+	}
+	return Well("swarm", "active, with %d nodes", s.Nodes)
+}
+
+// Secret looks whether a file holds a secret, and who else may read it.
+func Secret(path, what string) Check {
+	return func(context.Context) []ccci.Diagnosis {
+		check := "secret: " + what
+		if _, err := config.ReadSecret(path); err != nil {
+			return []ccci.Diagnosis{Problem(check, err)}
+		}
+		info, err := os.Stat(path)
+		if err == nil && info.Mode().Perm()&0o007 != 0 {
+			return []ccci.Diagnosis{{Check: check, Code: ccci.CodeInvalid, Warning: true, Message: fmt.Sprintf("%s can be read by every user of this machine (%s)", path, info.Mode().Perm()),
+				Hint: "chmod o-rwx " + path}}
+		}
+		return []ccci.Diagnosis{Well(check, "%s is read", path)}
+	}
+}
