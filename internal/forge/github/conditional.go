@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/list"
 	"crypto/sha256"
+	"encoding/json"
 	"io"
 	"maps"
 	"net/http"
@@ -68,6 +69,10 @@ func (c *conditional) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		resp.Body = io.NopCloser(bytes.NewReader(body))
+		if !json.Valid(body) { // never to be given back again
+			c.drop(key)
+			return resp, nil
+		}
 		c.put(&answer{key: key, etag: resp.Header.Get("ETag"), header: resp.Header.Clone(), body: body})
 	case resp.StatusCode < 500:
 		c.drop(key) // gone or moved; trouble of the server's own says nothing

@@ -8,8 +8,10 @@
 package github
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -221,7 +223,18 @@ func (f *Forge) read(ctx context.Context, path string, query url.Values, fresh b
 	if fresh {
 		req.Header.Set("Cache-Control", "no-store")
 	}
-	return f.client.Do(ctx, req, v)
+	var text bytes.Buffer
+	resp, err := f.client.Do(ctx, req, &text)
+	if err != nil {
+		return resp, err
+	}
+	// An empty answer of some proxy on the way must not pass for an empty list.
+	if body := bytes.TrimSpace(text.Bytes()); len(body) == 0 || string(body) == "null" {
+		return nil, fmt.Errorf("GitHub's answer to %s is empty", req.URL.Path)
+	} else if err := json.Unmarshal(body, v); err != nil {
+		return nil, fmt.Errorf("reading GitHub's answer to %s: %w", req.URL.Path, err)
+	}
+	return resp, nil
 }
 
 func repoPath(repo ccci.RepoRef, format string, args ...any) string {

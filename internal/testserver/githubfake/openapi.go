@@ -304,3 +304,28 @@ func at(v any, keys ...string) any {
 	}
 	return v
 }
+
+// Required says whether GitHub's description promises a field in a named schema:
+// path leads to it by property names, each of which must be required.
+func Required(name string, path ...string) bool {
+	s, err := loadSpec()
+	return err == nil && s.required(map[string]any{"$ref": "#/$defs/" + name}, path)
+}
+
+func (s *spec) required(schema any, path []string) bool {
+	if len(path) == 0 {
+		return true
+	}
+	o, _ := schema.(map[string]any)
+	if ref, ok := o["$ref"].(string); ok {
+		return s.required(s.Defs[ref[strings.LastIndex(ref, "/")+1:]], path)
+	}
+	for _, key := range []string{"anyOf", "allOf", "oneOf"} {
+		branches, _ := o[key].([]any)
+		if slices.ContainsFunc(branches, func(b any) bool { return s.required(b, path) }) {
+			return true
+		}
+	}
+	required, _ := o["required"].([]any)
+	return slices.Contains(required, any(path[0])) && s.required(at(o, "properties", path[0]), path[1:])
+}
