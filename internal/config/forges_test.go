@@ -32,7 +32,7 @@ engine:
 bridge: {listen: "127.0.0.1:8481"}
 `
 
-func TestA13_SeveralForges(t *testing.T) {
+func TestSeveralForges(t *testing.T) {
 	c, err := Parse("/etc/cc-ci/cc-ci.yml", []byte(twoForges))
 	if err != nil {
 		t.Fatal(err)
