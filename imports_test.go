@@ -67,6 +67,7 @@ var importRules = []importRule{
 	{"internal/gitcmd", []string{"."}, nil, "how git is run is the same everywhere, and knows nobody"},
 	{"internal/censor", []string{"."}, nil, "masking knows nobody"},
 	{"internal/testserver/peers", nil, []string{"github.com/gofrs/flock"}, "what builds test servers knows none of them"},
+	{"internal/testserver/drone", []string{".", "internal/testserver/gitea", "internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/testserver/gitea", []string{"internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/*", []string{".", "internal/box", "internal/host"}, []string{"*"}, "small things for the wiring"},
 	{"internal/*/*", []string{".", "internal/*"}, []string{"*"}, "small things for the wiring"},

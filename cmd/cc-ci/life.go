@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -80,4 +81,25 @@ func dieWith(parent int) (orphaned func() bool, err error) {
 		return orphaned, errors.New("the process that started this run is gone already")
 	}
 	return orphaned, nil
+}
+
+// surviving returns w as a writer that never fails: a run must tear down, and keep
+// its own log, when whoever read its output is gone (a runner of Drone's that was
+// killed). broken is called at the first write that fails.
+func surviving(w io.Writer, broken func()) io.Writer {
+	signal.Ignore(syscall.SIGPIPE) // else the kernel ends the process at that write
+	return &survivor{w: w, broken: broken}
+}
+
+type survivor struct {
+	w      io.Writer
+	once   sync.Once
+	broken func()
+}
+
+func (s *survivor) Write(p []byte) (int, error) {
+	if _, err := s.w.Write(p); err != nil {
+		s.once.Do(s.broken)
+	}
+	return len(p), nil
 }

@@ -309,7 +309,8 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 	if err := os.Mkdir(out, 0o700); err != nil {
 		return fmt.Errorf("making an output folder: %w", err)
 	}
-	options := platformOptions{Child: true, Say: func(line string) { fmt.Fprintln(a.stdout, line) }}
+	stdout := surviving(a.stdout, func() { life.cancel(harness.ErrOrphaned) })
+	options := platformOptions{Child: true, Say: func(line string) { fmt.Fprintln(stdout, line) }}
 	if c.JobEnv != "" {
 		options.Slot = job.RunID
 	}
@@ -323,7 +324,7 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 			return err
 		}
 	}
-	result, err := p.harness(ctx, job, cfg.Tests, settings, files.Path, out, a.stdout)
+	result, err := p.harness(ctx, job, cfg.Tests, settings, files.Path, out, stdout)
 	if err != nil {
 		return err
 	}

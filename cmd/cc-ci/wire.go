@@ -225,7 +225,7 @@ var lockRoots = []string{"/run/lock", "/tmp"}
 func (p *platform) findLocks(ctx context.Context) error {
 	info, err := p.docker.Info(ctx)
 	if err != nil {
-		return ccci.Errorf(ccci.CodeInfra, "asking the Docker daemon who it is: %w", err)
+		return ccci.Errorf(ccci.CodeInfra, "asking the Docker daemon who it is: %w", err).WithHint("start it, or point DOCKER_HOST to it")
 	}
 	for _, root := range lockRoots {
 		if _, err = os.Stat(root); err != nil {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +20,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/enginetest"
 	dronetest "github.com/recipe-maintainers/cc-ci/internal/testserver/drone"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/gitea"
 )
 
 const stepArg = "drone-step"
@@ -61,27 +60,31 @@ func serveStep(lockDir, capacity, parent string) {
 
 var held *harness.Slot // or the garbage collector would close its files
 
-// pipeline is .drone.yml of the tests; like the shipped one, but for the program.
-func pipeline(place string, capacity int) string {
+// pipeline is this repository's .drone.yml with another program and limit.
+func pipeline(t testing.TB, place string, capacity int) string {
+	t.Helper()
+	shipped, err := os.ReadFile("../../../.drone.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
 	exe, err := os.Executable()
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
-	return fmt.Sprintf(`kind: pipeline
-type: exec
-name: recipe-ci
-platform: {os: linux, arch: amd64}
-clone: {disable: true}
-concurrency: {limit: %d}
-trigger: {event: [custom]}
-steps:
-  - name: run
-    commands:
-      - %s %s %s %d $$$$ || exit $?
-`, capacity, exe, stepArg, place, capacity)
+	text := string(shipped)
+	for old, with := range map[string]string{
+		"cc-ci run --job-env CCCI_JOB --parent": fmt.Sprintf("%s %s %s %d", exe, stepArg, place, capacity),
+		"limit: 1":                              fmt.Sprintf("limit: %d", capacity),
+	} {
+		if strings.Count(text, old) != 1 {
+			t.Fatalf(".drone.yml has %q %d times", old, strings.Count(text, old))
+		}
+		text = strings.Replace(text, old, with, 1)
+	}
+	return text
 }
 
-// shared is one Drone for all tests of the package that leave it alone.
+// world is one Drone, with a repository for each place.
 type world struct {
 	*dronetest.Server
 	mu    sync.Mutex
@@ -93,7 +96,7 @@ func newWorld(t *testing.T) *world {
 		t.Skip("Drone is a real server")
 	}
 	return &world{
-		Server: dronetest.Start(t, testGitea(t), dronetest.Options{Capacity: 4, Environ: map[string]string{"GORACE": "atexit_sleep_ms=0"}}),
+		Server: dronetest.Start(t, gitea.Start(t), dronetest.Options{Capacity: 4, Environ: map[string]string{"GORACE": "atexit_sleep_ms=0"}}),
 		repos:  map[string]ccci.RepoRef{},
 	}
 }
@@ -101,12 +104,12 @@ func newWorld(t *testing.T) *world {
 var counter atomic.Int64
 
 // repo returns the repository of a place, which is made the first time.
-func (w *world) repo(place string, capacity int) ccci.RepoRef {
+func (w *world) repo(t testing.TB, place string, capacity int) ccci.RepoRef {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	repo, ok := w.repos[place]
 	if !ok {
-		repo = w.AddRepository(fmt.Sprintf("ccci-%d-%d", os.Getpid(), counter.Add(1)), pipeline(place, capacity))
+		repo = w.AddRepository(fmt.Sprintf("ccci-%d-%d", os.Getpid(), counter.Add(1)), pipeline(t, place, capacity))
 		w.repos[place] = repo
 	}
 	return repo
@@ -114,7 +117,7 @@ func (w *world) repo(place string, capacity int) ccci.RepoRef {
 
 func (w *world) options(t testing.TB, place string, capacity int) Options {
 	return Options{
-		URL: w.URL, Token: w.Token, Repo: w.repo(place, capacity), Poll: 100 * time.Millisecond,
+		URL: w.URL, Token: w.Token, Repo: w.repo(t, place, capacity), Poll: 100 * time.Millisecond,
 		Host: func(_ context.Context, run ccci.RunID) (Presence, error) {
 			p, err := harness.LookForRun(place, run)
 			return map[harness.Presence]Presence{harness.Absent: Absent, harness.Waiting: Waiting, harness.Working: Working}[p], err
@@ -148,11 +151,3 @@ func TestConformance(t *testing.T) {
 		LogEndsWithCancel: true,
 	})
 }
-
-func testGitea(t *testing.T) dronetest.Gitea {
-	return dronetest.Gitea{URL: os.Getenv("CCCI_TEST_GITEA"), User: "cibot", Password: "secret-123"}
-}
-
-var _ = strings.Contains
-var _ = http.MethodGet
-var _ = filepath.Join

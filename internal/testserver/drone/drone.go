@@ -24,13 +24,12 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/gitea"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/peers"
 )
 
-// Gitea is what Drone needs of its forge: an account that may make repositories.
-type Gitea struct {
-	URL, User, Password string
-}
+// User is the account at Gitea, an administrator of Drone, that owns the repositories.
+const User = "cibot"
 
 // The programs, for [peers.Binary].
 var (
@@ -40,7 +39,7 @@ var (
 
 // Options of [Start].
 type Options struct {
-	Pipeline string            // text of .drone.yml in the repository <user>/cc-ci; empty: there is none yet
+	Pipeline string            // text of .drone.yml in the repository cibot/cc-ci; empty: there is none yet
 	Capacity int               // of the runner; 0 stands for 1
 	Environ  map[string]string // for every step
 	NoRunner bool              // the test starts it, if at all
@@ -50,10 +49,10 @@ type Options struct {
 type Server struct {
 	URL   string
 	Token ccci.Secret  // of an administrator
-	Repo  ccci.RepoRef // <user>/cc-ci, activated
+	Repo  ccci.RepoRef // cibot/cc-ci, activated
 
 	t      testing.TB
-	gitea  Gitea
+	gitea  *gitea.Server
 	opts   Options
 	dir    string
 	secret string
@@ -65,7 +64,7 @@ const patience = 60 * time.Second
 
 // Start starts both, signs in to Gitea as a person would, and activates the
 // repository. All ends with the test.
-func Start(t testing.TB, gitea Gitea, opts Options) *Server {
+func Start(t testing.TB, forge *gitea.Server, opts Options) *Server {
 	t.Helper()
 	if opts.Capacity == 0 {
 		opts.Capacity = 1
@@ -74,16 +73,17 @@ func Start(t testing.TB, gitea Gitea, opts Options) *Server {
 	addr := freeAddr(t)
 	s := &Server{
 		URL: "http://" + addr, Token: ccci.NewSecret("0123456789abcdef0123456789abcdef"),
-		t: t, gitea: gitea, opts: opts, dir: t.TempDir(), secret: "between-server-and-runner",
+		t: t, gitea: forge, opts: opts, dir: t.TempDir(), secret: "between-server-and-runner",
 	}
-	id, secret := s.makeOAuthApp()
+	forge.User(t, User)
+	id, secret := forge.OAuthApp(t, User, "drone", s.URL+"/login")
 	s.server = &process{
 		name: "drone", path: programs[0], dir: s.dir, ready: s.URL + "/healthz",
 		env: []string{
-			"DRONE_GITEA_SERVER=" + gitea.URL, "DRONE_GITEA_CLIENT_ID=" + id, "DRONE_GITEA_CLIENT_SECRET=" + secret,
+			"DRONE_GITEA_SERVER=" + forge.URL, "DRONE_GITEA_CLIENT_ID=" + id, "DRONE_GITEA_CLIENT_SECRET=" + secret,
 			"DRONE_RPC_SECRET=" + s.secret, "DRONE_SERVER_HOST=" + addr, "DRONE_SERVER_PROTO=http", "DRONE_SERVER_PORT=" + addr,
 			"DRONE_DATABASE_DRIVER=sqlite3", "DRONE_DATABASE_DATASOURCE=" + filepath.Join(s.dir, "drone.sqlite"),
-			"DRONE_USER_CREATE=username:" + gitea.User + ",machine:false,admin:true,token:" + s.Token.Reveal(),
+			"DRONE_USER_CREATE=username:" + User + ",machine:false,admin:true,token:" + s.Token.Reveal(),
 			"DRONE_DATADOG_ENABLED=false", "DRONE_LOGS_DEBUG=true",
 		},
 	}
@@ -138,7 +138,7 @@ func (s *Server) API(method, path string, body any) []byte {
 
 func (s *Server) giteaAPI(method, path string, body any) []byte {
 	s.t.Helper()
-	return s.ask(method, s.gitea.URL+path, body, func(r *http.Request) { r.SetBasicAuth(s.gitea.User, s.gitea.Password) })
+	return s.ask(method, s.gitea.URL+path, body, func(r *http.Request) { r.SetBasicAuth(User, gitea.Password) })
 }
 
 func (s *Server) ask(method, uri string, body any, sign func(*http.Request)) []byte {
@@ -170,7 +170,7 @@ func (s *Server) ask(method, uri string, body any, sign func(*http.Request)) []b
 // AddRepository makes a repository with .drone.yml alone, and activates it.
 func (s *Server) AddRepository(name, pipeline string) ccci.RepoRef {
 	s.t.Helper()
-	repo := ccci.RepoRef{Owner: s.gitea.User, Name: name}
+	repo := ccci.RepoRef{Owner: User, Name: name}
 	s.giteaAPI(http.MethodPost, "/api/v1/user/repos", map[string]any{"name": name, "auto_init": true, "default_branch": "main"})
 	s.giteaAPI(http.MethodPost, "/api/v1/repos/"+repo.String()+"/contents/.drone.yml", map[string]any{
 		"content": base64.StdEncoding.EncodeToString([]byte(pipeline)), "message": "pipelines", "branch": "main",
@@ -178,21 +178,6 @@ func (s *Server) AddRepository(name, pipeline string) ccci.RepoRef {
 	s.API(http.MethodPost, "/api/user/repos", nil)
 	s.API(http.MethodPost, "/api/repos/"+repo.String(), nil)
 	return repo
-}
-
-func (s *Server) makeOAuthApp() (id, secret string) {
-	s.t.Helper()
-	var app struct {
-		ID     string `json:"client_id"`
-		Secret string `json:"client_secret"`
-	}
-	text := s.giteaAPI(http.MethodPost, "/api/v1/user/applications/oauth2", map[string]any{
-		"name": "drone", "redirect_uris": []string{s.URL + "/login"}, "confidential_client": true,
-	})
-	if err := json.Unmarshal(text, &app); err != nil {
-		s.t.Fatal(err)
-	}
-	return app.ID, app.Secret
 }
 
 // signIn gives Drone a token of Gitea's, by the pages that a browser would show:
@@ -216,7 +201,7 @@ func (s *Server) signIn() {
 		}
 		return resp.Request.URL
 	}
-	page(browser.PostForm(s.gitea.URL+"/user/login", url.Values{"user_name": {s.gitea.User}, "password": {s.gitea.Password}}))
+	page(browser.PostForm(s.gitea.URL+"/user/login", url.Values{"user_name": {User}, "password": {gitea.Password}}))
 	at := page(browser.Get(s.URL + "/login"))
 	if strings.HasPrefix(at.String(), s.gitea.URL) { // the first time Gitea asks for consent
 		q := at.Query()
