@@ -42,6 +42,8 @@ type cli struct {
 	Run     runCmd     `cmd:"" help:"Test a recipe checkout by hand."`
 	Serve   serveCmd   `cmd:"" help:"Serve everything on this machine: forge, bridge, engine and dashboard."`
 	Janitor janitorCmd `cmd:"" help:"Remove what dead runs left behind. Never touches a run that lives."`
+	Enrol   enrolCmd   `cmd:"" help:"Prepare a repository: look whether it is seen and is a recipe, make its folder of tests, say what to configure."`
+	Doctor  doctorCmd  `cmd:"" help:"Look whether everything that cc-ci needs is there: machine, secrets, forges, rights. Changes nothing."`
 	Forge   forgeCmd   `cmd:"" help:"The local forge: repositories, pull requests, comments."`
 	Recipe  recipeCmd  `cmd:"" help:"Look at recipes without deploying them."`
 	Conf    configCmd  `cmd:"" name:"config" help:"The configuration."`

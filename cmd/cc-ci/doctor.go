@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/browser"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/doctor"
+	"github.com/recipe-maintainers/cc-ci/internal/health"
+)
+
+// doctorCmd looks whether everything that cc-ci needs is there. It changes nothing.
+type doctorCmd struct {
+	JSON bool `name:"json" help:"Print what was found as JSON."`
+}
+
+// Help is the end of the command's help text.
+func (doctorCmd) Help() string {
+	return `Exit codes: 0 all is well (warnings may be left), 2 the configuration must be mended first,
+3 the machine, the network or a forge, 4 a right is missing.`
+}
+
+func (c *doctorCmd) Run(a *app) error {
+	cfg, err := a.config()
+	var all []ccci.Diagnosis
+	if err != nil {
+		all = []ccci.Diagnosis{doctor.Problem("configuration", err)}
+	} else {
+		all = doctor.Run(a.ctx, checksOf(a, cfg))
+	}
+	write := doctor.WriteText
+	if c.JSON {
+		write = doctor.WriteJSON
+	}
+	if err := write(a.stdout, all); err != nil {
+		return fmt.Errorf("writing what was found: %w", err)
+	}
+	problems, warnings := doctor.Count(all)
+	if worst := doctor.Worst(all); worst != "" {
+		return ccci.Errorf(worst, "%s and %s", number(problems, "problem"), number(warnings, "warning")).WithHint("each has its own hint above; mend the first one and run cc-ci doctor again")
+	}
+	if !c.JSON {
+		fmt.Fprintf(a.stdout, "all is well, with %s\n", number(warnings, "warning"))
+	}
+	return nil
+}
+
+func number(n int, what string) string {
+	switch n {
+	case 0:
+		return "no " + plural(what)
+	case 1:
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %s", n, plural(what))
+}
+
+func plural(what string) string {
+	if stem, ok := strings.CutSuffix(what, "y"); ok {
+		return stem + "ies"
+	}
+	return what + "s"
+}
+
+// checksOf are the checks that fit a configuration, in the order in which
+// somebody who begins would mend things.
+func checksOf(a *app, cfg config.Config) []doctor.Check {
+	checks := []doctor.Check{
+		func(context.Context) []ccci.Diagnosis {
+			names, err := checkEnrolments(cfg.Tests)
+			if err != nil {
+				return []ccci.Diagnosis{doctor.Problem("configuration", err)}
+			}
+			return []ccci.Diagnosis{doctor.Well("configuration", "it is sound, with %s in %s", number(len(names), "enrolment"), cfg.Tests)}
+		},
+		doctor.Folder("data", cfg.Data, "data:"),
+		doctor.Disk("disk", cfg.Data),
+		doctor.Docker,
+		doctor.Program("git", "install it (Debian: apt-get install git)"),
+		doctor.Program("restic", "install it (Debian: apt-get install restic)"),
+		func(context.Context) []ccci.Diagnosis {
+			path, err := browser.Find()
+			if err != nil {
+				return []ccci.Diagnosis{doctor.Problem("browser", err)}
+			}
+			return []ccci.Diagnosis{doctor.Well("browser", "it is at %s", path)}
+		},
+		func(ctx context.Context) []ccci.Diagnosis { return serverState(ctx, cfg) },
+	}
+	for _, entry := range cfg.AllForges() {
+		checks = append(checks, forgeChecks(a, cfg, entry)...)
+	}
+	if cfg.Engine.Kind == config.KindDrone {
+		checks = append(checks, doctor.Secret(cfg.Engine.Drone.TokenFile, "Drone's token"), doctor.Reach("drone", cfg.Engine.Drone.URL+"/healthz", nil))
+	}
+	return checks
+}
+
+func forgeChecks(a *app, cfg config.Config, entry config.ForgeEntry) []doctor.Check {
+	if entry.Kind == config.KindLocal {
+		return []doctor.Check{doctor.Folder("local forge", filepath.Join(cfg.Data, "forge"), "data:")}
+	}
+	var checks []doctor.Check
+	add := func(c doctor.Check) { checks = append(checks, c) }
+	if entry.TokenFile != "" {
+		add(doctor.Secret(entry.TokenFile, entry.Name+"'s token"))
+	}
+	if entry.App.KeyFile != "" {
+		add(doctor.Secret(entry.App.KeyFile, entry.Name+"'s App key"))
+	}
+	for _, path := range entry.HookSecrets {
+		add(doctor.Secret(path, entry.Name+"'s webhooks"))
+	}
+	add(func(context.Context) []ccci.Diagnosis {
+		if len(entry.HookSecrets) == 0 {
+			return []ccci.Diagnosis{doctor.Well(entry.Name+": webhooks", "none are taken; repositories are polled every %s", entry.Poll)}
+		}
+		return []ccci.Diagnosis{doctor.Well(entry.Name+": webhooks", "they are taken at /hook/%s of %s", entry.Name, hookBase(cfg))}
+	})
+	add(doctor.Reach(entry.Name, reachable(entry), nil))
+	forge, err := openAdapter(a.ctx, cfg, entry, a.logger(cfg), nil)
+	if err != nil {
+		add(func(context.Context) []ccci.Diagnosis { return []ccci.Diagnosis{doctor.Problem(entry.Name, err)} })
+		return checks
+	}
+	var refs []ccci.RepoRef
+	for _, r := range entry.Repos {
+		if ref, err := ccci.ParseRepoRef(r.Repo); err == nil {
+			refs = append(refs, ref)
+		}
+	}
+	add(doctor.Account(forge.forge, entry.Org, entry.App.ID != "", placesOf(entry)))
+	add(doctor.Repositories(forge.forge, refs))
+	add(func(ctx context.Context) []ccci.Diagnosis {
+		d, can := forge.forge.(ccci.Discoverer)
+		if how, _, err := config.ParseDiscover(entry.Discover); err != nil || how == config.DiscoverNone || !can {
+			return nil
+		}
+		found, err := d.Discover(ctx)
+		if err != nil {
+			return []ccci.Diagnosis{doctor.Problem(entry.Name+": discovery", err)}
+		}
+		return []ccci.Diagnosis{doctor.Well(entry.Name+": discovery", "%s finds %s", entry.Discover, number(len(found), "repository"))}
+	})
+	add(doctor.Own(forge.forge))
+	return checks
+}
+
+// reachable is the address at which a forge is asked whether it is there.
+func reachable(entry config.ForgeEntry) string {
+	if entry.URL == "https://github.com" {
+		return "https://api.github.com/"
+	}
+	return entry.URL + "/"
+}
+
+// placesOf says where a forge grants what.
+func placesOf(entry config.ForgeEntry) doctor.Places {
+	if entry.Kind == config.KindGitHub {
+		return doctor.Places{Token: entry.URL + "/settings/tokens", Members: entry.URL + "/orgs/" + entry.Org + "/people"}
+	}
+	return doctor.Places{Token: entry.URL + "/user/settings/applications", Members: entry.URL + "/org/" + entry.Org + "/teams"}
+}
+
+// hookBase is where webhooks reach this machine, as far as the configuration knows.
+func hookBase(cfg config.Config) string {
+	if cfg.Bridge.Listen != "" {
+		return cfg.Bridge.Listen
+	}
+	return cfg.URL
+}
+
+// serverState asks a running server how it does.
+func serverState(ctx context.Context, cfg config.Config) []ccci.Diagnosis {
+	const name = "cc-ci serve"
+	address := cfg.Bridge.Listen
+	if address == "" {
+		address = cfg.Listen
+	}
+	if _, port, err := net.SplitHostPort(address); err != nil || port == "0" {
+		return nil // nobody knows where it listens
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, config.URLOf(address)+"/healthz", nil)
+	if err != nil {
+		return []ccci.Diagnosis{doctor.Problem(name, err)}
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return []ccci.Diagnosis{doctor.Well(name, "it does not run at %s", address)}
+	}
+	defer res.Body.Close()
+	var report health.Report
+	if err := json.NewDecoder(http.MaxBytesReader(nil, res.Body, 1<<20)).Decode(&report); err != nil || report.Status == "" {
+		return []ccci.Diagnosis{{Check: name, Code: ccci.CodeInvalid, Message: "another program answers at " + address, Hint: "choose another address with listen: or bridge.listen: in the configuration"}}
+	}
+	all := []ccci.Diagnosis{doctor.Well(name, "it runs at %s and is %s", address, report.Status)}
+	for _, r := range report.Reasons {
+		all = append(all, ccci.Diagnosis{Check: name + ": " + r.Part, Code: ccci.CodeInfra, Warning: !r.Fatal, Message: r.Problem,
+			Hint: "see the other checks of " + strings.TrimSpace(r.Part) + ", and the server's log"})
+	}
+	return all
+}

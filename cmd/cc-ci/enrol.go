@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/enrol"
+)
+
+// enrolCmd prepares a repository for cc-ci.
+type enrolCmd struct {
+	Repo     string `arg:"" help:"OWNER/NAME on the forge."`
+	Forge    string `placeholder:"NAME" help:"Which forge, when the configuration has several."`
+	Recipe   string `placeholder:"NAME" help:"Recipe it holds; default: what its .env.sample says, else the repository's name."`
+	Checkout string `placeholder:"DIR" help:"Judge this checkout rather than cloning the repository."`
+	Anyway   bool   `help:"Enrol it although the linter finds errors."`
+}
+
+func (c *enrolCmd) Run(a *app) error {
+	ref, err := ccci.ParseRepoRef(c.Repo)
+	if err != nil {
+		return err
+	}
+	cfg, err := a.config()
+	if err != nil {
+		return err
+	}
+	entry, err := c.choose(cfg, ref)
+	if err != nil {
+		return err
+	}
+	dir, cleanup, err := c.checkout(a, cfg, entry, ref)
+	if err != nil {
+		return err
+	}
+	defer cleanup()
+	if err := c.lint(a, dir); err != nil {
+		return err
+	}
+	name := c.recipeName(dir, ref)
+	if err := prepareTests(a, cfg, name); err != nil {
+		return err
+	}
+	c.tellConfig(a, cfg, entry, ref, name)
+	return nil
+}
+
+// choose finds the forge that is meant: the one that is named, the only one, or
+// the one of the repository's owner.
+func (c *enrolCmd) choose(cfg config.Config, ref ccci.RepoRef) (config.ForgeEntry, error) {
+	all := cfg.AllForges()
+	var names []string
+	var fits []config.ForgeEntry
+	for _, f := range all {
+		names = append(names, f.Name)
+		if f.Name == c.Forge || c.Forge == "" && (len(all) == 1 || f.Org == ref.Owner) {
+			fits = append(fits, f)
+		}
+	}
+	switch {
+	case len(fits) == 1:
+		return fits[0], nil
+	case c.Forge != "":
+		return config.ForgeEntry{}, ccci.Errorf(ccci.CodeInvalid, "there is no forge called %q", c.Forge).WithHint("the configuration has %s", strings.Join(names, ", "))
+	}
+	return config.ForgeEntry{}, ccci.Errorf(ccci.CodeInvalid, "it is not clear which forge has %s", ref).WithHint("name it: --forge %s", strings.Join(names, " or --forge "))
+}
+
+// checkout returns a folder with the repository, after looking whether cc-ci sees it.
+func (c *enrolCmd) checkout(a *app, cfg config.Config, entry config.ForgeEntry, ref ccci.RepoRef) (string, func(), error) {
+	nothing := func() {}
+	forge, err := openAdapter(a.ctx, cfg, entry, a.logger(cfg), nil)
+	if err != nil {
+		return "", nothing, err
+	}
+	defer forge.close()
+	source := ccci.Repository{Ref: ref, CloneURL: entry.URL + "/" + ref.String() + ".git"}
+	if reader, can := forge.forge.(ccci.RepositoryReader); can {
+		source, err = reader.Repository(a.ctx, ref)
+		if errors.Is(err, ccci.ErrNotFound) {
+			return "", nothing, ccci.Errorf(ccci.CodeNotFound, "%s has no repository %s, or cc-ci's account may not see it", entry.Name, ref).WithHint("%s", seeHint(entry, ref))
+		}
+		if err != nil {
+			return "", nothing, err
+		}
+	}
+	fmt.Fprintf(a.stdout, "%s is on %s\n", ref, entry.Name)
+	if c.Checkout != "" {
+		dir, err := folder(c.Checkout)
+		return dir, nothing, err
+	}
+	dir, err := os.MkdirTemp("", "cc-ci-enrol-")
+	if err != nil {
+		return "", nothing, fmt.Errorf("making a folder to clone into: %w", err)
+	}
+	cleanup := func() { os.RemoveAll(dir) }
+	if err := clone(a.ctx, entry, source.CloneURL, dir); err != nil {
+		cleanup()
+		return "", nothing, ccci.Errorf(ccci.CodeInfra, "cloning %s: %w", ref, err).WithHint("%s", seeHint(entry, ref))
+	}
+	return dir, cleanup, nil
+}
+
+func seeHint(entry config.ForgeEntry, ref ccci.RepoRef) string {
+	if entry.Kind == config.KindLocal {
+		return fmt.Sprintf("cc-ci forge list shows what there is; cc-ci forge import DIR %s brings it", ref)
+	}
+	return fmt.Sprintf("check its name; its account needs the right to read, granted at %s/%s/settings/collaboration or through a team (%s)", entry.URL, ref, placesOf(entry).Members)
+}
+
+// clone fetches a repository with its tags. The token goes to its own forge only, and
+// stands on no command line.
+func clone(ctx context.Context, entry config.ForgeEntry, from, dir string) error {
+	cmd := exec.CommandContext(ctx, "git", "clone", "--quiet", "--", from, dir)
+	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1")
+	if u, err := url.Parse(from); err == nil && u.Scheme == "https" && entry.TokenFile != "" {
+		token, err := config.ReadSecret(entry.TokenFile)
+		if err != nil {
+			return err
+		}
+		basic := base64.StdEncoding.EncodeToString([]byte("x-access-token:" + token.Reveal()))
+		cmd.Env = append(cmd.Env, "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=http.https://"+u.Host+"/.extraHeader", "GIT_CONFIG_VALUE_0=Authorization: Basic "+basic)
+	}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, exec.ErrNotFound) {
+		return ccci.Errorf(ccci.CodeInfra, "there is no git on this machine").WithHint("install it (Debian: apt-get install git)")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, strings.Join(strings.Fields(string(out)), " "))
+	}
+	return nil
+}
+
+// lint judges the recipe's shape and shows what it finds.
+func (c *enrolCmd) lint(a *app, dir string) error {
+	releases, err := recipe.Releases(a.ctx, dir)
+	if err != nil {
+		return err
+	}
+	findings, err := recipe.LintDir(a.ctx, dir, "", nil, recipe.LintOptions{Releases: releases})
+	if err != nil {
+		return err
+	}
+	bad := slices.DeleteFunc(slices.Clone(findings), func(f ccci.Finding) bool { return f.Severity != "error" })
+	if len(bad) == 0 {
+		fmt.Fprintf(a.stdout, "its default branch is a recipe, with %s from the linter and %s\n", number(len(findings), "warning"), number(len(releases), "release"))
+		return nil
+	}
+	if err := recipe.WriteText(a.stdout, bad); err != nil {
+		return fmt.Errorf("writing the findings: %w", err)
+	}
+	if c.Anyway {
+		fmt.Fprintf(a.stdout, "%s from the linter; enrolled anyway, every run will show them\n", number(len(bad), "error"))
+		return nil
+	}
+	return ccci.Errorf(ccci.CodeRecipe, "the recipe breaks %s of the linter", number(len(bad), "rule")).WithHint("mend them on its default branch, or enrol it all the same with --anyway")
+}
+
+// recipeName is the name under which the recipe is enrolled.
+func (c *enrolCmd) recipeName(dir string, ref ccci.RepoRef) string {
+	if c.Recipe != "" {
+		return c.Recipe
+	}
+	// A clone's own folder has a name that was made up, which a recipe without TYPE would take.
+	if tree, err := recipe.Open(dir, ""); err == nil && tree.Recipe != "" && (c.Checkout != "" || tree.Recipe != filepath.Base(dir)) {
+		return tree.Recipe
+	}
+	return ref.Name
+}
+
+// prepareTests makes the enrolment's folder with a recipe.yml to begin with. What
+// is there is read and left alone.
+func prepareTests(a *app, cfg config.Config, name string) error {
+	settings, err := enrol.Read(cfg.Tests, name)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(cfg.Tests, name, enrol.FileName)
+	if settings.Dir != "" {
+		fmt.Fprintf(a.stdout, "%s is there and sound; left as it is\n", filepath.Join(cfg.Tests, name))
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return ccci.Errorf(ccci.CodeInvalid, "making the enrolment's folder: %w", err).WithHint("name one that you may write to: tests: in the configuration")
+	}
+	if err := os.WriteFile(path, []byte(enrol.Starter(name)), 0o644); err != nil {
+		return ccci.Errorf(ccci.CodeInvalid, "writing %s: %w", path, err).WithHint("name a folder that you may write to: tests: in the configuration")
+	}
+	fmt.Fprintf(a.stdout, "%s was made: nothing is set in it, so the generic suite runs\n", path)
+	return nil
+}
+
+// tellConfig says what is left to write into the configuration. The file belongs
+// to a person, or to Nix, and is not written to.
+func (c *enrolCmd) tellConfig(a *app, cfg config.Config, entry config.ForgeEntry, ref ccci.RepoRef, name string) {
+	if slices.ContainsFunc(entry.Repos, func(r config.Repo) bool { return r.Repo == ref.String() }) {
+		fmt.Fprintf(a.stdout, "the configuration lists %s; nothing is left to do\n", ref)
+		return
+	}
+	if how, what, err := config.ParseDiscover(entry.Discover); err == nil {
+		switch how {
+		case config.DiscoverOrg:
+			if ref.Owner == entry.Org {
+				fmt.Fprintf(a.stdout, "%s watches all of %s; nothing is left to do\n", entry.Name, entry.Org)
+				return
+			}
+		case config.DiscoverTopic:
+			fmt.Fprintf(a.stdout, "give the repository the topic %s at %s/%s; cc-ci finds it within minutes. Or:\n", what, entry.URL, ref)
+		case config.DiscoverTeam:
+			fmt.Fprintf(a.stdout, "add the repository to the team %s at %s; cc-ci finds it within minutes. Or:\n", what, placesOf(entry).Members)
+		}
+	}
+	line := "- repo: " + ref.String()
+	if name != ref.Name {
+		line = fmt.Sprintf("- {repo: %s, recipe: %s}", ref, name)
+	}
+	file := a.configPath
+	if file == "" {
+		file = "a configuration file (cc-ci.yml, named by --config)"
+	}
+	if len(cfg.Forges) == 0 {
+		fmt.Fprintf(a.stdout, "add to %s, and start cc-ci serve again:\n\nrepos:\n  %s\n", file, line)
+		return
+	}
+	fmt.Fprintf(a.stdout, "add to %s, below repositories of %s, and start cc-ci serve again:\n\n    repositories:\n      %s\n", file, entry.Name, line)
+}
