@@ -43,6 +43,23 @@ func TestA4_CacheIsBounded(t *testing.T) {
 	}
 }
 
+// An answer that was damaged on its way is not remembered under its good ETag.
+func TestA4_DamagedAnswersAreNotKept(t *testing.T) {
+	for _, damaged := range []struct{ kind, body string }{{"application/json", `[{"id":1,`}, {"text/html", "<html>"}} {
+		c := newConditional(transport(func(r *http.Request) (*http.Response, error) {
+			if r.Header.Get("If-None-Match") != "" {
+				return said(304, ""), nil
+			}
+			return said(200, damaged.body, "ETag", `"good"`, "Content-Type", damaged.kind), nil
+		}), 100_000)
+		for range 2 {
+			if resp, err := c.RoundTrip(request(t.Context(), "GET")); err != nil || resp.Header.Get("X-From-Cache") != "" {
+				t.Errorf("%s came from the cache: %v", damaged.body, err)
+			}
+		}
+	}
+}
+
 // What one token saw is not shown to another one.
 func TestA4_CacheIsPerToken(t *testing.T) {
 	s := newFake(t, githubfake.Options{})
@@ -60,14 +77,19 @@ func TestA4_CacheIsPerToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	other.opts.Token = ccci.NewSecret(s.Token("eve"))
+	s.Stats()
 	changed := &authorized{api: f.client.BaseURL, token: fixedToken(other.opts.Token), next: f.client.Client().Transport.(*redirects).next.(*authorized).next}
 	req, err := http.NewRequestWithContext(t.Context(), "GET", s.APIURL+"repos/recipes/pocketbase/pulls/1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Header.Set("Accept", "application/vnd.github.v3+json") // as the library does
 	resp, err := changed.RoundTrip(req)
 	if err != nil || resp.Header.Get("X-From-Cache") != "" {
 		t.Errorf("another token got the first one's answer: %v", err)
+	}
+	if _, err := f.PullRequest(t.Context(), pr); err != nil || s.Stats().NotModified != 1 {
+		t.Errorf("the first token's answer was forgotten: %v", err)
 	}
 }
 

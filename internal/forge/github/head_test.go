@@ -109,6 +109,13 @@ func TestN1_HeadRule(t *testing.T) {
 			st.force(st.head)
 			return st.head
 		}, ccci.ErrHeadMoved, ""},
+		"activity: away and back again since, the timeline is behind": {true, func(st *stage) ccci.Commit {
+			st.comment()
+			st.push("evil")
+			st.force(st.head)
+			st.s.DropForced(st.pr)
+			return st.head
+		}, ccci.ErrHeadMoved, ""},
 		"activity: the record is behind for a moment": {true, func(st *stage) ccci.Commit {
 			st.push("second")
 			st.s.DropActivity(st.from, 1)

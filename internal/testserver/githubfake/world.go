@@ -225,6 +225,9 @@ func (s *Server) DropActivity(ref ccci.RepoRef, n int) {
 	r.activities = r.activities[:len(r.activities)-n]
 }
 
+// DropForced forgets the forced pushes of a pull request's timeline, as when it is behind.
+func (s *Server) DropForced(pr ccci.PRRef) { s.changePull(pr, func(p *pull) { p.forced = nil }) }
+
 // AddSuite gives a commit a check suite, made now.
 func (s *Server) AddSuite(ref ccci.RepoRef, commit ccci.Commit, branch string) {
 	s.mu.Lock()
