@@ -375,3 +375,22 @@ func TestA10_TwoForgesShareAnEngine(t *testing.T) {
 		}
 	})
 }
+
+// The status stands on the commit that was tested, whatever is pushed meanwhile.
+func TestU13_A8_StatusOnExactlyTheTestedCommit(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		_, stop := w.start(w.config())
+		defer stop()
+		idle(time.Second)
+		w.write(pr1, ada, "!testme")
+		idle(20 * time.Second)
+		pushed := w.push(pr1)
+		idle(2 * time.Minute)
+		if s := w.status(commitN(1000), "cc-ci/testme"); s.State != ccci.StateSuccess {
+			t.Errorf("on the tested commit: %+v", s)
+		}
+		if s := w.status(pushed, "cc-ci/testme"); s.State != "" {
+			t.Errorf("on the commit that was pushed: %+v", s)
+		}
+	})
+}

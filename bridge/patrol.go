@@ -28,6 +28,7 @@ type patrol struct {
 	placed  int // how many phases were given away
 	running int
 	ended   chan look
+	shown   time.Time
 }
 
 // look is how a look ended.
@@ -251,8 +252,13 @@ func (p *patrol) adopt(refs []ccci.RepoRef) {
 	})
 }
 
-// show makes the state known to [Bridge.Health].
+// show makes the state known to [Bridge.Health], once a second.
 func (p *patrol) show() {
+	now := p.b.cfg.Now()
+	if now.Sub(p.shown) < time.Second {
+		return
+	}
+	p.shown = now
 	var missing []ccci.RepoRef
 	for _, w := range p.all {
 		if w.missing && !w.once {
@@ -261,7 +267,7 @@ func (p *patrol) show() {
 	}
 	p.b.mu.Lock()
 	defer p.b.mu.Unlock()
-	p.b.view.Repositories, p.b.view.Missing, p.b.view.Turned = len(p.all), missing, p.b.cfg.Now()
+	p.b.view.Repositories, p.b.view.Missing, p.b.view.Turned = len(p.all), missing, now
 }
 
 // listen turns hints on the bus into looks.
