@@ -90,7 +90,6 @@ type installation struct {
 	mu      sync.Mutex
 	current string
 	expires time.Time
-	granted gh.InstallationPermissions
 }
 
 // renewBefore is how long a token must still live to be used. GitHub's live 1 h.
@@ -110,9 +109,6 @@ func (i *installation) token(ctx context.Context, stale string) (string, error) 
 		return "", fmt.Errorf("asking for a token of installation %d: GitHub's answer has none", i.app.Installation)
 	}
 	i.current, i.expires = made.GetToken(), made.GetExpiresAt().Time
-	if made.Permissions != nil {
-		i.granted = *made.Permissions
-	}
 	return i.current, nil
 }
 

@@ -122,6 +122,9 @@ func TestA4_FieldsAreRequired(t *testing.T) {
 		"check-run":                {"id", "status", "app.id"},
 		"installation-token":       {"token", "expires_at"},
 		"private-user":             {"id", "login"},
+		"full-repository":          {"name", "owner.login", "clone_url", "default_branch", "archived"},
+		"minimal-repository":       {"name", "owner.login"},
+		"hook-delivery-item":       {"status", "status_code", "delivered_at"},
 		"public-user":              {"id", "login"},
 	} {
 		for _, field := range fields {

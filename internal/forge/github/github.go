@@ -40,6 +40,8 @@ type Options struct {
 	Token ccci.Secret // a classic or fine-grained personal access token
 	App   *App        // a GitHub App's installation
 
+	Find Find // which repositories Discover finds
+
 	// NoCheckRuns keeps an App from setting check runs beside the commit statuses.
 	NoCheckRuns bool
 

@@ -44,6 +44,10 @@ var handlers = map[string]func(*call) reply{
 	"checks/create":                              (*call).makeCheck,
 	"checks/update":                              (*call).changeCheck,
 	"repos/create-commit-status":                 (*call).setStatus,
+	"repos/get":                                  (*call).oneRepo,
+	"repos/list-for-org":                         (*call).listRepos,
+	"teams/list-repos-in-org":                    (*call).listRepos,
+	"apps/list-webhook-deliveries":               (*call).listDeliveries,
 }
 
 // handle runs the handler of an operation.
@@ -281,6 +285,33 @@ func (c *call) listChecks() reply {
 		}
 	}
 	return answer(http.StatusOK, map[string]any{"total_count": len(runs), "check_runs": runs})
+}
+
+func (c *call) oneRepo() reply {
+	return answer(http.StatusOK, c.s.shape("full-repository", c.s.repoMap(c.repo)))
+}
+
+// listRepos lists those of an organisation, or of a team in it.
+func (c *call) listRepos() reply {
+	org, team := c.r.PathValue("org"), c.r.PathValue("team_slug")
+	var list []*repository
+	for _, r := range c.s.repos {
+		if strings.EqualFold(r.owner.login, org) && !r.private && (team == "" || slices.Contains(r.teams, team)) {
+			list = append(list, r)
+		}
+	}
+	if len(list) == 0 {
+		return notFound
+	}
+	slices.SortFunc(list, func(a, b *repository) int { return cmp.Compare(a.full(), b.full()) })
+	return paged(c, list, c.s.repoMap, "minimal-repository")
+}
+
+func (c *call) listDeliveries() reply {
+	if c.who.app == nil {
+		return refusal(http.StatusUnauthorized, "A JSON web token could not be decoded")
+	}
+	return answer(http.StatusOK, append([]any{}, c.who.app.deliveries...))
 }
 
 func perPage(c *call) int {

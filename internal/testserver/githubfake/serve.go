@@ -117,6 +117,12 @@ func (s *Server) api(r *http.Request, body []byte) reply {
 			out = reply{status: http.StatusNotModified}
 		}
 	}
+	if who != nil && who.scopes != nil {
+		h.Set("X-OAuth-Scopes", strings.Join(who.scopes, ", "))
+	}
+	if who != nil && !who.expires.IsZero() && who.app == nil {
+		h.Set("GitHub-Authentication-Token-Expiration", who.expires.Format("2006-01-02 15:04:05 MST"))
+	}
 	s.charge(who, out.status, h)
 	return reply{status: out.status, header: h, body: out.body}
 }
@@ -153,17 +159,20 @@ func (s *Server) named(r *http.Request) (string, reply) {
 		if s.repos[id] == nil {
 			return "", notFound
 		}
-		return "/repos/" + s.repos[id].full() + "/" + rest, reply{}
+		return strings.TrimSuffix("/repos/"+s.repos[id].full()+"/"+rest, "/"), reply{}
 	}
 	parts := strings.SplitN(path, "/", 5)
-	if len(parts) < 5 || parts[1] != "repos" {
+	if len(parts) < 4 || parts[1] != "repos" {
 		return path, reply{}
 	}
 	repo := s.repos[s.names[strings.ToLower(parts[2]+"/"+parts[3])]]
 	if repo == nil || strings.EqualFold(repo.full(), parts[2]+"/"+parts[3]) {
 		return path, reply{}
 	}
-	to := fmt.Sprintf("%s%s/repositories/%d/%s", s.URL, apiPrefix, repo.id, parts[4])
+	to := fmt.Sprintf("%s%s/repositories/%d", s.URL, apiPrefix, repo.id)
+	if len(parts) == 5 {
+		to += "/" + parts[4]
+	}
 	if r.URL.RawQuery != "" {
 		to += "?" + r.URL.RawQuery
 	}

@@ -21,6 +21,7 @@ type identity struct {
 	user    *account
 	app     *app // set for an App's tokens
 	expires time.Time
+	scopes  []string // of a classic token; nil for others
 	used    int
 	window  time.Time // when the rate limit's hour ends
 }
@@ -31,6 +32,8 @@ type app struct {
 	bot              *account
 	key              *rsa.PublicKey
 	serial           int
+	permissions      map[string]any
+	deliveries       []any // newest first
 }
 
 type repository struct {
@@ -40,6 +43,9 @@ type repository struct {
 	parent     *repository // of a fork
 	private    bool
 	hidden     bool // its activity is not shown
+	archived   bool
+	topics     []any
+	teams      []string
 	pulls      map[int]*pull
 	comments   []*comment
 	statuses   []status
@@ -179,7 +185,7 @@ func (s *Server) Token(user string) string {
 func (s *Server) App(slug string, key *rsa.PublicKey) (id, installation int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := &app{id: s.id(), installation: s.id(), slug: slug, bot: s.account(slug+"[bot]", "Bot"), key: key}
+	a := &app{permissions: map[string]any{"members": "read", "pull_requests": "write", "statuses": "write", "checks": "write", "contents": "read"}, id: s.id(), installation: s.id(), slug: slug, bot: s.account(slug+"[bot]", "Bot"), key: key}
 	s.apps[slug] = a
 	return a.id, a.installation
 }
@@ -407,4 +413,44 @@ func (s *Server) Bot(login string) ccci.User {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.account(login, "Bot").user()
+}
+
+// SetScopes makes a token a classic one with these scopes; nil: a fine-grained one.
+func (s *Server) SetScopes(token string, scopes ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens[token].scopes = scopes
+}
+
+// SetExpiry lets a token end.
+func (s *Server) SetExpiry(token string, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens[token].expires = at
+}
+
+// SetPermissions changes what an App's installation may.
+func (s *Server) SetPermissions(slug string, permissions map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.apps[slug].permissions = permissions
+}
+
+// AddDelivery notes a webhook of an App, with the status code that it was answered with.
+func (s *Server) AddDelivery(slug string, code int, status string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.shape("hook-delivery-item", map[string]any{"id": s.id(), "status": status, "status_code": code, "delivered_at": stamp(s.tick()), "event": "issue_comment"})
+	s.apps[slug].deliveries = append([]any{d}, s.apps[slug].deliveries...)
+}
+
+// Describe sets what a repository is found by.
+func (s *Server) Describe(ref ccci.RepoRef, archived bool, topics, teams []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.knownRepo(ref)
+	r.archived, r.teams, r.topics = archived, teams, nil
+	for _, t := range topics {
+		r.topics = append(r.topics, t)
+	}
 }

@@ -19,7 +19,7 @@ func (s *Server) userMap(u *account) map[string]any {
 
 func (s *Server) repoMap(r *repository) map[string]any {
 	return map[string]any{"id": r.id, "name": r.name, "full_name": r.full(), "owner": s.userMap(r.owner), "private": r.private, "fork": r.parent != nil,
-		"clone_url": s.cloneURL(r), "html_url": s.URL + "/" + r.full(), "default_branch": "main"}
+		"clone_url": s.cloneURL(r), "html_url": s.URL + "/" + r.full(), "default_branch": "main", "archived": r.archived, "topics": append([]any{}, r.topics...)}
 }
 
 func (s *Server) commentMap(c *comment) map[string]any {
@@ -207,5 +207,5 @@ func (c *call) installationToken() reply {
 	token := fmt.Sprintf("ghs_%d_%d", a.id, a.serial)
 	c.s.tokens[token] = &identity{user: a.bot, app: a, expires: c.s.now.Add(tokenLife)}
 	return answer(http.StatusCreated, c.s.shape("installation-token", map[string]any{"token": token, "expires_at": stamp(c.s.now.Add(tokenLife)),
-		"permissions": map[string]any{"members": "read", "issues": "write", "pull_requests": "write", "statuses": "write", "checks": "write", "contents": "read"}}))
+		"permissions": a.permissions}))
 }

@@ -39,6 +39,10 @@ var operations = []string{
 	"POST /repos/{owner}/{repo}/check-runs",
 	"PATCH /repos/{owner}/{repo}/check-runs/{check_run_id}",
 	"POST /repos/{owner}/{repo}/statuses/{sha}",
+	"GET /repos/{owner}/{repo}",
+	"GET /orgs/{org}/repos",
+	"GET /orgs/{org}/teams/{team_slug}/repos",
+	"GET /app/hook/deliveries",
 }
 
 var webhooks = []string{"issue-comment-created", "issue-comment-edited", "issue-comment-deleted", "ping"}
