@@ -1,0 +1,110 @@
+package gitea
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// A comment of ours ends in an HTML comment with a tag made of its key, by which it
+// is found again. Readers do not see it. Anybody can copy one, so it counts in our
+// own comments alone.
+const tagFormat = "\n\n<!-- cc-ci:%s -->"
+
+var tagPattern = regexp.MustCompile(`<!-- cc-ci:([0-9a-f]{32}) -->\s*$`)
+
+func tagOf(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return fmt.Sprintf("%x", sum[:16])
+}
+
+// ownTag is the tag of a comment that self wrote, else "".
+func (r row) ownTag(self ccci.User) string {
+	if r.User == nil || r.User.user().ID != self.ID {
+		return ""
+	}
+	if m := tagPattern.FindStringSubmatch(r.Body); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// threadLimit bounds the list of one pull request's comments, which comes in one piece.
+const threadLimit = 64 << 20
+
+// PostComment implements [ccci.Forge]. Whether the key was used is read from the
+// forge each time, also after an attempt whose answer was lost.
+func (f *Forge) PostComment(ctx context.Context, pr ccci.PRRef, key, body string) (ccci.CommentID, error) {
+	activity := "commenting on " + pr.String()
+	if key == "" {
+		return "", ccci.Errorf(ccci.CodeInvalid, "%s: the key is empty", activity)
+	}
+	self, err := f.Self(ctx)
+	if err != nil {
+		return "", err
+	}
+	unlock, err := f.posting.lock(ctx, pr.String())
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	var thread []row
+	path := repoPath(pr.Repo, "/issues/%d/comments", pr.Number)
+	if _, err := f.do(ctx, http.MethodGet, path, nil, nil, &thread, threadLimit); err != nil {
+		// Asked for the comments of what is not there, it answers 500.
+		if _, gone := f.PullRequest(ctx, pr); statusOf(err) == http.StatusInternalServerError && errors.Is(gone, ccci.ErrNotFound) {
+			err = gone
+		}
+		return "", fmt.Errorf("%s: %w", activity, err)
+	}
+	tag := tagOf(key)
+	for _, r := range thread {
+		if r.ownTag(self) == tag {
+			return commentID(r.ID), nil
+		}
+	}
+	var made row
+	if err := f.send(ctx, http.MethodPost, path, map[string]string{"body": body + fmt.Sprintf(tagFormat, tag)}, &made); err != nil {
+		return "", fmt.Errorf("%s: %w", activity, err)
+	}
+	if made.ID <= 0 {
+		return "", fmt.Errorf("%s: the answer has no number", activity)
+	}
+	return commentID(made.ID), nil
+}
+
+// EditComment implements [ccci.Forge]. A comment that we did not post is refused, also
+// where the forge would let the token edit it.
+func (f *Forge) EditComment(ctx context.Context, pr ccci.PRRef, id ccci.CommentID, body string) error {
+	activity := fmt.Sprintf("editing comment %s on %s", id, pr)
+	self, err := f.Self(ctx)
+	if err != nil {
+		return err
+	}
+	old, err := f.comment(ctx, pr, id)
+	if err != nil {
+		return fmt.Errorf("%s: %w", activity, err)
+	}
+	if old.User == nil || old.User.user().ID != self.ID {
+		return ccci.Errorf(ccci.CodeRefused, "%s: it was not posted by cc-ci", activity)
+	}
+	if tag := old.ownTag(self); tag != "" {
+		body += fmt.Sprintf(tagFormat, tag)
+	}
+	if body == old.Body {
+		return nil
+	}
+	err = f.send(ctx, http.MethodPatch, repoPath(pr.Repo, "/issues/comments/%s", id), map[string]string{"body": body}, &old)
+	if statusOf(err) == http.StatusNoContent {
+		err = errors.New("the forge did not edit it")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", activity, err)
+	}
+	return nil
+}
