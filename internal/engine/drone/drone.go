@@ -93,6 +93,7 @@ type Engine struct {
 	starting map[ccci.RunID]chan struct{} // closed when that Start has ended
 	tracks   map[int64]*track
 	limited  bool // the server's time-out is set
+	pageSize int
 }
 
 // track is what this process has seen of a build, beyond Drone's record. A
@@ -139,7 +140,7 @@ func New(opts Options) (*Engine, error) {
 	}
 	return &Engine{
 		opts: opts, now: opts.Now, log: opts.Logger,
-		starting: map[ccci.RunID]chan struct{}{}, tracks: map[int64]*track{},
+		starting: map[ccci.RunID]chan struct{}{}, tracks: map[int64]*track{}, pageSize: maxPage,
 	}, nil
 }
 
@@ -167,7 +168,11 @@ func (e *Engine) Start(ctx context.Context, job ccci.Job) (ccci.BuildRef, error)
 	if err != nil {
 		return "", err // perhaps it was created all the same: the next Start finds it
 	}
-	if built.Number == 0 || built.Params[runParam] != string(job.RunID) {
+	if built.Number == 0 || built.Status == drone.StatusError { // null, or a build that holds the mistake
+		return "", ccci.Errorf(ccci.CodeInvalid, "starting a build of %s: no pipeline of %s takes it: %s", job.RunID, e.opts.Repo, built.Error).
+			WithHint("its .drone.yml needs a pipeline %s with the event custom; the repository's page in Drone tells more", e.opts.Pipeline)
+	}
+	if built.Params[runParam] != string(job.RunID) {
 		return "", ccci.Errorf(ccci.CodeInfra, "starting a build of %s: the server's answer is about another build", job.RunID)
 	}
 	// An earlier request whose answer was lost may have arrived only now.
@@ -207,8 +212,8 @@ func (e *Engine) reserve(ctx context.Context, run ccci.RunID) (release func(), e
 	}
 }
 
-// pageSize is the most that Drone gives at once.
-const pageSize = 100
+// maxPage is the most that Drone gives at once.
+const maxPage = 100
 
 // find returns the number of the first build of a run, or 0. Run ids begin with
 // their time, so builds from well before it need not be looked at.
@@ -240,7 +245,7 @@ func (e *Engine) pages(ctx context.Context, doing string, see func([]*drone.Buil
 	for page := 1; ; page++ {
 		var builds []*drone.Build
 		err := e.call(ctx, doing, func(c drone.Client) (err error) {
-			builds, err = c.BuildList(e.opts.Repo.Owner, e.opts.Repo.Name, drone.ListOptions{Page: page, Size: pageSize})
+			builds, err = c.BuildList(e.opts.Repo.Owner, e.opts.Repo.Name, drone.ListOptions{Page: page, Size: e.pageSize})
 			return err
 		})
 		if err != nil {

@@ -92,9 +92,6 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	if testing.Short() {
-		t.Skip("Drone is a real server")
-	}
 	return &world{
 		Server: dronetest.Start(t, gitea.Start(t), dronetest.Options{Capacity: 4, Environ: map[string]string{"GORACE": "atexit_sleep_ms=0"}}),
 		repos:  map[string]ccci.RepoRef{},
@@ -141,13 +138,35 @@ func open(t *testing.T, opts Options) (e *Engine, stop func()) {
 	return e, stop
 }
 
-func TestConformance(t *testing.T) {
+// TestDrone runs all that needs the real servers, on one of each.
+func TestDrone(t *testing.T) {
 	w := newWorld(t)
-	enginetest.Run(t, enginetest.Options{
-		Open: func(t *testing.T, place string, capacity int) enginetest.Subject {
-			e, stop := open(t, w.options(t, place, capacity))
-			return enginetest.Subject{Engine: e, Stop: stop}
-		},
-		LogEndsWithCancel: true,
+	t.Run("Conformance", func(t *testing.T) {
+		enginetest.Run(t, enginetest.Options{
+			Open: func(t *testing.T, place string, capacity int) enginetest.Subject {
+				e, stop := open(t, w.options(t, place, capacity))
+				return enginetest.Subject{Engine: e, Stop: stop}
+			},
+			LogEndsWithCancel: true,
+		})
 	})
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *world)
+	}{
+		{"A9_TriggerToStep", testTrigger},
+		{"A13_Pipelines", testPipelines},
+		{"A16_TimeOutIsSet", testTimeOutIsSet},
+		{"A16_DronesOwnTimeOut", testTimeOut},
+		{"N2_StartAfterACrash", testStartAfterCrash},
+		{"N2_SecondBuildIsCancelled", testSecondBuild},
+		{"U17_NothingComesInByParameters", testParameters},
+		{"A15_CancelOfAWaitingHarness", testCancelWaiting},
+		{"U12_DroneDiesUnderTheRun", testServerDies},
+		{"U12_RunnerDiesUnderTheRun", testRunnerDies},
+		{"P19_LogsThroughAFaultyProxy", testFaultyLogs},
+		{"N2_EverythingThroughAFaultyProxy", testFaulty},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, w) })
+	}
 }

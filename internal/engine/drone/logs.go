@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/drone/drone-go/drone"
@@ -154,7 +155,10 @@ func (f *follower) stream(ctx context.Context) error {
 	uri := fmt.Sprintf("%s/api/stream/%s/%s/%s/%d/%d", e.opts.URL, e.opts.Repo.Owner, e.opts.Repo.Name, f.ref, f.stage, f.step)
 	// A server or a proxy that is gone without a word is found by its silence.
 	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
 	defer cancel()
+	watch.Go(func() { f.endWithBuild(ctx, cancel) })
 	alive := time.AfterFunc(silenceLimit, cancel)
 	defer alive.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, uri, nil)
@@ -193,6 +197,24 @@ func (f *follower) stream(ctx context.Context) error {
 		return err
 	}
 	return io.ErrUnexpectedEOF
+}
+
+// endWithBuild ends a stream when the build is done: Drone leaves that of a
+// runner which died open.
+func (f *follower) endWithBuild(ctx context.Context, end func()) {
+	tick := time.NewTicker(f.engine.opts.Poll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if b, err := f.engine.Status(ctx, f.ref); err == nil && b.State == ccci.BuildDone {
+			end()
+			return
+		}
+	}
 }
 
 const (

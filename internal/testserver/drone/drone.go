@@ -126,7 +126,7 @@ func (s *Server) StartAgain() { s.t.Helper(); s.server.start(s.t) }
 // StopRunner kills the runner and not what it has started. Legal twice.
 func (s *Server) StopRunner() { s.runner.kill() }
 
-// StartRunner starts the runner, and returns when it listens.
+// StartRunner starts the runner unless it runs, and returns when it listens.
 func (s *Server) StartRunner() { s.t.Helper(); s.runner.start(s.t) }
 
 // API asks Drone as the administrator and returns the answer; what is not a
@@ -172,12 +172,18 @@ func (s *Server) AddRepository(name, pipeline string) ccci.RepoRef {
 	s.t.Helper()
 	repo := ccci.RepoRef{Owner: User, Name: name}
 	s.giteaAPI(http.MethodPost, "/api/v1/user/repos", map[string]any{"name": name, "auto_init": true, "default_branch": "main"})
-	s.giteaAPI(http.MethodPost, "/api/v1/repos/"+repo.String()+"/contents/.drone.yml", map[string]any{
-		"content": base64.StdEncoding.EncodeToString([]byte(pipeline)), "message": "pipelines", "branch": "main",
-	})
+	s.Push(repo, ".drone.yml", pipeline)
 	s.API(http.MethodPost, "/api/user/repos", nil)
 	s.API(http.MethodPost, "/api/repos/"+repo.String(), nil)
 	return repo
+}
+
+// Push commits a new file to a repository's default branch.
+func (s *Server) Push(repo ccci.RepoRef, path, text string) {
+	s.t.Helper()
+	s.giteaAPI(http.MethodPost, "/api/v1/repos/"+repo.String()+"/contents/"+path, map[string]any{
+		"content": base64.StdEncoding.EncodeToString([]byte(text)), "message": "add " + path, "branch": "main",
+	})
 }
 
 // signIn gives Drone a token of Gitea's, by the pages that a browser would show:
@@ -239,12 +245,17 @@ func (p *process) start(t testing.TB) {
 	}
 	defer log.Close()
 	p.mu.Lock()
+	if p.cmd != nil {
+		p.mu.Unlock()
+		return
+	}
 	p.cmd = exec.Command(p.path, p.args...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = p.dir, log, log
 	p.cmd.Env = append(p.env, "PATH="+os.Getenv("PATH"), "HOME="+p.dir, "TMPDIR="+p.dir)
 	// Ctrl-C at the tests' terminal is not for it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
+		p.cmd = nil
 		p.mu.Unlock()
 		t.Fatal(err)
 	}
