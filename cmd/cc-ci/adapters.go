@@ -57,7 +57,13 @@ func openAdapter(ctx context.Context, cfg config.Config, entry config.ForgeEntry
 }
 
 func openGitHub(entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
-	options := github.Options{Name: entry.Name, Logger: log}
+	options := github.Options{Name: entry.Name, Logger: log, Find: github.Find{Org: entry.Org}}
+	switch how, name, _ := config.ParseDiscover(entry.Discover); how { // the configuration has been checked
+	case config.DiscoverTopic:
+		options.Find.Topic = name
+	case config.DiscoverTeam:
+		options.Find.Team = name
+	}
 	if entry.URL != "https://github.com" { // an Enterprise Server
 		options.APIURL = entry.URL + "/api/v3/"
 	}
