@@ -12,7 +12,14 @@
 //   - an engine knows a job by its run, so a run that is started again finds its build;
 //   - a message has a key, so a comment that is posted again finds itself.
 //
-// The files follow the way of a comment: command.go reads it, poll.go brings it,
+// A forge that is away is waited for: after three failures in a row there is one
+// try at a time until one succeeds, and everything else stays in the store. Of
+// many repositories none is looked at more seldom than the configured pause, and a hint
+// on the bus, as webhooks make it, leads to a look at once.
+//
+// The files follow the way of a comment: cadence.go says when a repository is looked at,
+// patrol.go keeps to it, poll.go brings what is new, command.go reads it,
 // accept.go decides, ask.go answers what is no run, watch.go follows the
-// build, say.go words it, outbox.go delivers.
+// build, say.go words it, outbox.go delivers. trouble.go notices outages,
+// several.go is one bridge for several forges, health.go and observe.go let others see.
 package bridge
