@@ -70,7 +70,8 @@ type Config struct {
 	// the start and every DiscoverEvery; default 5 min.
 	Discoverer    ccci.Discoverer
 	DiscoverEvery time.Duration
-	// Adopt says how a repository that was discovered is watched; nil: as one that is not enrolled.
+	// Adopt says how a repository that was discovered is watched, and is asked anew each
+	// time that it is found; nil: as one that is not enrolled.
 	Adopt func(ccci.RepoRef) Repo
 
 	PollInterval time.Duration // between two looks at a repository; default 15 s, at most 30 s (A4)
@@ -89,7 +90,7 @@ type Config struct {
 	Now          func() time.Time // default time.Now
 	Rand         io.Reader        // default crypto/rand
 	// Jitter returns a number from 0 up to 1; it keeps bridges that start
-	// together from asking together. Default: random.
+	// together from asking together. Safe for concurrent use. Default: random.
 	Jitter func() float64
 }
 

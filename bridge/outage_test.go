@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -199,6 +200,39 @@ func TestU14_NothingCanBeSaidForADay(t *testing.T) {
 	})
 }
 
+// Repositories that keep failing say nothing about a forge that answers for another.
+func TestA4_BrokenRepositoriesAreNoOutage(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		log := &loud{}
+		cfg := w.config()
+		cfg.Logger = slog.New(log)
+		for i := range 6 {
+			cfg.Repos = append(cfg.Repos, bridge.Repo{Ref: ccci.RepoRef{Owner: "broken", Name: fmt.Sprint("r", i)}, Recipe: "x", Org: "recipes"})
+		}
+		cfg.Forge = partly{cfg.Forge}
+		b, stop := w.start(cfg)
+		defer stop()
+		idle(24 * time.Hour)
+		if lines := log.take(); len(lines) > 8 {
+			t.Errorf("%d lines: %q", len(lines), lines[:9])
+		}
+		w.write(pr1, ada, "!testme")
+		idle(2 * time.Minute)
+		if h := b.Health(); !h.Reachable || len(w.said("run/")) != 1 {
+			t.Errorf("health %+v, said %q", h, w.said(""))
+		}
+	})
+}
+
+type partly struct{ ccci.Forge }
+
+func (f partly) Comments(ctx context.Context, r ccci.RepoRef, c ccci.Cursor) ([]ccci.Comment, ccci.Cursor, error) {
+	if r.Owner == "broken" {
+		return nil, "", errors.New("500 internal server error")
+	}
+	return f.Forge.Comments(ctx, r, c)
+}
+
 // One message that the forge refuses for ever does not keep the others waiting.
 func TestA10_OneBadMessageStandsInNobodysWay(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
@@ -262,10 +296,11 @@ func TestA4_DiscoveredRepositories(t *testing.T) {
 		w.addPR(onWiki)
 		w.addPR(onBlog)
 		d := &found{}
+		var enrolled atomic.Bool
 		cfg := w.config()
 		cfg.Discoverer = d
 		cfg.Adopt = func(ref ccci.RepoRef) bridge.Repo {
-			if ref == blog { // found, and nobody has enrolled it
+			if ref == blog && !enrolled.Load() { // found, and nobody has enrolled it
 				return bridge.Repo{Ref: ref}
 			}
 			return bridge.Repo{Ref: ref, Recipe: ref.Name, Org: "recipes"}
@@ -290,6 +325,13 @@ func TestA4_DiscoveredRepositories(t *testing.T) {
 		if said := w.said("not-enrolled/"); len(said) != 1 { // U15
 			t.Errorf("said %q", said)
 		}
+		enrolled.Store(true)
+		idle(6 * time.Minute)
+		w.write(onBlog, ada, "!testme")
+		idle(2 * time.Minute)
+		if runs := w.runs(); len(runs) != 2 || runs[1].Recipe != "blog" {
+			t.Errorf("once its folder is there: %+v", runs)
+		}
 		// Trouble, and an answer that is too empty to be true, change nothing.
 		d.set(errors.New("502 bad gateway"), wiki)
 		idle(20 * time.Minute)
@@ -297,7 +339,7 @@ func TestA4_DiscoveredRepositories(t *testing.T) {
 		idle(20 * time.Minute)
 		w.write(onWiki, ada, "!testme")
 		idle(2 * time.Minute)
-		if len(w.runs()) != 2 {
+		if len(w.runs()) != 3 {
 			t.Errorf("%d runs", len(w.runs()))
 		}
 		// What is taken off the list is looked at no more.
@@ -305,7 +347,7 @@ func TestA4_DiscoveredRepositories(t *testing.T) {
 		idle(10 * time.Minute)
 		w.write(onWiki, ada, "!testme")
 		idle(10 * time.Minute)
-		if h := b.Health(); len(w.runs()) != 2 || h.Repositories != 3 {
+		if h := b.Health(); len(w.runs()) != 3 || h.Repositories != 3 {
 			t.Errorf("%d runs, %d repositories", len(w.runs()), h.Repositories)
 		}
 	})

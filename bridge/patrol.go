@@ -139,9 +139,10 @@ func (p *patrol) conclude(ctx context.Context, l look) {
 	w.saw(l.newest, now)
 	missing := errors.Is(l.err, ccci.ErrNotFound)
 	p.log(w, l, missing)
+	_, down := p.b.reads.wait(now)
 	if l.reached || missing {
 		p.recover(now)
-	} else if p.b.reads.failed(now, l.err) {
+	} else if (down || w.failures == 0 || !p.anyWell()) && p.b.reads.failed(now, l.err) {
 		p.b.log.Error("the forge cannot be reached; everything waits for it and nothing is lost", "error", l.err)
 		p.b.cfg.Observer.Reachable(p.b.name(), false)
 	}
@@ -154,6 +155,12 @@ func (p *patrol) conclude(ctx context.Context, l look) {
 	if w.once && !w.hinted && (l.err == nil || missing) {
 		p.all = slices.DeleteFunc(p.all, func(o *watched) bool { return o == w })
 	}
+}
+
+// anyWell reports whether the last look at some repository went well: then one that
+// keeps failing says nothing about the forge.
+func (p *patrol) anyWell() bool {
+	return slices.ContainsFunc(p.all, func(w *watched) bool { return w.failures == 0 && !w.ended.IsZero() })
 }
 
 // log speaks of a repository when its state changes; while the forge fails
@@ -233,6 +240,9 @@ func (p *patrol) adopt(refs []ccci.RepoRef) {
 	now := p.b.cfg.Now()
 	for _, ref := range refs {
 		w := p.find(ref)
+		if w != nil && w.found { // its folder of tests may have come meanwhile
+			w.repo = p.b.cfg.Adopt(ref)
+		}
 		if w != nil && !w.once {
 			continue
 		}

@@ -219,7 +219,9 @@ func (s *server) adopt(entry config.ForgeEntry, how string) func(ccci.RepoRef) b
 		settings, err := enrol.Read(s.cfg.Tests, ref.Name)
 		switch {
 		case err != nil:
-			s.log.Warn("a repository was found and cannot be enrolled", "repository", ref, "error", err)
+			if s.found.odd(ref) {
+				s.log.Warn("a repository was found and cannot be enrolled", "repository", ref, "error", err)
+			}
 		case how != config.DiscoverOrg || settings.Dir != "":
 			repo.Recipe = ref.Name
 			s.found.add(ref.Name)
@@ -228,10 +230,23 @@ func (s *server) adopt(entry config.ForgeEntry, how string) func(ccci.RepoRef) b
 	}
 }
 
-// found are the recipes of repositories that were found.
+// found are the recipes of repositories that were found, and those that are none.
 type found struct {
 	mu    sync.Mutex
 	names []string
+	odds  map[ccci.RepoRef]bool
+}
+
+// odd notes a repository that cannot be enrolled, and reports whether that is new.
+func (f *found) odd(ref ccci.RepoRef) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.odds == nil {
+		f.odds = map[ccci.RepoRef]bool{}
+	}
+	known := f.odds[ref]
+	f.odds[ref] = true
+	return !known
 }
 
 func (f *found) add(name string) {
