@@ -21,6 +21,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/engine/drone"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/localengine"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
+	"github.com/recipe-maintainers/cc-ci/internal/forge/gitea"
 	"github.com/recipe-maintainers/cc-ci/internal/forge/github"
 	"github.com/recipe-maintainers/cc-ci/internal/forge/localforge"
 )
@@ -51,9 +52,22 @@ func openAdapter(ctx context.Context, cfg config.Config, entry config.ForgeEntry
 		return adapter{entry: entry, forge: announcing{local, changed}, local: local, close: local.Close}, nil
 	case config.KindGitHub:
 		return openGitHub(entry, log)
+	case config.KindGitea:
+		return openGitea(entry, log)
 	}
-	return adapter{}, ccci.Errorf(ccci.CodeInvalid, "there is no adapter for forges of kind %s in this cc-ci yet", entry.Kind).
-		WithHint("kinds local and github work")
+	return adapter{}, ccci.Errorf(ccci.CodeInvalid, "there is no forge of kind %q", entry.Kind).WithHint("write gitea, github or local")
+}
+
+func openGitea(entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
+	token, err := config.ReadSecret(entry.TokenFile)
+	if err != nil {
+		return adapter{}, err
+	}
+	forge, err := gitea.New(gitea.Options{URL: entry.URL, Name: entry.Name, Token: token, Org: entry.Org, Logger: log})
+	if err != nil {
+		return adapter{}, err
+	}
+	return adapter{entry: entry, forge: forge, signatures: gitea.Signatures, parse: gitea.ParseWebhook, close: func() error { return nil }}, nil
 }
 
 func openGitHub(entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
