@@ -1,6 +1,7 @@
 package drone
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -21,7 +22,7 @@ const (
 	redirect         // to such a page
 	notFound         // a page of its own, with 404
 	gone             // 502 with a page
-	truncate         // Drone's answer, cut off after 40 bytes
+	truncate         // Drone's answer, cut off after 40 bytes, of streams each time later
 	dropAnswer       // Drone has acted, and its answer is lost
 	dropAsk          // Drone has heard nothing
 	duplicate        // Drone hears it twice
@@ -33,6 +34,7 @@ type faults struct {
 	mu   sync.Mutex
 	pick func(*http.Request) fault
 	hits int
+	cuts int // streams cut off so far
 }
 
 func (f *faults) set(pick func(*http.Request) fault) {
@@ -86,7 +88,14 @@ func (f *faults) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp.Body.Close()
 		return nil, io.ErrUnexpectedEOF
 	case truncate:
-		resp.Body = &cut{resp.Body, 40}
+		at := 40
+		if strings.HasPrefix(r.URL.Path, "/api/stream/") {
+			f.mu.Lock()
+			f.cuts++
+			at += 25 * f.cuts
+			f.mu.Unlock()
+		}
+		resp.Body = &cut{resp.Body, at}
 	}
 	return resp, nil
 }
@@ -118,7 +127,7 @@ func testFaultyLogs(t *testing.T, w *world) {
 	ref := begin(t, e, job)
 	a := stage.NextFor(job)
 	n := 0
-	faults.set(func(r *http.Request) fault { // each stream gets 13 bytes further than the one before
+	faults.set(func(r *http.Request) fault {
 		if strings.HasPrefix(r.URL.Path, "/api/stream/") {
 			n++
 			if n%4 == 0 {
@@ -126,31 +135,39 @@ func testFaultyLogs(t *testing.T, w *world) {
 			}
 			return truncate
 		}
-		if n++; n%3 == 0 {
-			return []fault{html, gone, truncate, dropAnswer, notFound, redirect}[n/3%6]
+		if n++; n%5 == 0 {
+			return []fault{html, gone, truncate, dropAnswer, notFound, redirect}[n/5%6]
 		}
 		return none
 	})
-	log, err := e.Logs(t.Context(), ref, 4)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	log, err := e.Logs(ctx, ref, 4)
 	for tries := 0; err != nil; tries++ { // opening it may meet a fault
 		if tries > 10 || errors.Is(err, ccci.ErrNotFound) {
 			t.Fatal(err)
 		}
-		log, err = e.Logs(t.Context(), ref, 4)
+		log, err = e.Logs(ctx, ref, 4)
 	}
 	defer log.Close()
-	want := ""
+	want, read := "", 4
 	for _, line := range []string{"first", "second: +äöü", "+ third"} {
 		a.Do("print " + line)
 		want += line + "\n"
+		got := make([]byte, len(want)-read) // while the harness lives, so by a stream
+		if _, err := io.ReadFull(log, got); err != nil || string(got) != want[read:] {
+			t.Fatalf("through the faulty proxy the log goes on with %q, %v; want %q", got, err, want[read:])
+		}
+		read = len(want)
 	}
+	a.Do("print last")
 	a.Exit(0)
-	got, err := io.ReadAll(log)
-	if err != nil || string(got) != want[4:] {
-		t.Errorf("through the faulty proxy the log is %q, %v; want %q", got, err, want[4:])
+	want += "last\n"
+	if rest, err := io.ReadAll(log); err != nil || string(rest) != "last\n" {
+		t.Errorf("through the faulty proxy the log ends with %q, %v", rest, err)
 	}
-	if faults.hits < 3 {
-		t.Errorf("only %d faults", faults.hits)
+	if faults.cuts < 3 {
+		t.Errorf("only %d streams were cut off", faults.cuts)
 	}
 	faults.set(nil)
 	if b, log := enginetest.Finished(t, e, ref); b.Ending != ccci.EndExited || log != want {

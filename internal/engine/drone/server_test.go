@@ -380,8 +380,19 @@ func testRunnerDies(t *testing.T, w *world) {
 	if b, _ := enginetest.Finished(t, e, ref); b.Ending != ccci.EndLost {
 		t.Errorf("it ended as %s, want lost", b.Ending)
 	}
+	// Its slot on the server becomes free. Drone hands that on when a runner asks, or
+	// within a minute: so the runner comes back afterwards.
+	for limit := time.Now().Add(patience); ; {
+		d, err := e.build(t.Context(), ref)
+		if err == nil && over(d.Status) {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("Drone still has the build: %+v, %v", d, err)
+		}
+	}
 	w.StartRunner()
-	stage.NextFor(next).Exit(0) // its slot on the server is free again
+	stage.NextFor(next).Exit(0)
 	enginetest.Finished(t, e, waiting)
 	if b, err := e.Status(t.Context(), ref); err != nil || b.Ending != ccci.EndLost {
 		t.Errorf("afterwards it is %+v, %v; want lost still", b, err)
