@@ -98,7 +98,7 @@ func TestU14_ManyCommentsMissNone(t *testing.T) {
 	for i := range 250 {
 		s.Comment(pr, "ada", fmt.Sprint(i))
 		if i%3 == 0 {
-			s.Advance(-time.Second) // several within a second
+			s.SameSecond()
 		}
 	}
 	s.Comment(issue, "ada", "!testme on an issue")

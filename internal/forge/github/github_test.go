@@ -78,6 +78,9 @@ func TestConformance(t *testing.T) {
 }
 
 func TestConformanceAsApp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the suite runs once already, with a token")
+	}
 	forgetest.Run(t, forgetest.Options{Open: func(t *testing.T) forgetest.World {
 		s := newFake(t, githubfake.Options{})
 		app := newApp(t, s)

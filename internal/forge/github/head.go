@@ -73,7 +73,9 @@ func (f *Forge) HeadAt(ctx context.Context, pr ccci.PRRef, comment ccci.Comment)
 	switch {
 	case then == "":
 		return "", m.unknown("%s", why)
-	case then != m.head || len(m.forcedSince(m.at)) > 0:
+	case then == m.head && len(m.forcedSince(m.at)) > 0:
+		return "", m.unknown("it was force-pushed since, and GitHub's other records do not show it")
+	case then != m.head:
 		return then, fmt.Errorf("%s, comment %s: %w", pr, comment.ID, ccci.ErrHeadMoved)
 	}
 	return then, nil

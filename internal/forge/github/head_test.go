@@ -93,7 +93,7 @@ func TestN1_HeadRule(t *testing.T) {
 		}, ccci.ErrHeadMoved, ""},
 		"activity: pushed within the same second": {true, func(st *stage) ccci.Commit {
 			st.comment()
-			st.s.Advance(-time.Second)
+			st.s.SameSecond()
 			st.push("evil")
 			return st.head
 		}, ccci.ErrHeadMoved, ""},
@@ -134,10 +134,37 @@ func TestN1_HeadRule(t *testing.T) {
 			st.comment()
 			st.force(st.head)
 			st.s.DropActivity(st.from, 2)
-			return st.head
-		}, ccci.ErrHeadMoved, ""},
+			return ""
+		}, ccci.ErrHeadUnknown, "force-pushed since"},
+
+		"activity: the record has a gap": {true, func(st *stage) ccci.Commit {
+			st.comment()
+			hidden := st.push("evil")
+			st.push("more evil")
+			st.s.ForgetPush(st.from, hidden)
+			return ""
+		}, ccci.ErrHeadUnknown, "has a gap"},
 
 		// What we saw ourselves.
+		"ledger: forced back before the comment, forward again after it": {true, func(st *stage) ccci.Commit {
+			st.s.HideActivity(st.from)
+			evil := st.push("evil")
+			st.see()
+			st.force(st.head)
+			st.comment()
+			st.force(evil) // a fast-forward
+			return ""
+		}, ccci.ErrHeadUnknown, "force-pushed around"},
+		"ledger: the same, and seen once more": {true, func(st *stage) ccci.Commit {
+			st.s.HideActivity(st.from)
+			evil := st.push("evil")
+			st.see()
+			st.force(st.head)
+			st.comment()
+			st.force(evil)
+			st.see()
+			return ""
+		}, ccci.ErrHeadUnknown, "force-pushed around"},
 		"ledger: seen before, unchanged": {true, func(st *stage) ccci.Commit {
 			st.s.HideActivity(st.from)
 			st.see()
@@ -222,6 +249,7 @@ func TestN1_HeadRule(t *testing.T) {
 		}, ccci.ErrHeadUnknown, "it comes from a fork"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			st := newStage(t, test.fork)
 			want := test.play(st)
 			head, err := st.f.HeadAt(t.Context(), st.pr, st.said)

@@ -38,6 +38,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	now      time.Time
+	still    bool // the next thing happens within this second
 	lastID   int64
 	limit    int
 	users    map[string]*account // by lower-case login
@@ -100,12 +101,22 @@ func (s *Server) Now() time.Time {
 func (s *Server) Advance(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.now = s.now.Add(d)
+	s.now, s.still = s.now.Add(d), false
+}
+
+// SameSecond lets the next thing happen within the present second.
+func (s *Server) SameSecond() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.still = true
 }
 
 // tick is what time it is when the next thing happens.
 func (s *Server) tick() time.Time {
-	s.now = s.now.Add(time.Second)
+	if !s.still {
+		s.now = s.now.Add(time.Second)
+	}
+	s.still = false
 	return s.now
 }
 

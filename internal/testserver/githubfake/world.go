@@ -11,110 +11,6 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-type account struct {
-	id    int64
-	login string
-	kind  string // User, Organization, Bot
-}
-
-type identity struct {
-	user    *account
-	app     *app // set for an App's tokens
-	expires time.Time
-	scopes  []string // of a classic token; nil for others
-	used    int
-	window  time.Time // when the rate limit's hour ends
-}
-
-type app struct {
-	id, installation int64
-	slug             string
-	bot              *account
-	key              *rsa.PublicKey
-	serial           int
-	permissions      map[string]any
-	deliveries       []any // newest first
-}
-
-type repository struct {
-	id         int64
-	owner      *account
-	name       string
-	parent     *repository // of a fork
-	private    bool
-	hidden     bool // its activity is not shown
-	archived   bool
-	topics     []any
-	teams      []string
-	pulls      map[int]*pull
-	comments   []*comment
-	statuses   []status
-	checks     []*check
-	suites     []suite
-	activities []activity
-	heads      map[string]string // ref -> commit, as last seen
-}
-
-func (r *repository) full() string { return r.owner.login + "/" + r.name }
-
-type pull struct {
-	id, number   int64
-	repo         *repository // the base
-	head         *repository // nil when it was deleted
-	title        string
-	branch, base string
-	sha          string
-	author       *account
-	open         bool
-	deleted      bool
-	locked       bool
-	isIssue      bool // an issue that is no pull request
-	created      time.Time
-	updated      time.Time
-	forced       []time.Time
-}
-
-type comment struct {
-	id               int64
-	on               *pull
-	author           *account
-	body             string
-	created, updated time.Time
-	minimized        bool
-	viaApp           bool
-}
-
-type status struct {
-	sha string
-	ccci.CommitStatus
-}
-
-type check struct {
-	id         int64
-	sha        string
-	app        *app
-	name       string
-	status     string
-	conclusion string
-	title      string
-	started    time.Time
-}
-
-type suite struct {
-	id      int64
-	sha     string
-	branch  string
-	created time.Time
-}
-
-type activity struct {
-	id            int64
-	before, after string
-	ref, kind     string
-	at            time.Time
-	actor         *account
-}
-
 // must stops a test that uses the fake wrongly.
 func must[T any](v T, ok bool, format string, args ...any) T {
 	if !ok {
@@ -231,6 +127,14 @@ func (s *Server) DropActivity(ref ccci.RepoRef, n int) {
 	r.activities = r.activities[:len(r.activities)-n]
 }
 
+// ForgetPush forgets the pushes that led to a commit.
+func (s *Server) ForgetPush(ref ccci.RepoRef, to ccci.Commit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.knownRepo(ref)
+	r.activities = slices.DeleteFunc(r.activities, func(a activity) bool { return a.after == string(to) })
+}
+
 // DropForced forgets the forced pushes of a pull request's timeline, as when it is behind.
 func (s *Server) DropForced(pr ccci.PRRef) { s.changePull(pr, func(p *pull) { p.forced = nil }) }
 
@@ -264,6 +168,29 @@ func (s *Server) OpenBarePull(repo ccci.RepoRef, title, author string) ccci.PRRe
 	p := s.addIssue(r, title, author)
 	p.head, p.branch, p.base, p.sha, p.isIssue = r, "update", "main", strings.Repeat("a", 40), false
 	return ccci.PRRef{Repo: repo, Number: int(p.number)}
+}
+
+// Move pushes to the head of a pull request that is in no git repository.
+func (s *Server) Move(pr ccci.PRRef, to ccci.Commit, forced bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.pullOf(pr)
+	now := s.tick()
+	a := activity{id: s.id(), before: p.sha, after: string(to), ref: "refs/heads/" + p.branch, kind: "push", at: now, actor: p.author}
+	if forced {
+		a.kind = "force_push"
+		p.forced = append(p.forced, now)
+	}
+	p.repo.activities = append(p.repo.activities, a)
+	p.sha, p.updated = string(to), now
+}
+
+// Truth is the head that a pull request had when a comment was written, which
+// GitHub itself does not tell.
+func (s *Server) Truth(repo ccci.RepoRef, id ccci.CommentID) ccci.Commit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ccci.Commit(s.knownRepo(repo).comment(string(id)).head)
 }
 
 // OpenIssue opens an issue that is no pull request.
@@ -315,7 +242,7 @@ func (s *Server) Comment(pr ccci.PRRef, author, body string) ccci.CommentID {
 
 func (s *Server) addComment(p *pull, author *account, body string) *comment {
 	now := s.tick()
-	c := &comment{id: s.id(), on: p, author: author, body: body, created: now, updated: now}
+	c := &comment{id: s.id(), on: p, author: author, body: body, created: now, updated: now, head: p.sha}
 	p.repo.comments = append(p.repo.comments, c)
 	p.updated = now
 	return c
@@ -453,4 +380,34 @@ func (s *Server) Describe(ref ccci.RepoRef, archived bool, topics, teams []strin
 	for _, t := range topics {
 		r.topics = append(r.topics, t)
 	}
+}
+
+// Head is the present head of a pull request.
+func (s *Server) Head(pr ccci.PRRef) ccci.Commit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ccci.Commit(s.pullOf(pr).sha)
+}
+
+// Pushes counts the entries of a repository's record of pushes.
+func (s *Server) Pushes(repo ccci.RepoRef) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.knownRepo(repo).activities)
+}
+
+// PushedAtOrAfter says whether the record has a push at that second or later.
+func (s *Server) PushedAtOrAfter(repo ccci.RepoRef, at time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.knownRepo(repo).activities, func(a activity) bool { return !a.at.Before(at) })
+}
+
+// WasHeadAt says whether a push of that very second replaced the commit, or made it the head.
+func (s *Server) WasHeadAt(repo ccci.RepoRef, at time.Time, commit ccci.Commit) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.knownRepo(repo).activities, func(a activity) bool {
+		return a.at.Equal(at) && (a.before == string(commit) || a.after == string(commit))
+	})
 }
