@@ -27,11 +27,12 @@ import (
 )
 
 // adapter is one forge of the configuration, opened. What it can besides
-// ([ccci.Discoverer], [ccci.RepositoryReader], [ccci.Diagnoser]) its forge says itself.
+// ([ccci.RepositoryReader], [ccci.Diagnoser]) its forge says itself.
 type adapter struct {
 	entry config.ForgeEntry
 	forge ccci.Forge
 	local *localforge.Forge // nil for others
+	find  ccci.Discoverer   // nil when nothing is to be found
 	// signatures and parse are what webhooks need; empty where there are none.
 	signatures []string
 	parse      func(header http.Header, body []byte, keys []ccci.Secret) (ccci.RepoRef, string, bool, error)
@@ -67,12 +68,33 @@ func openGitea(entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
 	if err != nil {
 		return adapter{}, err
 	}
-	return adapter{entry: entry, forge: forge, signatures: gitea.Signatures, parse: gitea.ParseWebhook, close: func() error { return nil }}, nil
+	how, name, err := config.ParseDiscover(entry.Discover)
+	if err != nil {
+		return adapter{}, err
+	}
+	opened := adapter{entry: entry, forge: forge, signatures: gitea.Signatures, parse: gitea.ParseWebhook, close: nothing}
+	find := gitea.Find{Org: entry.Org}
+	switch how {
+	case config.DiscoverTopic:
+		find.Topic = name
+	case config.DiscoverTeam:
+		find.Team = name
+	case config.DiscoverNone:
+		return opened, nil
+	}
+	opened.find = forge.Discoverer(find)
+	return opened, nil
 }
 
+func nothing() error { return nil }
+
 func openGitHub(entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
+	how, name, err := config.ParseDiscover(entry.Discover)
+	if err != nil {
+		return adapter{}, err
+	}
 	options := github.Options{Name: entry.Name, Logger: log, Find: github.Find{Org: entry.Org}}
-	switch how, name, _ := config.ParseDiscover(entry.Discover); how { // the configuration has been checked
+	switch how {
 	case config.DiscoverTopic:
 		options.Find.Topic = name
 	case config.DiscoverTeam:
@@ -94,8 +116,11 @@ func openGitHub(entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
 	if err != nil {
 		return adapter{}, err
 	}
-	return adapter{entry: entry, forge: forge, signatures: []string{"X-Hub-Signature-256"}, parse: github.ParseWebhook,
-		close: func() error { return nil }}, nil
+	opened := adapter{entry: entry, forge: forge, signatures: []string{"X-Hub-Signature-256"}, parse: github.ParseWebhook, close: nothing}
+	if how != config.DiscoverNone {
+		opened.find = forge
+	}
+	return opened, nil
 }
 
 // openForges opens every forge of the configuration.
@@ -211,12 +236,8 @@ func (s *server) bridgeConfigs() ([]bridge.Config, error) {
 		if f.local != nil {
 			c.EditGap = time.Second // a forge of our own need not be spared
 		}
-		if how, _, err := config.ParseDiscover(f.entry.Discover); err == nil && how != config.DiscoverNone {
-			d, can := f.forge.(ccci.Discoverer)
-			if !can {
-				return nil, ccci.Errorf(ccci.CodeInvalid, "forge %s cannot find repositories by itself", f.entry.Name).WithHint("list them under repositories")
-			}
-			c.Discoverer, c.Adopt = d, s.adopt(f.entry, how)
+		if f.find != nil {
+			c.Discoverer, c.Adopt = f.find, s.adopt(f.entry)
 		}
 		s.metrics.Expect(f.entry.Name)
 		all = append(all, c)
@@ -227,7 +248,8 @@ func (s *server) bridgeConfigs() ([]bridge.Config, error) {
 // adopt says how a repository that was found is watched. Who gives it the topic
 // or puts it into the team enrols it; of a whole organisation those are
 // enrolled that have a folder of tests.
-func (s *server) adopt(entry config.ForgeEntry, how string) func(ccci.RepoRef) bridge.Repo {
+func (s *server) adopt(entry config.ForgeEntry) func(ccci.RepoRef) bridge.Repo {
+	byTests := entry.Discover == config.DiscoverOrg
 	return func(ref ccci.RepoRef) bridge.Repo {
 		repo := bridge.Repo{Ref: ref, Org: entry.Org}
 		settings, err := enrol.Read(s.cfg.Tests, ref.Name)
@@ -236,7 +258,7 @@ func (s *server) adopt(entry config.ForgeEntry, how string) func(ccci.RepoRef) b
 			if s.found.odd(ref) {
 				s.log.Warn("a repository was found and cannot be enrolled", "repository", ref, "error", err)
 			}
-		case how != config.DiscoverOrg || settings.Dir != "":
+		case !byTests || settings.Dir != "":
 			repo.Recipe = ref.Name
 			s.found.add(ref.Name)
 		}

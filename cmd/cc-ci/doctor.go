@@ -140,11 +140,10 @@ func forgeChecks(a *app, cfg config.Config, entry config.ForgeEntry) []doctor.Ch
 	add(doctor.Account(forge.forge, entry.Org, entry.App.ID != "", placesOf(entry)))
 	add(doctor.Repositories(forge.forge, refs))
 	add(func(ctx context.Context) []ccci.Diagnosis {
-		d, can := forge.forge.(ccci.Discoverer)
-		if how, _, err := config.ParseDiscover(entry.Discover); err != nil || how == config.DiscoverNone || !can {
+		if forge.find == nil {
 			return nil
 		}
-		found, err := d.Discover(ctx)
+		found, err := forge.find.Discover(ctx)
 		if err != nil {
 			return []ccci.Diagnosis{doctor.Problem(entry.Name+": discovery", err)}
 		}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,9 +41,21 @@ func Run(ctx context.Context, checks []Check) []ccci.Diagnosis {
 		})
 	}
 	all.Wait()
+	return distinct(slices.Concat(found...))
+}
+
+// distinct leaves one entry of each name, a problem rather than none: an adapter may
+// look at what was looked at already.
+func distinct(all []ccci.Diagnosis) []ccci.Diagnosis {
 	var out []ccci.Diagnosis
-	for _, f := range found {
-		out = append(out, f...)
+	for _, d := range all {
+		i := slices.IndexFunc(out, func(o ccci.Diagnosis) bool { return o.Check == d.Check })
+		switch {
+		case i < 0:
+			out = append(out, d)
+		case out[i].Code == "" || out[i].Warning && !d.Warning && d.Code != "":
+			out[i] = d
+		}
 	}
 	return out
 }

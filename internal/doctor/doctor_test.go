@@ -185,6 +185,17 @@ func TestExitIsOfWhatMustBeMendedFirst(t *testing.T) {
 	}
 }
 
+func TestWhatIsLookedAtTwiceIsSaidOnce(t *testing.T) {
+	says := func(ds ...ccci.Diagnosis) Check { return func(context.Context) []ccci.Diagnosis { return ds } }
+	bad := ccci.Diagnosis{Check: "a", Code: ccci.CodeInfra, Message: "bad"}
+	odd := ccci.Diagnosis{Check: "b", Code: ccci.CodeInfra, Warning: true, Message: "odd"}
+	worse := ccci.Diagnosis{Check: "b", Code: ccci.CodeInfra, Message: "worse"}
+	all := Run(t.Context(), []Check{says(Well("a", "well"), odd), says(bad, worse), says(Well("a", "well"), Well("b", "well"))})
+	if len(all) != 2 || all[0].Message != "bad" || all[1].Message != "worse" {
+		t.Errorf("%+v", all)
+	}
+}
+
 func TestAHangingCheckIsAnEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		never := make(chan bool)
