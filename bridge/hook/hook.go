@@ -234,6 +234,9 @@ const politeBody = 16 << 10
 // would keep each for half a second, which a flood makes thousands of.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, code int) {
 	if r.ContentLength >= 0 && r.ContentLength <= politeBody {
+		if r.ContentLength > 0 { // the server reads it to its end, for as long as this
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.opts.Patience))
+		}
 		http.Error(w, http.StatusText(code), code)
 		return
 	}

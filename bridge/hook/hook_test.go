@@ -10,11 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/bridge/hook"
@@ -196,6 +198,38 @@ func TestA5_BodyLargerThanItSays(t *testing.T) {
 	whole := []byte(head + strings.Repeat("x", 1<<20-len(head)-2) + `"}`)
 	if code := post(h, string(whole), sign(whole), "d"); code != 202 {
 		t.Errorf("a body of 1 MiB: %d", code)
+	}
+}
+
+// Bodies that never come hold neither a turn nor a connection for long.
+func TestA5_SlowBodies(t *testing.T) {
+	n := &notes{}
+	h, err := hook.New(hook.Options{Publish: n.publish, Observe: n.observe, Parallel: 1, Patience: 300 * time.Millisecond,
+		Sources: []hook.Source{{Name: "gitea", Signatures: []string{"X-Signature"}, Verify: verify}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(h)
+	defer server.Close()
+	for _, signature := range []string{"", "X-Signature: 00\r\n"} {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /hook/gitea HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%sContent-Length: 10\r\n\r\n{", signature)
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn) // until the server ends the connection
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 4") {
+			t.Errorf("%q: %q, %v", signature, answer, err)
+		}
+	}
+	// The one turn is free again.
+	body := `{"repo":"coop/wiki","event":"comment"}`
+	if code := post(h, body, sign([]byte(body)), "d"); code != 202 {
+		t.Errorf("afterwards: %d", code)
 	}
 }
 
