@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -83,5 +85,35 @@ func TestFigures(t *testing.T) {
 	}
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// docs/operations.md lists every figure of ours, and none that does not exist.
+func TestDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	New(registry)
+	descriptions := make(chan *prometheus.Desc, 1000)
+	registry.Describe(descriptions)
+	close(descriptions)
+	have := map[string]bool{}
+	for d := range descriptions {
+		if m := regexp.MustCompile(`fqName: "(cc_ci_[a-z_]+)"`).FindStringSubmatch(d.String()); m != nil {
+			have[m[1]] = true
+			if !strings.Contains(string(page), "| `"+m[1]+"` |") {
+				t.Errorf("%s is not in docs/operations.md", m[1])
+			}
+		}
+	}
+	for _, name := range regexp.MustCompile(`cc_ci_[a-z_]+`).FindAllString(string(page), -1) {
+		if !have[name] {
+			t.Errorf("docs/operations.md names %s, which there is not", name)
+		}
+	}
+	if len(have) < 16 {
+		t.Errorf("only %d figures", len(have))
 	}
 }
