@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -63,7 +64,7 @@ func LockSlot(ctx context.Context, dir string, run ccci.RunID, capacity int) (*S
 				continue
 			}
 			// The presence's file says which kind it is; it means something while locked.
-			if err := os.WriteFile(presence.Path(), []byte(working), 0o666); err != nil {
+			if err := os.WriteFile(presence.Path(), fmt.Appendf(nil, "%s %d", working, os.Getpid()), 0o666); err != nil {
 				place.Unlock()
 				presence.Unlock()
 				return nil, ccci.Errorf(ccci.CodeInfra, "writing down that run %s has a slot: %w", run, err)
@@ -97,28 +98,48 @@ func (s *Slot) Release() {
 
 // LookForRun says whether the process of a run that takes slots lives here.
 func LookForRun(dir string, run ccci.RunID) (Presence, error) {
+	presence, _, err := lookForRun(dir, run)
+	return presence, err
+}
+
+// EndRun asks the process of a run that has a slot here to tear down and end.
+// Legal where there is none.
+func EndRun(dir string, run ccci.RunID) error {
+	presence, pid, err := lookForRun(dir, run)
+	if err != nil || presence != Working || pid <= 1 {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return ccci.Errorf(ccci.CodeInfra, "asking the process %d of run %s to end: %w", pid, run, err)
+	}
+	return nil
+}
+
+// lookForRun also returns the process's number while it has a slot.
+func lookForRun(dir string, run ccci.RunID) (Presence, int, error) {
 	path := filepath.Join(dir, string(run)+".process.lock")
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return Absent, nil
+		return Absent, 0, nil
 	}
 	// A shared lock: it shows that nobody holds the other kind, and many may look at once.
 	file := flock.New(path, flock.SetFlag(os.O_RDONLY))
 	free, err := file.TryRLock()
 	if err != nil {
-		return Absent, ccci.Errorf(ccci.CodeInfra, "looking for the process of run %s: %w", run, err)
+		return Absent, 0, ccci.Errorf(ccci.CodeInfra, "looking for the process of run %s: %w", run, err)
 	}
 	if free {
 		file.Unlock()
-		return Absent, nil
+		return Absent, 0, nil
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return Absent, ccci.Errorf(ccci.CodeInfra, "looking for the process of run %s: %w", run, err)
+		return Absent, 0, ccci.Errorf(ccci.CodeInfra, "looking for the process of run %s: %w", run, err)
 	}
-	if string(text) == working {
-		return Working, nil
+	var pid int
+	if _, err := fmt.Sscanf(string(text), working+" %d", &pid); err != nil {
+		return Waiting, 0, nil
 	}
-	return Waiting, nil
+	return Working, pid, nil
 }
 
 func slotFile(dir, name string) (*flock.Flock, error) {

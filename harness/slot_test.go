@@ -3,6 +3,9 @@ package harness
 import (
 	"context"
 	"errors"
+	"os"
+	"os/signal"
+	"syscall"
 	"testing"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -117,4 +120,27 @@ func TestN2_OneProcessPerRun(t *testing.T) {
 		t.Error(err)
 	}
 	cancel(nil)
+}
+
+// N5: where a cancellation does not reach a harness, its machine can.
+func TestN5_AProcessWithASlotIsAskedToEnd(t *testing.T) {
+	dir := t.TempDir()
+	told := make(chan os.Signal, 2)
+	signal.Notify(told, syscall.SIGTERM)
+	defer signal.Stop(told)
+	if err := EndRun(dir, "one"); err != nil {
+		t.Errorf("where there is none: %v", err)
+	}
+	one, err := LockSlot(t.Context(), dir, "one", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := EndRun(dir, "one"); err != nil {
+		t.Fatal(err)
+	}
+	<-told
+	one.Release()
+	if err := EndRun(dir, "one"); err != nil || len(told) > 0 {
+		t.Errorf("after its end: %v, and %d signals", err, len(told))
+	}
 }

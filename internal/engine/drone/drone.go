@@ -31,7 +31,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,6 +71,10 @@ type Options struct {
 	// word is taken for it; see the package comment.
 	Host func(ctx context.Context, run ccci.RunID) (Presence, error)
 
+	// End asks a run's harness on the machine to end; legal where there is none. It is
+	// for a runner that Drone's cancellation did not reach. Nil: nobody does.
+	End func(ctx context.Context, run ccci.RunID) error
+
 	Timeout   time.Duration // of the repository on the server, whole minutes; 0: DefaultTimeout
 	Poll      time.Duration // how often unfinished builds are looked at; 0: DefaultPoll
 	Settle    time.Duration // for this long after a kill a harness may yet appear; 0: DefaultSettle
@@ -103,6 +106,7 @@ type track struct {
 	seen    bool        // its harness was working
 	absent  time.Time   // since when a running build has no harness
 	asked   ccci.Ending // why this process cancelled it
+	ended   bool        // the machine was told to end its harness
 	settled bool        // it is done, and stays so
 }
 
@@ -210,64 +214,6 @@ func (e *Engine) reserve(ctx context.Context, run ccci.RunID) (release func(), e
 			return nil, ctx.Err()
 		}
 	}
-}
-
-// maxPage is the most that Drone gives at once.
-const maxPage = 100
-
-// find returns the number of the first build of a run, or 0. Run ids begin with
-// their time, so builds from well before it need not be looked at.
-func (e *Engine) find(ctx context.Context, run ccci.RunID) (number int64, err error) {
-	notBefore := runTime(run).Add(-24 * time.Hour)
-	err = e.pages(ctx, fmt.Sprintf("looking for the build of %s", run), func(builds []*drone.Build) (more bool) {
-		for _, b := range builds {
-			if b.Params[runParam] == string(run) && (number == 0 || b.Number < number) {
-				number = b.Number
-			}
-			more = time.Unix(b.Created, 0).After(notBefore)
-		}
-		return more
-	})
-	if err != nil {
-		return 0, err
-	}
-	if number != 0 {
-		e.mu.Lock()
-		e.trackOf(number, run)
-		e.mu.Unlock()
-	}
-	return number, nil
-}
-
-// pages hands out the builds, newest first, until see has had enough. A build
-// that arrives meanwhile shifts the pages, so that some are seen twice and none is missed.
-func (e *Engine) pages(ctx context.Context, doing string, see func([]*drone.Build) bool) error {
-	for page := 1; ; page++ {
-		var builds []*drone.Build
-		err := e.call(ctx, doing, func(c drone.Client) (err error) {
-			builds, err = c.BuildList(e.opts.Repo.Owner, e.opts.Repo.Name, drone.ListOptions{Page: page, Size: e.pageSize})
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if len(builds) == 0 || !see(builds) {
-			return nil
-		}
-	}
-}
-
-// runTime is the time in a run id, or the zero time where there is none.
-func runTime(run ccci.RunID) time.Time {
-	const layout = "060102-150405"
-	if len(run) < len(layout) {
-		return time.Time{}
-	}
-	t, err := time.Parse(layout, string(run[:len(layout)]))
-	if err != nil {
-		return time.Time{}
-	}
-	return t
 }
 
 // limit sets the server's own time-out, the last resort behind the harness's
@@ -389,62 +335,6 @@ func (e *Engine) kill(ctx context.Context, number int64) error {
 	return e.call(ctx, fmt.Sprintf("cancelling build %d", number), func(c drone.Client) error {
 		return c.BuildCancel(e.opts.Repo.Owner, e.opts.Repo.Name, int(number))
 	})
-}
-
-// Builds returns the unfinished builds: first the running ones, then the queue
-// in its order.
-func (e *Engine) Builds(ctx context.Context) ([]ccci.Build, error) {
-	found, err := e.unfinished(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out []ccci.Build
-	for _, b := range found {
-		judged, err := e.judge(ctx, b)
-		if err != nil {
-			return nil, err
-		}
-		if judged.State != ccci.BuildDone {
-			out = append(out, judged)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b ccci.Build) int {
-		if a.State != b.State {
-			if a.State == ccci.BuildRunning {
-				return -1
-			}
-			return 1
-		}
-		return 0
-	})
-	return out, nil
-}
-
-// unfinished lists, oldest first, the builds of runs that Drone has not ended.
-// An unfinished build is among the newest: the search ends with the first page
-// that has none.
-func (e *Engine) unfinished(ctx context.Context) ([]*drone.Build, error) {
-	byNumber := map[int64]*drone.Build{}
-	err := e.pages(ctx, "listing unfinished builds", func(builds []*drone.Build) (more bool) {
-		for _, b := range builds {
-			if !over(b.Status) {
-				more = true
-				if b.Params[runParam] != "" {
-					byNumber[b.Number] = b
-				}
-			}
-		}
-		return more
-	})
-	if err != nil {
-		return nil, err
-	}
-	var out []*drone.Build
-	for _, b := range byNumber {
-		out = append(out, b)
-	}
-	slices.SortFunc(out, func(a, b *drone.Build) int { return int(a.Number - b.Number) })
-	return out, nil
 }
 
 // trackOf returns the track of a build; e.mu is held.

@@ -119,6 +119,7 @@ func (w *world) options(t testing.TB, place string, capacity int) Options {
 			p, err := harness.LookForRun(place, run)
 			return map[harness.Presence]Presence{harness.Absent: Absent, harness.Waiting: Waiting, harness.Working: Working}[p], err
 		},
+		End:    func(_ context.Context, run ccci.RunID) error { return harness.EndRun(place, run) },
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }
@@ -162,6 +163,7 @@ func TestDrone(t *testing.T) {
 		{"N2_SecondBuildIsCancelled", testSecondBuild},
 		{"U17_NothingComesInByParameters", testParameters},
 		{"A15_CancelOfAWaitingHarness", testCancelWaiting},
+		{"N5_CancelThatNobodyHears", testCancelUnheard},
 		{"U12_DroneDiesUnderTheRun", testServerDies},
 		{"U12_RunnerDiesUnderTheRun", testRunnerDies},
 		{"P19_LogsThroughAFaultyProxy", testFaultyLogs},

@@ -79,6 +79,29 @@ func (e *Engine) keep(ctx context.Context, b *drone.Build) error {
 	return nil
 }
 
+// outlived looks at a build that is over in Drone and not settled: it is when its
+// harness is gone. A harness that has not heard of the end is told on its machine:
+// the runner waits for Drone's word, which a restart of Drone forgets.
+func (e *Engine) outlived(ctx context.Context, b *drone.Build) error {
+	judged, err := e.judge(ctx, b)
+	if err != nil || judged.State == ccci.BuildDone || e.opts.End == nil || e.now().Sub(moment(b.Finished)) < unheard {
+		return err
+	}
+	e.mu.Lock()
+	t := e.trackOf(b.Number, judged.RunID)
+	ended := t.ended
+	t.ended = true
+	e.mu.Unlock()
+	if ended {
+		return nil
+	}
+	e.log.Info("the harness of a cancelled build still works; its machine is told", "build", b.Number, "run", judged.RunID)
+	return e.opts.End(ctx, judged.RunID)
+}
+
+// unheard is how long Drone's word may take to the harness.
+const unheard = 10 * time.Second
+
 // end cancels a build and remembers why.
 func (e *Engine) end(ctx context.Context, b *drone.Build, why ccci.Ending) error {
 	e.mu.Lock()
