@@ -99,7 +99,17 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		checks = append(checks, forgeChecks(a, cfg, entry)...)
 	}
 	if cfg.Engine.Kind == config.KindDrone {
-		checks = append(checks, doctor.Secret(cfg.Engine.Drone.TokenFile, "Drone's token"), doctor.Reach("drone", cfg.Engine.Drone.URL+"/healthz", nil))
+		checks = append(checks, droneChecks(cfg.Engine.Drone)...)
+	}
+	return checks
+}
+
+func droneChecks(d config.Drone) []doctor.Check {
+	checks := []doctor.Check{doctor.Secret(d.TokenFile, "Drone's token"), doctor.Reach("drone", d.URL+"/healthz", nil)}
+	token, tokenErr := config.ReadSecret(d.TokenFile)
+	repo, repoErr := ccci.ParseRepoRef(d.Repo)
+	if tokenErr == nil && repoErr == nil { // otherwise it was said
+		checks = append(checks, doctor.Drone(strings.TrimRight(d.URL, "/"), token, repo, nil))
 	}
 	return checks
 }
