@@ -97,7 +97,16 @@ func Start(t testing.TB, forge *gitea.Server, opts Options) *Server {
 		},
 	}
 	if len(opts.Environ) > 0 {
-		s.runner.env = append(s.runner.env, "DRONE_RUNNER_ENVIRON="+pairs(opts.Environ))
+		// Not DRONE_RUNNER_ENVIRON, which takes no value with a colon or a comma.
+		file := filepath.Join(s.dir, "steps.env")
+		var text strings.Builder
+		for name, value := range opts.Environ {
+			fmt.Fprintf(&text, "%s=%q\n", name, value)
+		}
+		if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.runner.env = append(s.runner.env, "DRONE_RUNNER_ENVFILE="+file)
 	}
 	t.Cleanup(func() {
 		s.StopRunner()
@@ -301,12 +310,4 @@ func freeAddr(t testing.TB) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
-}
-
-func pairs(m map[string]string) string {
-	var out []string
-	for k, v := range m {
-		out = append(out, k+":"+v)
-	}
-	return strings.Join(out, ",")
 }
