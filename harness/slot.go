@@ -102,15 +102,19 @@ func LookForRun(dir string, run ccci.RunID) (Presence, error) {
 	return presence, err
 }
 
-// EndRun asks the process of a run that has a slot here to tear down and end.
-// Legal where there is none.
-func EndRun(dir string, run ccci.RunID) error {
+// EndRun asks the process of a run that has a slot here to tear down and end, or
+// kills it, so that its app is the janitor's. Legal where there is none.
+func EndRun(dir string, run ccci.RunID, kill bool) error {
 	presence, pid, err := lookForRun(dir, run)
 	if err != nil || presence != Working || pid <= 1 {
 		return err
 	}
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return ccci.Errorf(ccci.CodeInfra, "asking the process %d of run %s to end: %w", pid, run, err)
+	signal := syscall.SIGTERM
+	if kill {
+		signal = syscall.SIGKILL
+	}
+	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return ccci.Errorf(ccci.CodeInfra, "sending %s to the process %d of run %s: %w", signal, pid, run, err)
 	}
 	return nil
 }

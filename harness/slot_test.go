@@ -128,19 +128,19 @@ func TestN5_AProcessWithASlotIsAskedToEnd(t *testing.T) {
 	told := make(chan os.Signal, 2)
 	signal.Notify(told, syscall.SIGTERM)
 	defer signal.Stop(told)
-	if err := EndRun(dir, "one"); err != nil {
+	if err := EndRun(dir, "one", false); err != nil {
 		t.Errorf("where there is none: %v", err)
 	}
 	one, err := LockSlot(t.Context(), dir, "one", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := EndRun(dir, "one"); err != nil {
+	if err := EndRun(dir, "one", false); err != nil {
 		t.Fatal(err)
 	}
 	<-told
 	one.Release()
-	if err := EndRun(dir, "one"); err != nil || len(told) > 0 {
+	if err := EndRun(dir, "one", false); err != nil || len(told) > 0 {
 		t.Errorf("after its end: %v, and %d signals", err, len(told))
 	}
 }

@@ -204,7 +204,10 @@ func (s *server) openDrone() (engine, error) {
 			found, err := harness.LookForRun(s.platform.slotDir(), run)
 			return map[harness.Presence]drone.Presence{harness.Absent: drone.Absent, harness.Waiting: drone.Waiting, harness.Working: drone.Working}[found], err
 		},
-		End: func(_ context.Context, run ccci.RunID) error { return harness.EndRun(s.platform.slotDir(), run) },
+		End: func(_ context.Context, run ccci.RunID, kill bool) error {
+			return harness.EndRun(s.platform.slotDir(), run, kill)
+		},
+		Grace: s.cfg.Engine.Grace,
 	})
 	if err != nil {
 		return nil, err

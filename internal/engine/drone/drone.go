@@ -48,6 +48,7 @@ const (
 	DefaultPoll      = time.Second
 	DefaultSettle    = 2 * time.Second
 	DefaultLostAfter = time.Minute
+	DefaultGrace     = 5 * time.Minute
 )
 
 // Presence is what a machine knows about a run's harness process.
@@ -71,14 +72,16 @@ type Options struct {
 	// word is taken for it; see the package comment.
 	Host func(ctx context.Context, run ccci.RunID) (Presence, error)
 
-	// End asks a run's harness on the machine to end; legal where there is none. It is
-	// for a runner that Drone's cancellation did not reach. Nil: nobody does.
-	End func(ctx context.Context, run ccci.RunID) error
+	// End asks a run's harness on the machine to end, or kills it; legal where there
+	// is none. It asks where Drone's cancellation did not come through, and kills what
+	// has not torn down when Grace is over. Nil: nobody does.
+	End func(ctx context.Context, run ccci.RunID, kill bool) error
 
 	Timeout   time.Duration // of the repository on the server, whole minutes; 0: DefaultTimeout
 	Poll      time.Duration // how often unfinished builds are looked at; 0: DefaultPoll
 	Settle    time.Duration // for this long after a kill a harness may yet appear; 0: DefaultSettle
 	LostAfter time.Duration // see the package comment; 0: DefaultLostAfter
+	Grace     time.Duration // for the teardown of a cancelled run; 0: DefaultGrace
 
 	Transport http.RoundTripper // nil: http.DefaultTransport
 	Logger    *slog.Logger      // nil: nothing is logged
@@ -106,7 +109,8 @@ type track struct {
 	seen    bool        // its harness was working
 	absent  time.Time   // since when a running build has no harness
 	asked   ccci.Ending // why this process cancelled it
-	ended   bool        // the machine was told to end its harness
+	told    bool        // the machine was told to end its harness
+	killed  bool        // and to kill it
 	settled bool        // it is done, and stays so
 }
 
@@ -128,7 +132,7 @@ func New(opts Options) (*Engine, error) {
 	for _, d := range []struct {
 		value    *time.Duration
 		fallback time.Duration
-	}{{&opts.Timeout, DefaultTimeout}, {&opts.Poll, DefaultPoll}, {&opts.Settle, DefaultSettle}, {&opts.LostAfter, DefaultLostAfter}} {
+	}{{&opts.Timeout, DefaultTimeout}, {&opts.Poll, DefaultPoll}, {&opts.Settle, DefaultSettle}, {&opts.LostAfter, DefaultLostAfter}, {&opts.Grace, DefaultGrace}} {
 		if *d.value <= 0 {
 			*d.value = d.fallback
 		}

@@ -119,7 +119,7 @@ func (w *world) options(t testing.TB, place string, capacity int) Options {
 			p, err := harness.LookForRun(place, run)
 			return map[harness.Presence]Presence{harness.Absent: Absent, harness.Waiting: Waiting, harness.Working: Working}[p], err
 		},
-		End:    func(_ context.Context, run ccci.RunID) error { return harness.EndRun(place, run) },
+		End:    func(_ context.Context, run ccci.RunID, kill bool) error { return harness.EndRun(place, run, kill) },
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }
@@ -159,6 +159,7 @@ func TestDrone(t *testing.T) {
 		{"A13_Pipelines", testPipelines},
 		{"A16_TimeOutIsSet", testTimeOutIsSet},
 		{"A16_DronesOwnTimeOut", testTimeOut},
+		{"A16_GraceEndsInKill", testGrace},
 		{"N2_StartAfterACrash", testStartAfterCrash},
 		{"N2_SecondBuildIsCancelled", testSecondBuild},
 		{"U17_NothingComesInByParameters", testParameters},

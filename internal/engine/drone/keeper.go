@@ -81,22 +81,29 @@ func (e *Engine) keep(ctx context.Context, b *drone.Build) error {
 
 // outlived looks at a build that is over in Drone and not settled: it is when its
 // harness is gone. A harness that has not heard of the end is told on its machine:
-// the runner waits for Drone's word, which a restart of Drone forgets.
+// the runner waits for Drone's word, which a restart of Drone forgets. One whose
+// teardown takes longer than the grace is killed.
 func (e *Engine) outlived(ctx context.Context, b *drone.Build) error {
 	judged, err := e.judge(ctx, b)
-	if err != nil || judged.State == ccci.BuildDone || e.opts.End == nil || e.now().Sub(moment(b.Finished)) < unheard {
+	if err != nil || judged.State == ccci.BuildDone || e.opts.End == nil {
 		return err
 	}
+	over := e.now().Sub(moment(b.Finished))
 	e.mu.Lock()
 	t := e.trackOf(b.Number, judged.RunID)
-	ended := t.ended
-	t.ended = true
+	kill := over >= e.opts.Grace && !t.killed
+	tell := over >= unheard && !t.told
+	t.killed, t.told = t.killed || kill, t.told || tell
 	e.mu.Unlock()
-	if ended {
+	switch {
+	case kill:
+		e.log.Warn("killed: the limit for the teardown is over", "build", b.Number, "run", judged.RunID, "limit", e.opts.Grace)
+	case tell:
+		e.log.Info("the harness of a cancelled build still works; its machine is told", "build", b.Number, "run", judged.RunID)
+	default:
 		return nil
 	}
-	e.log.Info("the harness of a cancelled build still works; its machine is told", "build", b.Number, "run", judged.RunID)
-	return e.opts.End(ctx, judged.RunID)
+	return e.opts.End(ctx, judged.RunID, kill)
 }
 
 // unheard is how long Drone's word may take to the harness.

@@ -426,3 +426,24 @@ func testCancelUnheard(t *testing.T, w *world) {
 		t.Errorf("it ended as %s", b.Ending)
 	}
 }
+
+// A16: what does not listen is killed, and the next run begins.
+func testGrace(t *testing.T, w *world) {
+	place, stage := t.TempDir(), enginetest.NewStage(t)
+	opts := w.options(t, place, 1)
+	opts.Grace = time.Second
+	e, _ := open(t, opts)
+	job, next := stage.Job(), stage.Job()
+	ref, waiting := begin(t, e, job), begin(t, e, next)
+	a := stage.NextFor(job)
+	if err := e.Cancel(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	a.AskedToEnd()
+	a.Gone()
+	if b, _ := enginetest.Finished(t, e, ref); b.Ending != ccci.EndCancelled {
+		t.Errorf("it ended as %s", b.Ending)
+	}
+	stage.NextFor(next).Exit(0)
+	enginetest.Finished(t, e, waiting)
+}

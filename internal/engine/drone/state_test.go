@@ -2,6 +2,7 @@ package drone
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -169,6 +170,33 @@ func TestA15_TheMachineHasTheLastWord(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// N5, A16: a cancelled build whose harness goes on is told once, and killed once
+// when the grace is over.
+func TestN5_WhatOutlivesItsEnd(t *testing.T) {
+	var after time.Duration
+	presence := Working
+	e := offline(t, func(context.Context, ccci.RunID) (Presence, error) { return presence, nil }, func() time.Time { return t0.Add(after) })
+	var told []string
+	e.opts.End = func(_ context.Context, run ccci.RunID, kill bool) error {
+		told = append(told, fmt.Sprintf("%s kill=%t after %s", run, kill, after))
+		return nil
+	}
+	b := recorded(drone.StatusKilled, 0, time.Minute)
+	for _, after = range []time.Duration{61 * time.Second, 69 * time.Second, 70 * time.Second, 2 * time.Minute, 359 * time.Second, 6 * time.Minute, 7 * time.Minute} {
+		if err := e.outlived(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"260301-120001-aaaaaa kill=false after 1m10s", "260301-120001-aaaaaa kill=true after 6m0s"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("its machine was told (-want +got):\n%s", diff)
+	}
+	presence = Absent
+	if err := e.outlived(t.Context(), b); err != nil || len(e.unsettled()) != 0 {
+		t.Errorf("when it is gone: %v, and unsettled are %v", err, e.unsettled())
 	}
 }
 
