@@ -2,7 +2,10 @@ package gitea
 
 import (
 	"fmt"
+	"io/fs"
 	"net/http"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -115,4 +118,23 @@ func (s *Server) Webhook(t testing.TB, repo, target, secret string, events ...st
 	s.must(t, "", "POST", "/repos/"+repo+"/hooks", object{"type": "gitea", "active": true, "events": events,
 		"config": object{"url": target, "content_type": "json", "secret": secret}}, &hook)
 	return hook.ID
+}
+
+// RepoDir is a repository's bare folder on disk.
+func (s *Server) RepoDir(repo string) string {
+	return s.path("data/repositories/" + strings.ToLower(repo) + ".git")
+}
+
+// Own gives a folder to the user that the server runs as, after a test wrote in it.
+func (s *Server) Own(t testing.TB, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return s.own(path)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
