@@ -41,6 +41,9 @@ func (c *serveCmd) Run(a *app) error {
 	}
 	defer s.Close(context.WithoutCancel(ctx))
 	say("serving " + s.cfg.URL + " (data in " + s.cfg.Data + "); Ctrl-C ends it")
+	if s.cfg.Bridge.Listen != "" {
+		say("/hook, /healthz and /metrics are at " + config.URLOf(s.cfg.Bridge.Listen))
+	}
 	err = s.Run(ctx)
 	say("ended; nothing of it runs any more")
 	return orInterrupted(life, err)
