@@ -46,15 +46,19 @@ func (e *Engine) judge(ctx context.Context, b *drone.Build) (ccci.Build, error) 
 	e.mu.Lock()
 	t := *e.trackOf(b.Number, run)
 	e.mu.Unlock()
-	// Only a started build that Drone calls running or killed may have a harness
-	// of which Drone says nothing.
-	if e.opts.Host != nil && !t.settled && !out.Started.IsZero() && (phase == ccci.BuildRunning || b.Status == drone.StatusKilled) {
+	// Only a build that Drone calls running, or killed after it had begun, may have a
+	// harness of which Drone says nothing.
+	begun := !out.Started.IsZero()
+	if e.opts.Host != nil && !t.settled && (phase == ccci.BuildRunning || b.Status == drone.StatusKilled && begun) {
 		presence, err := e.opts.Host(ctx, run)
 		if err != nil {
 			return ccci.Build{}, fmt.Errorf("asking for the harness of %s: %w", run, err)
 		}
 		t = e.look(b.Number, run, presence)
 		out.State = e.meet(phase, presence, t, out.Finished)
+	}
+	if out.State == ccci.BuildRunning && !begun {
+		out.State = ccci.BuildQueued // a runner has it, and prepares its step
 	}
 	if out.State != ccci.BuildDone {
 		if out.State == ccci.BuildQueued {

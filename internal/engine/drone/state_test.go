@@ -119,6 +119,25 @@ func TestA16_TimeOutToldFromCancel(t *testing.T) {
 	}
 }
 
+// A runner has the build, and its step has not begun. Should the runner die there,
+// the build is lost as any other.
+func TestA15_ABuildWhoseStepHasNotBegun(t *testing.T) {
+	b := recorded(drone.StatusRunning, 0, 0)
+	b.Finished, b.Stages[0].Steps[0].Status, b.Stages[0].Steps[0].Started = 0, drone.StatusPending, 0
+	if got, err := offline(t, nil, nil).judge(t.Context(), b); err != nil || got.State != ccci.BuildQueued || !got.Started.IsZero() {
+		t.Errorf("where nobody knows more: %+v, %v; want queued", got, err)
+	}
+	now := t0
+	e := offline(t, func(context.Context, ccci.RunID) (Presence, error) { return Absent, nil }, func() time.Time { return now })
+	if got, err := e.judge(t.Context(), b); err != nil || got.State != ccci.BuildQueued {
+		t.Errorf("at first: %+v, %v; want queued", got, err)
+	}
+	now = now.Add(DefaultLostAfter)
+	if got, err := e.judge(t.Context(), b); err != nil || got.Ending != ccci.EndLost || got.Finished.IsZero() {
+		t.Errorf("a minute later: %+v, %v; want lost", got, err)
+	}
+}
+
 // What Drone says and what the machine knows, at moments of a build's life.
 func TestA15_TheMachineHasTheLastWord(t *testing.T) {
 	type step struct {
