@@ -115,7 +115,8 @@ func TestA10_BridgeOnGitHub(t *testing.T) {
 	run := func(until func() bool) {
 		t.Helper()
 		b, err := bridge.New(bridge.Config{Forge: adapter(t, s, nil), Engine: engine, Store: store, Bus: &inproc.Bus{}, Locker: &inproc.Locker{}, Blobs: blobs,
-			Repos: []bridge.Repo{{Ref: repo, Recipe: "pocketbase", Org: "coop"}}, PollInterval: 50 * time.Millisecond, EditGap: time.Millisecond,
+			Repos: []bridge.Repo{{Ref: repo, Recipe: "pocketbase", Org: "coop"}}, PollInterval: 5 * time.Second, EditGap: time.Millisecond,
+			Jitter: func() float64 { return 0 },
 			Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 		if err != nil {
 			t.Fatal(err)
