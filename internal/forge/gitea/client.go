@@ -224,6 +224,9 @@ const pageSize = 50
 // they were cut (see the timeline in head.go).
 const emptyEnd = 3
 
+// skipLimit bounds how many rows of one list may be too large.
+const skipLimit = 20
+
 // pages reads a list page by page. Where the forge counts the whole list (counted),
 // it ends as soon as all of it is there, else after `empty` pages without a row.
 // A page that is too large is read again in smaller ones; a single row that is too
@@ -243,7 +246,7 @@ func pagesOf[T any](ctx context.Context, c *client, path string, query url.Value
 	for k, v := range query {
 		q[k] = v
 	}
-	left, passed := empty, 0
+	left, passed, skipped := empty, 0, 0
 	for page := 1; ; page++ {
 		if page > 1 {
 			q.Set("page", strconv.Itoa(page))
@@ -252,7 +255,8 @@ func pagesOf[T any](ctx context.Context, c *client, path string, query url.Value
 		header, err := c.do(ctx, http.MethodGet, path, q, nil, &some, answerLimit)
 		reads++
 		switch {
-		case errors.Is(err, errTooLarge) && size == 1:
+		case errors.Is(err, errTooLarge) && size == 1 && skipped < skipLimit:
+			skipped++
 			passed++
 			left = empty
 			continue
