@@ -1,0 +1,266 @@
+package gitea
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/forge/forgetest"
+)
+
+// An issue's comment is none of ours, a comment that somebody else edited is marked,
+// and what was returned once does not come again.
+func TestA4_OnePollOfARealRepository(t *testing.T) {
+	s := gitea(t)
+	f := connect(t, s)
+	polled := ccci.RepoRef{Owner: "polled", Name: "tiny"}
+	work := forgetest.NewWork(t, clean(t, s, polled))
+	work.Commit("main", "compose.yml", "a")
+	work.Commit("update", "compose.yml", "b")
+	s.Collaborator(t, polled.String(), "ada", "read")
+	number := s.OpenPull(t, polled.String(), "ada", "Update", "update", "main")
+	issue := s.OpenIssue(t, polled.String(), "ada", "Help")
+	s.Comment(t, polled.String(), issue, "ada", "!testme")
+	id := s.Comment(t, polled.String(), number, "ada", "looks good")
+	poll := func(since ccci.Cursor) ([]ccci.Comment, ccci.Cursor) {
+		t.Helper()
+		comments, next, err := f.Comments(t.Context(), polled, since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return comments, next
+	}
+	first, cursor := poll("")
+	if len(first) != 1 || first[0].ID != commentID(id) || first[0].Edited || first[0].PR.Number != number {
+		t.Fatalf("the first poll brings %+v", first)
+	}
+	if again, next := poll(cursor); len(again) != 0 || next != cursor {
+		t.Errorf("the next poll brings %+v and %q after %q", again, next, cursor)
+	}
+	second := s.Comment(t, polled.String(), number, "ada", "and this")
+	s.Collaborator(t, polled.String(), "mallory", "write")
+	nextSecond()
+	s.EditComment(t, polled.String(), second, "mallory", "!testme")
+	got, cursor := poll(cursor)
+	if len(got) != 1 || got[0].Author.Name != "ada" || got[0].Body != "!testme" || !got[0].Edited {
+		t.Errorf("what somebody else edited comes as %+v", got)
+	}
+	if last, err := f.comment(t.Context(), ccci.PRRef{Repo: polled, Number: issue}, commentID(id)); err == nil {
+		t.Errorf("a comment was read from another thread: %+v", last)
+	}
+	if _, next := poll("garbage"); next != cursor {
+		t.Errorf("from an unreadable cursor to %q, want %q", next, cursor)
+	}
+	s.DeleteRepo(t, polled.String())
+	if _, _, err := f.Comments(t.Context(), polled, cursor); ccci.CodeOf(err) != ccci.CodeNotFound {
+		t.Errorf("of a repository that is gone: %v", err)
+	}
+}
+
+// listing is a forge that has nothing but comments, and pages them as Gitea does.
+type listing struct {
+	mu       sync.Mutex
+	rows     []row
+	cap      int // the most rows of a page
+	requests int
+	before   func(l *listing, page int) // each answer
+}
+
+func (l *listing) add(id int, at int64, body string) {
+	when := time.Unix(at, 0).UTC()
+	l.rows = append(l.rows, row{ID: int64(id), Body: body, User: &account{7, "ada"}, Created: when, Updated: when,
+		Pull: "https://git.example.org/recipes/pocketbase/pulls/1"})
+}
+
+func (l *listing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.requests++
+	page, _ := strconv.Atoi(r.FormValue("page"))
+	page = max(page, 1)
+	limit, _ := strconv.Atoi(r.FormValue("limit"))
+	limit = min(limit, l.cap)
+	if l.before != nil {
+		l.before(l, page)
+	}
+	since, _ := time.Parse(time.RFC3339, r.FormValue("since"))
+	var match []row
+	for _, one := range l.rows {
+		if !one.Updated.Before(since) {
+			match = append(match, one)
+		}
+	}
+	from := min((page-1)*limit, len(match))
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Total-Count", strconv.Itoa(len(match)))
+	json.NewEncoder(w).Encode(match[from:min(from+limit, len(match))])
+}
+
+func (l *listing) start(t testing.TB) *Forge {
+	if l.cap == 0 {
+		l.cap = pageSize
+	}
+	server := httptest.NewServer(l)
+	t.Cleanup(server.Close)
+	return forgeAt(t, server.URL)
+}
+
+func ids(comments []ccci.Comment) []int {
+	var out []int
+	for _, c := range comments {
+		n, _ := strconv.Atoi(string(c.ID))
+		out = append(out, n)
+	}
+	return out
+}
+
+func upTo(n int) []int {
+	var out []int
+	for i := 1; i <= n; i++ {
+		out = append(out, i)
+	}
+	return out
+}
+
+const t0 = 1_700_000_000
+
+func TestU14_ManyPagesMissNone(t *testing.T) {
+	for _, most := range []int{50, 30, 1} { // a forge may give less at once than it is asked for
+		l := &listing{cap: most}
+		for i := 1; i <= 120; i++ {
+			l.add(i, t0+int64(i/40), "x")
+		}
+		got, cursor, err := l.start(t).Comments(t.Context(), repo, "")
+		if err != nil || !slices.Equal(ids(got), upTo(120)) {
+			t.Errorf("%d at once: %d comments, %v", most, len(got), err)
+		}
+		l.requests = 0
+		if again, _, err := l.start(t).Comments(t.Context(), repo, cursor); err != nil || len(again) != 0 {
+			t.Errorf("%d at once: again %d comments, %v", most, len(again), err)
+		}
+	}
+}
+
+// Who deletes a comment while the pages are read cannot hide another's.
+func TestU14_DeletedMeanwhile(t *testing.T) {
+	l := &listing{}
+	for i := 1; i <= 101; i++ {
+		l.add(i, t0, "x")
+	}
+	done := false
+	l.before = func(l *listing, page int) {
+		if page == 2 && !done {
+			done = true
+			l.rows = l.rows[1:] // what was first on page 2 is last on page 1 now
+			l.add(102, t0+1, "x")
+		}
+	}
+	got, _, err := l.start(t).Comments(t.Context(), repo, "")
+	if err != nil || !slices.Equal(ids(got), upTo(102)) {
+		t.Errorf("%v, %v; want all 102", ids(got), err)
+	}
+}
+
+// A comment that shows late, with an earlier time than the mark, is not lost.
+func TestU14_LateComment(t *testing.T) {
+	l := &listing{}
+	l.add(2, t0, "x")
+	f := l.start(t)
+	_, cursor, err := f.Comments(t.Context(), repo, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.add(1, t0-20, "late")
+	got, next, err := f.Comments(t.Context(), repo, cursor)
+	if err != nil || !slices.Equal(ids(got), []int{1}) {
+		t.Errorf("%v, %v; want the late one", ids(got), err)
+	}
+	if l.requests != 2 {
+		t.Errorf("two polls cost %d requests", l.requests)
+	}
+	if again, _, err := f.Comments(t.Context(), repo, next); err != nil || len(again) != 0 {
+		t.Errorf("it comes again: %v, %v", ids(again), err)
+	}
+}
+
+// The forge bounds no comment's size. One that is absurd costs its own command alone.
+func TestU14_HugeComment(t *testing.T) {
+	l := &listing{}
+	for i := 1; i <= 5; i++ {
+		l.add(i, t0, "x")
+	}
+	l.rows[2].Body = strings.Repeat("x", answerLimit)
+	got, _, err := l.start(t).Comments(t.Context(), repo, "")
+	if err != nil || !slices.Equal(ids(got), []int{1, 2, 4, 5}) {
+		t.Errorf("%v, %v", ids(got), err)
+	}
+}
+
+func TestU14_CursorIsBounded(t *testing.T) {
+	m := mark{at: t0, seen: map[int64]bool{}}
+	for i := range int64(5000) {
+		m.seen[1_000_000+i] = true
+	}
+	c := m.cursor()
+	if back := parseMark(c); back.at != t0 || len(back.seen) != cursorLimit || !back.seen[1_004_999] {
+		t.Errorf("of %d marks %d are left, at %d", len(m.seen), len(back.seen), back.at)
+	}
+	if len(c) > 8<<10 {
+		t.Errorf("the cursor has %d bytes", len(c))
+	}
+	for _, bad := range []ccci.Cursor{"", "x", "-1", "1e9", ":", "99999999999999999999"} {
+		if m := parseMark(bad); m.at != 0 || len(m.seen) != 0 {
+			t.Errorf("%q is read as %+v", bad, m)
+		}
+	}
+}
+
+// An idle poll of a repository is one request, and 2,000 of them fit into 30 s.
+func TestA4_IdlePollsAreCheap(t *testing.T) {
+	s := gitea(t)
+	f := connect(t, s)
+	const repos, polls, workers = 10, 400, 4
+	refs := make([]ccci.RepoRef, repos)
+	cursors := make([]ccci.Cursor, repos)
+	for i := range refs {
+		refs[i] = ccci.RepoRef{Owner: "many", Name: fmt.Sprintf("r%d", i)}
+		work := forgetest.NewWork(t, clean(t, s, refs[i]))
+		work.Commit("main", "compose.yml", "a")
+		number := s.OpenIssue(t, refs[i].String(), "ada", "Help")
+		s.Comment(t, refs[i].String(), number, "ada", "hello")
+		var err error
+		if _, cursors[i], err = f.Comments(t.Context(), refs[i], ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	jobs := make(chan int)
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range workers {
+		wg.Go(func() {
+			for i := range jobs {
+				if got, _, err := f.Comments(t.Context(), refs[i], cursors[i]); err != nil || len(got) != 0 {
+					t.Errorf("%s: %d comments, %v", refs[i], len(got), err)
+				}
+			}
+		})
+	}
+	for n := range polls {
+		jobs <- n % repos
+	}
+	close(jobs)
+	wg.Wait()
+	rate := polls / time.Since(began).Seconds()
+	t.Logf("%.0f polls a second with %d workers: 2,000 repositories in %.1f s", rate, workers, 2000/rate)
+	if rate < 10 {
+		t.Errorf("%.0f polls a second", rate)
+	}
+}
