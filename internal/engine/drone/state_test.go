@@ -222,7 +222,7 @@ func TestN5_WhatOutlivesItsEnd(t *testing.T) {
 // A9, U17: the names are a closed set, the values are verbatim, the job is whole.
 func TestA9_Parameters(t *testing.T) {
 	job := testJob()
-	job.Recipe = "a b; $(touch /tmp/x) \"'\n${PATH}"
+	job.Recipe = "a b; $(touch trap) \"'\n${PATH}"
 	params, err := Parameters(job)
 	if err != nil {
 		t.Fatal(err)
