@@ -134,3 +134,21 @@ func TestC32_AddressesAreChecked(t *testing.T) {
 		t.Errorf("without a token: %v", err)
 	}
 }
+
+// Names that change hands while the question is asked make nobody a member.
+func TestA7_RenamedMeanwhile(t *testing.T) {
+	name := "eve"
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/members/") {
+			name = "mallory" // her old name is a member's now
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Write([]byte(`{"ok":true,"data":[{"id":7,"login":"` + name + `"}]}`))
+	}))
+	defer front.Close()
+	if yes, err := forgeAt(t, front.URL).Member(t.Context(), "coop", ccci.User{ID: "7", Name: "eve"}); yes || err != nil {
+		t.Errorf("it says %t, %v", yes, err)
+	}
+}
