@@ -38,6 +38,8 @@ func (r row) pull() int {
 	return n
 }
 
+// comment is the port's form of it. The forge's times are whole seconds, so an edit
+// within the second in which the comment was written cannot be seen.
 func (r row) comment(repo ccci.RepoRef) ccci.Comment {
 	c := ccci.Comment{ID: commentID(r.ID), PR: ccci.PRRef{Repo: repo, Number: r.pull()}, Body: r.Body, Created: r.Created.UTC(),
 		Edited: !r.Created.Equal(r.Updated)}
