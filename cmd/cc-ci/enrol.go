@@ -157,7 +157,7 @@ func (c *enrolCmd) lint(a *app, dir string) error {
 		fmt.Fprintf(a.stdout, "its default branch is a recipe, with %s from the linter and %s\n", number(len(findings), "warning"), number(len(releases), "release"))
 		return nil
 	}
-	if err := recipe.WriteText(a.stdout, bad); err != nil {
+	if err := recipe.WriteText(a.stdout, bad, columns(a.stdout)); err != nil {
 		return fmt.Errorf("writing the findings: %w", err)
 	}
 	if c.Anyway {

@@ -15,7 +15,9 @@ import (
 // What a real Drone says is read as it is meant.
 func TestDrone_real(t *testing.T) {
 	d := dronetest.Start(t, gitea.Start(t), dronetest.Options{NoRunner: true, Pipeline: "kind: pipeline\ntype: exec\nname: recipe-ci\nsteps: [{name: x, commands: [\"true\"]}]\n"})
-	look := func(token string, repo ccci.RepoRef) string { return said(t, Drone(d.URL, ccci.NewSecret(token), repo, nil)) }
+	look := func(token string, repo ccci.RepoRef) string {
+		return said(t, Drone(d.URL, ccci.NewSecret(token), repo, nil))
+	}
 	expect(t, "reachable", said(t, Reach("drone", d.URL+"/healthz", nil)), "ok       drone: reachable: ")
 	expect(t, "well", look(d.Token.Reveal(), d.Repo), "ok       drone: account: cc-ci acts as "+dronetest.User, "ok       drone: repository: "+d.Repo.String()+" is active, with a time-out of 60 min")
 	expect(t, "another token", look("0000", d.Repo), "problem  drone: account: Drone does not take the token")
