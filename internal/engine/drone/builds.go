@@ -17,13 +17,14 @@ const (
 	fewBuilds = 20  // what is asked for again and again
 )
 
-// find returns the number of the first build of a run, or 0. Run ids begin with
+// find returns the number of the first build of an attempt at a run, or 0. Run ids begin with
 // their time, so builds from well before it need not be looked at.
-func (e *Engine) find(ctx context.Context, run ccci.RunID) (number int64, err error) {
+func (e *Engine) find(ctx context.Context, job ccci.Job) (number int64, err error) {
+	run, attempt := job.RunID, max(job.Attempt, 1)
 	notBefore := runTime(run).Add(-24 * time.Hour)
 	err = e.pages(ctx, e.pageSize, fmt.Sprintf("looking for the build of %s", run), func(builds []*drone.Build) (more bool) {
 		for _, b := range builds {
-			if b.Params[runParam] == string(run) && (number == 0 || b.Number < number) {
+			if b.Params[runParam] == string(run) && attemptOf(b.Params) == attempt && (number == 0 || b.Number < number) {
 				number = b.Number
 			}
 			more = time.Unix(b.Created, 0).After(notBefore)

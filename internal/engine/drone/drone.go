@@ -163,7 +163,7 @@ func (e *Engine) Start(ctx context.Context, job ccci.Job) (ccci.BuildRef, error)
 		return "", fmt.Errorf("starting a build of %s: %w", job.RunID, err)
 	}
 	defer release()
-	number, err := e.find(ctx, job.RunID)
+	number, err := e.find(ctx, job)
 	if err != nil || number != 0 {
 		return refOf(number), err
 	}
@@ -184,7 +184,7 @@ func (e *Engine) Start(ctx context.Context, job ccci.Job) (ccci.BuildRef, error)
 		return "", ccci.Errorf(ccci.CodeInfra, "starting a build of %s: the server's answer is about another build", job.RunID)
 	}
 	// An earlier request whose answer was lost may have arrived only now.
-	if first, err := e.find(ctx, job.RunID); err == nil && first != 0 && first != built.Number {
+	if first, err := e.find(ctx, job); err == nil && first != 0 && first != built.Number {
 		e.log.Warn("a run has two builds; the later one is cancelled", "run", job.RunID, "first", first, "later", built.Number)
 		e.kill(ctx, built.Number)
 		return refOf(first), nil

@@ -13,7 +13,20 @@ import (
 // environment, that holds the whole job; see [DecodeJob].
 const JobVariable = "CCCI_JOB"
 
-const runParam = "RUN_ID"
+// Parameters by which a build is found again.
+const (
+	runParam     = "RUN_ID"
+	attemptParam = "ATTEMPT"
+)
+
+// attemptOf is which attempt at its run a build is, from 1.
+func attemptOf(params map[string]string) int {
+	n, err := strconv.Atoi(params[attemptParam])
+	if err != nil || n < 1 {
+		return 1
+	}
+	return n
+}
 
 var validRun = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._-]{0,99}$`)
 
@@ -29,12 +42,13 @@ func Parameters(job ccci.Job) (map[string]string, error) {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "writing down the job of %s: %w", job.RunID, err)
 	}
 	return map[string]string{
-		runParam:    string(job.RunID),
-		"RECIPE":    job.Recipe,
-		"REF":       string(job.Commit),
-		"PR":        strconv.Itoa(job.PR.Number), // 0: a run by hand
-		"SRC":       job.PR.Repo.String(),
-		JobVariable: base64.StdEncoding.EncodeToString(text),
+		runParam:     string(job.RunID),
+		attemptParam: strconv.Itoa(max(job.Attempt, 1)),
+		"RECIPE":     job.Recipe,
+		"REF":        string(job.Commit),
+		"PR":         strconv.Itoa(job.PR.Number), // 0: a run by hand
+		"SRC":        job.PR.Repo.String(),
+		JobVariable:  base64.StdEncoding.EncodeToString(text),
 	}, nil
 }
 

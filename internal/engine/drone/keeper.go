@@ -43,17 +43,22 @@ func (e *Engine) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	first := map[ccci.RunID]int64{}
+	type attempt struct {
+		run    ccci.RunID
+		number int
+	}
+	first := map[attempt]int64{}
 	for _, b := range builds {
 		run := ccci.RunID(b.Params[runParam])
-		if number, twice := first[run]; twice {
+		this := attempt{run, attemptOf(b.Params)}
+		if number, twice := first[this]; twice {
 			e.log.Warn("a run has two builds; the later one is cancelled", "run", run, "first", number, "later", b.Number)
 			if err := e.kill(ctx, b.Number); err != nil {
 				return err
 			}
 			continue
 		}
-		first[run] = b.Number
+		first[this] = b.Number
 		if err := e.keep(ctx, b); err != nil {
 			return err
 		}

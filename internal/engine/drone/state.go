@@ -40,7 +40,7 @@ func (e *Engine) judge(ctx context.Context, b *drone.Build) (ccci.Build, error) 
 	run := ccci.RunID(b.Params[runParam])
 	_, step := e.step(b)
 	out := ccci.Build{
-		Ref: refOf(b.Number), RunID: run, Attempt: 1, State: phase,
+		Ref: refOf(b.Number), RunID: run, Attempt: attemptOf(b.Params), State: phase,
 		Created: moment(b.Created), Started: started(b, step), Finished: moment(b.Finished),
 	}
 	e.mu.Lock()

@@ -232,7 +232,7 @@ func TestA9_Parameters(t *testing.T) {
 		t.Errorf("the job comes back changed: %v (-want +got)\n%s", err, diff)
 	}
 	delete(params, JobVariable)
-	want := map[string]string{"RUN_ID": "260301-120001-aaaaaa", "RECIPE": job.Recipe, "REF": string(job.Commit), "PR": "7", "SRC": "coop/wiki"}
+	want := map[string]string{"RUN_ID": "260301-120001-aaaaaa", "ATTEMPT": "1", "RECIPE": job.Recipe, "REF": string(job.Commit), "PR": "7", "SRC": "coop/wiki"}
 	if diff := cmp.Diff(want, params); diff != "" {
 		t.Errorf("parameters (-want +got):\n%s", diff)
 	}
