@@ -302,3 +302,35 @@ func TestN2_ARunStaysThatRunWhateverChanged(t *testing.T) {
 		}
 	})
 }
+
+// A run that was read as unfinished, and has ended before it is followed, keeps its
+// verdict: the comment and the status are not taken back (A10).
+func TestA10_AVerdictIsNotTakenBack(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.overlap = 2
+		_, stop := w.start(w.config())
+		defer stop()
+		w.write(pr1, ada, "!testme")
+		idle(3 * time.Minute)
+		run := w.runs()[0]
+		if run.Status != ccci.StatusPassed {
+			t.Fatalf("the run is %s", run.Status)
+		}
+		before := run
+		before.Status, before.Finished = ccci.StatusRunning, time.Time{}
+		w.store.mu.Lock()
+		w.store.late = map[ccci.RunID]ccci.Run{run.ID: before}
+		w.store.mu.Unlock()
+		w.write(pr1, ada, "thanks") // the forge tells the comment before it once more
+		idle(3 * time.Minute)
+		if said := strings.Join(w.said("run/"), ""); !strings.HasPrefix(said, "### ✅") {
+			t.Errorf("the comment says %.60q", said)
+		}
+		if s := w.status(run.Commit, "cc-ci/testme"); s.State != ccci.StateSuccess {
+			t.Errorf("the status is %+v", s)
+		}
+		if w.builds[run.ID].job.RunID != run.ID || len(w.order) != 1 {
+			t.Errorf("%d builds", len(w.order))
+		}
+	})
+}

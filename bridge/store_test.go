@@ -18,6 +18,7 @@ type memStore struct {
 	byID     map[ccci.RunID]ccci.Run
 	cursors  map[string]ccci.Cursor
 	messages map[string]ccci.Message
+	late     map[ccci.RunID]ccci.Run // what a list shows of a run that has moved on since
 }
 
 func newMemStore() *memStore {
@@ -68,7 +69,10 @@ func (s *memStore) FindRuns(_ context.Context, f ccci.RunFilter) ([]ccci.Run, er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []ccci.Run
-	for _, r := range s.byID {
+	for id, r := range s.byID {
+		if old, ok := s.late[id]; ok {
+			r = old
+		}
 		if (f.Recipe == "" || r.Recipe == f.Recipe) && (f.PR == ccci.PRRef{} || r.PR == f.PR) && (len(f.Statuses) == 0 || slices.Contains(f.Statuses, r.Status)) &&
 			(!f.Unfinished || !r.Status.Terminal()) && (f.Before == "" || r.ID < f.Before) {
 			out = append(out, r)

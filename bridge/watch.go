@@ -76,6 +76,14 @@ func (b *Bridge) follow(ctx context.Context, t *tracked) {
 
 // pursue is one try at following; every step of it may be repeated.
 func (b *Bridge) pursue(ctx context.Context, t *tracked) error {
+	// It may have been read before another follower ended it.
+	stored, err := b.cfg.Store.FindRun(ctx, t.snapshot().ID)
+	if err != nil {
+		return fmt.Errorf("reading run %s: %w", t.snapshot().ID, err)
+	}
+	if stored.Status.Terminal() {
+		return nil
+	}
 	if err := b.say(ctx, t); err != nil {
 		return err
 	}
