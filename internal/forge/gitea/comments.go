@@ -38,8 +38,7 @@ func (r row) pull() int {
 	return n
 }
 
-// comment is the port's form of it. The forge's times are whole seconds, so an edit
-// within the second in which the comment was written cannot be seen.
+// comment is the port's form of it, as far as its times tell; see edited.go.
 func (r row) comment(repo ccci.RepoRef) ccci.Comment {
 	c := ccci.Comment{ID: commentID(r.ID), PR: ccci.PRRef{Repo: repo, Number: r.pull()}, Body: r.Body, Created: r.Created.UTC(),
 		Edited: !r.Created.Equal(r.Updated)}
@@ -128,6 +127,7 @@ func (f *Forge) Comments(ctx context.Context, repo ccci.RepoRef, since ccci.Curs
 			comments = append(comments, r.comment(repo))
 		}
 	}
+	f.markEdited(ctx, comments)
 	return comments, next.cursor(), nil
 }
 
