@@ -1,0 +1,299 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/drone"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/gitea"
+)
+
+// chain is cc-ci as users have it: Gitea in front, Drone with its exec runner
+// behind, the swarm below.
+type chain struct {
+	t      *testing.T
+	gitea  *gitea.Server
+	drone  *drone.Server
+	repo   string // of the recipe, on Gitea
+	clone  string // of it, where branches are pushed from
+	dir    string
+	config string
+	serve  *started
+	url    string
+}
+
+const (
+	chainBot    = "cc-ci-bot"
+	chainSecret = "between-gitea-and-cc-ci"
+	chainPoll   = 3 * time.Second
+)
+
+// startChain starts all of it but cc-ci itself, with one repository whose
+// upgrade is pull request 1, from a branch, and 2, from bob's fork.
+func startChain(t *testing.T, recipe string) *chain {
+	t.Helper()
+	program := binary(t)
+	c := &chain{t: t, gitea: gitea.Start(t), repo: "coop/" + recipe}
+	c.dir, c.config = workspace(t, "")
+	pipeline, err := os.ReadFile("../../.drone.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", filepath.Dir(program)+":"+os.Getenv("PATH")) // the steps have the runner's
+	environ := map[string]string{"CC_CI_CONFIG": c.config, "HOME": os.Getenv("HOME")}
+	c.drone = drone.Start(t, c.gitea, drone.Options{Pipeline: string(pipeline), Environ: environ})
+
+	c.gitea.CreateRepo(t, c.repo, false)
+	repo, branch := example(t, c.dir, recipe)
+	c.clone = repo
+	c.git(repo, "push", "--quiet", c.gitea.PushURL(c.repo, gitea.Admin), "main", branch, "--tags")
+	for _, user := range []string{"ada", "bob", "eve", chainBot} {
+		c.gitea.User(t, user)
+	}
+	c.gitea.AddMember(t, "coop", "ada")
+	c.gitea.AddMember(t, "coop", chainBot)
+	c.gitea.Collaborator(t, c.repo, chainBot, "write")
+	c.gitea.OpenPull(t, c.repo, gitea.Admin, "Upgrade", branch, "main")
+	fork := c.gitea.Fork(t, c.repo, "bob")
+	c.git(repo, "checkout", "--quiet", branch)
+	c.git(repo, "-c", "user.name=bob", "-c", "user.email=bob@example.org", "commit", "--quiet", "--allow-empty", "--message=Mine")
+	c.git(repo, "push", "--quiet", c.gitea.PushURL(fork, "bob"), "HEAD:refs/heads/mine")
+	c.gitea.OpenPull(t, c.repo, "bob", "Upgrade, from a fork", "bob:mine", "main")
+
+	for name, secret := range map[string]string{
+		"forge-token": c.gitea.Token(t, chainBot, "write:issue", "write:repository", "read:organization", "read:user"),
+		"drone-token": c.drone.Token.Reveal(), "hook-secret": chainSecret,
+	} {
+		if err := os.WriteFile(filepath.Join(c.dir, name), []byte(secret+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.configure(c.gitea.URL, c.drone.URL)
+	return c
+}
+
+// freshPull opens another pull request, with a commit of its own.
+func (c *chain) freshPull(branch string) (pull int) {
+	c.t.Helper()
+	c.git(c.clone, "-c", "user.name=ada", "-c", "user.email=ada@example.org", "commit", "--quiet", "--allow-empty", "--message="+branch)
+	c.git(c.clone, "push", "--quiet", c.gitea.PushURL(c.repo, gitea.Admin), "HEAD:refs/heads/"+branch)
+	return c.gitea.OpenPull(c.t, c.repo, gitea.Admin, branch, branch, "main")
+}
+
+// configure names the addresses by which cc-ci reaches Gitea and Drone.
+func (c *chain) configure(giteaURL, droneURL string) {
+	c.t.Helper()
+	tests, err := filepath.Abs("../../tests")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	text := fmt.Sprintf(`data: data
+tests: %s
+listen: 127.0.0.1:0
+forges:
+  - kind: gitea
+    name: gitea
+    url: %s
+    org: coop
+    token_file: forge-token
+    hook_secret_files: [hook-secret]
+    poll: %s
+    repositories:
+      - repo: %s
+engine:
+  kind: drone
+  drone:
+    url: %s
+    token_file: drone-token
+    repo: %s
+`, tests, giteaURL, chainPoll, c.repo, droneURL, c.drone.Repo)
+	if err := os.WriteFile(c.config, []byte(text), 0o644); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// start starts cc-ci.
+func (c *chain) start() {
+	c.t.Helper()
+	c.serve = start(c.t, "--config", c.config, "serve")
+	c.url = c.serve.awaitLine(c.t, `serving (http://\S+)`, 2*time.Minute)
+}
+
+func (c *chain) git(dir string, args ...string) string {
+	c.t.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		c.t.Fatalf("git %q: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// ours lists the bot's comments on a pull request.
+func (c *chain) ours(pull int) (bodies []string) {
+	c.t.Helper()
+	var all []struct {
+		Body string
+		User struct{ Login string }
+	}
+	if _, err := c.gitea.Do("", "GET", fmt.Sprintf("/repos/%s/issues/%d/comments", c.repo, pull), nil, &all); err != nil {
+		return nil // Gitea may be away on purpose
+	}
+	for _, comment := range all {
+		if comment.User.Login == chainBot {
+			bodies = append(bodies, comment.Body)
+		}
+	}
+	return bodies
+}
+
+// head is the commit of a pull request.
+func (c *chain) head(pull int) string {
+	c.t.Helper()
+	var pr struct{ Head struct{ SHA string } }
+	if _, err := c.gitea.Do("", "GET", fmt.Sprintf("/repos/%s/pulls/%d", c.repo, pull), nil, &pr); err != nil {
+		c.t.Fatal(err)
+	}
+	return pr.Head.SHA
+}
+
+// state is what cc-ci says of a commit; "" while it says nothing.
+func (c *chain) state(commit string) string {
+	var all []struct{ Context, Status string }
+	if _, err := c.gitea.Do("", "GET", "/repos/"+c.repo+"/commits/"+commit+"/statuses?sort=recentupdate", nil, &all); err != nil {
+		return ""
+	}
+	for _, s := range all {
+		if s.Context == "cc-ci/testme" {
+			return s.Status
+		}
+	}
+	return ""
+}
+
+// until asks again and again whether something has come to be.
+func (c *chain) until(what string, limit time.Duration, is func() bool) time.Time {
+	c.t.Helper()
+	for end := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+		if is() {
+			return time.Now()
+		}
+		if time.Now().After(end) {
+			c.t.Fatalf("%s: not within %s\n%s", what, limit, strings.Join(append(c.ours(1), c.ours(2)...), "\n---\n"))
+		}
+	}
+}
+
+// runs lists Drone's builds that are runs, newest first.
+func (c *chain) runs() (all []struct {
+	Number                     int
+	Event, Status              string
+	Created, Started, Finished int64
+}) {
+	c.t.Helper()
+	if err := json.Unmarshal(c.drone.API("GET", "/api/repos/"+c.drone.Repo.String()+"/builds", nil), &all); err != nil {
+		c.t.Fatal(err)
+	}
+	n := 0
+	for _, b := range all {
+		if b.Event == "custom" {
+			all[n] = b
+			n++
+		}
+	}
+	return all[:n]
+}
+
+// result is what the newest run of a pull request found.
+func (c *chain) result(pull int) (r ccci.Result) {
+	c.t.Helper()
+	bodies := c.ours(pull)
+	id := regexp.MustCompile(`[0-9]{6}-[0-9]{6}-[0-9a-f]{6}`).FindString(bodies[len(bodies)-1])
+	if err := json.Unmarshal([]byte(get(c.t, c.url+"/runs/"+id+"/files/result.json")), &r); err != nil {
+		c.t.Fatalf("the result of run %q: %v", id, err)
+	}
+	return r
+}
+
+// testme asks for a test, waits for the verdict, and says what the chain took
+// besides the app's own life.
+func (c *chain) testme(pull int) (overhead time.Duration) {
+	c.t.Helper()
+	before, commit := len(c.ours(pull)), c.head(pull)
+	asked := time.Now()
+	c.gitea.Comment(c.t, c.repo, pull, "ada", "!testme")
+	end := c.until("the status on the commit", 4*time.Minute, func() bool {
+		s := c.state(commit)
+		return s == "success" || s == "failure" || s == "error"
+	})
+	c.until("the verdict in the comment", 20*time.Second, func() bool {
+		bodies := c.ours(pull)
+		return len(bodies) > before && strings.Contains(bodies[len(bodies)-1], " passed: ")
+	})
+	if got := c.state(commit); got != "success" {
+		c.t.Errorf("the commit's status is %q", got)
+	}
+	if n := len(c.ours(pull)) - before; n != 1 {
+		c.t.Errorf("%d comments about one run", n)
+	}
+	r := c.result(pull)
+	if r.Status != ccci.StatusPassed || r.Level != 5 || string(r.Commit) != commit || r.Teardown == nil || !r.Teardown.Clean {
+		c.t.Errorf("%s, level %d, of %s instead of %s, teardown %+v", r.Status, r.Level, r.Commit, commit, r.Teardown)
+	}
+	c.t.Logf("%s from the comment to the harness, %s from its end to the status", r.Started.Sub(asked).Round(time.Millisecond), end.Sub(r.Finished).Round(time.Millisecond))
+	return end.Sub(asked) - r.Duration
+}
+
+// A4, A5, A6, A8, A10, A11, U13: a member's comment on a real Gitea starts a Drone build,
+// whose runner tests the recipe on the swarm; the verdict comes back as an edited
+// comment and a status on the tested commit, from a branch and from a fork.
+func TestA11_GiteaDroneSwarm(t *testing.T) {
+	c := startChain(t, "miniflux")
+	before := objects(t)
+	c.start()
+
+	overhead := c.testme(1)
+	t.Logf("with polling every %s the chain took %s besides the app's life", chainPoll, overhead.Round(10*time.Millisecond))
+	c.gitea.Webhook(t, c.repo, c.url+"/hook/gitea", chainSecret, "pull_request_comment")
+	overhead = c.testme(2)
+	t.Logf("with the webhook it took %s", overhead.Round(10*time.Millisecond))
+
+	// Nothing of this is a command of somebody who may.
+	ran := len(c.runs())
+	if ran != 2 {
+		t.Errorf("%d builds for two comments", ran)
+	}
+	c.gitea.Comment(t, c.repo, 1, "eve", "!testme")
+	edited := c.gitea.Comment(t, c.repo, 1, "ada", "looks good")
+	c.gitea.EditComment(t, c.repo, edited, "ada", "!testme")
+	c.gitea.Comment(t, c.repo, 1, chainBot, "!testme")
+	c.gitea.Comment(t, c.repo, 1, "ada", "write\n```\n!testme\n```\nor `!testme`")
+	issue := c.gitea.OpenIssue(t, c.repo, "ada", "not a pull request")
+	c.gitea.Comment(t, c.repo, issue, "ada", "!testme")
+	c.gitea.ClosePull(t, c.repo, 2)
+	c.gitea.Comment(t, c.repo, 2, "ada", "!testme")
+	// A command that is answered comes after all of them.
+	said := len(c.ours(1))
+	c.gitea.Comment(t, c.repo, 1, "ada", "!help")
+	c.until("the answer to !help", time.Minute, func() bool { return len(c.ours(1)) > said })
+	c.until("the reasons in the log", 20*time.Second, func() bool {
+		log := c.serve.out.String()
+		return strings.Contains(log, "eve") && strings.Contains(log, "edited") && strings.Contains(log, "closed")
+	})
+	if n := len(c.runs()); n != ran {
+		t.Errorf("%d builds were started for what is no command\n%s", n-ran, c.serve.out)
+	}
+
+	c.serve.cmd.Process.Signal(os.Interrupt)
+	c.serve.wait(t, time.Minute)
+	nothingLeft(t, before)
+}
