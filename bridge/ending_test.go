@@ -1,8 +1,10 @@
 package bridge_test
 
 import (
+	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -293,6 +295,41 @@ func TestN5_CancelledRunIsNotTriedAgain(t *testing.T) {
 		idle(3 * time.Minute)
 		if run := w.runs()[0]; run.Status != ccci.StatusCancelled || run.Attempt != 1 {
 			t.Errorf("%s in attempt %d: %s", run.Status, run.Attempt, run.Cause)
+		}
+	})
+}
+
+// flaky is an engine that does not answer now and then.
+type flaky struct {
+	*engine
+	mu sync.Mutex
+	n  int
+}
+
+func (e *flaky) Status(ctx context.Context, ref ccci.BuildRef) (ccci.Build, error) {
+	e.mu.Lock()
+	e.n++
+	lost := e.n%3 == 0
+	e.mu.Unlock()
+	if lost {
+		return ccci.Build{}, errors.New("connection reset by peer")
+	}
+	return e.engine.Status(ctx, ref)
+}
+
+// An engine that fails now and then during a long run does not make the bridge
+// ever slower to look: the verdict is there soon after the end (A10).
+func TestA10_TroubleNowAndThenDelaysNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.harness = 4 * time.Minute // each of five stages
+		c := w.config()
+		c.Engine = &flaky{engine: (*engine)(w)}
+		_, stop := w.start(c)
+		defer stop()
+		w.write(pr1, ada, "!testme")
+		idle(20*time.Minute + 20*time.Second)
+		if run := w.runs()[0]; run.Status != ccci.StatusPassed {
+			t.Errorf("the run is %s soon after its harness ended", run.Status)
 		}
 	})
 }

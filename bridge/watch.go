@@ -18,6 +18,10 @@ import (
 // statusEvery is how often a build's state is asked for besides following its log.
 const statusEvery = 2 * time.Second
 
+// maxMisses is how many questions in a row an engine may leave without an answer
+// before the run is followed anew, less and less often.
+const maxMisses = 5
+
 // tracked is an unfinished run that this process follows. Its goroutine and
 // the ones that cancel it or move it up the queue share it.
 type tracked struct {
@@ -56,6 +60,7 @@ func (b *Bridge) take(ctx context.Context, run ccci.Run, base string) {
 func (b *Bridge) follow(ctx context.Context, t *tracked) {
 	id := t.snapshot().ID
 	for try := 0; ; try++ {
+		began := b.cfg.Now()
 		err := b.pursue(ctx, t)
 		if err == nil {
 			b.mu.Lock()
@@ -66,6 +71,9 @@ func (b *Bridge) follow(ctx context.Context, t *tracked) {
 		}
 		if ctx.Err() != nil {
 			return // whoever works next resumes it
+		}
+		if b.cfg.Now().Sub(began) > backoff(try) {
+			try = 0 // it went well for a while: this is another trouble
 		}
 		b.log.Log(ctx, once(try), "following a run; trying again", "run", id, "try", try+1, "error", err)
 		if !pause(ctx, backoff(try)) {
@@ -170,11 +178,18 @@ func (b *Bridge) await(ctx context.Context, t *tracked) (ccci.Build, error) {
 	defer tick.Stop()
 	asked := false // the engine was asked to cancel
 	grace := 0     // ticks since the build was done
+	misses := 0    // questions in a row that the engine did not answer
 	for {
 		build, err := b.cfg.Engine.Status(ctx, ref)
 		if err != nil {
+			// One that is lost now and then must not make everything begin again, the log
+			// with all its stages included.
+			if misses++; misses < maxMisses && !errors.Is(err, ccci.ErrNotFound) && pause(ctx, statusEvery/4) {
+				continue
+			}
 			return ccci.Build{}, fmt.Errorf("asking for the state of run %s: %w", t.snapshot().ID, err)
 		}
+		misses = 0
 		if err := b.observe(ctx, t, build); err != nil {
 			return ccci.Build{}, err
 		}
