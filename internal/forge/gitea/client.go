@@ -128,9 +128,6 @@ func (c *client) roundTrip(ctx context.Context, method, path string, query url.V
 	if resp.StatusCode >= 300 {
 		return resp.Header, &refusal{resp.StatusCode, message(resp, text)}
 	}
-	if out == nil {
-		return resp.Header, nil
-	}
 	if resp.StatusCode == http.StatusNoContent {
 		return resp.Header, &refusal{Status: resp.StatusCode}
 	}

@@ -61,8 +61,14 @@ func (f *Forge) SetStatus(ctx context.Context, repo ccci.RepoRef, commit ccci.Co
 		status.Description = string(text[:statusLimit-1]) + "…"
 	}
 	in := map[string]string{"context": status.Context, "state": string(status.State), "description": status.Description, "target_url": status.URL}
-	if err := f.send(ctx, http.MethodPost, repoPath(repo, "/statuses/%s", commit), in, nil); err != nil {
+	var made struct {
+		ID int64 `json:"id"`
+	}
+	if err := f.send(ctx, http.MethodPost, repoPath(repo, "/statuses/%s", commit), in, &made); err != nil {
 		return fmt.Errorf("%s: %w", activity, err)
+	}
+	if made.ID <= 0 {
+		return fmt.Errorf("%s: the answer has no number", activity)
 	}
 	return nil
 }
