@@ -3,6 +3,7 @@ package bridge_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -330,6 +331,34 @@ func TestA10_TroubleNowAndThenDelaysNothing(t *testing.T) {
 		idle(20*time.Minute + 20*time.Second)
 		if run := w.runs()[0]; run.Status != ccci.StatusPassed {
 			t.Errorf("the run is %s soon after its harness ended", run.Status)
+		}
+	})
+}
+
+// homeless is an engine that does not find its own repository for a while, as Drone
+// does when the forge is away.
+type homeless struct {
+	*engine
+	until time.Time
+}
+
+func (e *homeless) Start(ctx context.Context, job ccci.Job) (ccci.BuildRef, error) {
+	if time.Now().Before(e.until) {
+		return "", fmt.Errorf("starting a build: %w", ccci.ErrNotFound)
+	}
+	return e.engine.Start(ctx, job)
+}
+
+func TestU14_EngineWithoutItsRepositoryIsAskedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		c := w.config()
+		c.Engine = &homeless{engine: (*engine)(w), until: time.Now().Add(5 * time.Minute)}
+		_, stop := w.start(c)
+		defer stop()
+		w.write(pr1, ada, "!testme")
+		idle(10 * time.Minute)
+		if run := w.runs()[0]; run.Status != ccci.StatusPassed {
+			t.Errorf("the run is %s: %s", run.Status, run.Cause)
 		}
 	})
 }

@@ -153,7 +153,9 @@ func (b *Bridge) start(ctx context.Context, t *tracked) error {
 		BaseRef: t.base, Options: run.Options, Deadline: b.cfg.Deadline, Attempt: run.Attempt,
 	})
 	if err != nil {
-		return fmt.Errorf("starting run %s: %w", run.ID, err)
+		// What the engine does not find, its own repository while the forge is away, is
+		// not the pull request.
+		return fmt.Errorf("starting run %s: %w", run.ID, notGone(err))
 	}
 	return b.change(ctx, t, func(r *ccci.Run) { r.Build = ref })
 }

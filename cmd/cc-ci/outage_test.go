@@ -16,10 +16,11 @@ import (
 
 // Gitea in front and Drone behind, and Gitea dies under a run: the run ends
 // meanwhile, and afterwards its one comment and the status say so. The pipeline only
-// sleeps and the test takes the harness's slot, so that the verdict is that nothing was found.
+// sleeps and the test takes the harness's slot, so that the verdict is that nothing was found;
+// of a configuration that is wrong, it says, so that it is not tried again.
 func TestU14_A11_GiteaDiesUnderARun(t *testing.T) {
 	g := gitea.Start(t)
-	d := dronetest.Start(t, g, dronetest.Options{Pipeline: "kind: pipeline\ntype: exec\nname: recipe-ci\nclone: {disable: true}\ntrigger: {event: [custom]}\nsteps: [{name: recipe, commands: [sleep 8]}]\n"})
+	d := dronetest.Start(t, g, dronetest.Options{Pipeline: "kind: pipeline\ntype: exec\nname: recipe-ci\nclone: {disable: true}\ntrigger: {event: [custom]}\nsteps: [{name: recipe, commands: [sleep 8, exit 2]}]\n"})
 	push := g.CreateRepo(t, "coop/wiki", false)
 	for _, member := range []string{dronetest.User, "ada"} {
 		g.AddMember(t, "coop", member)
