@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -190,13 +191,15 @@ func TestLog_markersInAFlood(t *testing.T) {
 
 func TestOutbox_lostAnswerToAPost(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.postLost = true // the forge has the comment and the bridge does not know
-		down := false     // and then nothing gets through until the run has ended
+		w.postLost = true    // the forge has the comment and the bridge does not know
+		var down atomic.Bool // and then nothing gets through until the run has ended
 		w.forgeErr = func(call string) error {
-			if call == "PostComment" && down {
+			if call == "PostComment" && down.Load() {
 				return errors.New("503 service unavailable")
 			}
-			down = down || call == "PostComment"
+			if call == "PostComment" {
+				down.Store(true)
+			}
 			return nil
 		}
 		w.write(pr1, ada, "!testme")
