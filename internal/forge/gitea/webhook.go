@@ -2,7 +2,6 @@ package gitea
 
 import (
 	"cmp"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -33,16 +32,7 @@ func ParseWebhook(header http.Header, body []byte, keys []ccci.Secret) (repo ccc
 	if err != nil || len(signature) != sha256.Size { // without a secret the header is there, and empty
 		return refuse(ccci.CodeRefused, "it has no signature")
 	}
-	genuine := false
-	for _, key := range keys {
-		if key.Reveal() == "" {
-			continue
-		}
-		mac := hmac.New(sha256.New, []byte(key.Reveal()))
-		mac.Write(body)
-		genuine = hmac.Equal(mac.Sum(nil), signature) || genuine
-	}
-	if !genuine {
+	if !ccci.SignedBy(keys, body, signature) {
 		return refuse(ccci.CodeRefused, "its signature fits none of %d keys", len(keys))
 	}
 	if kind, _, err := mime.ParseMediaType(header.Get("Content-Type")); err != nil || kind != "application/json" {

@@ -1,7 +1,6 @@
 package github
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -29,16 +28,7 @@ func ParseWebhook(header http.Header, body []byte, keys []ccci.Secret) (repo ccc
 	if err != nil || len(signature) != sha256.Size || !strings.HasPrefix(header.Get("X-Hub-Signature-256"), "sha256=") {
 		return refuse("it has no signature")
 	}
-	genuine := false
-	for _, key := range keys {
-		if key.Reveal() == "" {
-			continue
-		}
-		mac := hmac.New(sha256.New, []byte(key.Reveal()))
-		mac.Write(body)
-		genuine = hmac.Equal(mac.Sum(nil), signature) || genuine
-	}
-	if !genuine {
+	if !ccci.SignedBy(keys, body, signature) {
 		return refuse("its signature fits none of %d keys", len(keys))
 	}
 	if kind, _, err := mime.ParseMediaType(header.Get("Content-Type")); err != nil || kind != "application/json" {
