@@ -15,7 +15,8 @@ type Job struct {
 	CloneURL string        `json:"cloneUrl"` // where the commit and the version tags are fetched from
 	BaseRef  string        `json:"baseRef"`  // the pull request's target branch, for the upgrade base
 	Options  Options       `json:"options"`
-	Deadline time.Duration `json:"deadline"` // the whole run's limit; the engine kills what outlives it (A16)
+	Trigger  Trigger       `json:"trigger,omitempty"` // "" for a person's wish
+	Deadline time.Duration `json:"deadline"`          // the whole run's limit; the engine kills what outlives it (A16)
 	// Attempt counts from 1, for which 0 stands too. It is raised by the bridge that
 	// repeats a run, and by an engine that starts a lost build again; the harness copies
 	// it into its result, so that an earlier attempt's result is known as such.

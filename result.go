@@ -133,6 +133,7 @@ type Result struct {
 	Version string    `json:"version"`        // of the head; "" when the recipe states none
 	Base    *Revision `json:"base,omitempty"` // what the upgrade started from; nil when there was none
 	Options Options   `json:"options"`
+	Trigger Trigger   `json:"trigger,omitempty"` // "" for a person's wish
 	Domain  string    `json:"domain"`
 	// Dependencies are the other apps that were deployed for the run, in their order.
 	Dependencies []Dependent `json:"dependencies,omitempty"`
@@ -154,6 +155,7 @@ type Result struct {
 	PeakMemory  int64      `json:"peakMemory"` // bytes, the sum over the app's containers at its highest sample
 	Artifacts   []Artifact `json:"artifacts"`
 	Warnings    []string   `json:"warnings"`
+	Kept        *Kept      `json:"kept,omitempty"`     // the app's data, kept by a run of the sweep that was green until then
 	Teardown    *Teardown  `json:"teardown,omitempty"` // nil when nothing was ever created
 
 	Started  time.Time     `json:"started"`
@@ -207,6 +209,10 @@ var rungs = []struct {
 // only place where they are set.
 func (r *Result) ComputeLevel() {
 	r.Level, r.LevelReason = 0, ""
+	if r.Options.Quick {
+		r.LevelReason = "a quick run reaches no level"
+		return
+	}
 	for i, rung := range rungs {
 		status, reason := r.rungStatus(rung.stages)
 		switch status {

@@ -70,3 +70,17 @@ func TestU6_AStageSettlesByItsWorstCheck(t *testing.T) {
 		}
 	}
 }
+
+func TestU20_AQuickRunReachesNoLevel(t *testing.T) {
+	r := ccci.Result{Options: ccci.Options{Quick: true}, LintRan: true}
+	for _, name := range ccci.StageNames {
+		r.Stages = append(r.Stages, ccci.Stage{Name: name, Status: ccci.Pass})
+	}
+	if r.ComputeLevel(); r.Level != 0 || r.LevelReason == "" {
+		t.Errorf("level %d (%s)", r.Level, r.LevelReason)
+	}
+	r.Options.Quick = false
+	if r.ComputeLevel(); r.Level != 5 {
+		t.Errorf("level %d (%s)", r.Level, r.LevelReason)
+	}
+}

@@ -116,6 +116,9 @@ type Options struct {
 	Stages []StageName `json:"stages,omitempty"` // empty: all
 	From   string      `json:"from,omitempty"`   // upgrade base version; empty: chosen by rule U4
 	Retest RunID       `json:"retest,omitempty"` // the run whose failed stages are repeated
+	// Quick starts from the recipe's canonical in place of a fresh install and leaves
+	// backup and restore out (U20).
+	Quick bool `json:"quick,omitempty"`
 }
 
 // Wants reports whether the options ask for a stage. Install is always wanted,
@@ -128,9 +131,9 @@ func (o Options) Wants(stage StageName) bool {
 }
 
 // Whole reports whether every stage is asked for. Only whole runs speak for a
-// recipe's level on badges and overviews.
+// recipe's level on badges and overviews. A quick run is none.
 func (o Options) Whole() bool {
-	return !slices.ContainsFunc(StageNames, func(s StageName) bool { return !o.Wants(s) })
+	return !o.Quick && !slices.ContainsFunc(StageNames, func(s StageName) bool { return !o.Wants(s) })
 }
 
 // RunKey identifies the wish behind a run: forge, comment and the index of the
@@ -150,6 +153,7 @@ type Run struct {
 	RequestedBy User      `json:"requestedBy"`
 	Comment     CommentID `json:"comment,omitempty"`
 	Options     Options   `json:"options"`
+	Trigger     Trigger   `json:"trigger,omitempty"` // "" for a person's wish
 	// Asked is when the comment was written, by the forge's clock. Created is by
 	// ours. A later command about runs (!cancel) holds for those asked for before it.
 	Asked time.Time `json:"asked,omitzero"`

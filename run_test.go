@@ -52,6 +52,10 @@ func TestN7_FourVerdicts(t *testing.T) {
 
 func TestOptionsWants(t *testing.T) {
 	only := func(stages ...ccci.StageName) ccci.Options { return ccci.Options{Stages: stages} }
+	quick := ccci.Options{Quick: true}
+	if quick.Whole() || !quick.Wants(ccci.StageUpgrade) { // U20: it never speaks for the recipe
+		t.Error("a quick run is whole, or has no upgrade")
+	}
 	if !(ccci.Options{}).Whole() || only(ccci.StageInstall).Whole() {
 		t.Error("Whole")
 	}

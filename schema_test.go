@@ -49,6 +49,7 @@ func TestResultFitsItsSchema(t *testing.T) {
 	var full ccci.Result
 	fill(reflect.ValueOf(&full).Elem())
 	full.Schema, full.RunID = ccci.ResultSchema, "261121-013000-a1b2c3"
+	full.Trigger = ccci.TriggerSweep
 	full.Options.Stages, full.Options.Retest = ccci.StageNames, full.RunID
 	full.Status, full.Verdict, full.Level = ccci.StatusFailed, ccci.VerdictFailed, 3
 	full.Cause.Code = ccci.CodeRecipe
