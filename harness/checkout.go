@@ -83,6 +83,12 @@ func (c *checkout) sameTree(ctx context.Context, a, b ccci.Commit) bool {
 	return errX == nil && errY == nil && x == y
 }
 
+// contains reports whether the history of a commit has an older one in it.
+func (c *checkout) contains(ctx context.Context, commit, older ccci.Commit) bool {
+	_, err := c.git(ctx, "merge-base", "--is-ancestor", string(older), string(commit))
+	return err == nil
+}
+
 func (c *checkout) git(ctx context.Context, args ...string) (string, error) {
 	return gitcmd.Run(ctx, c.dir, args...)
 }

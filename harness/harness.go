@@ -42,6 +42,9 @@ type Config struct {
 	Deployer Deployer
 	Router   Router
 	Backup   Backup
+	Keeper   Keeper // nil: no data is kept, and none is there
+	// Canonical reads the recipe's canonical, or returns ErrNotFound; nil: there is none.
+	Canonical func(context.Context) (ccci.Canonical, error)
 	// Browser starts a browser. It is called once, beside the deployment.
 	Browser func(context.Context) (checks.Browser, func(), error)
 
@@ -69,7 +72,8 @@ type life struct {
 	canaries   []canary
 	plan       BackupPlan
 	snapshot   string
-	noBase     string // why there is no upgrade base
+	noBase     string          // why there is no upgrade base
+	canonical  *ccci.Canonical // what a quick run stands on
 
 	background sync.WaitGroup
 	browser    *browserStart
@@ -98,7 +102,7 @@ func Run(ctx context.Context, c Config) (*ccci.Result, error) {
 	}
 	l.result = &ccci.Result{
 		Schema: ccci.ResultSchema, Harness: c.Version, RunID: c.Job.RunID, Attempt: max(c.Job.Attempt, 1), Recipe: c.Job.Recipe, PR: c.Job.PR,
-		Commit: c.Job.Commit, Options: c.Job.Options, Domain: l.domain, Started: c.Now(),
+		Commit: c.Job.Commit, Options: c.Job.Options, Trigger: c.Job.Trigger, Domain: l.domain, Started: c.Now(),
 		Lint: []ccci.Finding{}, Images: []ccci.Image{}, Changes: []ccci.Change{}, Artifacts: []ccci.Artifact{}, Warnings: []string{},
 		Settings: enrol.Effective(c.Settings),
 	}
@@ -164,6 +168,7 @@ func (l *life) live(ctx context.Context) {
 	}
 	l.compare()
 	l.keepLogs(context.WithoutCancel(ctx))
+	l.keep(ctx)
 	l.teardown(context.WithoutCancel(ctx), before)
 }
 
@@ -251,6 +256,9 @@ func (l *life) blocked(name ccci.StageName) string {
 }
 
 func (l *life) skipReason(name ccci.StageName) string {
+	if l.Job.Options.Quick && (name == ccci.StageBackup || name == ccci.StageRestore) {
+		return Quick
+	}
 	for _, skip := range l.settings.Skip {
 		if skip.Stage == name {
 			return skip.Reason

@@ -81,8 +81,12 @@ func (l *life) admitTrees(ctx context.Context) (err error) {
 }
 
 // chooseBase finds what the upgrade starts from: what was asked for, what the
-// enrolment states, the newest release older than the head, the target branch (U4).
+// enrolment states, the last green canonical, the newest release older than the
+// head, the target branch (U4).
 func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tree) (*ccci.Revision, error) {
+	if l.Job.Options.Quick {
+		return l.quickBase(ctx, clone, head)
+	}
 	if !l.Job.Options.Wants(ccci.StageUpgrade) {
 		l.noBase = NotAsked
 		return nil, nil
@@ -109,6 +113,9 @@ func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tre
 			}
 			return &ccci.Revision{Version: release.Tag, Commit: release.Commit, Reason: wish.reason}, nil
 		}
+	}
+	if base := l.canonicalBase(ctx, clone, head); base != nil {
+		return base, nil
 	}
 	release, reason, ok := recipe.ChooseBase(releases, head.Version(), l.Job.Commit)
 	if ok {

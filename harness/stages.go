@@ -12,7 +12,7 @@ import (
 )
 
 // install fetches, judges and deploys the base (or, without one, the head),
-// and puts the first data into it.
+// and puts the first data into it. A quick run's base has its data already.
 func (l *life) install(ctx context.Context, s *ccci.Stage) {
 	if !l.check(ctx, s, "install/fetch", l.fetchTrees) ||
 		!l.check(ctx, s, "install/admitted", l.admitTrees) {
@@ -23,7 +23,9 @@ func (l *life) install(ctx context.Context, s *ccci.Stage) {
 		first = l.base
 	}
 	l.makeRunner()
-	if l.check(ctx, s, "install/images", func(ctx context.Context) error { return l.pull(ctx, l.instance, first, stageOf(first, l.head)) }) &&
+	if l.canonical != nil {
+		l.installQuick(ctx, s)
+	} else if l.check(ctx, s, "install/images", func(ctx context.Context) error { return l.pull(ctx, l.instance, first, stageOf(first, l.head)) }) &&
 		l.deployDependencies(ctx, s) &&
 		l.hook(ctx, s, "pre-install") &&
 		l.check(ctx, s, "install/created", func(ctx context.Context) error { return l.create(ctx, l.instance, first) }) &&

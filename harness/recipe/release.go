@@ -84,7 +84,7 @@ func ChooseBase(releases []Release, headVersion string, head ccci.Commit) (base 
 			continue
 		case !known:
 			return r, fmt.Sprintf("%s is the newest release; the head states no version to compare with", r.Tag), true
-		case olderThanHead(r.Tag, headVersion):
+		case Older(r.Tag, headVersion):
 			return r, fmt.Sprintf("%s is the newest release older than %s", r.Tag, headVersion), true
 		}
 	}
@@ -94,9 +94,10 @@ func ChooseBase(releases []Release, headVersion string, head ccci.Commit) (base 
 	return Release{}, "every release is the head itself", false
 }
 
-// olderThanHead compares like with like: a head without a plus is compared by
-// the left parts, or every release of the recipe would count as newer.
-func olderThanHead(tag, head string) bool {
+// Older reports whether a version is older than that of a head. It compares like with
+// like: a head without a plus is compared by the left parts, or every release of
+// the recipe would count as newer.
+func Older(tag, head string) bool {
 	if !strings.Contains(head, "+") {
 		tag, _, _ = strings.Cut(tag, "+")
 	}

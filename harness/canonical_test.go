@@ -1,0 +1,335 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+)
+
+func TestU4_WhatTheCanonicalMayBeTheBaseOf(t *testing.T) {
+	const head, other = ccci.Commit("a"), ccci.Commit("b")
+	for name, c := range map[string]struct {
+		commit                     ccci.Commit
+		version, headVersion       string
+		sameTree, builtUpon, quick bool
+		why                        string
+	}{
+		"older by its version":                 {other, "1.0.0+1", "1.1.0+1", false, true, false, ""},
+		"older by its version, on a side":      {other, "1.0.0+1", "1.1.0+1", false, false, false, ""},
+		"the head states no version":           {other, "1.0.0+1", "", false, true, false, ""},
+		"it states none itself":                {other, "", "1.0.0+1", false, true, false, ""},
+		"no version and on a side":             {other, "", "", false, false, false, "not built upon it"},
+		"the head itself":                      {head, "1.0.0+1", "1.1.0+1", false, true, false, "the head itself"},
+		"the files of the head":                {other, "1.0.0+1", "1.1.0+1", true, true, false, "the very files"},
+		"X to X":                               {other, "1.1.0+1", "1.1.0+1", false, true, false, "is not older"},
+		"newer":                                {other, "1.2.0+1", "1.1.0+1", false, true, false, "is not older"},
+		"like with like":                       {other, "1.2.0+3", "1.2.0", false, true, false, "is not older"},
+		"quick: older":                         {other, "1.0.0+1", "1.1.0+1", false, true, true, ""},
+		"quick: of one version":                {other, "1.1.0+1", "1.1.0+1", false, true, true, ""},
+		"quick: of one version, on a side":     {other, "1.1.0+1", "1.1.0+1", false, false, true, "is not older"},
+		"quick: newer":                         {other, "1.2.0+1", "1.1.0+1", false, true, true, "is not older"},
+		"quick: the head itself":               {head, "1.1.0+1", "1.1.0+1", false, true, true, "the head itself"},
+		"quick: the files of the head":         {other, "1.1.0+1", "1.1.0+1", true, true, true, "the very files"},
+		"quick: no version, and on a side":     {other, "", "", false, false, true, "not built upon it"},
+		"quick: no version, and built upon it": {other, "", "", false, true, true, ""},
+	} {
+		got := unfitBase(ccci.Canonical{Commit: c.commit, Version: c.version}, head, c.headVersion, c.sameTree, c.builtUpon, c.quick)
+		if (got == "") != (c.why == "") || !strings.Contains(got, c.why) {
+			t.Errorf("%s: %q, want %q", name, got, c.why)
+		}
+	}
+}
+
+// worldKeeper keeps the world's files.
+type worldKeeper struct{ *world }
+
+func (k worldKeeper) Keep(_ context.Context, stack *recipe.Stack, _ map[string]ccci.Secret) (ccci.Kept, error) {
+	return ccci.Kept{Snapshot: "beef", Volumes: []string{"data"}}, k.did("keep %s", kindOf(stack))
+}
+
+func (k worldKeeper) Secrets(ccci.Canonical) (map[string]ccci.Secret, error) {
+	return map[string]ccci.Secret{"db_password": ccci.NewSecret("remembered-secret")}, k.did("secrets")
+}
+
+func (k worldKeeper) Fill(_ context.Context, stack *recipe.Stack, c ccci.Canonical) error {
+	if k.stack != nil {
+		return errors.New("something is deployed already")
+	}
+	for _, volume := range c.Kept.Volumes { // in the example it is at /data
+		maps.Copy(k.files, map[string][]byte{"/" + volume + "/" + canaryFile: []byte(c.Kept.Marker)})
+	}
+	return k.did("fill %s", kindOf(stack))
+}
+
+// released is the canonical that a sweep makes of the example's release.
+func released(t testing.TB, repo string) ccci.Canonical {
+	t.Helper()
+	return ccci.Canonical{
+		Recipe: "canary-good", Commit: ccci.Commit(gitOut(t, repo, "rev-parse", "0.1.0+1.0.0^{commit}")), Version: "0.1.0+1.0.0", Release: "0.1.0+1.0.0",
+		Run: "261120-030000-abcdef", Kept: ccci.Kept{Snapshot: "beef", Volumes: []string{"data"}, Marker: "ccci-a-kept"},
+	}
+}
+
+func giving(c ccci.Canonical, err error) func(context.Context) (ccci.Canonical, error) {
+	return func(context.Context) (ccci.Canonical, error) { return c, err }
+}
+
+// U4: the last green canonical comes before the newest release; one that does not
+// fit is passed over, and one that cannot be read is told of.
+func TestU4_TheCanonicalIsTheFirstBase(t *testing.T) {
+	repo, head := example(t)
+	good := released(t, repo)
+	tip := good
+	tip.Release, tip.Branch = "", "main"
+	gone := good
+	gone.Commit = ccci.Commit(strings.Repeat("0", 40))
+	self := good
+	self.Commit, self.Version = head, "0.2.0+1.1.0"
+	for name, c := range map[string]struct {
+		canonical       func(context.Context) (ccci.Canonical, error)
+		reason, version string
+		warning         bool
+	}{
+		"a release":      {giving(good, nil), "the last green canonical", "0.1.0+1.0.0", false},
+		"a tip":          {giving(tip, nil), "main at " + good.Commit.Short() + " is the last green canonical", "main", false},
+		"none":           {giving(ccci.Canonical{}, ccci.ErrNotFound), "the newest release", "0.1.0+1.0.0", false},
+		"not asked":      {nil, "the newest release", "0.1.0+1.0.0", false},
+		"gone":           {giving(gone, nil), "the newest release", "0.1.0+1.0.0", false},
+		"the head":       {giving(self, nil), "the newest release", "0.1.0+1.0.0", false},
+		"not to be read": {giving(good, errors.New("torn")), "the newest release", "0.1.0+1.0.0", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := newWorld().config(t, repo, head)
+			config.Canonical = c.canonical
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, config.Deployer.(worldDeployer).world, config, t.Context())
+				if r.Status != ccci.StatusPassed || r.Base == nil || r.Base.Commit != good.Commit || r.Base.Version != c.version || !strings.Contains(r.Base.Reason, c.reason) {
+					t.Errorf("status %s, base %+v", r.Status, r.Base)
+				}
+				if told := slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "canonical: torn") }); told != c.warning {
+					t.Errorf("warnings %q", r.Warnings)
+				}
+			})
+		})
+	}
+}
+
+// U20: a quick run deploys the canonical with its data, upgrades it and checks the
+// app; what it leaves out is skipped with the reason, and it reaches no level.
+func TestU20_QuickRun(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	c := w.config(t, repo, head)
+	c.Job.Options.Quick, c.Keeper, c.Canonical = true, worldKeeper{w}, giving(released(t, repo), nil)
+	synctest.Test(t, func(t *testing.T) {
+		r := live(t, w, c, t.Context())
+		if r.Status != ccci.StatusPassed || r.Level != 0 || r.Deployments != 1 || r.Upgrades != 1 || r.Kept != nil {
+			t.Errorf("status %s, level %d, %d deployments, %d upgrades, kept %+v, cause %+v", r.Status, r.Level, r.Deployments, r.Upgrades, r.Kept, r.Cause)
+		}
+		for _, s := range r.Stages {
+			want, reason := ccci.Pass, ""
+			if s.Name == ccci.StageBackup || s.Name == ccci.StageRestore {
+				want, reason = ccci.Skip, Quick
+			}
+			if s.Status != want || s.Reason != reason {
+				t.Errorf("%s is %s: %s", s.Name, s.Status, s.Reason)
+			}
+		}
+		want := []string{
+			"snapshot", "pull base", "secrets", "new", "fill base", "route base", "deploy base",
+			"pull head", "route head", "deploy head", "label",
+			"logs", "logs", "close backup", "unroute", "remove", "snapshot",
+		}
+		if diff := cmp.Diff(want, without(w.events, beside...)); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		if w.count("prepare") != 0 {
+			t.Error("a repository was made for no backup")
+		}
+		if got := string(c.Censor.Mask([]byte("remembered-secret"))); strings.Contains(got, "remembered") {
+			t.Errorf("a remembered secret is not masked: %s", got)
+		}
+	})
+}
+
+// U20: where there is nothing to stand on nothing is made, and the recipe is not blamed.
+func TestU20_QuickRunWithoutAFittingCanonical(t *testing.T) {
+	repo, head := example(t)
+	good := released(t, repo)
+	empty, self, newer := good, good, good
+	empty.Kept = ccci.Kept{Without: "service app has mode global and cannot be stopped"}
+	self.Commit = head
+	newer.Version = "9.0.0+1"
+	for name, c := range map[string]struct {
+		change func(*Config)
+		why    string
+	}{
+		"none":      {func(c *Config) { c.Canonical = giving(good, ccci.ErrNotFound) }, "there is no canonical of canary-good"},
+		"no keeper": {func(c *Config) { c.Keeper = nil }, "there is no canonical of canary-good"},
+		"no data":   {func(c *Config) { c.Canonical = giving(empty, nil) }, "has no data: service app has mode global"},
+		"the head":  {func(c *Config) { c.Canonical = giving(self, nil) }, "it is the head itself"},
+		"newer":     {func(c *Config) { c.Canonical = giving(newer, nil) }, "is not older than"},
+		"dependencies": {func(c *Config) {
+			c.Settings.Depends = []ccci.Dependency{{Recipe: "canary-good"}}
+			c.Enrolment = func(string) (ccci.Recipe, error) { return newWorld().config(t, repo, head).Settings, nil }
+		}, "depends on other apps"},
+		"no upgrade": {func(c *Config) { c.Settings.Skip = []ccci.SkipStage{{Stage: ccci.StageUpgrade, Reason: "it cannot"}} }, "is skipped: it cannot"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			config := w.config(t, repo, head)
+			config.Job.Options.Quick, config.Keeper, config.Canonical = true, worldKeeper{w}, giving(good, nil)
+			c.change(&config)
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, w, config, t.Context())
+				if r.Status != ccci.StatusErrored || r.Cause == nil || r.Cause.Check != "install/fetch" || !strings.Contains(r.Cause.Message, c.why) {
+					t.Errorf("status %s, cause %+v", r.Status, r.Cause)
+				}
+				if w.count("new")+w.count("fill base")+r.Deployments != 0 {
+					t.Errorf("something was made: %v", w.events)
+				}
+			})
+		})
+	}
+}
+
+// N4: data of the canonical that is not there is found before the upgrade, and is
+// no fault of the pull request's; data that the upgrade loses is.
+func TestU20_QuickRunReadsTheDataBack(t *testing.T) {
+	repo, head := example(t)
+	t.Run("not the canonical's", func(t *testing.T) {
+		w := newWorld()
+		c := w.config(t, repo, head)
+		c.Job.Options.Quick, c.Keeper, c.Canonical = true, worldKeeper{w}, giving(released(t, repo), nil)
+		w.on["deploy base"] = func() error { clear(w.files); return nil }
+		synctest.Test(t, func(t *testing.T) {
+			r := live(t, w, c, t.Context())
+			if r.Cause == nil || r.Cause.Check != "install/verify" || w.count("deploy head") != 0 {
+				t.Errorf("cause %+v, %v", r.Cause, w.events)
+			}
+		})
+	})
+	t.Run("lost by the upgrade", func(t *testing.T) {
+		w := newWorld()
+		c := w.config(t, repo, head)
+		c.Job.Options.Quick, c.Keeper, c.Canonical = true, worldKeeper{w}, giving(released(t, repo), nil)
+		w.on["deploy head"] = func() error { clear(w.files); return nil }
+		synctest.Test(t, func(t *testing.T) {
+			r := live(t, w, c, t.Context())
+			if r.Status != ccci.StatusFailed || r.Cause == nil || r.Cause.Check != "upgrade/verify" {
+				t.Errorf("status %s, cause %+v", r.Status, r.Cause)
+			}
+		})
+	})
+}
+
+// stopping notes whether the app was stopped when its data was kept.
+type stopping struct {
+	worldDeployer
+	replicas *[]uint64
+}
+
+func (d stopping) Deploy(ctx context.Context, stack *recipe.Stack) error {
+	for _, s := range stack.Config.Services {
+		if s.Deploy.Replicas != nil {
+			*d.replicas = append(*d.replicas, *s.Deploy.Replicas)
+		}
+	}
+	return d.worldDeployer.Deploy(ctx, stack)
+}
+
+// U20: a green run of the sweep keeps the data, seeded anew and of a stopped app,
+// before the teardown; no other run does.
+func TestU20_OnlyAGreenSweepKeepsTheData(t *testing.T) {
+	repo, head := example(t)
+	sweep := func(c *Config) { c.Job.Trigger = ccci.TriggerSweep }
+	for name, c := range map[string]struct {
+		change func(*Config)
+		fails  string
+		kept   bool
+		warns  bool
+	}{
+		"sweep":       {sweep, "", true, false},
+		"by a person": {func(*Config) {}, "", false, false},
+		"in part": {func(c *Config) {
+			sweep(c)
+			c.Job.Options.Stages = []ccci.StageName{ccci.StageUpgrade}
+		}, "", false, false},
+		"red":                 {sweep, "open page", false, false},
+		"it cannot be stored": {sweep, "keep head", false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			config := w.config(t, repo, head)
+			var replicas []uint64
+			config.Keeper, config.Deployer = worldKeeper{w}, stopping{worldDeployer{world: w}, &replicas}
+			c.change(&config)
+			if c.fails != "" {
+				w.fail(c.fails, errors.New("broken on purpose"))
+			}
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, w, config, t.Context())
+				if (r.Kept != nil) != c.kept || r.Trigger != config.Job.Trigger {
+					t.Errorf("kept %+v, trigger %q", r.Kept, r.Trigger)
+				}
+				if warns := slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "data was not kept: broken") }); warns != c.warns {
+					t.Errorf("warnings %q", r.Warnings)
+				}
+				if c.warns && r.Status != ccci.StatusPassed {
+					t.Errorf("the recipe is blamed: %s", r.Status)
+				}
+				if !c.kept {
+					if n := w.count("keep head"); n > 0 && !c.warns {
+						t.Error("data was kept")
+					}
+					return
+				}
+				if r.Kept.Snapshot != "beef" || r.Kept.Marker == "" || string(w.files["/data/"+canaryFile]) != r.Kept.Marker {
+					t.Errorf("%+v, the app has %q", r.Kept, w.files)
+				}
+				end := []string{"logs", "copy in", "deploy head", "keep head", "close backup", "unroute", "remove", "snapshot"}
+				did := without(w.events, beside...)
+				if !slices.Equal(did[len(did)-len(end):], end) {
+					t.Errorf("%v", did)
+				}
+				if !slices.Contains(replicas, 0) {
+					t.Errorf("the app ran while its data was kept: replicas %v", replicas)
+				}
+			})
+		})
+	}
+}
+
+func TestU20_AnAppThatCannotBeStoppedKeepsNoData(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	c := w.config(t, repo, head)
+	l := &life{instance: newInstance(&c, c.Job.RunID, "canary-good", c.Settings), markers: map[string]string{}, result: &ccci.Result{}}
+	l.log = c.Censor.NewWriter(c.Log)
+	if err := l.fetchTrees(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.admitTrees(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := l.head.Config.Services[0].Deploy.Replicas
+	if stack, why := stopped(l.head); why != "" || *stack.Config.Services[0].Deploy.Replicas != 0 {
+		t.Errorf("%q", why)
+	}
+	if l.head.Config.Services[0].Deploy.Replicas != before {
+		t.Error("the stack itself was changed")
+	}
+	l.head.Config.Services[0].Deploy.Mode = "global"
+	if stack, why := stopped(l.head); stack != nil || !strings.Contains(why, "mode global") {
+		t.Errorf("%q", why)
+	}
+}
