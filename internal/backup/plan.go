@@ -47,6 +47,9 @@ type Volume struct {
 	// Dumped is true when a service that mounts the volume has a backup pre-hook
 	// and Paths limit what is taken: then the hook writes what Paths name.
 	Dumped bool
+	// At is the directory of the volume within a snapshot, absolute; "" stands for
+	// the one that it has on a host where backup-bot-two runs.
+	At string
 }
 
 // Hook is a command line for sh in a service's container.
@@ -55,9 +58,8 @@ type Hook struct {
 	Command string
 }
 
-// Root is the directory of a volume within a snapshot, the same as on a host
-// where backup-bot-two runs.
-func (v Volume) Root() string { return "/var/lib/docker/volumes/" + v.Name + "/_data" }
+// Root is the directory of a volume within a snapshot.
+func (v Volume) Root() string { return cmp.Or(v.At, "/var/lib/docker/volumes/"+v.Name+"/_data") }
 
 // Targets are the absolute paths of a volume within a snapshot.
 func (v Volume) Targets() []string {
