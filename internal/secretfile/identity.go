@@ -1,0 +1,264 @@
+package secretfile
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"filippo.io/age"
+	"filippo.io/age/agessh"
+	"filippo.io/age/armor"
+	"filippo.io/edwards25519"
+	"golang.org/x/crypto/ssh"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Where a host keeps what opens its secrets.
+const (
+	HostKeyFile = "/var/lib/sops-nix/key.txt"
+	SSHKeyFile  = "/etc/ssh/ssh_host_ed25519_key"
+)
+
+// Identities reads what opens files: a file of age identities and an ed25519 private
+// key of ssh. Either name may be empty. A file that is not there is passed over when
+// it is the host's usual one, and an Error with CodeInvalid otherwise; so is having
+// none at all.
+func Identities(keyFile, sshFile string) ([]age.Identity, error) {
+	var all []age.Identity
+	for _, source := range []struct {
+		file, usual string
+		parse       func(name string, text []byte) ([]age.Identity, error)
+	}{{keyFile, HostKeyFile, ageIdentities}, {sshFile, SSHKeyFile, sshIdentities}} {
+		if source.file == "" {
+			continue
+		}
+		text, err := os.ReadFile(source.file)
+		absent := errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
+		if absent && source.file == source.usual {
+			continue
+		}
+		if err != nil {
+			return nil, ccci.Errorf(ccci.CodeInvalid, "reading a key: %w", err).WithHint("name a file that is there and that you may read")
+		}
+		found, err := source.parse(source.file, text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	if len(all) == 0 {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "there is no key to open secrets with").
+			WithHint("name one with --key-file or $SOPS_AGE_KEY_FILE; a host has %s, readable for root", HostKeyFile)
+	}
+	return all, nil
+}
+
+func ageIdentities(name string, text []byte) ([]age.Identity, error) {
+	all, err := age.ParseIdentities(bytes.NewReader(text))
+	if err != nil { // its text may repeat a line of the file
+		return nil, ccci.Errorf(ccci.CodeInvalid, "%s is no file of age identities", name).WithHint("it must hold a line that begins with AGE-SECRET-KEY-1; cc-ci secrets init makes one")
+	}
+	return all, nil
+}
+
+// sshIdentities makes two of an ssh key: the one that sops-nix makes of it, and the
+// one that age itself does.
+func sshIdentities(name string, text []byte) ([]age.Identity, error) {
+	raw, err := ssh.ParseRawPrivateKey(text)
+	var locked *ssh.PassphraseMissingError
+	if errors.As(err, &locked) {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "the ssh key %s has a passphrase", name).WithHint("a host's key has none; for a person an age key does better")
+	}
+	if err != nil {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "%s is no private key of ssh", name).WithHint("name the file without .pub")
+	}
+	key, ok := raw.(*ed25519.PrivateKey)
+	if !ok {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "the ssh key %s is no ed25519 key", name).WithHint("a host has one at %s", SSHKeyFile)
+	}
+	sum := sha512.Sum512(key.Seed())
+	converted, err := age.ParseX25519Identity(strings.ToUpper(bech32("age-secret-key-", sum[:32])))
+	if err != nil {
+		return nil, fmt.Errorf("converting the ssh key %s: %w", name, err)
+	}
+	native, err := agessh.NewEd25519Identity(*key)
+	if err != nil {
+		return nil, fmt.Errorf("converting the ssh key %s: %w", name, err)
+	}
+	return []age.Identity{converted, native}, nil
+}
+
+// RecipientOf returns the age recipient of an identity that a host or a person has in
+// a file, or an Error with CodeInvalid.
+func RecipientOf(keyFile string) (string, error) {
+	all, err := Identities(keyFile, "")
+	if err != nil {
+		return "", err
+	}
+	switch id := all[0].(type) {
+	case *age.X25519Identity:
+		return id.Recipient().String(), nil
+	case *age.HybridIdentity:
+		return id.Recipient().String(), nil
+	}
+	return "", ccci.Errorf(ccci.CodeInvalid, "the first identity in %s is of no kind that is known here", keyFile)
+}
+
+// Recipient reads what somebody gives as their public key: an age recipient, or the
+// public half of an ssh ed25519 key, which becomes the age recipient that sops-nix
+// opens with the private one. It is an Error with CodeInvalid otherwise.
+func Recipient(text string) (string, error) {
+	text = strings.TrimSpace(text)
+	if !strings.HasPrefix(text, "ssh-") {
+		_, err := parseRecipient(text)
+		return text, err
+	}
+	invalid := ccci.Errorf(ccci.CodeInvalid, "%.20q… is no ed25519 key of ssh", text).WithHint("a host has one at %s.pub", SSHKeyFile)
+	public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(text))
+	if err != nil {
+		return "", invalid
+	}
+	crypto, ok := public.(ssh.CryptoPublicKey)
+	if !ok {
+		return "", invalid
+	}
+	key, ok := crypto.CryptoPublicKey().(ed25519.PublicKey)
+	if !ok {
+		return "", invalid
+	}
+	point, err := new(edwards25519.Point).SetBytes(key)
+	if err != nil {
+		return "", invalid
+	}
+	return bech32("age", point.BytesMontgomery()), nil
+}
+
+func parseRecipient(text string) (age.Recipient, error) {
+	var r age.Recipient
+	var err error
+	switch {
+	case strings.HasPrefix(text, "AGE-SECRET-KEY-"):
+		return nil, ccci.Errorf(ccci.CodeInvalid, "this is a secret key, not a recipient").WithHint("a recipient begins with age1; this key is to be replaced now if it stands in a file")
+	case strings.HasPrefix(text, "age1pq1"):
+		r, err = age.ParseHybridRecipient(text)
+	case strings.HasPrefix(text, "age1"):
+		r, err = age.ParseX25519Recipient(text)
+	case strings.HasPrefix(text, "ssh-"):
+		r, err = agessh.ParseRecipient(text)
+	default:
+		err = errors.New("unknown kind")
+	}
+	if err != nil {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "%q is no recipient: %w", text, err).WithHint("write an age recipient, as age1…, or an ssh-ed25519 public key")
+	}
+	return r, nil
+}
+
+func (m *metadata) recipients() []string {
+	var all []string
+	for _, k := range m.Age {
+		all = append(all, k.Recipient)
+	}
+	return all
+}
+
+// unseal decrypts the data key by the first identity that fits.
+func (m *metadata) unseal(name string, identities []age.Identity) ([]byte, error) {
+	var broken error
+	for _, k := range m.Age {
+		r, err := age.Decrypt(armor.NewReader(strings.NewReader(k.Enc)), identities...)
+		var none *age.NoIdentityMatchError
+		if errors.As(err, &none) {
+			continue
+		}
+		if err == nil {
+			var key bytes.Buffer
+			if _, err = key.ReadFrom(r); err == nil && key.Len() == keySize {
+				return key.Bytes(), nil
+			}
+		}
+		broken = ccci.Errorf(ccci.CodeInvalid, "%s: what is there for the recipient %s cannot be read", name, k.Recipient).WithHint("take the file from git again")
+	}
+	if broken != nil {
+		return nil, broken
+	}
+	return nil, ccci.Errorf(ccci.CodeRefused, "%s: none of your keys opens it", name).
+		WithHint("it opens with the keys of: %s", strings.Join(m.recipients(), ", "))
+}
+
+// seal encrypts the data key for the recipients that lack it.
+func (m *metadata) seal(key []byte) error {
+	for i := range m.Age {
+		k := &m.Age[i]
+		if k.Enc != "" {
+			continue
+		}
+		r, err := parseRecipient(k.Recipient)
+		if err != nil {
+			return err
+		}
+		var b bytes.Buffer
+		a := armor.NewWriter(&b)
+		w, err := age.Encrypt(a, r)
+		if err != nil {
+			return fmt.Errorf("encrypting for %s: %w", k.Recipient, err)
+		}
+		_, err = w.Write(key)
+		if err := errors.Join(err, w.Close(), a.Close()); err != nil {
+			return fmt.Errorf("encrypting for %s: %w", k.Recipient, err)
+		}
+		k.Enc = b.String()
+	}
+	return nil
+}
+
+// bech32 encodes data as BIP 173 does, in lower case; age does not export its own.
+func bech32(prefix string, data []byte) string {
+	const alphabet = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+	var words []byte
+	var acc, bits uint
+	for _, b := range data {
+		acc, bits = acc<<8|uint(b), bits+8
+		for bits >= 5 {
+			bits -= 5
+			words = append(words, byte(acc>>bits)&31)
+		}
+	}
+	if bits > 0 {
+		words = append(words, byte(acc<<(5-bits))&31)
+	}
+	var sum []byte
+	for _, c := range []byte(prefix) {
+		sum = append(sum, c>>5)
+	}
+	sum = append(sum, 0)
+	for _, c := range []byte(prefix) {
+		sum = append(sum, c&31)
+	}
+	sum = append(append(sum, words...), make([]byte, 6)...)
+	check := uint32(1)
+	for _, w := range sum {
+		top := check >> 25
+		check = check&0x1ffffff<<5 ^ uint32(w)
+		for i, g := range []uint32{0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3} {
+			if top>>i&1 == 1 {
+				check ^= g
+			}
+		}
+	}
+	check ^= 1
+	for i := range 6 {
+		words = append(words, byte(check>>(5*(5-i)))&31)
+	}
+	out := []byte(prefix + "1")
+	for _, w := range words {
+		out = append(out, alphabet[w])
+	}
+	return string(out)
+}

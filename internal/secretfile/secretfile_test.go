@@ -1,0 +1,432 @@
+package secretfile
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
+	"golang.org/x/crypto/ssh"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// mixed holds everything that YAML makes difficult.
+const mixed = `# at the top
+# in two lines
+
+forge_token: abc # at the end of a line
+empty: ""
+nothing: null
+number: 42
+negative: -7
+fraction: 1.5
+large: 1e+21
+truth: true
+word: "yes"
+looks_like_a_number: "0123"
+looks_like_sops: "ENC[x"
+spaces: "  around  "
+umlaut: Schlüssel ✓
+colon: "a: b # c"
+# above a text of several lines
+key: |
+    -----BEGIN THING-----
+    AbC+/=
+    -----END THING-----
+kept: |+
+    with breaks at the end
+
+folded: "a\tb\nc"
+note_unencrypted: everybody may read this
+nested:
+    # inside
+    user: me
+    pass:word: x
+    deeper: {a: 1, b: [x, y]}
+list:
+    # above the first
+    - one
+    # above the second
+    - two
+    - - three
+      - 4
+empty_list: []
+empty_map: {}
+# at the bottom
+`
+
+func newIdentity(t testing.TB) *age.X25519Identity {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func ruleOf(ids ...*age.X25519Identity) Rule {
+	var r Rule
+	for _, id := range ids {
+		r.Recipients = append(r.Recipients, id.Recipient().String())
+	}
+	return r
+}
+
+func sealed1(t testing.TB, plain string, ids ...*age.X25519Identity) []byte {
+	t.Helper()
+	f, err := New("secrets.yaml", []byte(plain), ruleOf(ids...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealNow(t, f)
+}
+
+func sealNow(t testing.TB, f *File) []byte {
+	t.Helper()
+	text, err := f.Seal(noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func mustOpen(t testing.TB, text []byte, ids ...age.Identity) *File {
+	t.Helper()
+	f, err := Open("secrets.yaml", text, ids)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return f
+}
+
+func plainOf(t testing.TB, f *File) string {
+	t.Helper()
+	s, err := f.Plain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Reveal()
+}
+
+func dataOf(t testing.TB, text string) map[string]any {
+	t.Helper()
+	var data map[string]any
+	if err := yaml.Unmarshal([]byte(text), &data); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return data
+}
+
+func TestA29_RoundTripKeepsEverything(t *testing.T) {
+	id := newIdentity(t)
+	text := sealed1(t, mixed, id)
+	f := mustOpen(t, text, id)
+	plain := plainOf(t, f)
+	if diff := cmp.Diff(dataOf(t, mixed), dataOf(t, plain)); diff != "" {
+		t.Errorf("values:\n%s", diff)
+	}
+	for _, comment := range []string{"# at the top\n# in two lines\n", "# at the end of a line", "# above a text of several lines\nkey:", "# inside\n", "# above the first\n", "# above the second\n", "# at the bottom"} {
+		if !strings.Contains(plain, comment) {
+			t.Errorf("the comment %q is gone:\n%s", comment, plain)
+		}
+	}
+	if strings.Contains(string(text), "above") || strings.Contains(string(text), "Schlüssel") || !strings.Contains(string(text), "everybody may read this") {
+		t.Errorf("what is hidden is the wrong part:\n%s", text)
+	}
+	again := plainOf(t, mustOpen(t, sealNow(t, f), id))
+	if again != plain {
+		t.Errorf("the second time is another:\n%s", cmp.Diff(plain, again))
+	}
+}
+
+func TestA31_WhatIsUnchangedStaysTheSameInTheFile(t *testing.T) {
+	id := newIdentity(t)
+	text := sealed1(t, mixed, id)
+	f := mustOpen(t, text, id)
+	if err := f.Set("forge_token", ccci.NewSecret("other")); err != nil {
+		t.Fatal(err)
+	}
+	changed := changedLines(text, sealNow(t, f))
+	if len(changed) != 2 || !strings.HasPrefix(changed[0], "forge_token:") || !strings.HasPrefix(changed[1], "    mac:") {
+		t.Errorf("changed: %q", changed)
+	}
+	f.NewDataKey()
+	f2 := mustOpen(t, sealNow(t, f), id)
+	if s, _ := f2.Secret("forge_token"); s.Reveal() != "other" {
+		t.Errorf("forge_token is %q", s.Reveal())
+	}
+	if changed := changedLines(text, sealNow(t, f2)); len(changed) < 20 {
+		t.Errorf("a new data key leaves values as they were: %q", changed)
+	}
+}
+
+func changedLines(a, b []byte) []string {
+	before := strings.Split(string(a), "\n")
+	return slices.DeleteFunc(strings.Split(string(b), "\n"), func(l string) bool { return slices.Contains(before, l) })
+}
+
+// edit changes an encrypted file as somebody without its key could.
+func edit(t *testing.T, text []byte, change func(root *yaml.Node)) []byte {
+	t.Helper()
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	change(doc.Content[0])
+	out, err := emit(&doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestA29_TamperingIsRefusedByName(t *testing.T) {
+	id := newIdentity(t)
+	const plain = "token: aaaaaaaa\nother: bbbbbbbb\nopen_unencrypted: here\nnested:\n    deep: cccccccc\n"
+	text := sealed1(t, plain, id)
+	foreign := sealed1(t, plain, id)
+	at := func(root *yaml.Node, key string) *yaml.Node { return find(root, strings.Split(key, "/")) }
+	for name, c := range map[string]struct {
+		change func(root *yaml.Node)
+		want   string
+	}{
+		"a changed value": {func(r *yaml.Node) {
+			n := at(r, "nested/deep")
+			n.Value = strings.Replace(n.Value, "data:", "data:AAAA", 1)
+		}, "secrets.yaml:5: nested/deep: it was changed"},
+		"swapped values": {func(r *yaml.Node) {
+			a, b := at(r, "token"), at(r, "other")
+			a.Value, b.Value = b.Value, a.Value
+		}, "secrets.yaml:1: token: it was changed, or belongs to another key"},
+		"a swapped key": {func(r *yaml.Node) { r.Content[0].Value, r.Content[2].Value = "other", "token" }, "secrets.yaml:1: other: it was changed, or belongs to another key"},
+		"a value of another file": {func(r *yaml.Node) {
+			var o yaml.Node
+			if err := yaml.Unmarshal(foreign, &o); err != nil {
+				t.Error(err)
+			}
+			at(r, "token").Value = at(o.Content[0], "token").Value
+		}, "secrets.yaml:1: token: it was changed, or belongs to another key or another file"},
+		"a plain value":  {func(r *yaml.Node) { at(r, "token").Value = "mine" }, "secrets.yaml:1: token: it is not encrypted"},
+		"an emptied one": {func(r *yaml.Node) { at(r, "token").Value = "" }, "a key was added, taken away or moved"},
+		"a removed key":  {func(r *yaml.Node) { r.Content = r.Content[2:] }, "a key was added, taken away or moved since the file was encrypted: its keys now are other, open_unencrypted, nested/deep"},
+		"an added key":   {func(r *yaml.Node) { r.Content = append([]*yaml.Node{str("more_unencrypted"), str("x")}, r.Content...) }, "a key was added, taken away or moved"},
+		"keys reordered": {func(r *yaml.Node) {
+			r.Content = append(slices.Clone(r.Content[2:4]), slices.Delete(slices.Clone(r.Content), 2, 4)...)
+		}, "a key was added, taken away or moved"},
+		"a visible value": {func(r *yaml.Node) { at(r, "open_unencrypted").Value = "there" }, "a key was added, taken away or moved"},
+		"half a value":    {func(r *yaml.Node) { at(r, "token").Value = at(r, "token").Value[:60] }, "secrets.yaml:1: token: what is there is no whole encrypted value"},
+		"an older MAC":    {func(r *yaml.Node) { at(r, "sops/lastmodified").Value = "2026-01-01T00:00:00Z" }, "sops/mac: it was changed"},
+		"no MAC":          {func(r *yaml.Node) { at(r, "sops/mac").Value = "" }, "sops/mac: it is not encrypted"},
+		"a visible rule":  {func(r *yaml.Node) { at(r, "sops/unencrypted_suffix").Value = "token" }, "secrets.yaml:3: open_unencrypted: it is not encrypted"},
+		"another kind":    {func(r *yaml.Node) { n := at(r, "token"); n.Value = strings.Replace(n.Value, "type:str", "type:int", 1) }, "secrets.yaml:1: token: "},
+		"a PGP recipient": {func(r *yaml.Node) {
+			s := at(r, "sops")
+			s.Content = append(s.Content, str("pgp"), &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{str("x")}})
+		}, "sops: pgp is not understood"},
+		"no metadata": {func(r *yaml.Node) { r.Content = r.Content[:len(r.Content)-2] }, "secrets.yaml is not encrypted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := edit(t, text, c.change)
+			f, err := Open("secrets.yaml", changed, []age.Identity{id})
+			if f != nil || ccci.CodeOf(err) != ccci.CodeInvalid || !strings.Contains(fmt.Sprint(err), c.want) || ccci.HintOf(err) == "" {
+				t.Errorf("%v (hint %q)\n%s", err, ccci.HintOf(err), changed)
+			}
+		})
+	}
+	mustOpen(t, edit(t, text, func(*yaml.Node) {}), id) // the harness itself changes nothing
+}
+
+func str(text string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
+}
+
+func TestA30_EachRecipientOpensAndNobodyElse(t *testing.T) {
+	host, recovery, stranger := newIdentity(t), newIdentity(t), newIdentity(t)
+	text := sealed1(t, "token: aaaaaaaa\n", host, recovery)
+	for _, id := range []age.Identity{host, recovery} {
+		mustOpen(t, text, stranger, id)
+	}
+	_, err := Open("secrets.yaml", text, []age.Identity{stranger})
+	if ccci.CodeOf(err) != ccci.CodeRefused || !strings.Contains(ccci.HintOf(err), host.Recipient().String()) {
+		t.Errorf("%v, hint %q", err, ccci.HintOf(err))
+	}
+
+	// Whoever stays keeps what was encrypted for them; whoever goes cannot open it.
+	f := mustOpen(t, text, host)
+	before := f.meta.Age[0].Enc
+	if err := f.SetRecipients([]string{stranger.Recipient().String(), host.Recipient().String()}); err != nil {
+		t.Fatal(err)
+	}
+	text = sealNow(t, f)
+	f = mustOpen(t, text, stranger)
+	if f.meta.Age[1].Enc != before {
+		t.Error("the host's part was made anew")
+	}
+	if _, err := Open("secrets.yaml", text, []age.Identity{recovery}); ccci.CodeOf(err) != ccci.CodeRefused {
+		t.Errorf("the removed one: %v", err)
+	}
+	if err := f.SetRecipients(nil); ccci.CodeOf(err) != ccci.CodeInvalid {
+		t.Errorf("no recipients: %v", err)
+	}
+	if err := f.SetRecipients([]string{host.String()}); err == nil || strings.Contains(err.Error(), "AGE-SECRET") {
+		t.Errorf("a secret key as recipient: %v", err)
+	}
+}
+
+func TestA30_HostKeyOfSSH(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "host")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "ssh_host_ed25519_key")
+	if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sshKey, err := ssh.NewPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := string(ssh.MarshalAuthorizedKey(sshKey))
+	converted, err := Recipient(line)
+	if err != nil || !strings.HasPrefix(converted, "age1") {
+		t.Fatalf("%q, %v", converted, err)
+	}
+	ids, err := Identities("", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := ids[0].(*age.X25519Identity).Recipient().String(); got != converted {
+		t.Errorf("the private half gives %s, the public one %s", got, converted)
+	}
+	for _, recipient := range []string{converted, strings.TrimSpace(line)} {
+		f, err := New("secrets.yaml", []byte("a: secret\n"), Rule{Recipients: []string{recipient}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustOpen(t, sealNow(t, f), ids...)
+	}
+}
+
+// Age exports no encoder; what ours gives must be what age prints.
+func TestBech32AgreesWithAge(t *testing.T) {
+	for range 50 {
+		id := newIdentity(t)
+		text := id.Recipient().String()
+		point := reflect.ValueOf(id.Recipient()).Elem().FieldByName("theirPublicKey").Bytes()
+		if got := bech32("age", point); got != text {
+			t.Fatalf("%s, want %s", got, text)
+		}
+	}
+}
+
+func TestPlainTextThatIsRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                      "s.yaml: the file is empty",
+		"# only\n":                              "s.yaml: the file is empty",
+		"a: 1\nb: [\n":                          "s.yaml:",
+		"a: 1\na: 2\n":                          "s.yaml:2: a is there twice",
+		"- a\n":                                 "s.yaml:1: keys with values",
+		"a: &x 1\nb: *x\n":                      "s.yaml:1: anchors and aliases",
+		"a: 1\nb: !!binary x\n":                 "s.yaml:2: tags",
+		"a: 1\n2: x\n":                          "s.yaml:2: a key must be a text",
+		"a: 1\n---\nb: 2\n":                     "more than one YAML document",
+		"a: 1\nsops: x\n":                       "the key sops belongs to the encryption",
+		"a: 1\nb: 99999999999999999999\n":       "s.yaml:2: b: this would be stored as another number",
+		"a: 1\nb: 0123\n":                       "s.yaml:2: b: this would be stored as another number",
+		"a: 1\nb: 1.50\n":                       "s.yaml:2: b: this would be stored as another number",
+		"a: " + strings.Repeat("[", 60) + "\n":  "s.yaml",
+		"a: secretvalue\n  b: x\n":              "s.yaml:2: this is not YAML",
+		strings.Repeat("# long\n", maxSize/7+1): "more than the",
+	} {
+		_, err := New("s.yaml", []byte(text), ruleOf(newIdentity(t)))
+		if ccci.CodeOf(err) != ccci.CodeInvalid || !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%.40q: %v, want %q", text, err, want)
+		}
+		if strings.Contains(fmt.Sprint(err), "secretvalue") {
+			t.Errorf("the message shows a value: %v", err)
+		}
+	}
+}
+
+func TestSelections(t *testing.T) {
+	id := newIdentity(t)
+	for name, s := range map[string]selection{
+		"encrypted_regex":    {EncryptedRegex: "^(hide|deep)"},
+		"unencrypted_regex":  {UnencryptedRegex: "^show"},
+		"encrypted_suffix":   {EncryptedSuffix: "_hidden"},
+		"unencrypted_suffix": {UnencryptedSuffix: "_shown"},
+	} {
+		r := ruleOf(id)
+		r.selection, r.onlyMAC = s, name == "encrypted_regex"
+		f, err := New("s.yaml", []byte("hide_hidden: xxxxxxxx\nshow_shown: yyyyyyyy\n"), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(sealNow(t, f))
+		if strings.Contains(text, "xxxxxxxx") || !strings.Contains(text, "yyyyyyyy") {
+			t.Errorf("%s:\n%s", name, text)
+		}
+		mustOpen(t, []byte(text), id)
+	}
+	_, err := New("s.yaml", []byte("a: 1\n"), Rule{Recipients: ruleOf(id).Recipients, selection: selection{EncryptedRegex: "a", UnencryptedRegex: "b"}})
+	if ccci.CodeOf(err) != ccci.CodeInvalid {
+		t.Errorf("two selections: %v", err)
+	}
+}
+
+func TestSetAndSecret(t *testing.T) {
+	id := newIdentity(t)
+	f := mustOpen(t, sealed1(t, "a: x\nb: {c: y, d: [1, 2]}\ne:\n", id), id)
+	if err := errors.Join(f.Set("b/c", ccci.NewSecret("two\nlines\n")), f.Set("new", ccci.NewSecret("#")), f.Set("e", ccci.NewSecret("0x1"))); err != nil {
+		t.Fatal(err)
+	}
+	f.Comment("new", "what it is")
+	f = mustOpen(t, sealNow(t, f), id)
+	for key, want := range map[string]string{"a": "x", "b/c": "two\nlines\n", "new": "#", "e": "0x1"} {
+		if s, ok := f.Secret(key); !ok || s.Reveal() != want {
+			t.Errorf("%s is %q, %v", key, s.Reveal(), ok)
+		}
+	}
+	if got := f.Keys(); !slices.Equal(got, []string{"a", "b/c", "b/d", "e", "new"}) {
+		t.Errorf("keys %q", got)
+	}
+	if _, ok := f.Secret("b"); ok {
+		t.Error("b is one value")
+	}
+	for key, code := range map[string]ccci.Code{"b": ccci.CodeInvalid, "b/z": ccci.CodeNotFound, "sops": ccci.CodeNotFound, "": ccci.CodeNotFound} {
+		if err := f.Set(key, ccci.NewSecret("x")); ccci.CodeOf(err) != code {
+			t.Errorf("setting %q: %v", key, err)
+		}
+	}
+	if !strings.Contains(plainOf(t, f), "# what it is\nnew: ") {
+		t.Errorf("no comment:\n%s", plainOf(t, f))
+	}
+}
+
+func (f *File) mustSecret(key string) ccci.Secret {
+	s, ok := f.Secret(key)
+	if !ok {
+		panic(key)
+	}
+	return s
+}
+
+func identities(all ...age.Identity) []age.Identity { return all }
