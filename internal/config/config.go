@@ -41,6 +41,9 @@ type Config struct {
 	Ingress Ingress      `yaml:"ingress" doc:"The proxy of the embedded profile."`
 	Badge   Badge        `yaml:"badge" doc:"Badges."`
 	Keep    Keep         `yaml:"keep" doc:"How long results are kept."`
+
+	Processes string `yaml:"processes" default:"together" doc:"together: cc-ci serve is bridge and dashboard in one process; apart: cc-ci bridge and cc-ci dashboard are two, on one machine with one data folder."`
+	Bus       Bus    `yaml:"bus" doc:"How parts of cc-ci give each other hints."`
 }
 
 // Forge settings.
@@ -241,6 +244,7 @@ func (c *Config) finish(d *settings.Decoder) error {
 	finishRepos("repos", c.Repos, bad)
 	c.finishForges(d, bad)
 	c.finishEngine(bad)
+	c.finishProcesses(bad)
 	if c.Engine.Capacity < 1 || c.Engine.Capacity > 64 {
 		bad("engine.capacity", "", "%d is not between 1 and 64", c.Engine.Capacity)
 	}

@@ -96,7 +96,7 @@ func (c *Config) Local() (ForgeEntry, bool) {
 
 // files returns every path of a file with a secret.
 func (c *Config) files() []*string {
-	paths := []*string{&c.Engine.Drone.TokenFile}
+	paths := []*string{&c.Engine.Drone.TokenFile, &c.Bus.Redis.URLFile}
 	for i := range c.Forges {
 		f := &c.Forges[i]
 		paths = append(paths, &f.TokenFile, &f.App.KeyFile)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -26,7 +27,7 @@ import (
 // a writer; writers wait for one another, also across processes.
 type DB struct {
 	Read  *sql.DB // refuses to write
-	Write *sql.DB // one connection: writers of this process queue here, fairly
+	Write *sql.DB // one connection: writers of this process queue here, fairly; with ReadOnly it is Read
 
 	path string
 }
@@ -38,6 +39,9 @@ type Options struct {
 	// Busy is how long a statement waits for another process that holds the
 	// file; 0 stands for ten seconds.
 	Busy time.Duration
+	// ReadOnly opens what another process has made, and writes nothing to it. A file that
+	// is not there, or whose migrations were not made yet, is an [ccci.Error] with a hint.
+	ReadOnly bool
 }
 
 // Open opens the file at path, creating it and its directory where absent, and
@@ -52,6 +56,9 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	if opts.Busy == 0 {
 		opts.Busy = 10 * time.Second
 	}
+	if opts.ReadOnly {
+		return openReadOnly(ctx, path, opts)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, ccci.Errorf(ccci.CodeInfra, "making the directory of the database %s: %w", path, err).
 			WithHint("choose a directory that this user may write to")
@@ -65,9 +72,9 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	defer lock.Unlock()
 
 	db := &DB{path: path}
-	shared := []string{fmt.Sprintf("busy_timeout(%d)", opts.Busy.Milliseconds()), "foreign_keys(1)"}
+	shared := sharedPragmas(opts)
 	// synchronous(FULL): what was committed survives a power cut, also in WAL mode.
-	if db.Write, err = sql.Open("sqlite", dsn(path, append(shared, "journal_mode(WAL)", "synchronous(FULL)"))); err != nil {
+	if db.Write, err = sql.Open("sqlite", dsn(path, append(shared, "journal_mode(WAL)", "synchronous(FULL)"), nil)); err != nil {
 		return nil, db.Explain(fmt.Errorf("opening the database %s: %w", path, err))
 	}
 	db.Write.SetMaxOpenConns(1)
@@ -75,17 +82,87 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		db.Write.Close()
 		return nil, err
 	}
-	if db.Read, err = sql.Open("sqlite", dsn(path, append(shared, "query_only(1)"))); err != nil {
+	if err := db.openReaders(append(shared, "query_only(1)"), nil); err != nil {
 		db.Write.Close()
-		return nil, db.Explain(fmt.Errorf("opening the database %s: %w", path, err))
+		return nil, err
 	}
-	db.Read.SetMaxOpenConns(8)
-	db.Read.SetMaxIdleConns(8)
 	return db, nil
 }
 
-func dsn(path string, pragmas []string) string {
+func sharedPragmas(opts Options) []string {
+	return []string{fmt.Sprintf("busy_timeout(%d)", opts.Busy.Milliseconds()), "foreign_keys(1)"}
+}
+
+func (db *DB) openReaders(pragmas []string, more url.Values) (err error) {
+	if db.Read, err = sql.Open("sqlite", dsn(db.path, pragmas, more)); err != nil {
+		return db.Explain(fmt.Errorf("opening the database %s: %w", db.path, err))
+	}
+	db.Read.SetMaxOpenConns(8)
+	db.Read.SetMaxIdleConns(8)
+	return nil
+}
+
+// openReadOnly opens the file for reading alone. SQLite's readers of a file in WAL
+// mode take part in its shared memory, so its folder must be writable for them
+// unless the writer has it open.
+func openReadOnly(ctx context.Context, path string, opts Options) (*DB, error) {
+	notYet := func(what string, args ...any) error {
+		return ccci.Errorf(ccci.CodeInfra, "opening the database %s: "+what, append([]any{path}, args...)...).
+			WithHint("start the process that writes it first, in this version: cc-ci bridge")
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, notYet("it is not there yet")
+	}
+	db := &DB{path: path}
+	if err := db.openReaders(append(sharedPragmas(opts), "query_only(1)"), url.Values{"mode": {"ro"}}); err != nil {
+		return nil, err
+	}
+	have, newest, err := db.versions(ctx, opts.Migrations)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("reading the schema version of %s: %w", path, err)
+	case have < newest:
+		err = notYet("its schema is version %d, and this program reads %d", have, newest)
+	case have > newest:
+		err = db.tooNew(have, newest)
+	default:
+		db.Write = db.Read // where writing is refused by SQLite
+		return db, nil
+	}
+	db.Read.Close()
+	return nil, db.Explain(err)
+}
+
+// versions returns the schema's version and the newest migration's, without
+// making goose's own table as goose does.
+func (db *DB) versions(ctx context.Context, migrations fs.FS) (have, newest int64, err error) {
+	names, err := fs.Glob(migrations, "*.sql")
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, name := range names {
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			return 0, 0, err
+		}
+		newest = max(newest, version)
+	}
+	var tables int
+	if err := db.Read.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE name = ?`, goose.DefaultTablename).Scan(&tables); err != nil || tables == 0 {
+		return 0, newest, err
+	}
+	err = db.Read.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM `+goose.DefaultTablename+` WHERE is_applied`).Scan(&have)
+	return have, newest, err
+}
+
+func (db *DB) tooNew(have, newest int64) error {
+	return ccci.Errorf(ccci.CodeInfra, "opening the database %s: its schema is version %d, this program knows up to %d", db.path, have, newest).
+		WithHint("it was written by a newer cc-ci; start that one, or restore the copy from before the update")
+}
+
+func dsn(path string, pragmas []string, more url.Values) string {
 	q := url.Values{"_txlock": {"immediate"}, "_pragma": pragmas}
+	maps.Copy(q, more)
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}).String()
 }
 
@@ -100,8 +177,7 @@ func (db *DB) migrate(ctx context.Context, migrations fs.FS) error {
 		return db.Explain(fmt.Errorf("reading the schema version of %s: %w", db.path, err))
 	}
 	if have > newest {
-		return ccci.Errorf(ccci.CodeInfra, "opening the database %s: its schema is version %d, this program knows up to %d", db.path, have, newest).
-			WithHint("it was written by a newer cc-ci; start that one, or restore the copy from before the update")
+		return db.tooNew(have, newest)
 	}
 	if _, err := provider.Up(ctx); err != nil {
 		return db.Explain(fmt.Errorf("migrating the database %s: %w", db.path, err))
@@ -110,7 +186,9 @@ func (db *DB) migrate(ctx context.Context, migrations fs.FS) error {
 }
 
 // Close closes the file. What was committed is on disk already.
-func (db *DB) Close() error { return errors.Join(db.Read.Close(), db.Write.Close()) }
+func (db *DB) Close() error {
+	return errors.Join(db.Read.Close(), db.Write.Close())
+}
 
 // Tx runs fn in a write transaction, which begins by taking the write lock, so
 // that what fn reads cannot change before it commits. Any error rolls back.

@@ -255,7 +255,7 @@ func (e *Engine) Logs(ctx context.Context, ref ccci.BuildRef, offset int64) (io.
 	if !ok {
 		return nil, unknown(ref)
 	}
-	return e.openLog(ctx, b, offset)
+	return e.notify.openLog(ctx, b.dir, offset, b.done)
 }
 
 // Builds returns the unfinished builds: first the running ones, then the queue

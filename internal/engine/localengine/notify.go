@@ -124,7 +124,7 @@ func (n *notifier) next(w *watched) <-chan struct{} {
 // logReader follows a log file.
 type logReader struct {
 	ctx    context.Context
-	engine *Engine
+	notify *notifier
 	file   *os.File
 	watch  *watched
 	offset int64
@@ -134,18 +134,19 @@ type logReader struct {
 	closed chan struct{}
 }
 
-func (e *Engine) openLog(ctx context.Context, b *build, offset int64) (io.ReadCloser, error) {
-	path := filepath.Join(b.dir, logFile)
+// openLog opens the log in a build's directory. done is closed when no more comes.
+func (n *notifier) openLog(ctx context.Context, dir string, offset int64, done <-chan struct{}) (*logReader, error) {
+	path := filepath.Join(dir, logFile)
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("opening the log of %s: %w", b.state.Ref, err)
+		return nil, fmt.Errorf("opening the log of %s: %w", filepath.Base(dir), err)
 	}
-	w, err := e.notify.watch(path)
+	w, err := n.watch(path)
 	if err != nil {
 		file.Close()
-		return nil, fmt.Errorf("following the log of %s: %w", b.state.Ref, err)
+		return nil, fmt.Errorf("following the log of %s: %w", filepath.Base(dir), err)
 	}
-	return &logReader{ctx: ctx, engine: e, file: file, watch: w, offset: offset, done: b.done, closed: make(chan struct{})}, nil
+	return &logReader{ctx: ctx, notify: n, file: file, watch: w, offset: offset, done: done, closed: make(chan struct{})}, nil
 }
 
 // Read implements [io.Reader] as [ccci.Engine.Logs] says.
@@ -159,7 +160,7 @@ func (r *logReader) Read(p []byte) (int, error) {
 		}
 		// Both are looked at before the file is: what is written in between is
 		// either read now or wakes the next wait.
-		grown := r.engine.notify.next(r.watch)
+		grown := r.notify.next(r.watch)
 		ended := false
 		select {
 		case <-r.done:
@@ -183,7 +184,7 @@ func (r *logReader) Read(p []byte) (int, error) {
 		case <-r.ctx.Done():
 		case <-r.closed:
 			return 0, os.ErrClosed
-		case <-r.engine.notify.ended:
+		case <-r.notify.ended:
 			return 0, os.ErrClosed
 		}
 	}
@@ -194,7 +195,7 @@ func (r *logReader) Close() error {
 	err := os.ErrClosed
 	r.once.Do(func() {
 		close(r.closed)
-		r.engine.notify.unwatch(r.watch)
+		r.notify.unwatch(r.watch)
 		err = r.file.Close()
 	})
 	return err

@@ -28,15 +28,23 @@ var _ ccci.Store = (*Store)(nil)
 // needed. A file that is no database, is damaged or is held by another
 // program is an [ccci.Error] with a hint.
 func Open(ctx context.Context, path string) (*Store, error) {
-	return open(ctx, path, 10*time.Second)
+	return open(ctx, path, sqlitefile.Options{})
 }
 
-func open(ctx context.Context, path string, busy time.Duration) (*Store, error) {
+// OpenReader opens the store that another process keeps in the file at path, and writes
+// nothing: methods that would are an [ccci.Error]. So is a file that is not there
+// yet, or of another version, with a hint.
+func OpenReader(ctx context.Context, path string) (*Store, error) {
+	return open(ctx, path, sqlitefile.Options{ReadOnly: true})
+}
+
+func open(ctx context.Context, path string, opts sqlitefile.Options) (*Store, error) {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, fmt.Errorf("reading the store's migrations: %w", err)
 	}
-	db, err := sqlitefile.Open(ctx, path, sqlitefile.Options{Migrations: sub, Busy: busy})
+	opts.Migrations = sub
+	db, err := sqlitefile.Open(ctx, path, opts)
 	if err != nil {
 		return nil, err
 	}

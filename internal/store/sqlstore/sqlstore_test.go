@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/sqlitefile"
 	"github.com/recipe-maintainers/cc-ci/internal/store/storetest"
 )
 
@@ -124,7 +125,7 @@ func TestOpenBadFiles(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "cc-ci.db")
 			test.make(t, path)
-			s, err := open(t.Context(), path, 50*time.Millisecond)
+			s, err := open(t.Context(), path, sqlitefile.Options{Busy: 50 * time.Millisecond})
 			if err == nil {
 				s.Close()
 				t.Fatal("it opened")
