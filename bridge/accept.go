@@ -177,6 +177,14 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 			return decision{outcome: "answered", reason: "nothing to repeat", label: "nothing-to-repeat", reply: problem}, nil
 		}
 	}
+	if options.Quick {
+		if problem, err = b.nothingQuick(ctx, repo.Recipe, commit); err != nil {
+			return decision{}, err
+		}
+		if problem != "" {
+			return decision{outcome: "answered", reason: "there is no canonical", label: "no-canonical", reply: problem}, nil
+		}
+	}
 	run, err := b.claim(ctx, ccci.Run{
 		Key: b.keyOf(c), Recipe: repo.Recipe, PR: c.PR, Commit: commit, CloneURL: pr.CloneURL,
 		RequestedBy: c.Author, Comment: c.ID, Options: options, Asked: c.Created,
@@ -249,6 +257,24 @@ func (b *Bridge) pin(ctx context.Context, pr ccci.PullRequest, c ccci.Comment, c
 	return at, "", nil
 }
 
+// nothingQuick says why a quick run of the recipe has nothing to start from, and
+// offers the whole suite; "" when there is something (U20).
+func (b *Bridge) nothingQuick(ctx context.Context, recipe string, commit ccci.Commit) (string, error) {
+	c, err := ccci.ReadCanonical(ctx, b.cfg.Blobs, recipe)
+	why := fmt.Sprintf("There is no canonical of %s yet: no version of it has passed the sweep", report.Code(recipe))
+	switch {
+	case err == nil && c.Kept.Without == "":
+		return "", nil
+	case err == nil:
+		why = fmt.Sprintf("The canonical of %s has no data: %s", report.Code(recipe), report.Text(c.Kept.Without))
+	case ccci.CodeOf(err) == ccci.CodeInvalid:
+		why = fmt.Sprintf("The canonical of %s cannot be read; the next sweep makes another", report.Code(recipe))
+	case !errors.Is(err, ccci.ErrNotFound):
+		return "", err
+	}
+	return why + ". A quick run has nothing to start from, so nothing was started. The whole suite needs none:" + ready(Command{}, commit), nil
+}
+
 // ready is a command line to copy.
 func ready(cmd Command, head ccci.Commit) string {
 	line := string(VerbTest)
@@ -261,6 +287,9 @@ func ready(cmd Command, head ccci.Commit) string {
 	}
 	if cmd.Options.From != "" {
 		line += " from=" + cmd.Options.From
+	}
+	if cmd.Options.Quick {
+		line += " --quick"
 	}
 	return "\n\n" + report.Block([]string{line + " " + string(head)})
 }

@@ -101,6 +101,9 @@ func (b *Bridge) failedOf(ctx context.Context, pr ccci.PRRef, commit ccci.Commit
 		case run.Status == ccci.StatusPassed:
 			return ccci.Options{}, fmt.Sprintf("%s on the same commit passed, so no stage is left to repeat. `!testme` runs everything again.", b.link(run)), nil
 		}
+		if run.Options.Quick { // it is short, and its stages stand on each other
+			return ccci.Options{Quick: true, Retest: run.ID}, "", nil
+		}
 		options := ccci.Options{From: run.Options.From, Retest: run.ID}
 		for _, name := range ccci.StageNames {
 			i := slices.IndexFunc(run.Stages, func(r ccci.StageRow) bool { return r.Name == name })

@@ -52,7 +52,7 @@ type Parsed struct {
 
 // option is a row of the table below.
 type option struct {
-	name    string // as written before "=", or the placeholder of a bare word
+	name    string // as written before "=", as a flag is written, or the placeholder of a bare word
 	usage   string
 	explain string
 	// set reads the value into c, or returns a sentence about what is wrong with it.
@@ -70,6 +70,7 @@ var commands = []command{
 	{VerbTest, "test this pull request as it is now: install, upgrade, backup, restore, checks", []option{
 		{"stages", "stages=a,b", "only these stages (" + stageList() + "); install always runs", setStages},
 		{"from", "from=VERSION", "upgrade from this released version instead of the one chosen by rule", setFrom},
+		{"--quick", "--quick", "only the upgrade from the recipe's last good version with its data; it counts for no level", setQuick},
 		{"sha", "COMMIT", "test exactly this commit, written in full", setSHA},
 	}},
 	{VerbRetest, "repeat the failed stages of the last finished run on the same commit", nil},
@@ -110,6 +111,9 @@ func Parse(body string) Parsed {
 			return wrong(cmd.Verb, problem)
 		}
 	}
+	if cmd.Options.Quick && (len(cmd.Options.Stages) > 0 || cmd.Options.From != "") {
+		return wrong(cmd.Verb, fmt.Sprintf("%s chooses stages and base itself, so neither %s nor %s goes with it.", report.Code("--quick"), report.Code("stages="), report.Code("from=")))
+	}
 	return Parsed{Kind: IsCommand, Command: cmd}
 }
 
@@ -125,6 +129,9 @@ func ordinary(line string) bool {
 	return true
 }
 
+// isFlag reports whether an option is written as it stands, with or without its hyphens.
+func (o option) isFlag() bool { return strings.HasPrefix(o.name, "--") }
+
 func (c command) lookup(word string) (option, string, bool) {
 	if name, value, ok := strings.Cut(word, "="); ok {
 		for _, o := range c.options {
@@ -133,6 +140,11 @@ func (c command) lookup(word string) (option, string, bool) {
 			}
 		}
 		return option{}, "", false
+	}
+	for _, o := range c.options {
+		if o.isFlag() && (word == o.name || "--"+word == o.name) {
+			return o, "", true
+		}
 	}
 	if n := len(word); n >= 7 && n <= 64 && strings.Trim(strings.ToLower(word), "0123456789abcdef") == "" {
 		for _, o := range c.options {
@@ -152,12 +164,12 @@ func (c command) unknown(word string) string {
 	name, _, _ := strings.Cut(strings.TrimLeft(word, "-"), "=")
 	names := make([]string, 0, len(c.options))
 	for _, o := range c.options {
-		if strings.Contains(o.usage, "=") {
-			names = append(names, o.name)
+		if strings.Contains(o.usage, "=") || o.isFlag() {
+			names = append(names, strings.TrimLeft(o.name, "-"))
 		}
 	}
 	if near := nearest(strings.ToLower(name), names); near != "" {
-		i := slices.IndexFunc(c.options, func(o option) bool { return o.name == near })
+		i := slices.IndexFunc(c.options, func(o option) bool { return strings.TrimLeft(o.name, "-") == near })
 		return fmt.Sprintf("%s is not an option. Did you mean %s, as in %s?", report.Code(short(word)), report.Code(near), report.Code(c.options[i].usage))
 	}
 	return fmt.Sprintf("%s is not an option of %s.", report.Code(short(word)), report.Code(string(c.verb)))
@@ -223,6 +235,11 @@ func setFrom(c *Command, value string) string {
 		return fmt.Sprintf("%s is not a version; write a release tag such as %s.", report.Code(short("from="+value)), report.Code("from=1.2.0+3.4.5"))
 	}
 	c.Options.From = value
+	return ""
+}
+
+func setQuick(c *Command, _ string) string {
+	c.Options.Quick = true
 	return ""
 }
 

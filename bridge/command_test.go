@@ -23,15 +23,18 @@ func TestA6_Commands(t *testing.T) {
 		"!testme from=1.2.0+3.4.5":     {Verb: bridge.VerbTest, Options: ccci.Options{From: "1.2.0+3.4.5"}},
 		"!testme " + fullSHA:           {Verb: bridge.VerbTest, SHA: fullSHA},
 		"!testme " + strings.ToUpper(fullSHA) + "\tfrom=v1": {Verb: bridge.VerbTest, SHA: fullSHA, Options: ccci.Options{From: "v1"}},
-		"!testme 1234567":   {Verb: bridge.VerbTest, SHA: "1234567"},
-		"!help":             {Verb: bridge.VerbHelp},
-		"!status\n":         {Verb: bridge.VerbStatus},
-		"!cancel":           {Verb: bridge.VerbCancel},
-		"!retest          ": {Verb: bridge.VerbRetest},
+		"!testme 1234567":                 {Verb: bridge.VerbTest, SHA: "1234567"},
+		"!testme --quick":                 {Verb: bridge.VerbTest, Options: ccci.Options{Quick: true}},
+		"!testme quick":                   {Verb: bridge.VerbTest, Options: ccci.Options{Quick: true}},
+		"!testme " + fullSHA + " --quick": {Verb: bridge.VerbTest, SHA: fullSHA, Options: ccci.Options{Quick: true}},
+		"!help":                           {Verb: bridge.VerbHelp},
+		"!status\n":                       {Verb: bridge.VerbStatus},
+		"!cancel":                         {Verb: bridge.VerbCancel},
+		"!retest          ":               {Verb: bridge.VerbRetest},
 	} {
 		got := bridge.Parse(body)
 		if got.Kind != bridge.IsCommand || got.Command.Verb != want.Verb || got.Command.SHA != want.SHA ||
-			got.Command.Options.From != want.Options.From || !slices.Equal(got.Command.Options.Stages, want.Options.Stages) {
+			got.Command.Options.From != want.Options.From || got.Command.Options.Quick != want.Options.Quick || !slices.Equal(got.Command.Options.Stages, want.Options.Stages) {
 			t.Errorf("Parse(%q) = %+v, want %+v", body, got, want)
 		}
 	}
@@ -68,7 +71,12 @@ func TestN5_Replies(t *testing.T) {
 		"!testme stages=install,":         "names no stage",
 		"!testme stages=backup stages=x":  "given twice",
 		"!testme foo":                     "`foo` is not an option of `!testme`",
-		"!testme --quick":                 "`--quick` is not an option",
+		"!testme --quikc":                 "as in `--quick`",
+		"!testme quick=yes":               "as in `--quick`",
+		"!testme --quick quick":           "`--quick` is given twice",
+		"!testme --quick stages=install":  "neither `stages=` nor `from=`",
+		"!testme from=1.0 quick":          "neither `stages=` nor `from=`",
+		"!retest --quick":                 "takes no options",
 		"!testme please":                  "`please` is not an option",
 		"!testme @everyone":               "`@everyone` is not an option",
 		"!testme sha=" + fullSHA:          "is not an option",
@@ -91,7 +99,7 @@ func TestN5_Replies(t *testing.T) {
 
 func TestN5_HelpComesFromTheParsersTable(t *testing.T) {
 	help := bridge.Help()
-	for _, want := range []string{"!testme", "!retest", "!status", "!cancel", "!help", "stages=a,b", "from=VERSION", "COMMIT"} {
+	for _, want := range []string{"!testme", "!retest", "!status", "!cancel", "!help", "stages=a,b", "from=VERSION", "--quick", "COMMIT"} {
 		if !strings.Contains(help, "`"+want) {
 			t.Errorf("the help lacks %q:\n%s", want, help)
 		}
@@ -103,6 +111,7 @@ func TestN5_HelpComesFromTheParsersTable(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"!testme", "!testme stages=install from=1.0 " + fullSHA, "!testme stagse=install", "!help", "!cancel\n", "`!testme`", "!testme\u200b"} {
+		f.Add(s + " --quick")
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, body string) {

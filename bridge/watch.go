@@ -116,11 +116,11 @@ func (b *Bridge) pursue(ctx context.Context, t *tracked) error {
 	if err != nil {
 		return err
 	}
-	result, problem, err := b.readResult(ctx, t.snapshot(), build)
+	result, problem, err := ccci.ReadResult(ctx, b.cfg.Blobs, t.snapshot(), build)
 	if err != nil {
 		return err
 	}
-	status, cause := settle(t.snapshot(), build, result, problem, b.cfg.Deadline)
+	status, cause := report.Settle(t.snapshot(), build, result, problem, b.cfg.Deadline)
 	if status == ccci.StatusErrored && worthRepeating(t.snapshot(), build, result) {
 		if err := b.requeue(ctx, t, cause); err != nil {
 			return err

@@ -150,11 +150,15 @@ func again(run ccci.Run, result *ccci.Result) string {
 // Reproduce is the command that does the same by hand.
 func Reproduce(run ccci.Run, result *ccci.Result) string {
 	args := []string{"cc-ci", "run", ".", "--head", string(run.Commit)}
+	if run.Options.Quick {
+		return strings.Join(append(args, "--quick"), " ")
+	}
 	base := run.Options.From
 	if result != nil && result.Base != nil {
 		base = result.Base.Version
 	}
-	if base != "" && shellSafe(base) {
+	// The tip of a branch is no release; at home the rule chooses again.
+	if release := strings.TrimPrefix(base, "v"); release != "" && release[0] >= '0' && release[0] <= '9' && shellSafe(base) {
 		args = append(args, "--base", base)
 	}
 	if !run.Options.Whole() {

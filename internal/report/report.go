@@ -122,6 +122,12 @@ func version(run ccci.Run, result *ccci.Result) string {
 
 // partOf says which stages a partial run has, so that its green is not taken for more.
 func partOf(o ccci.Options) string {
+	if o.Quick && o.Retest != "" {
+		return "retest, quick"
+	}
+	if o.Quick {
+		return "quick"
+	}
 	var names []string
 	for _, s := range ccci.StageNames {
 		if o.Wants(s) {
@@ -249,6 +255,13 @@ func wordOf(s ccci.CheckStatus) string {
 func level(run ccci.Run, result *ccci.Result) string {
 	if result == nil || run.Status == ccci.StatusErrored || run.Status == ccci.StatusCancelled {
 		return ""
+	}
+	if run.Options.Quick {
+		line := "**Quick.** Only the upgrade was tested"
+		if result.Base != nil {
+			line += ", with kept data: " + Text(clip(result.Base.Reason, 300))
+		}
+		return line + ". It reaches no level and counts for neither the badge nor a canonical; `!testme` tests everything."
 	}
 	line := fmt.Sprintf("**Level %d of 5.**", result.Level)
 	if result.LevelReason != "" {

@@ -144,6 +144,14 @@ func cases() map[string]struct {
 	res.LevelReason = "upgrade: not asked for"
 	out["partial"] = c{run: run, res: res}
 
+	run, res = ended(ccci.StatusPassed, 0)
+	run.Options.Quick = true
+	res.Base.Reason = "1.0.0+2.0.51 is the last green canonical, of run 260313-030000-abcdef"
+	for _, i := range []int{2, 3} {
+		res.Stages[i].Status, res.Stages[i].Checks, res.Stages[i].Reason = ccci.Skip, nil, "quick: only the upgrade from the canonical is tested"
+	}
+	out["quick"] = c{run: run, res: res}
+
 	run, res = hostile()
 	out["hostile"] = c{run: run, res: res}
 	return out
@@ -216,5 +224,20 @@ func TestU13_StatusIsShortAndInItsOwnContext(t *testing.T) {
 	run.Options.Stages = []ccci.StageName{ccci.StageInstall}
 	if p := report.Status(run, res, report.Links{}); p.Context == s.Context {
 		t.Errorf("a partial run speaks in the whole suite's context %q", p.Context)
+	}
+}
+
+func TestReproduceNamesABaseThatIsThere(t *testing.T) {
+	run, res := ended(ccci.StatusPassed, 5)
+	if got := report.Reproduce(run, res); !strings.HasSuffix(got, " --base 1.0.0+2.0.51") {
+		t.Errorf("%q", got)
+	}
+	res.Base.Version = "main" // the tip of a branch is no release
+	if got := report.Reproduce(run, res); strings.Contains(got, "--base") {
+		t.Errorf("%q", got)
+	}
+	run.Options.Quick = true
+	if got := report.Reproduce(run, res); !strings.HasSuffix(got, string(head)+" --quick") {
+		t.Errorf("%q", got)
 	}
 }

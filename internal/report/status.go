@@ -31,7 +31,7 @@ func Status(run ccci.Run, result *ccci.Result, links Links) ccci.CommitStatus {
 		s.State, s.Description = ccci.StatePending, "running"
 	case ccci.StatusPassed:
 		s.State, s.Description = ccci.StateSuccess, "passed"
-		if result != nil {
+		if result != nil && !run.Options.Quick { // which has no level
 			s.Description = fmt.Sprintf("passed, level %d", result.Level)
 			if result.LevelReason != "" {
 				s.Description += ": " + result.LevelReason

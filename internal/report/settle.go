@@ -1,0 +1,54 @@
+package report
+
+import (
+	"fmt"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Settle maps how a build ended and what it found to the run's end (N7). It is
+// green only when everything agrees that it is; what nobody can explain is our
+// fault and never the recipe's.
+func Settle(run ccci.Run, build ccci.Build, result *ccci.Result, problem string, deadline time.Duration) (ccci.Status, string) {
+	switch build.Ending {
+	case ccci.EndCancelled:
+		return ccci.StatusCancelled, ""
+	case ccci.EndDeadline:
+		return ccci.StatusErrored, "the run took longer than " + Duration(deadline) + " and was ended"
+	case ccci.EndLost:
+		return ccci.StatusErrored, "the machine or the engine died under the run, more often than it is restarted"
+	case ccci.EndExited:
+	default:
+		return ccci.StatusErrored, fmt.Sprintf("the engine says of the build that it %q", build.Ending)
+	}
+	if result == nil {
+		if run.CancelledBy != "" {
+			return ccci.StatusCancelled, ""
+		}
+		return ccci.StatusErrored, fmt.Sprintf("the harness ended with exit code %d: %s", build.ExitCode, problem)
+	}
+	cause := OneLine(result.Cause)
+	switch result.Status {
+	case ccci.StatusPassed:
+		switch {
+		case build.ExitCode != 0:
+			return ccci.StatusErrored, fmt.Sprintf("the result says passed and the harness ended with exit code %d", build.ExitCode)
+		case result.Teardown == nil:
+			return ccci.StatusErrored, "the result says passed and holds no proof of teardown"
+		case !result.Teardown.Clean || len(result.Teardown.Leftovers) > 0:
+			return ccci.StatusFailed, "teardown left objects behind"
+		}
+		return ccci.StatusPassed, ""
+	case ccci.StatusFailed:
+		return ccci.StatusFailed, cause
+	case ccci.StatusErrored:
+		return ccci.StatusErrored, cause
+	case ccci.StatusCancelled:
+		if run.CancelledBy != "" {
+			return ccci.StatusCancelled, ""
+		}
+		return ccci.StatusErrored, "the harness was interrupted, and nobody had cancelled the run"
+	}
+	return ccci.StatusErrored, fmt.Sprintf("the harness ended with exit code %d and its result says %q", build.ExitCode, result.Status)
+}

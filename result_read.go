@@ -1,0 +1,49 @@
+package ccci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// resultLimit bounds what is read of a result, in bytes.
+const resultLimit = 32 << 20
+
+// ReadResult reads what the harness of a run's build found. A result that is missing or
+// cannot be used is a problem in words and no error; an error is worth another try.
+func ReadResult(ctx context.Context, blobs BlobReader, run Run, build Build) (result *Result, problem string, err error) {
+	r, _, err := blobs.Get(ctx, ResultKey(run.ID))
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, "it left no result", nil
+	case errors.Is(err, ErrCorrupt):
+		return nil, "its result is corrupt", nil
+	case err != nil:
+		return nil, "", fmt.Errorf("opening the result of run %s: %w", run.ID, err)
+	}
+	defer r.Close()
+	data, err := io.ReadAll(io.LimitReader(r, resultLimit+1))
+	switch {
+	case errors.Is(err, ErrCorrupt):
+		return nil, "its result is corrupt", nil
+	case err != nil:
+		return nil, "", fmt.Errorf("reading the result of run %s: %w", run.ID, err)
+	case len(data) > resultLimit:
+		return nil, "its result is too large", nil
+	}
+	result = &Result{}
+	if err := json.Unmarshal(data, result); err != nil {
+		return nil, "its result does not parse: " + err.Error(), nil
+	}
+	switch {
+	case result.RunID != run.ID || result.Recipe != run.Recipe || result.Commit != run.Commit:
+		return nil, fmt.Sprintf("its result is about run %s, %s at %s", result.RunID, result.Recipe, result.Commit.Short()), nil
+	case max(result.Attempt, 1) != max(build.Attempt, 1):
+		return nil, fmt.Sprintf("its result is of attempt %d and not of %d", max(result.Attempt, 1), build.Attempt), nil
+	case result.Schema != ResultSchema:
+		return nil, fmt.Sprintf("its result has schema %d and not %d", result.Schema, ResultSchema), nil
+	}
+	return result, "", nil
+}
