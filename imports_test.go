@@ -67,6 +67,7 @@ var importRules = []importRule{
 	{"internal/gitcmd", []string{"."}, nil, "how git is run is the same everywhere, and knows nobody"},
 	{"internal/censor", []string{"."}, nil, "masking knows nobody"},
 	{"internal/secretfile", []string{"."}, []string{"filippo.io/age", "filippo.io/edwards25519", "go.yaml.in/yaml", "golang.org/x/crypto/ssh"}, "an encrypted file is read and written; what its values are for is not known here, and sops itself would bring every cloud along"},
+	{"internal/testserver/redis", nil, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/testserver/peers", nil, []string{"github.com/gofrs/flock"}, "what builds test servers knows none of them"},
 	{"internal/testserver/drone", []string{".", "internal/testserver/gitea", "internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/testserver/gitea", []string{"internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
