@@ -44,6 +44,8 @@ type Config struct {
 
 	Processes string `yaml:"processes" default:"together" doc:"together: cc-ci serve is bridge and dashboard in one process; apart: cc-ci bridge and cc-ci dashboard are two, on one machine with one data folder."`
 	Bus       Bus    `yaml:"bus" doc:"How parts of cc-ci give each other hints."`
+
+	Reconcile Reconcile `yaml:"reconcile" doc:"What cc-ci reconcile makes of this host in production."`
 }
 
 // Forge settings.
@@ -244,6 +246,7 @@ func (c *Config) finish(d *settings.Decoder) error {
 	finishRepos("repos", c.Repos, bad)
 	c.finishForges(d, bad)
 	c.finishEngine(bad)
+	c.finishReconcile(bad)
 	c.finishProcesses(bad)
 	if c.Engine.Capacity < 1 || c.Engine.Capacity > 64 {
 		bad("engine.capacity", "", "%d is not between 1 and 64", c.Engine.Capacity)

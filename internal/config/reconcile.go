@@ -1,0 +1,93 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Reconcile says what cc-ci reconcile makes of this host.
+type Reconcile struct {
+	Images Images `yaml:"images" doc:"What the services are made of."`
+	Proxy  Proxy  `yaml:"proxy" doc:"The proxy of production, Traefik."`
+	Subnet string `yaml:"subnet" default:"10.10.0.0/16" doc:"Addresses of the network that the proxy and the apps share; a /16, because a swarm leaks some with every app."`
+	Socket string `yaml:"socket" default:"/var/run/docker.sock" doc:"Docker's socket on the host."`
+}
+
+// Images are references of images.
+type Images struct {
+	CCCI    string `yaml:"cc_ci" doc:"The image of cc-ci itself, whose program is its entrypoint. The tag has to change with the content."`
+	Traefik string `yaml:"traefik" default:"traefik:v3.6.12" doc:"Traefik 3.6.1 or newer: older ones cannot talk to Docker 29."`
+}
+
+// Proxy settings.
+type Proxy struct {
+	Certificates string   `yaml:"certificates" default:"/var/lib/ci-certs/live" doc:"Folder with fullchain.pem and privkey.pem, valid for the domain and everything one label under it."`
+	HTTP         int      `yaml:"http" default:"80" doc:"Port of the host that redirects to HTTPS."`
+	HTTPS        int      `yaml:"https" default:"443" doc:"Port of the host for HTTPS."`
+	Entrypoints  []string `yaml:"entrypoints" doc:"Further ports for recipes, as gitea-ssh:2222 or mumble-udp:64738/udp; the names are those of the Co-op Cloud recipe."`
+}
+
+// Entrypoint is one of Proxy.Entrypoints.
+type Entrypoint struct {
+	Name string
+	Port int
+	UDP  bool
+}
+
+var entrypointPattern = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?):([0-9]{1,5})(/tcp|/udp)?$`)
+
+// ParseEntrypoint reads name:port, name:port/tcp or name:port/udp.
+func ParseEntrypoint(text string) (Entrypoint, error) {
+	m := entrypointPattern.FindStringSubmatch(text)
+	if m == nil {
+		return Entrypoint{}, fmt.Errorf("%q is not an entrypoint", text)
+	}
+	port, err := strconv.Atoi(m[3])
+	if err != nil || port < 1 || port > 65535 {
+		return Entrypoint{}, fmt.Errorf("%s is no port", m[3])
+	}
+	return Entrypoint{Name: m[1], Port: port, UDP: m[4] == "/udp"}, nil
+}
+
+// finishReconcile checks what cc-ci reconcile is to make.
+func (c *Config) finishReconcile(bad complain) {
+	r := c.Reconcile
+	if subnet, err := netip.ParsePrefix(r.Subnet); err != nil || subnet != subnet.Masked() || subnet.Bits() > 16 {
+		bad("reconcile.subnet", "write a network of at least 65536 addresses, as 10.10.0.0/16", "%q is not such a range", r.Subnet)
+	}
+	for key, path := range map[string]string{"reconcile.proxy.certificates": r.Proxy.Certificates, "reconcile.socket": r.Socket} {
+		if !strings.HasPrefix(path, "/") {
+			bad(key, "write the whole path", "%q does not begin at /", path)
+		}
+	}
+	taken := map[string]string{}
+	port := func(key string, number int, udp bool) {
+		if number < 1 || number > 65535 {
+			bad(key, "", "%d is not between 1 and 65535", number)
+		}
+		id := fmt.Sprint(number, udp)
+		if first, twice := taken[id]; twice {
+			bad(key, "give each its own", "port %d is that of %s too", number, first)
+		}
+		taken[id] = key
+	}
+	port("reconcile.proxy.http", r.Proxy.HTTP, false)
+	port("reconcile.proxy.https", r.Proxy.HTTPS, false)
+	names := map[string]bool{"web": true, "web-secure": true, "ping": true}
+	for i, text := range r.Proxy.Entrypoints {
+		key := fmt.Sprintf("reconcile.proxy.entrypoints[%d]", i)
+		e, err := ParseEntrypoint(text)
+		if err != nil {
+			bad(key, "write it as gitea-ssh:2222 or mumble-udp:64738/udp", "%v", err)
+			continue
+		}
+		if names[e.Name] {
+			bad(key, "choose another name", "there is an entrypoint %s already", e.Name)
+		}
+		names[e.Name] = true
+		port(key, e.Port, e.UDP)
+	}
+}

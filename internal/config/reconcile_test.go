@@ -1,0 +1,37 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestReconcileSettings(t *testing.T) {
+	c, err := Parse("x.yml", []byte("reconcile: {images: {cc_ci: 'cc-ci:1'}, proxy: {entrypoints: ['gitea-ssh:2222', 'mumble-udp:64738/udp']}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := c.Reconcile; r.Subnet != "10.10.0.0/16" || r.Proxy.HTTPS != 443 || r.Proxy.Certificates != "/var/lib/ci-certs/live" || r.Images.CCCI != "cc-ci:1" { // A25, U22
+		t.Errorf("got %+v", r)
+	}
+	if e, err := ParseEntrypoint("mumble-udp:64738/udp"); err != nil || e != (Entrypoint{"mumble-udp", 64738, true}) {
+		t.Errorf("%+v, %v", e, err)
+	}
+	for text, want := range map[string]string{
+		"subnet: 10.10.0.0/24":                         `reconcile.subnet: "10.10.0.0/24" is not such a range`,
+		"subnet: 10.10.1.0/16":                         "is not such a range",
+		"socket: docker.sock":                          "does not begin at /",
+		"proxy: {http: 0}":                             "0 is not between 1 and 65535",
+		"proxy: {https: 80}":                           "port 80 is that of reconcile.proxy.http too",
+		"proxy: {entrypoints: ['gitea-ssh']}":          `"gitea-ssh" is not an entrypoint`,
+		"proxy: {entrypoints: ['a:70000']}":            "70000 is no port",
+		"proxy: {entrypoints: ['web:81']}":             "there is an entrypoint web already",
+		"proxy: {entrypoints: ['a:443']}":              "port 443 is that of reconcile.proxy.https too",
+		"proxy: {entrypoints: ['a:1', 'a:2']}":         "there is an entrypoint a already",
+		"proxy: {entrypoints: ['a:53/udp', 'b:53']}\n": "",
+	} {
+		_, err := Parse("x.yml", []byte("reconcile:\n  "+text))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s gives %v", text, err)
+		}
+	}
+}
