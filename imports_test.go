@@ -69,6 +69,7 @@ var importRules = []importRule{
 	{"internal/censor", []string{"."}, nil, "masking knows nobody"},
 	{"internal/secretfile", []string{"."}, []string{"filippo.io/age", "filippo.io/edwards25519", "go.yaml.in/yaml", "golang.org/x/crypto/ssh"}, "an encrypted file is read and written; what its values are for is not known here, and sops itself would bring every cloud along"},
 	{"internal/testserver/redis", nil, nil, "a test server is spoken to from outside, by plain requests"},
+	{"internal/sweep", []string{".", "harness/recipe", "internal/gitcmd", "internal/report"}, nil, "the sweep speaks through ports, as the bridge does"},
 	{"internal/testserver/peers", nil, []string{"github.com/gofrs/flock"}, "what builds test servers knows none of them"},
 	{"internal/testserver/drone", []string{".", "internal/testserver/gitea", "internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/testserver/gitea", []string{"internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
