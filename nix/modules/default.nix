@@ -1,0 +1,22 @@
+# services.cc-ci: the whole appliance. One file per service, each after those that it
+# depends on.
+{
+  imports = [
+    ./cc-ci.nix
+    ./secrets.nix
+    ./host.nix
+    ./docker.nix
+    ./redis.nix
+    ./reconcile.nix
+    ./proxy.nix
+    ./drone.nix
+    ./runner.nix
+    ./bridge.nix
+    ./dashboard.nix
+    ./backupbot.nix
+    ./drift.nix
+    ./janitor.nix
+    ./sweep.nix
+    ./prune.nix
+  ];
+}

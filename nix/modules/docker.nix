@@ -1,0 +1,61 @@
+# Docker, as a single-node swarm needs it. The swarm itself and its networks are made by
+# the reconciler of the proxy: NixOS has no option for them.
+{ config, lib, ... }:
+let
+  inherit (lib) mkOption types;
+  cfg = config.services.cc-ci;
+in
+{
+  options.services.cc-ci.docker = {
+    registryMirrors = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "https://mirror.example.org" ];
+      description = "Pull-through caches of Docker Hub.";
+    };
+
+    registryAuth = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "registry_auth";
+      description = "Name of the secret with Docker's config.json, which has the registries' credentials.";
+    };
+
+    logSize = mkOption {
+      type = types.strMatching "[1-9][0-9]*[kmg]";
+      default = "10m";
+      description = "How large one file of a container's log may become; three are kept.";
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    virtualisation.docker = {
+      enable = true;
+      enableOnBoot = true;
+      # Not in daemon.settings: NixOS hands it to dockerd as a flag, and dockerd refuses both.
+      logDriver = "json-file";
+      # Our own prune: NixOS's knows neither disk nor runs.
+      autoPrune.enable = false;
+      daemon.settings = {
+        live-restore = false; # a swarm refuses it
+        log-opts = { max-size = cfg.docker.logSize; max-file = "3"; };
+        registry-mirrors = cfg.docker.registryMirrors;
+      };
+    };
+
+    assertions = [
+      {
+        assertion = !config.virtualisation.docker.daemon.settings.live-restore;
+        message = "virtualisation.docker.daemon.settings.live-restore is true: Docker refuses to be a swarm's node with it.";
+      }
+      {
+        assertion = !config.networking.nftables.enable;
+        message = "networking.nftables.enable is true: Docker's swarm has no support for it yet.";
+      }
+      {
+        assertion = cfg.docker.registryAuth == null || cfg.secrets ? ${cfg.docker.registryAuth};
+        message = "services.cc-ci.docker.registryAuth names the secret ${toString cfg.docker.registryAuth}, and services.cc-ci.secrets has none of that name.";
+      }
+    ];
+  };
+}

@@ -1,0 +1,111 @@
+# The exec runner: steps of builds run on this machine, because they drive its Docker.
+{ config, lib, pkgs, ... }:
+let
+  inherit (lib) mkOption types;
+  cfg = config.services.cc-ci;
+  hardened = import ../hardening.nix { inherit lib; };
+in
+{
+  options.services.cc-ci.runner = {
+    enable = mkOption {
+      type = types.bool;
+      default = cfg.drone.enable;
+      defaultText = lib.literalMD "as drone.enable";
+      description = "Whether this machine runs builds of Drone.";
+    };
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.callPackage ../drone-runner-exec.nix { };
+      defaultText = lib.literalMD "drone-runner-exec of this flake";
+      description = "The runner.";
+    };
+
+    server = mkOption {
+      type = types.str;
+      default = cfg.drone.host;
+      defaultText = lib.literalMD "drone.host";
+      description = "Host name of the Drone server.";
+    };
+  };
+
+  config = lib.mkIf (cfg.enable && cfg.runner.enable) {
+    assertions = [{
+      assertion = cfg.settings.engine.kind == "drone";
+      message = "services.cc-ci.runner.enable is true and services.cc-ci.settings.engine.kind is ${cfg.settings.engine.kind}: no build would ever come.";
+    }];
+
+    nixpkgs.config.allowUnfreePredicate = import ../unfree.nix;
+    services.cc-ci.secrets.drone_rpc_secret = { };
+
+    # The runner takes secrets from its environment or from a file of that form, not from
+    # a file with the bare value.
+    sops.templates."cc-ci-runner.env".content = "DRONE_RPC_SECRET=${config.sops.placeholder.drone_rpc_secret}";
+
+    environment.etc."cc-ci/steps.env".text = "CC_CI_CONFIG=/etc/cc-ci/cc-ci.yml\n";
+
+    systemd.services.cc-ci-runner = {
+      description = "cc-ci: Drone's exec runner";
+      wantedBy = [ "cc-ci.target" ];
+      requires = [ "docker.service" ];
+      wants = [ "network-online.target" "cc-ci-reconcile-drone.service" ];
+      after = [ "docker.service" "network-online.target" "cc-ci-reconcile-drone.service" ];
+      # A switch in the middle of a build would kill it: the new runner is that of the next boot, or
+      # of a restart by hand when nothing runs.
+      restartIfChanged = false;
+      path = [ cfg.environmentPackage ];
+      environment = {
+        DRONE_RPC_PROTO = "https";
+        DRONE_RPC_HOST = cfg.runner.server;
+        DRONE_RUNNER_CAPACITY = toString cfg.settings.engine.capacity;
+        DRONE_RUNNER_NAME = config.networking.hostName;
+        DRONE_RUNNER_ROOT = "/var/lib/cc-ci-runner";
+        DRONE_RUNNER_ENVFILE = "/etc/cc-ci/steps.env";
+        DRONE_HTTP_BIND = "127.0.0.1:3000";
+      };
+      serviceConfig = hardened {
+        PrivateTmp = {
+          to = false;
+          because = "the janitor finds what a killed run left in the machine's own /tmp";
+        };
+        PrivateDevices = {
+          to = false;
+          because = "Chromium's sandbox opens devices that the fence hides";
+        };
+        MemoryDenyWriteExecute = {
+          to = false;
+          because = "Chromium compiles JavaScript";
+        };
+        RestrictNamespaces = {
+          to = false;
+          because = "Chromium's sandbox is made of namespaces";
+        };
+        RestrictAddressFamilies = {
+          to = [ "AF_INET" "AF_INET6" "AF_UNIX" "AF_NETLINK" ];
+          because = "Chromium asks the kernel for the network's interfaces";
+        };
+        ProtectProc = {
+          to = "default";
+          because = "a harness looks whether the step that started it still lives";
+        };
+        SystemCallFilter = {
+          to = [ "@system-service" "@sandbox" "@mount" ];
+          because = "Chromium's sandbox needs its own system calls";
+        };
+      } // {
+        ExecStart = "${lib.getExe cfg.runner.package} daemon %d/runner.env";
+        User = "cc-ci";
+        SupplementaryGroups = [ "docker" ];
+        # The runner's own secret and none of cc-ci's: a run handles files of strangers.
+        LoadCredential = [ "runner.env:${config.sops.templates."cc-ci-runner.env".path}" ];
+        StateDirectory = "cc-ci-runner";
+        ReadWritePaths = [ cfg.settings.data "/run/lock/cc-ci" "/tmp" ];
+        Restart = "always";
+        RestartSec = 10;
+        # A harness that is told to end tears its app down first.
+        TimeoutStopSec = "10min";
+        KillMode = "mixed";
+      };
+    };
+  };
+}

@@ -1,0 +1,10 @@
+# Everything that this repository builds, for one system.
+{ pkgs }:
+rec {
+  default = cc-ci;
+  cc-ci = pkgs.callPackage ./package.nix { };
+  cc-ci-run = pkgs.callPackage ./run-env.nix { inherit cc-ci; };
+  drone-runner-exec = pkgs.callPackage ./drone-runner-exec.nix { };
+  bridge-image = pkgs.callPackage ./image.nix { inherit cc-ci cc-ci-run; role = "bridge"; };
+  dashboard-image = pkgs.callPackage ./image.nix { inherit cc-ci cc-ci-run; role = "dashboard"; };
+}

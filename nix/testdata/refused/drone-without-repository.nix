@@ -1,0 +1,5 @@
+# refused by the program: engine.drone.repo
+{ lib, ... }:
+{
+  services.cc-ci.settings.engine.drone.repo = lib.mkForce null;
+}

@@ -1,0 +1,5 @@
+# refused by evaluation: networking.nftables.enable is true
+{ ... }:
+{
+  networking.nftables.enable = true;
+}

@@ -1,0 +1,11 @@
+# refused by the program: forges[0].discover
+{ lib, ... }:
+{
+  services.cc-ci.settings.forges = lib.mkForce [{
+    kind = "gitea";
+    url = "https://git.example.org";
+    org = "recipe-maintainers";
+    token_file = "gitea_token";
+    discover = "topik:cc-ci";
+  }];
+}

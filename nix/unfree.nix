@@ -1,0 +1,2 @@
+# The one package of this flake whose licence (PolyForm) nixpkgs counts as unfree.
+package: (package.pname or "") == "drone-runner-exec"

@@ -1,0 +1,200 @@
+package nix
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// lines returns the values of a key of a unit, in order.
+func lines(unit, key string) []string {
+	var found []string
+	for line := range strings.Lines(unit) {
+		if value, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), key+"="); ok {
+			found = append(found, value)
+		}
+	}
+	return found
+}
+
+// words returns the words of a key that stands once.
+func words(unit, key string) []string {
+	return strings.Fields(strings.Join(lines(unit, key), " "))
+}
+
+// A32, A33: five oneshots that every switch and boot runs, one after the other.
+func TestA32_A33_Chain(t *testing.T) {
+	order := []string{"proxy", "drone", "bridge", "dashboard", "backupbot"}
+	for name, h := range hosts(t) {
+		for i, service := range order {
+			unit := h.Units["cc-ci-reconcile-"+service+".service"]
+			command := words(unit, "ExecStart")
+			if len(command) != 3 || command[1] != "reconcile" || command[2] != service || !strings.HasSuffix(command[0], "/bin/cc-ci") {
+				t.Errorf("%s: %s runs %q", name, service, command)
+			}
+			if got := lines(unit, "Type"); !slices.Equal(got, []string{"oneshot"}) {
+				t.Errorf("%s: %s is of type %q", name, service, got)
+			}
+			// Either would make a switch skip it, or try it behind the process's back.
+			for _, key := range []string{"RemainAfterExit", "Restart", "ConditionPathExists"} {
+				if got := lines(unit, key); got != nil {
+					t.Errorf("%s: %s has %s=%q", name, service, key, got)
+				}
+			}
+			if got := words(unit, "WantedBy"); !slices.Equal(got, []string{"cc-ci.target"}) {
+				t.Errorf("%s: %s is wanted by %q", name, service, got)
+			}
+			needs := []string{"docker.service"}
+			if i > 0 {
+				needs = append(needs, "cc-ci-reconcile-"+order[i-1]+".service")
+			}
+			for _, need := range needs {
+				if !slices.Contains(words(unit, "Requires"), need) || !slices.Contains(words(unit, "After"), need) {
+					t.Errorf("%s: %s does not wait for %s", name, service, need)
+				}
+			}
+		}
+		if got := words(h.Units["cc-ci.target"], "WantedBy"); !slices.Equal(got, []string{"multi-user.target"}) {
+			t.Errorf("%s: cc-ci.target is wanted by %q", name, got)
+		}
+	}
+}
+
+// A14, A15: the exec runner is a service of the machine that a switch does not end, takes
+// as many builds as the engine, and sees none of cc-ci's secrets.
+func TestA14_A15_Runner(t *testing.T) {
+	for name, h := range hosts(t) {
+		unit := h.Units["cc-ci-runner.service"]
+		if command := words(unit, "ExecStart"); len(command) != 3 || command[1] != "daemon" {
+			t.Errorf("%s: the runner is %q", name, command)
+		}
+		if !strings.Contains(unit, `Environment="DRONE_RUNNER_CAPACITY=1"`) {
+			t.Errorf("%s: the runner's capacity is not 1:\n%s", name, unit)
+		}
+		if got := lines(unit, "LoadCredential"); len(got) != 1 || !strings.HasPrefix(got[0], "runner.env:") {
+			t.Errorf("%s: the runner is given %q", name, got)
+		}
+		if m := machine(t, h); m.RunnerRestarts {
+			t.Errorf("%s: a switch kills the build that runs", name)
+		}
+	}
+}
+
+type machineFacts struct {
+	AllowedTCPPorts []int
+	Docker          map[string]any
+	Etc             map[string]*string
+	RunnerRestarts  bool
+	Secrets         map[string]struct{ Key, Path string }
+	Tmpfiles        []string
+}
+
+func machine(t *testing.T, h host) machineFacts {
+	t.Helper()
+	var m machineFacts
+	if err := json.Unmarshal(h.Machine, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// A30, A37: secrets come from sops-nix alone, and reach units as credentials.
+func TestA30_A37_Secrets(t *testing.T) {
+	for name, h := range hosts(t) {
+		m := machine(t, h)
+		at := map[string]bool{}
+		for _, secret := range m.Secrets {
+			at[secret.Path] = true
+		}
+		given := map[string]bool{}
+		for unit, text := range h.Units {
+			for _, credential := range lines(text, "LoadCredential") {
+				file, path, _ := strings.Cut(credential, ":")
+				given[file] = true
+				// The configuration names secrets and holds none; sops renders the runner's file.
+				if !at[path] && file != "cc-ci.yml" && path != "/run/secrets/rendered/cc-ci-runner.env" {
+					t.Errorf("%s: %s is given %s, which is no secret of sops", name, unit, path)
+				}
+			}
+			for _, variable := range lines(text, "Environment") {
+				if strings.Contains(variable, "SECRET=") || strings.Contains(variable, "TOKEN=") || strings.Contains(variable, "PASSWORD=") {
+					t.Errorf("%s: the unit file of %s, which everybody may read, has %s", name, unit, variable)
+				}
+			}
+		}
+		for _, file := range []string{"gitea_token", "drone_rpc_secret", "wildcard_certificate", "wildcard_key", "config.json"} {
+			if !given[file] {
+				t.Errorf("%s: no unit is given %s; units get %q", name, file, slices.Sorted(maps.Keys(given)))
+			}
+		}
+	}
+}
+
+// A25, A35, A37, U22: ports, Docker and /etc/timezone.
+func TestA25_A35_A37_U22_Machine(t *testing.T) {
+	for name, h := range hosts(t) {
+		m := machine(t, h)
+		if !slices.Equal(m.AllowedTCPPorts, []int{80, 443}) {
+			t.Errorf("%s: open are %v", name, m.AllowedTCPPorts)
+		}
+		if m.Docker["live-restore"] != false {
+			t.Errorf("%s: live-restore is %v, and no swarm would start", name, m.Docker["live-restore"])
+		}
+		if limits, ok := m.Docker["log-opts"].(map[string]any); !ok || limits["max-size"] != "10m" || limits["max-file"] != "3" {
+			t.Errorf("%s: logs grow without bound: %v", name, m.Docker["log-opts"])
+		}
+		if zone := m.Etc["timezone"]; zone == nil || *zone != "Etc/UTC\n" {
+			t.Errorf("%s: /etc/timezone is %v", name, zone)
+		}
+		if got := m.Secrets["wildcard_certificate"].Path; got != "/var/lib/ci-certs/live/fullchain.pem" {
+			t.Errorf("%s: the certificate is at %s", name, got)
+		}
+		if unit := h.Units["cc-ci-reconcile-proxy.service"]; !strings.Contains(unit, `Environment="CC_CI_PROXY_SUBNET=10.10.0.0/16"`) {
+			t.Errorf("%s: the overlay network is no /16:\n%s", name, unit)
+		}
+	}
+}
+
+// Every timer has its service, and each does its one thing.
+func TestTimers(t *testing.T) {
+	commands := map[string]string{"drift": "reconcile all", "janitor": "janitor", "sweep": "sweep", "prune": "prune"}
+	for name, h := range hosts(t) {
+		for timer, command := range commands {
+			if lines(h.Units["cc-ci-"+timer+".timer"], "OnCalendar") == nil {
+				t.Errorf("%s: the timer of %s has no time", name, timer)
+			}
+			got := lines(h.Units["cc-ci-"+timer+".service"], "ExecStart")
+			if len(got) != 1 || !strings.HasSuffix(got[0], "/bin/cc-ci "+command) {
+				t.Errorf("%s: %s runs %q", name, timer, got)
+			}
+		}
+	}
+}
+
+// Every service stands behind the shared fences; gaps are few and known.
+func TestHardening(t *testing.T) {
+	fences := map[string]string{
+		"NoNewPrivileges": "true", "ProtectSystem": "strict", "ProtectHome": "true", "CapabilityBoundingSet": "",
+		"RestrictSUIDSGID": "true", "LockPersonality": "true", "SystemCallArchitectures": "native", "UMask": "0077",
+		"PrivateTmp": "true", "MemoryDenyWriteExecute": "true", "RestrictNamespaces": "true", "ProtectProc": "invisible",
+	}
+	gaps := map[string][]string{
+		"cc-ci-runner.service":  {"PrivateTmp", "MemoryDenyWriteExecute", "RestrictNamespaces", "ProtectProc"},
+		"cc-ci-janitor.service": {"PrivateTmp"},
+	}
+	for name, h := range hosts(t) {
+		for unit, text := range h.Units {
+			if !strings.HasSuffix(unit, ".service") {
+				continue
+			}
+			for fence, want := range fences {
+				got := lines(text, fence)
+				if closed := slices.Equal(got, []string{want}); closed == slices.Contains(gaps[unit], fence) {
+					t.Errorf("%s: %s has %s=%q", name, unit, fence, got)
+				}
+			}
+		}
+	}
+}
