@@ -57,7 +57,7 @@ var importRules = []importRule{
 	{"internal/backup", []string{".", "harness", "harness/recipe", "internal/box"}, []string{"*"}, adapterWhy},
 	{"internal/browser", []string{".", "harness/checks"}, []string{"*"}, adapterWhy},
 	{"internal/ingress", []string{".", "harness/recipe", "internal/box"}, []string{"*"}, adapterWhy},
-	{"internal/reconcile", []string{".", "internal/host"}, []string{"github.com/docker/docker", "github.com/containerd/errdefs", "github.com/gofrs/flock"}, "a unit is what its options say; the configuration is wired to it elsewhere"},
+	{"internal/reconcile", []string{".", "internal/host"}, []string{"github.com/docker/docker", "github.com/containerd/errdefs", "github.com/gofrs/flock", "go.yaml.in/yaml"}, "a unit is what its options say; the configuration is wired to it elsewhere"},
 	{"internal/metrics", []string{".", "bridge"}, []string{"github.com/prometheus/client_golang"}, "figures are kept by whoever watches; nobody who is watched knows Prometheus"},
 	{"internal/doctor", []string{".", "internal/config"}, []string{"github.com/docker/docker", "golang.org/x/sys"}, "the doctor looks from outside; what an adapter knows it says itself"},
 	{"internal/health", []string{"."}, nil, "health is what others say of themselves"},

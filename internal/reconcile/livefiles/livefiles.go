@@ -1,0 +1,77 @@
+// Package livefiles hands files to a program that watches a folder.
+//
+// A swarm gives a task its secrets when it starts and never again, so whoever has a
+// certificate as a secret must be started anew for the next one, and while it is
+// nobody answers. The proxy's files therefore belong to a task of their own,
+// which copies them into a folder in memory that the proxy watches, and stays. A new
+// certificate is a new version of that task, and the proxy keeps its connections.
+package livefiles
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// File is one file: where it is and what it is to be called.
+type File struct{ Source, Name string }
+
+// Parse reads NAME=SOURCE.
+func Parse(text string) (File, error) {
+	name, source, ok := strings.Cut(text, "=")
+	if !ok || name == "" || source == "" || name != filepath.Base(name) || strings.HasPrefix(name, ".") {
+		return File{}, ccci.Errorf(ccci.CodeInvalid, "%q says not which file is to have which name", text).WithHint("write NAME=SOURCE")
+	}
+	return File{Source: source, Name: name}, nil
+}
+
+// Publish makes dir hold these files. Each appears whole or not at all, in the order given: the last
+// is the one that names the others, so that whoever watches never reads of a
+// file that is not there. What else was in dir goes at the end. Files are
+// readable for their owner alone.
+func Publish(dir string, files []File) error {
+	if len(files) == 0 {
+		return ccci.Errorf(ccci.CodeInvalid, "publishing files: none is given")
+	}
+	for _, f := range files {
+		if err := copyInto(dir, f); err != nil {
+			return ccci.Errorf(ccci.CodeInfra, "publishing %s: %w", f.Name, err)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("publishing files: %w", err)
+	}
+	for _, e := range entries {
+		if !slices.ContainsFunc(files, func(f File) bool { return f.Name == e.Name() }) {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return fmt.Errorf("publishing files: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func copyInto(dir string, f File) error {
+	text, err := os.ReadFile(f.Source)
+	if err != nil {
+		return err
+	}
+	half, err := os.CreateTemp(dir, ".half-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(half.Name())
+	if _, err := half.Write(text); err != nil {
+		_ = half.Close()
+		return err
+	}
+	if err := half.Close(); err != nil {
+		return err
+	}
+	return os.Rename(half.Name(), filepath.Join(dir, f.Name))
+}

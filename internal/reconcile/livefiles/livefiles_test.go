@@ -1,0 +1,55 @@
+package livefiles
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A31: new files take the place of the old ones; what is not there leaves all as it was.
+func TestA31_Publish(t *testing.T) {
+	in, out := t.TempDir(), t.TempDir()
+	source := func(text string) string {
+		path := filepath.Join(in, text)
+		if err := os.WriteFile(path, []byte(text), 0o400); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	listing := func() string {
+		entries, err := os.ReadDir(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, e := range entries {
+			text, err := os.ReadFile(filepath.Join(out, e.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, e.Name()+"="+string(text))
+		}
+		return strings.Join(all, " ")
+	}
+	first := []File{{source("cert1"), "1.crt"}, {source("names1"), "dynamic.yml"}}
+	for range 2 {
+		if err := Publish(out, first); err != nil || listing() != "1.crt=cert1 dynamic.yml=names1" {
+			t.Fatalf("%s, %v", listing(), err)
+		}
+	}
+	if err := Publish(out, []File{{source("cert2"), "2.crt"}, {filepath.Join(in, "absent"), "dynamic.yml"}}); err == nil || listing() != "1.crt=cert1 2.crt=cert2 dynamic.yml=names1" {
+		t.Errorf("%s, %v", listing(), err)
+	}
+	if err := Publish(out, []File{{source("cert3"), "3.crt"}, {source("names3"), "dynamic.yml"}}); err != nil || listing() != "3.crt=cert3 dynamic.yml=names3" {
+		t.Errorf("%s, %v", listing(), err)
+	}
+	if info, err := os.Stat(filepath.Join(out, "3.crt")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	for text, ok := range map[string]bool{"a.yml=/x/y": true, "a.yml": false, "../a=/x": false, ".a=/x": false, "=/x": false, "a=": false} {
+		if _, err := Parse(text); (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

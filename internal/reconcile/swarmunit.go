@@ -1,0 +1,20 @@
+package reconcile
+
+import "context"
+
+// SwarmOptions say what every unit stands on.
+type SwarmOptions struct {
+	Network string // that the proxy and the apps share
+	Subnet  string // its addresses, a /16
+}
+
+// Swarm is the unit that every other one stands on: the swarm of this node, the node's label
+// and the network of proxy and apps.
+func Swarm(o SwarmOptions) Unit {
+	return Unit{Name: "swarm", Desired: func(context.Context) (Desired, error) {
+		return Desired{
+			NodeLabels: map[string]string{LabelHost: "true"},
+			Networks:   []Network{{Name: o.Network, Subnet: o.Subnet, Attachable: true}},
+		}, nil
+	}}
+}

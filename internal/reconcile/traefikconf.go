@@ -1,0 +1,71 @@
+package reconcile
+
+import (
+	"fmt"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Traefik's configuration, as data: no text is put together. What a recipe may rely on
+// is what the Co-op Cloud recipe of Traefik offers: entrypoints web and web-secure, the further
+// ones by their names, middleware security@file, rules as Traefik 2 wrote them.
+
+type object = map[string]any
+
+// staticConfig is what Traefik reads when it starts.
+func staticConfig(o ProxyOptions) (string, error) {
+	entrypoints := object{
+		"web": object{
+			"address": ":80",
+			"http":    object{"redirections": object{"entryPoint": object{"to": fmt.Sprintf(":%d", o.HTTPS), "scheme": "https"}}},
+		},
+		"web-secure": object{"address": ":443"},
+		"ping":       object{"address": fmt.Sprintf("127.0.0.1:%d", pingPort)},
+	}
+	for _, e := range o.Entrypoints {
+		address := fmt.Sprintf(":%d", e.Port)
+		if e.UDP {
+			address += "/udp"
+		}
+		entrypoints[e.Name] = object{"address": address}
+	}
+	return text(object{
+		"global":      object{"checkNewVersion": false, "sendAnonymousUsage": false},
+		"core":        object{"defaultRuleSyntax": "v2"},
+		"log":         object{"level": "INFO"},
+		"ping":        object{"entryPoint": "ping"},
+		"entryPoints": entrypoints,
+		"providers": object{
+			// How fast an app that has come up is reached.
+			"providersThrottleDuration": "100ms",
+			"swarm": object{
+				"endpoint":         fmt.Sprintf("tcp://%ssocket-proxy:%d", Prefix, socketPort),
+				"exposedByDefault": false,
+				"network":          o.Network,
+				"refreshSeconds":   "300ms",
+			},
+			"file": object{"directory": dynamicDir, "watch": true},
+		},
+	})
+}
+
+// dynamicConfig is what Traefik reads whenever it changes.
+func dynamicConfig(cert, key string) (string, error) {
+	pair := object{"certFile": dynamicDir + "/" + cert, "keyFile": dynamicDir + "/" + key}
+	return text(object{
+		"http": object{"middlewares": object{"security": object{"headers": object{
+			"frameDeny": true, "browserXssFilter": true, "contentTypeNosniff": true,
+			"stsIncludeSubdomains": true, "stsPreload": true, "stsSeconds": 31536000,
+		}}}},
+		"tls": object{
+			"certificates": []any{pair},
+			"stores":       object{"default": object{"defaultCertificate": pair}},
+			"options":      object{"default": object{"minVersion": "VersionTLS12"}},
+		},
+	})
+}
+
+func text(o object) (string, error) {
+	out, err := yaml.Marshal(o)
+	return string(out), err
+}
