@@ -1,22 +1,18 @@
-# The OCI image of one long-running role. Without a tag of its own it is tagged by its
-# content: the same files make the same tag, and a new tag is a new rollout.
+# The OCI image of what runs as a service of the swarm: bridge, dashboard, and what the
+# proxy needs of cc-ci. It gets no tag of its own, so it is tagged by its content: the
+# same files make the same tag, and a new tag is a new rollout.
 { dockerTools
 , cacert
-, cc-ci
 , cc-ci-run
-, role
 }:
 dockerTools.buildLayeredImage {
-  name = "cc-ci-${role}";
-  contents = [
-    cacert
-    # The bridge makes ready what runs need; the dashboard only reads.
-    (if role == "bridge" then cc-ci-run else cc-ci)
-  ];
+  name = "cc-ci";
+  contents = [ cacert cc-ci-run ];
+  # Programs make temporary files; the root file system is read-only.
+  extraCommands = "mkdir -m 1777 tmp";
   config = {
     Entrypoint = [ "/bin/cc-ci" ];
-    Cmd = [ role ];
-    Env = [ "SSL_CERT_FILE=/etc/ssl/certs/ca-bundle.crt" ];
-    Labels."cc-ci.role" = role;
+    Env = [ "PATH=/bin" "SSL_CERT_FILE=/etc/ssl/certs/ca-bundle.crt" ];
+    Volumes."/tmp" = { };
   };
 }

@@ -5,6 +5,8 @@ rec {
   cc-ci = pkgs.callPackage ./package.nix { };
   cc-ci-run = pkgs.callPackage ./run-env.nix { inherit cc-ci; };
   drone-runner-exec = pkgs.callPackage ./drone-runner-exec.nix { };
-  bridge-image = pkgs.callPackage ./image.nix { inherit cc-ci cc-ci-run; role = "bridge"; };
-  dashboard-image = pkgs.callPackage ./image.nix { inherit cc-ci cc-ci-run; role = "dashboard"; };
+  # One image: which of them a container is, its command says.
+  image = pkgs.callPackage ./image.nix { inherit cc-ci-run; };
+  bridge-image = image;
+  dashboard-image = image;
 }

@@ -11,11 +11,8 @@ pkgs.mkShell {
     restic
     chromium
     redis
-    postgresql
-    minio
     traefik
     nix
-    nixfmt-rfc-style
     sops
     age
     systemd

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/recipe-maintainers/cc-ci/internal/config"
 )
 
 // lines returns the values of a key of a unit, in order.
@@ -46,9 +48,9 @@ func TestA32_A33_Chain(t *testing.T) {
 			if got := words(unit, "WantedBy"); !slices.Equal(got, []string{"cc-ci.target"}) {
 				t.Errorf("%s: %s is wanted by %q", name, service, got)
 			}
-			needs := []string{"docker.service"}
+			needs := []string{"docker.service", "cc-ci-image.service"}
 			if i > 0 {
-				needs = append(needs, "cc-ci-reconcile-"+order[i-1]+".service")
+				needs[1] = "cc-ci-reconcile-" + order[i-1] + ".service"
 			}
 			for _, need := range needs {
 				if !slices.Contains(words(unit, "Requires"), need) || !slices.Contains(words(unit, "After"), need) {
@@ -124,7 +126,7 @@ func TestA30_A37_Secrets(t *testing.T) {
 				}
 			}
 		}
-		for _, file := range []string{"gitea_token", "drone_rpc_secret", "wildcard_certificate", "wildcard_key", "config.json"} {
+		for _, file := range []string{"forge_token", "drone_rpc_secret", "wildcard_certificate", "wildcard_key", "config.json"} {
 			if !given[file] {
 				t.Errorf("%s: no unit is given %s; units get %q", name, file, slices.Sorted(maps.Keys(given)))
 			}
@@ -151,8 +153,12 @@ func TestA25_A35_A37_U22_Machine(t *testing.T) {
 		if got := m.Secrets["wildcard_certificate"].Path; got != "/var/lib/ci-certs/live/fullchain.pem" {
 			t.Errorf("%s: the certificate is at %s", name, got)
 		}
-		if unit := h.Units["cc-ci-reconcile-proxy.service"]; !strings.Contains(unit, `Environment="CC_CI_PROXY_SUBNET=10.10.0.0/16"`) {
-			t.Errorf("%s: the overlay network is no /16:\n%s", name, unit)
+		c, err := config.Parse("cc-ci.yml", []byte(h.Config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Reconcile.Subnet != "10.10.0.0/16" || c.Reconcile.Proxy.Certificates != "/var/lib/ci-certs/live" {
+			t.Errorf("%s: the proxy is told %+v", name, c.Reconcile)
 		}
 	}
 }

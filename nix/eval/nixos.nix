@@ -126,8 +126,9 @@ in
     services.redis.servers = setOf {
       enable = bool;
       port = optional types.port 0;
-      bind = text;
-      requirePassFile = optional (types.nullOr types.path) null;
+      group = optional types.str "redis";
+      unixSocket = optional (types.nullOr types.path) null;
+      unixSocketPerm = optional types.int 660;
       save = optional (types.listOf (types.listOf types.int)) [ ];
       settings = any;
     };

@@ -9,7 +9,7 @@ let
     outPath = "/nix/store/00000000000000000000000000000000-${name}";
     outputName = "out";
     meta.mainProgram = name;
-    imageName = name;
+    imageName = "cc-ci";
     imageTag = "content";
   };
 in
@@ -17,11 +17,11 @@ in
   stdenv = { buildPlatform = "x86_64-linux"; hostPlatform = "x86_64-linux"; };
   runCommand = name: _: _: package name;
   callPackage = file: args: package (
-    if args ? role then "cc-ci-${args.role}"
-    else { "package.nix" = "cc-ci"; "run-env.nix" = "cc-ci-run"; }.${baseNameOf file} or (lib.removeSuffix ".nix" (baseNameOf file))
+    { "package.nix" = "cc-ci"; "run-env.nix" = "cc-ci-run"; "image.nix" = "cc-ci-image"; }.${baseNameOf file} or (lib.removeSuffix ".nix" (baseNameOf file))
   );
   writeTextFile = { name, ... }: package name;
   writeText = name: _: package name;
   age = package "age";
   gnupg = package "gnupg";
+  docker-client = package "docker-client";
 }

@@ -1,5 +1,5 @@
 # What every host of cc-ci has, whatever its hardware and its domain.
-{ lib, ... }:
+{ config, lib, ... }:
 let
   private = ../../secrets/secrets.yaml;
 in
@@ -10,21 +10,19 @@ in
     # and build every host; no machine can decrypt anything of value from them.
     secretsFile = if builtins.pathExists private then private else ../../examples/secrets/secrets.yaml;
     secrets = {
-      gitea_token = { };
-      gitea_hook_secret = { };
-      redis_url = { };
+      forge_token = { };
+      forge_hook_secret = { };
       registry_auth = { };
     };
     docker.registryAuth = "registry_auth";
     settings = {
-      bus.redis.url_file = "redis_url";
       engine.drone.repo = "recipe-maintainers/cc-ci";
       forges = [{
         kind = "gitea";
         url = "https://git.example.org";
         org = "recipe-maintainers";
-        token_file = "gitea_token";
-        hook_secret_files = [ "gitea_hook_secret" ];
+        token_file = "forge_token";
+        hook_secret_files = [ "forge_hook_secret" ];
         discover = "topic:cc-ci";
       }];
     };
@@ -35,6 +33,8 @@ in
     settings.PasswordAuthentication = false;
     settings.PermitRootLogin = "prohibit-password";
   };
+  warnings = lib.optional (config.users.users.root.openssh.authorizedKeys.keys == [ ])
+    "users.users.root.openssh.authorizedKeys.keys is empty: nobody can log in to ${config.networking.hostName}.";
   networking.firewall.enable = true;
   time.timeZone = lib.mkDefault "Etc/UTC";
 

@@ -1,5 +1,5 @@
 # The bridge: a service of the swarm behind the proxy. Pull requests' comments come in here.
-{ config, lib, pkgs, ... }:
+{ config, lib, ... }:
 let
   inherit (lib) mkOption types;
   cfg = config.services.cc-ci;
@@ -11,13 +11,6 @@ in
       type = types.bool;
       default = true;
       description = "Whether this machine has the bridge.";
-    };
-
-    image = mkOption {
-      type = types.package;
-      default = pkgs.callPackage ../image.nix { cc-ci = cfg.package; cc-ci-run = cfg.environmentPackage; role = "bridge"; };
-      defaultText = lib.literalMD "bridge-image of this flake";
-      description = "Its image, tagged by its content.";
     };
   };
 
@@ -33,10 +26,6 @@ in
         lib.concatMap (forge: [ forge.token_file (forge.app or { }).key_file or null ] ++ forge.hook_secret_files) cfg.settings.forges
         ++ [ (cfg.settings.engine.drone or { }).token_file or null (cfg.settings.bus.redis or { }).url_file or null ]
       ));
-      environment = {
-        CC_CI_IMAGE = "${cfg.bridge.image.imageName}:${cfg.bridge.image.imageTag}";
-        CC_CI_IMAGE_ARCHIVE = "${cfg.bridge.image}";
-      };
     };
   };
 }

@@ -75,6 +75,13 @@ in
       description = "Every program that a run starts; the PATH of runs.";
     };
 
+    image = mkOption {
+      type = types.package;
+      default = pkgs.callPackage ../image.nix { cc-ci-run = cfg.environmentPackage; };
+      defaultText = lib.literalMD "image of this flake";
+      description = "The image of bridge and dashboard, tagged by its content.";
+    };
+
     settings = mkOption {
       default = { };
       description = "cc-ci.yml, as docs/settings.md lists it. A key without an option of its own is passed on, and judged by cc-ci config check during the build.";
@@ -110,12 +117,12 @@ in
           };
           listen = mkOption {
             type = types.str;
-            default = "127.0.0.1:8480";
+            default = "0.0.0.0:8480";
             description = "Address of the dashboard, inside its container.";
           };
           bridge.listen = mkOption {
             type = types.str;
-            default = "127.0.0.1:8481";
+            default = "0.0.0.0:8481";
             description = "Address of /hook, /healthz and /metrics, inside the bridge's container.";
           };
           processes = mkOption {
@@ -127,6 +134,30 @@ in
             type = types.enum [ "inproc" "redis" ];
             default = "redis";
             description = "What carries hints between the parts of cc-ci.";
+          };
+          bus.redis.url_file = mkOption {
+            type = types.nullOr types.str;
+            default = if cfg.redis.enable && cfg.settings.bus.kind == "redis" then "${pkgs.writeText "bus-address" "unix://${cfg.settings.data}/bus/redis.sock"}" else null;
+            defaultText = lib.literalMD "the socket of this machine's Redis";
+            description = "Name of the secret with the address of Redis, or a file with one that is no secret.";
+          };
+          reconcile = {
+            images.cc_ci = mkOption {
+              type = types.str;
+              default = "${cfg.image.imageName}:${cfg.image.imageTag}";
+              defaultText = lib.literalMD "the image, tagged by its content";
+              description = "The image of cc-ci itself. The tag has to change with the content.";
+            };
+            subnet = mkOption {
+              type = types.str;
+              default = "10.10.0.0/16";
+              description = "Of the overlay network. A /16: removed apps give addresses back late, and 254 were used up within days.";
+            };
+            proxy.certificates = mkOption {
+              type = types.path;
+              default = "/var/lib/ci-certs/live";
+              description = "Folder with fullchain.pem and privkey.pem, of the domain and its wildcard.";
+            };
           };
           forges = mkOption {
             type = types.listOf (types.submodule forge);

@@ -1,6 +1,6 @@
 # The dashboard: a service of the swarm behind the proxy, at the CI domain. It reads only,
 # and has no secret but the bus's address.
-{ config, lib, pkgs, ... }:
+{ config, lib, ... }:
 let
   inherit (lib) mkOption types;
   cfg = config.services.cc-ci;
@@ -11,13 +11,6 @@ in
       type = types.bool;
       default = true;
       description = "Whether this machine has the dashboard.";
-    };
-
-    image = mkOption {
-      type = types.package;
-      default = pkgs.callPackage ../image.nix { cc-ci = cfg.package; cc-ci-run = cfg.environmentPackage; role = "dashboard"; };
-      defaultText = lib.literalMD "dashboard-image of this flake";
-      description = "Its image, tagged by its content.";
     };
   };
 
@@ -30,10 +23,6 @@ in
     services.cc-ci.reconcile.dashboard = {
       description = "the dashboard";
       credentials = lib.filter (name: name != null && !lib.hasPrefix "/" name) [ (cfg.settings.bus.redis or { }).url_file or null ];
-      environment = {
-        CC_CI_IMAGE = "${cfg.dashboard.image.imageName}:${cfg.dashboard.image.imageTag}";
-        CC_CI_IMAGE_ARCHIVE = "${cfg.dashboard.image}";
-      };
     };
   };
 }

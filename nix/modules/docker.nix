@@ -1,9 +1,10 @@
 # Docker, as a single-node swarm needs it. The swarm itself and its networks are made by
 # the reconciler of the proxy: NixOS has no option for them.
-{ config, lib, ... }:
+{ config, lib, pkgs, ... }:
 let
   inherit (lib) mkOption types;
   cfg = config.services.cc-ci;
+  hardened = import ../hardening.nix { inherit lib; };
 in
 {
   options.services.cc-ci.docker = {
@@ -40,6 +41,20 @@ in
         live-restore = false; # a swarm refuses it
         log-opts = { max-size = cfg.docker.logSize; max-file = "3"; };
         registry-mirrors = cfg.docker.registryMirrors;
+      };
+    };
+
+    # Our image comes with the system and from no registry. What is there already is not
+    # copied again, so this runs as often as the reconcilers that need it.
+    systemd.services.cc-ci-image = {
+      description = "cc-ci: the image of bridge and dashboard";
+      wantedBy = [ "cc-ci.target" ];
+      requires = [ "docker.service" ];
+      after = [ "docker.service" ];
+      serviceConfig = hardened { } // {
+        Type = "oneshot";
+        ExecStart = "${lib.getExe' pkgs.docker-client "docker"} load --quiet --input ${cfg.image}";
+        SupplementaryGroups = [ "docker" ];
       };
     };
 

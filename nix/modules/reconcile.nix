@@ -14,7 +14,7 @@ let
   unit = name: service:
     let
       place = lib.lists.findFirstIndex (other: other == name) 0 enabled;
-      previous = lib.optional (place > 0) "cc-ci-reconcile-${lib.elemAt enabled (place - 1)}.service";
+      previous = if place == 0 then [ "cc-ci-image.service" ] else [ "cc-ci-reconcile-${lib.elemAt enabled (place - 1)}.service" ];
     in
     {
       description = "cc-ci: ${service.description}";

@@ -1,44 +1,30 @@
-# The bus between bridge and dashboard. It carries hints and keeps nothing.
-{ config, lib, ... }:
+# The bus between bridge and dashboard. It carries hints and keeps nothing. It listens on a
+# socket in the data folder, which both have: no port, no password.
+{ config, lib, pkgs, ... }:
 let
   inherit (lib) mkOption types;
   cfg = config.services.cc-ci;
+  folder = "${cfg.settings.data}/bus";
 in
 {
-  options.services.cc-ci.redis = {
-    enable = mkOption {
-      type = types.bool;
-      default = cfg.settings.bus.kind == "redis";
-      defaultText = lib.literalMD "true with settings.bus.kind redis";
-      description = "Whether this machine has the Redis of the bus. Without it settings.bus.redis.url_file names one elsewhere.";
-    };
-
-    port = mkOption {
-      type = types.port;
-      default = 6379;
-      description = "Its port, for containers of this machine alone.";
-    };
-
-    password = mkOption {
-      type = types.str;
-      default = "redis_password";
-      description = "Name of the secret with its password; the secret with its address has it too.";
-    };
+  options.services.cc-ci.redis.enable = mkOption {
+    type = types.bool;
+    default = cfg.settings.bus.kind == "redis";
+    defaultText = lib.literalMD "true with settings.bus.kind redis";
+    description = "Whether this machine has the Redis of the bus. Without it settings.bus.redis.url_file names the secret with the address of one elsewhere.";
   };
 
   config = lib.mkIf (cfg.enable && cfg.redis.enable) {
-    services.cc-ci.secrets.${cfg.redis.password} = { };
-
     services.redis.servers.cc-ci = {
       enable = true;
-      inherit (cfg.redis) port;
-      # Services of the swarm come in by Docker's bridge, whose address is not known
-      # before it is there. Nobody else is let in, see the firewall below.
-      bind = "0.0.0.0";
-      requirePassFile = config.sops.secrets.${cfg.redis.password}.path;
+      port = 0;
+      group = "cc-ci";
+      unixSocket = "${folder}/redis.sock";
+      unixSocketPerm = 660;
       save = [ ];
       settings.maxmemory = "64mb";
     };
-    networking.firewall.interfaces.docker_gwbridge.allowedTCPPorts = [ cfg.redis.port ];
+    systemd.services.redis-cc-ci.serviceConfig.ReadWritePaths = [ folder ];
+    systemd.tmpfiles.rules = [ "d ${folder} 2770 redis-cc-ci cc-ci -" ];
   };
 }

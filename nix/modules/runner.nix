@@ -89,7 +89,7 @@ in
           because = "a harness looks whether the step that started it still lives";
         };
         SystemCallFilter = {
-          to = [ "@system-service" "@sandbox" "@mount" ];
+          to = [ "@system-service" "@mount" ];
           because = "Chromium's sandbox needs its own system calls";
         };
       } // {

@@ -20,4 +20,8 @@
     fsType = "vfat";
   };
   networking.useDHCP = true;
+
+  users.users.root.openssh.authorizedKeys.keys = [
+    # "ssh-ed25519 AAAA... operator"
+  ];
 }

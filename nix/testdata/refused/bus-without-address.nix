@@ -1,5 +1,5 @@
 # refused by the program: bus.redis.url_file
-{ lib, ... }:
+{ ... }:
 {
-  services.cc-ci.settings.bus.redis = lib.mkForce { };
+  services.cc-ci.redis.enable = false;
 }

@@ -1,5 +1,5 @@
-# refused by evaluation: services.cc-ci.proxy.subnet is 10.10.0.0/24
+# refused by the program: reconcile.subnet
 { ... }:
 {
-  services.cc-ci.proxy.subnet = "10.10.0.0/24";
+  services.cc-ci.settings.reconcile.subnet = "10.10.0.0/24";
 }
