@@ -73,6 +73,7 @@ var importRules = []importRule{
 	{"internal/testserver/peers", nil, []string{"github.com/gofrs/flock"}, "what builds test servers knows none of them"},
 	{"internal/testserver/drone", []string{".", "internal/testserver/gitea", "internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/testserver/gitea", []string{"internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
+	{"internal/testserver/traefik", []string{"internal/testserver/peers", "internal/testserver/dockerd"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/*", []string{".", "internal/box", "internal/host"}, []string{"*"}, "small things for the wiring"},
 	{"internal/*/*", []string{".", "internal/*"}, []string{"*"}, "small things for the wiring"},
 	{"internal/testserver/githubfake/extract", nil, nil, "it reads one file and writes another"},
