@@ -183,7 +183,7 @@ func TestConfigOfHosts(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		// Secrets start at the folder that has the file, be it a unit's credentials.
-		if got := c.AllForges()[0].TokenFile; got != "/etc/cc-ci/forge_token" {
+		if got := c.AllForges()[0].TokenFile; got != "/etc/cc-ci/gitea_token" {
 			t.Errorf("%s: the token is looked for at %s", name, got)
 		}
 	}

@@ -126,9 +126,27 @@ func TestA30_A37_Secrets(t *testing.T) {
 				}
 			}
 		}
-		for _, file := range []string{"forge_token", "drone_rpc_secret", "wildcard_certificate", "wildcard_key", "config.json"} {
+		for _, file := range []string{"gitea_token", "drone_rpc_secret", "wildcard_certificate", "wildcard_key", "config.json"} {
 			if !given[file] {
 				t.Errorf("%s: no unit is given %s; units get %q", name, file, slices.Sorted(maps.Keys(given)))
+			}
+		}
+	}
+}
+
+// Everybody can build every host: the placeholders have each key that a host names, or
+// sops-nix would refuse the build.
+func TestA29_Placeholders(t *testing.T) {
+	has := map[string]bool{}
+	for line := range strings.Lines(read(t, "../examples/secrets/secrets.yaml")) {
+		if key, _, ok := strings.Cut(line, ":"); ok && !strings.HasPrefix(key, " ") {
+			has[key] = true
+		}
+	}
+	for name, h := range hosts(t) {
+		for secret, at := range machine(t, h).Secrets {
+			if !has[at.Key] {
+				t.Errorf("%s: the secret %s is not in examples/secrets/secrets.yaml", name, secret)
 			}
 		}
 	}

@@ -126,9 +126,8 @@ in
     services.redis.servers = setOf {
       enable = bool;
       port = optional types.port 0;
-      group = optional types.str "redis";
-      unixSocket = optional (types.nullOr types.path) null;
-      unixSocketPerm = optional types.int 660;
+      bind = text;
+      requirePassFile = optional (types.nullOr types.path) null;
       save = optional (types.listOf (types.listOf types.int)) [ ];
       settings = any;
     };

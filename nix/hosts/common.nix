@@ -10,8 +10,8 @@ in
     # and build every host; no machine can decrypt anything of value from them.
     secretsFile = if builtins.pathExists private then private else ../../examples/secrets/secrets.yaml;
     secrets = {
-      forge_token = { };
-      forge_hook_secret = { };
+      gitea_token = { };
+      gitea_hook_secret = { };
       registry_auth = { };
     };
     docker.registryAuth = "registry_auth";
@@ -21,8 +21,8 @@ in
         kind = "gitea";
         url = "https://git.example.org";
         org = "recipe-maintainers";
-        token_file = "forge_token";
-        hook_secret_files = [ "forge_hook_secret" ];
+        token_file = "gitea_token";
+        hook_secret_files = [ "gitea_hook_secret" ];
         discover = "topic:cc-ci";
       }];
     };

@@ -137,9 +137,9 @@ in
           };
           bus.redis.url_file = mkOption {
             type = types.nullOr types.str;
-            default = if cfg.redis.enable && cfg.settings.bus.kind == "redis" then "${pkgs.writeText "bus-address" "unix://${cfg.settings.data}/bus/redis.sock"}" else null;
-            defaultText = lib.literalMD "the socket of this machine's Redis";
-            description = "Name of the secret with the address of Redis, or a file with one that is no secret.";
+            default = if cfg.settings.bus.kind == "redis" then "redis_url" else null;
+            defaultText = lib.literalMD "`redis_url` with bus.kind redis";
+            description = "Name of the secret with the address of Redis.";
           };
           reconcile = {
             images.cc_ci = mkOption {

@@ -36,13 +36,13 @@ in
     services.cc-ci.secrets = {
       drone_token = { };
       drone_rpc_secret = { };
-      drone_client_id = { };
-      drone_client_secret = { };
+      drone_gitea_client_id = { };
+      drone_gitea_client_secret = { };
     };
 
     services.cc-ci.reconcile.drone = {
       description = "the Drone server";
-      credentials = [ "drone_token" "drone_rpc_secret" "drone_client_id" "drone_client_secret" ];
+      credentials = [ "drone_token" "drone_rpc_secret" "drone_gitea_client_id" "drone_gitea_client_secret" ];
     };
   };
 }

@@ -1,30 +1,41 @@
-# The bus between bridge and dashboard. It carries hints and keeps nothing. It listens on a
-# socket in the data folder, which both have: no port, no password.
-{ config, lib, pkgs, ... }:
+# The bus between bridge and dashboard. It carries hints and keeps nothing.
+{ config, lib, ... }:
 let
   inherit (lib) mkOption types;
   cfg = config.services.cc-ci;
-  folder = "${cfg.settings.data}/bus";
 in
 {
-  options.services.cc-ci.redis.enable = mkOption {
-    type = types.bool;
-    default = cfg.settings.bus.kind == "redis";
-    defaultText = lib.literalMD "true with settings.bus.kind redis";
-    description = "Whether this machine has the Redis of the bus. Without it settings.bus.redis.url_file names the secret with the address of one elsewhere.";
+  options.services.cc-ci.redis = {
+    enable = mkOption {
+      type = types.bool;
+      default = cfg.settings.bus.kind == "redis";
+      defaultText = lib.literalMD "true with settings.bus.kind redis";
+      description = "Whether this machine has the Redis of the bus. Without it settings.bus.redis.url_file names the secret with the address of one elsewhere.";
+    };
+
+    port = mkOption {
+      type = types.port;
+      default = 6379;
+      description = "Its port, open for containers of this machine alone. The secret with its address has it too.";
+    };
   };
 
   config = lib.mkIf (cfg.enable && cfg.redis.enable) {
+    services.cc-ci.secrets = {
+      redis_password = { };
+      redis_url = { };
+    };
+
     services.redis.servers.cc-ci = {
       enable = true;
-      port = 0;
-      group = "cc-ci";
-      unixSocket = "${folder}/redis.sock";
-      unixSocketPerm = 660;
+      inherit (cfg.redis) port;
+      # Services of the swarm come in by Docker's bridge, whose address is not there
+      # before Docker is. Nobody else is let in, see the firewall below.
+      bind = "0.0.0.0";
+      requirePassFile = config.sops.secrets.redis_password.path;
       save = [ ];
       settings.maxmemory = "64mb";
     };
-    systemd.services.redis-cc-ci.serviceConfig.ReadWritePaths = [ folder ];
-    systemd.tmpfiles.rules = [ "d ${folder} 2770 redis-cc-ci cc-ci -" ];
+    networking.firewall.interfaces.docker_gwbridge.allowedTCPPorts = [ cfg.redis.port ];
   };
 }

@@ -33,7 +33,7 @@ in
 
     secrets = mkOption {
       default = { };
-      example = { forge_token = { }; };
+      example = { gitea_token = { }; };
       description = "Secrets of secretsFile that units use, by name.";
       type = types.attrsOf (types.submodule ({ name, ... }: {
         options = {

@@ -5,8 +5,8 @@
     kind = "gitea";
     url = "https://git.example.org";
     org = "recipe-maintainers";
-    token_file = "forge_token";
+    token_file = "gitea_token";
     discover = "topic:cc-ci";
-    app = { id = "1"; installation = 2; key_file = "/etc/cc-ci/forge_token"; };
+    app = { id = "1"; installation = 2; key_file = "/etc/cc-ci/gitea_token"; };
   }];
 }

@@ -1,5 +1,5 @@
 # refused by the program: bus.redis.url_file
-{ ... }:
+{ lib, ... }:
 {
-  services.cc-ci.redis.enable = false;
+  services.cc-ci.settings.bus.redis.url_file = lib.mkForce null;
 }

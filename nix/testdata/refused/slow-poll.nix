@@ -5,7 +5,7 @@
     kind = "gitea";
     url = "https://git.example.org";
     org = "recipe-maintainers";
-    token_file = "forge_token";
+    token_file = "gitea_token";
     discover = "topic:cc-ci";
     poll = "45s";
   }];

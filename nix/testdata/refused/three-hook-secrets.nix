@@ -5,8 +5,8 @@
     kind = "gitea";
     url = "https://git.example.org";
     org = "recipe-maintainers";
-    token_file = "forge_token";
+    token_file = "gitea_token";
     discover = "topic:cc-ci";
-    hook_secret_files = [ "forge_hook_secret" "forge_hook_secret" "forge_hook_secret" ];
+    hook_secret_files = [ "gitea_hook_secret" "gitea_hook_secret" "gitea_hook_secret" ];
   }];
 }

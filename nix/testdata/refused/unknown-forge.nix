@@ -5,7 +5,7 @@
     kind = "gitlab";
     url = "https://git.example.org";
     org = "recipe-maintainers";
-    token_file = "forge_token";
+    token_file = "gitea_token";
     discover = "topic:cc-ci";
   }];
 }
