@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/bridge/hook"
 	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/internal/bus/inproc"
+	"github.com/recipe-maintainers/cc-ci/internal/bus/redisbus"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/drone"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/localengine"
@@ -159,6 +161,30 @@ func (p pullPages) AddComment(ctx context.Context, pr ccci.PRRef, author ccci.Us
 	return p.Forge.AddComment(ctx, pr, author.Name, body)
 }
 
+// messenger carries hints and leases: within this process, or between several.
+type messenger struct {
+	ccci.Bus
+	locker ccci.Locker
+	close  func() error
+}
+
+// openMessenger opens the bus that the configuration names. It asks Redis for nothing:
+// cc-ci starts while it is away.
+func openMessenger(cfg config.Config) (messenger, error) {
+	if cfg.Bus.Kind != config.BusRedis {
+		return messenger{&inproc.Bus{}, &inproc.Locker{}, nothing}, nil
+	}
+	url, err := config.ReadSecret(cfg.Bus.Redis.URLFile)
+	if err != nil {
+		return messenger{}, err
+	}
+	bus, err := redisbus.New(url)
+	if err != nil {
+		return messenger{}, err
+	}
+	return messenger{bus, bus.Locker(), bus.Close}, nil
+}
+
 // engine is what the server needs of one besides the port.
 type engine interface {
 	ccci.Engine
@@ -178,7 +204,7 @@ func (s *server) openEngine(o serverOptions) (engine, error) {
 		return nil, fmt.Errorf("finding this program: %w", err)
 	}
 	return localengine.New(localengine.Options{
-		Dir: filepath.Join(s.cfg.Data, "builds"), Capacity: s.cfg.Engine.Capacity, Deadline: s.cfg.Engine.Deadline, Grace: s.cfg.Engine.Grace, Logger: s.log,
+		Dir: filepath.Join(s.cfg.Data, cmp.Or(o.Builds, "builds")), Capacity: s.cfg.Engine.Capacity, Deadline: s.cfg.Engine.Deadline, Grace: s.cfg.Engine.Grace, Logger: s.log,
 		Command: func(_ ccci.Job, dir string) (string, []string, []string) {
 			args := []string{"run", "--job", filepath.Join(dir, "job.json"), "--parent", fmt.Sprint(os.Getpid())}
 			if o.ConfigPath != "" {
@@ -226,11 +252,10 @@ func (remoteEngine) Close() error { return nil }
 
 // bridgeConfigs are the bridge's configurations, one for each forge.
 func (s *server) bridgeConfigs() ([]bridge.Config, error) {
-	locker := &inproc.Locker{}
 	var all []bridge.Config
 	for _, f := range s.forges {
 		c := bridge.Config{
-			Forge: f.forge, Engine: s.engine, Store: s.store, Bus: s.bus, Locker: locker, Blobs: s.blobs,
+			Forge: f.forge, Engine: s.engine, Store: s.store, Bus: s.bus, Locker: s.bus.locker, Blobs: s.blobs,
 			Roles: roles(s.cfg.Roles), PollInterval: f.entry.Poll, Observer: s.metrics,
 			Deadline: s.cfg.Engine.Deadline, Capacity: s.cfg.Engine.Capacity, DashboardURL: s.cfg.URL, Logger: s.log,
 		}

@@ -2,15 +2,19 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/bridge"
 	"github.com/recipe-maintainers/cc-ci/bridge/hook"
+	"github.com/recipe-maintainers/cc-ci/dashboard"
 	"github.com/recipe-maintainers/cc-ci/internal/health"
 )
 
@@ -37,22 +41,47 @@ func (s *server) routes() error {
 	ops.Handle(hook.Path, hooks)
 	ops.Handle("GET /metrics", s.metrics.Handler())
 	ops.Handle("GET /healthz", health.Handler(func() map[string]any { return map[string]any{"forges": s.bridges.Health()} }, s.probeStore, s.probeBridges))
-	main := http.Handler(s.dashboard)
+	if s.ops != nil {
+		s.http = append(s.http, endpoint{newHTTP(ops, s.log), s.ops, "webhooks and figures"})
+	}
+	if s.dashboard == nil {
+		return nil
+	}
+	pages := http.Handler(s.dashboard)
 	if s.ops == nil {
 		ops.Handle("/", s.dashboard)
-		main = ops
-	} else {
-		s.http = append(s.http, endpoint{s.newHTTP(ops), s.ops, "webhooks and figures"})
+		pages = ops
 	}
-	dashboard := s.newHTTP(main)
-	dashboard.RegisterOnShutdown(func() { s.dashboard.Close() })
-	s.http = append(s.http, endpoint{dashboard, s.listener, "the dashboard"})
+	s.http = append(s.http, pagesEndpoint(s.dashboard, pages, s.listener, s.log))
 	return nil
 }
 
-func (s *server) newHTTP(h http.Handler) *http.Server {
+// pagesEndpoint serves h, whose pages are d's.
+func pagesEndpoint(d *dashboard.Dashboard, h http.Handler, on net.Listener, log *slog.Logger) endpoint {
+	server := newHTTP(h, log)
+	server.RegisterOnShutdown(func() { d.Close() })
+	return endpoint{server, on, "the dashboard"}
+}
+
+// run serves until ctx ends, and lets requests that were begun end.
+func (e endpoint) run(ctx context.Context, group *errgroup.Group) {
+	group.Go(func() error {
+		if err := e.Serve(e.on); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving %s: %w", e.what, err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		return e.Shutdown(stop)
+	})
+}
+
+func newHTTP(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 }
 
 func (s *server) probeStore(ctx context.Context) []health.Reason {

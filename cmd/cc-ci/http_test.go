@@ -27,10 +27,13 @@ func halfServer(t *testing.T, text string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	apart := cfg.Processes == config.Apart
 	s := &server{cfg: cfg, log: slog.New(slog.DiscardHandler)}
 	t.Cleanup(func() { s.Close(context.Background()) })
-	if s.listener, err = listen(cfg.Listen, "", ""); err != nil {
-		t.Fatal(err)
+	if !apart {
+		if err := s.listen(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if cfg.Bridge.Listen != "" {
 		if s.ops, err = listen(cfg.Bridge.Listen, "", ""); err != nil {
@@ -40,7 +43,7 @@ func halfServer(t *testing.T, text string) *server {
 	if err := s.openStores(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.assemble(t.Context(), serverOptions{}, nil); err != nil {
+	if err := s.assemble(t.Context(), serverOptions{Apart: apart}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, h := range s.http {

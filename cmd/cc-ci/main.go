@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 
@@ -41,6 +42,8 @@ type cli struct {
 	Demo    demoCmd    `cmd:"" help:"Show the whole thing on this machine: a pull request, !testme, a green run."`
 	Run     runCmd     `cmd:"" help:"Test a recipe checkout by hand."`
 	Serve   serveCmd   `cmd:"" help:"Serve everything on this machine: forge, bridge, engine and dashboard."`
+	Bridge  bridgeCmd  `cmd:"" help:"One half of serve: bridge, engine and janitor, without the dashboard."`
+	Dash    dashCmd    `cmd:"" name:"dashboard" help:"The other half: the dashboard alone, which only reads."`
 	Janitor janitorCmd `cmd:"" help:"Remove what dead runs left behind. Never touches a run that lives."`
 	Enrol   enrolCmd   `cmd:"" help:"Prepare a repository: look whether it is seen and is a recipe, make its folder of tests, say what to configure."`
 	Doctor  doctorCmd  `cmd:"" help:"Look whether everything that cc-ci needs is there: machine, secrets, forges, rights. Changes nothing."`
@@ -130,6 +133,19 @@ func exitCode(err error, stderr io.Writer) int {
 
 // config reads the configuration.
 func (a *app) config() (config.Config, error) { return config.Read(a.configPath) }
+
+// absoluteConfig is the configuration's path for other processes, which need
+// not have this working folder; "" when there is none.
+func (a *app) absoluteConfig() (string, error) {
+	if a.configPath == "" {
+		return "", nil
+	}
+	path, err := filepath.Abs(a.configPath)
+	if err != nil {
+		return "", fmt.Errorf("finding the configuration: %w", err)
+	}
+	return path, nil
+}
 
 // logger writes to standard error.
 func (a *app) logger(c config.Config) *slog.Logger {

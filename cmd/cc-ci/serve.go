@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path/filepath"
 
 	"github.com/recipe-maintainers/cc-ci/internal/box"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
@@ -20,33 +19,11 @@ func (c *serveCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if c.Listen != "" {
-		if cfg.URL == config.URLOf(cfg.Listen) { // nobody stated another one
-			cfg.URL = config.URLOf(c.Listen)
-		}
-		cfg.Listen = c.Listen
+	if err := cfg.Needs(config.Together, "cc-ci serve"); err != nil {
+		return err
 	}
-	configPath := a.configPath
-	if configPath != "" { // the harnesses need not have this working folder
-		if configPath, err = filepath.Abs(configPath); err != nil {
-			return fmt.Errorf("finding the configuration: %w", err)
-		}
-	}
-	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
-	defer life.stop()
-	say := func(line string) { fmt.Fprintln(a.stdout, line) }
-	s, err := newServer(ctx, cfg, a.logger(cfg), serverOptions{ConfigPath: configPath, Say: say})
-	if err != nil {
-		return orInterrupted(life, err)
-	}
-	defer s.Close(context.WithoutCancel(ctx))
-	say("serving " + s.cfg.URL + " (data in " + s.cfg.Data + "); Ctrl-C ends it")
-	if s.cfg.Bridge.Listen != "" {
-		say("/hook, /healthz and /metrics are at " + config.URLOf(s.cfg.Bridge.Listen))
-	}
-	err = s.Run(ctx)
-	say("ended; nothing of it runs any more")
-	return orInterrupted(life, err)
+	cfg.ListenOn(c.Listen)
+	return serve(a, cfg, false)
 }
 
 type janitorCmd struct{}

@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,7 +20,6 @@ import (
 	"github.com/recipe-maintainers/cc-ci/bridge"
 	"github.com/recipe-maintainers/cc-ci/dashboard"
 	"github.com/recipe-maintainers/cc-ci/internal/blob/dirblob"
-	"github.com/recipe-maintainers/cc-ci/internal/bus/inproc"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/forge/localforge"
 	"github.com/recipe-maintainers/cc-ci/internal/metrics"
@@ -32,18 +29,18 @@ import (
 // janitorEvery is how often an idle machine is looked over.
 const janitorEvery = 5 * time.Minute
 
-// server is everything in one process, the harnesses aside. Forges and engine may
-// be elsewhere.
+// server is everything in one process, the harnesses aside, or everything but the
+// dashboard. Forges and engine may be elsewhere.
 type server struct {
 	cfg       config.Config
 	log       *slog.Logger
 	lock      *flock.Flock
-	listener  net.Listener
+	listener  net.Listener // nil: the dashboard is another process
 	ops       net.Listener // nil: the dashboard's does it
 	platform  *platform
 	store     *sqlstore.Store
 	blobs     *dirblob.Blobs
-	bus       *inproc.Bus
+	bus       messenger
 	forge     *localforge.Forge // nil when all forges are elsewhere
 	forges    []adapter
 	engine    engine
@@ -58,6 +55,8 @@ type server struct {
 type serverOptions struct {
 	ConfigPath string // for the harnesses
 	Install    bool
+	Builds     string // the local engine's folder within the data folder; default builds
+	Apart      bool   // the dashboard is another process
 	Say        func(line string)
 }
 
@@ -92,18 +91,16 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger, o serve
 		return s, ccci.Errorf(ccci.CodeConflict, "another cc-ci already serves from %s", cfg.Data).WithHint("stop it, or give this one another data folder (data: in the configuration)")
 	}
 	s.lock = lock
-	if s.listener, err = listen(cfg.Listen, "the dashboard's address", "listen: in the configuration, or --listen"); err != nil {
-		return s, err
+	if !o.Apart {
+		if err := s.listen(); err != nil {
+			return s, err
+		}
 	}
 	if cfg.Bridge.Listen != "" {
 		if s.ops, err = listen(cfg.Bridge.Listen, "the address of /hook and /metrics", "bridge.listen: in the configuration"); err != nil {
 			return s, err
 		}
 		s.cfg.Bridge.Listen = s.ops.Addr().String()
-	}
-	s.cfg.Listen = s.listener.Addr().String() // with the port that was given
-	if strings.HasSuffix(cfg.URL, ":0") {
-		s.cfg.URL = config.URLOf(s.cfg.Listen)
 	}
 	names, err := checkEnrolments(cfg.Tests)
 	if err != nil {
@@ -116,6 +113,18 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger, o serve
 		return s, err
 	}
 	return s, s.assemble(ctx, o, names)
+}
+
+// listen takes the dashboard's address.
+func (s *server) listen() (err error) {
+	if s.listener, err = listen(s.cfg.Listen, "the dashboard's address", "listen: in the configuration, or --listen"); err != nil {
+		return err
+	}
+	s.cfg.Listen = s.listener.Addr().String() // with the port that was given
+	if strings.HasSuffix(s.cfg.URL, ":0") {
+		s.cfg.URL = config.URLOf(s.cfg.Listen)
+	}
+	return nil
 }
 
 // listen takes an address. what and key name it where it cannot.
@@ -138,7 +147,9 @@ func (s *server) openStores(ctx context.Context) (err error) {
 	if s.blobs, err = openBlobs(s.cfg); err != nil {
 		return err
 	}
-	s.bus = &inproc.Bus{}
+	if s.bus, err = openMessenger(s.cfg); err != nil {
+		return err
+	}
 	return s.openForges(ctx)
 }
 
@@ -159,6 +170,9 @@ func (s *server) assemble(ctx context.Context, o serverOptions, enrolled []strin
 	if s.bridges, err = bridge.NewSeveral(configs...); err != nil {
 		return err
 	}
+	if o.Apart {
+		return s.routes()
+	}
 	recipes := func() []string {
 		names := append(slices.Clone(enrolled), s.found.recipes()...)
 		for _, c := range configs {
@@ -168,10 +182,8 @@ func (s *server) assemble(ctx context.Context, o serverOptions, enrolled []strin
 		}
 		return names
 	}
-	cfg := dashboard.Config{
-		Store: s.store, Blobs: s.blobs, Engine: s.engine, Bus: s.bus, Recipes: recipes,
-		Capacity: s.cfg.Engine.Capacity, Version: version(), Title: s.cfg.Title, URL: s.cfg.URL, StaleAfter: s.cfg.Badge.Stale, Logger: s.log,
-	}
+	cfg := dashboardConfig(s.cfg, s.log)
+	cfg.Store, cfg.Blobs, cfg.Engine, cfg.Bus, cfg.Recipes = s.store, s.blobs, s.engine, s.bus, recipes
 	if s.forge != nil {
 		cfg.Forge = pullPages{s.forge}
 		if cfg.User, err = s.forge.User(ctx, s.cfg.Forge.User); err != nil {
@@ -189,18 +201,7 @@ func (s *server) Run(ctx context.Context) error {
 	s.reap(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, h := range s.http {
-		group.Go(func() error {
-			if err := h.Serve(h.on); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("serving %s: %w", h.what, err)
-			}
-			return nil
-		})
-		group.Go(func() error {
-			<-ctx.Done()
-			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			return h.Shutdown(stop)
-		})
+		h.run(ctx, group)
 	}
 	group.Go(func() error { return endedWith(ctx, s.engine.Run(ctx)) })
 	group.Go(func() error { return endedWith(ctx, s.bridges.Run(ctx)) })
@@ -292,6 +293,9 @@ func (s *server) Close(ctx context.Context) error {
 	}
 	for _, f := range s.forges {
 		errs = append(errs, f.close())
+	}
+	if s.bus.close != nil {
+		errs = append(errs, s.bus.close())
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())

@@ -76,3 +76,15 @@ func (c *Config) Needs(processes, command string) error {
 	return ccci.Errorf(ccci.CodeInvalid, "%s is bridge and dashboard in one, and the configuration says that they are two (processes: %s)", command, c.Processes).
 		WithHint("start cc-ci bridge and cc-ci dashboard, or write processes: together")
 }
+
+// ListenOn puts the dashboard at another address than the configuration's, unless
+// that is empty. So is its URL, when nobody stated another one.
+func (c *Config) ListenOn(address string) {
+	if address == "" {
+		return
+	}
+	if c.URL == URLOf(c.Listen) {
+		c.URL = URLOf(address)
+	}
+	c.Listen = address
+}
