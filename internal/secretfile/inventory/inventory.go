@@ -133,6 +133,9 @@ func CheckRedis(secret func(name string) (ccci.Secret, bool)) []ccci.Diagnosis {
 	return nil
 }
 
+// Harmless reports whether a value may be seen by everybody.
+func (k Key) Harmless(value ccci.Secret) bool { return k.Public || value.Reveal() == k.preset }
+
 // Generate makes a new value of hexadecimal digits. It is empty when the key is none
 // that is made here.
 func (k Key) Generate() ccci.Secret {
