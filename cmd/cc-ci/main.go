@@ -44,6 +44,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Serve everything on this machine: forge, bridge, engine and dashboard."`
 	Bridge  bridgeCmd  `cmd:"" help:"One half of serve: bridge, engine and janitor, without the dashboard."`
 	Dash    dashCmd    `cmd:"" name:"dashboard" help:"The other half: the dashboard alone, which only reads."`
+	Sweep   sweepCmd   `cmd:"" help:"Test what is newer than the last good version of each enrolled recipe, and promote what is green. For a timer."`
 	Janitor janitorCmd `cmd:"" help:"Remove what dead runs left behind. Never touches a run that lives."`
 	Enrol   enrolCmd   `cmd:"" help:"Prepare a repository: look whether it is seen and is a recipe, make its folder of tests, say what to configure."`
 	Doctor  doctorCmd  `cmd:"" help:"Look whether everything that cc-ci needs is there: machine, secrets, forges, rights. Changes nothing."`

@@ -28,9 +28,10 @@ import (
 type runCmd struct {
 	Dir    string   `arg:"" optional:"" name:"recipe-dir" help:"Git checkout of the recipe."`
 	Tests  string   `placeholder:"DIR" help:"Folder that holds <recipe>/recipe.yml; default: tests in the configuration, if it is there."`
-	Base   string   `placeholder:"VERSION" help:"Release to upgrade from; default: the newest one older than the head."`
+	Base   string   `placeholder:"VERSION" help:"Release to upgrade from; default: the canonical, else the newest one older than the head."`
 	Head   string   `default:"HEAD" placeholder:"REF" help:"Branch, tag or commit to test."`
 	Stages []string `placeholder:"STAGE" help:"Only these stages: install, upgrade, backup, restore, checks. Install always runs."`
+	Quick  bool     `help:"Only the upgrade from the recipe's canonical with its data; makes no level."`
 	Out    string   `type:"path" placeholder:"DIR" help:"Folder for result.json, logs and screenshots; default: a new one in the data folder."`
 	JSON   bool     `name:"json" help:"Print the result as JSON on standard output; progress goes to standard error."`
 
@@ -199,13 +200,16 @@ func (c *runCmd) job(ctx context.Context, cfg config.Config) (ccci.Job, error) {
 	if err != nil {
 		return ccci.Job{}, err
 	}
+	if c.Quick && (c.Base != "" || len(stages) > 0) {
+		return ccci.Job{}, ccci.Errorf(ccci.CodeInvalid, "a quick run chooses its base and its stages itself").WithHint("leave --base and --stages out, or --quick")
+	}
 	id, err := ccci.NewRunID(time.Now(), rand.Reader)
 	if err != nil {
 		return ccci.Job{}, err
 	}
 	return ccci.Job{
 		RunID: id, Recipe: tree.Recipe, Commit: commit, CloneURL: dir, Deadline: cfg.Engine.Deadline,
-		Options: ccci.Options{Stages: stages, From: c.Base},
+		Options: ccci.Options{Stages: stages, From: c.Base, Quick: c.Quick},
 	}, nil
 }
 

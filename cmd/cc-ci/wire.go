@@ -206,15 +206,26 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 	if err != nil {
 		return harness.Config{}, err
 	}
+	blobs, err := openBlobs(p.cfg)
+	if err != nil {
+		return harness.Config{}, err
+	}
+	restic := backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, Logger: p.log}
 	return harness.Config{
 		Job: job, Settings: settings, CIDomain: p.cfg.Domain, Network: p.cfg.Network,
 		WorkDir: filepath.Join(files, "work"), OutDir: out, LockDir: p.lockDir, Version: version(),
 		Deployer: deployer, Router: router{p.ingress},
-		Backup:  backup.NewApp(backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, Logger: p.log}, deployer),
+		Backup: backup.NewApp(restic, deployer), Keeper: backup.NewKept(keptDir(p.cfg), restic),
+		Canonical: func(ctx context.Context) (ccci.Canonical, error) {
+			return ccci.ReadCanonical(ctx, blobs, job.Recipe)
+		},
 		Browser: func(ctx context.Context) (checks.Browser, func(), error) { return p.startBrowser(ctx, files) },
 		Log:     log, Censor: &censor.Censor{}, Env: p.hookEnv(), Now: time.Now, Rand: rand.Reader,
 	}, nil
 }
+
+// keptDir has the data of apps that outlives their runs.
+func keptDir(cfg config.Config) string { return filepath.Join(cfg.Data, "canonicals") }
 
 // lockRoots are where locks may be, the first that is there: they must be the
 // same for every cc-ci that uses a daemon, whatever its user and its data folder,

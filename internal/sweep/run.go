@@ -23,7 +23,8 @@ func (c *Config) test(ctx context.Context, recipe Recipe, t target, row Row) Row
 	}
 	switch {
 	case err != nil:
-		row.Code, row.Message = ccci.CodeOf(err), fmt.Sprintf("%s was not tested: %v; %s", t.name(), err, stays)
+		row.Code, row.Hint = ccci.CodeOf(err), ccci.HintOf(err)
+		row.Message = fmt.Sprintf("%s was not tested: %v; %s", t.name(), err, stays)
 		return row
 	case run.Status == ccci.StatusFailed:
 		row.Message = fmt.Sprintf("%s failed: %s; %s", t.name(), run.Cause, stays)

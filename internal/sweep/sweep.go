@@ -66,6 +66,7 @@ type Row struct {
 	Promoted bool        `json:"promoted"`
 	Message  string      `json:"message"`        // one sentence
 	Code     ccci.Code   `json:"code,omitempty"` // whose fault it is that the work was not done
+	Hint     string      `json:"hint,omitempty"` // the way out then
 }
 
 // Run sweeps all recipes, one run after the other, and goes on after trouble with
@@ -131,7 +132,7 @@ func (c *Config) forget(ctx context.Context) error {
 func (c *Config) recipe(ctx context.Context, recipe Recipe) []Row {
 	row := Row{Recipe: recipe.Name, Repository: recipe.Repo.String()}
 	trouble := func(err error) []Row {
-		row.Code, row.Message = ccci.CodeOf(err), err.Error()
+		row.Code, row.Message, row.Hint = ccci.CodeOf(err), err.Error(), ccci.HintOf(err)
 		return []Row{row}
 	}
 	former, err := c.canonical(ctx, recipe.Name)
