@@ -50,6 +50,7 @@ type cli struct {
 	Doctor  doctorCmd  `cmd:"" help:"Look whether everything that cc-ci needs is there: machine, secrets, forges, rights. Changes nothing."`
 	Forge   forgeCmd   `cmd:"" help:"The local forge: repositories, pull requests, comments."`
 	Recipe  recipeCmd  `cmd:"" help:"Look at recipes without deploying them."`
+	Secrets secretsCmd `cmd:"" help:"The encrypted secrets of the appliance."`
 	Conf    configCmd  `cmd:"" name:"config" help:"The configuration."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
