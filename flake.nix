@@ -29,7 +29,7 @@
         cc-ci-incus = host ./nix/hosts/cc-ci-incus;
       };
 
-      checks = each (pkgs: import ./nix/checks.nix { inherit pkgs self; });
+      checks = each (pkgs: import ./nix/checks.nix { inherit (nixpkgs) lib; inherit pkgs self; });
       devShells = each (pkgs: { default = import ./nix/shell.nix { inherit pkgs; }; });
       formatter = each (pkgs: pkgs.nixfmt-tree);
 

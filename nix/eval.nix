@@ -10,20 +10,27 @@
 { nixpkgs, sops-nix, change ? null, full ? builtins.pathExists (nixpkgs + "/nixos/lib/eval-config.nix") }:
 let
   lib = import (nixpkgs + "/lib");
-  hosts = [ "cc-ci" "cc-ci-incus" ];
-  modules = host: [ (sops-nix + "/modules/sops") ./modules (./hosts + "/${host}") ]
-    ++ lib.optional (change != null) (/. + change);
+  changes = lib.optional (change != null) (/. + change);
 
-  evaluate = host:
-    if full then import (nixpkgs + "/nixos/lib/eval-config.nix") { system = null; modules = modules host; }
-    else lib.evalModules {
-      modules = modules host ++ [ ./eval/nixos.nix ];
-      specialArgs = { pkgs = import ./eval/pkgs.nix { inherit lib; }; };
+  # What flake.nix is given in place of its inputs; so it is itself evaluated.
+  flake = (import ../flake.nix).outputs {
+    self = flake;
+    sops-nix.nixosModules.sops = sops-nix + "/modules/sops";
+    nixpkgs = {
+      outPath = if full then nixpkgs else toString ./eval/pkgs.nix;
+      lib = lib // {
+        nixosSystem = { modules }:
+          if full then import (nixpkgs + "/nixos/lib/eval-config.nix") { system = null; modules = modules ++ changes; }
+          else
+            let pkgs = import ./eval/pkgs.nix { system = "x86_64-linux"; }; in
+            lib.evalModules { modules = modules ++ changes ++ [ ./eval/nixos.nix ]; specialArgs = { inherit pkgs; }; } // { inherit pkgs; };
+      };
     };
+  };
 
   result = host:
     let
-      inherit (evaluate host) config;
+      inherit (flake.nixosConfigurations.${host}) config;
       failed = map (a: a.message) (lib.filter (a: !a.assertion) config.assertions);
     in
     # As NixOS does: where an assertion fails, nothing else is looked at.
@@ -43,10 +50,17 @@ let
 
   told = value: if value._type or "" == "literalMD" then value.text else "`${value.text}`";
   documented = lib.filter (o: o.visible && !o.internal && lib.hasPrefix "services.cc-ci." o.name)
-    (lib.optionAttrSetToDocList (evaluate (lib.head hosts)).options);
+    (lib.optionAttrSetToDocList flake.nixosConfigurations.cc-ci.options);
 in
 {
-  hosts = lib.genAttrs hosts result;
+  hosts = lib.genAttrs (if change == null then lib.attrNames flake.nixosConfigurations else [ "cc-ci" ]) result;
+  # What the flake offers.
+  flake = {
+    nixosModules = lib.attrNames flake.nixosModules;
+    nixosConfigurations = lib.attrNames flake.nixosConfigurations;
+    apps = lib.mapAttrs (_: app: app.program) flake.apps.x86_64-linux;
+    formatter = flake.formatter.x86_64-linux.name;
+  } // lib.genAttrs [ "packages" "checks" "devShells" ] (output: lib.mapAttrs (_: built: built.name) flake.${output}.x86_64-linux);
   options = map (o: {
     inherit (o) name type description;
     default = if o ? default then told o.default else null;

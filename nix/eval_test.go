@@ -30,6 +30,7 @@ type host struct {
 type rendered struct {
 	Hosts   map[string]host `json:"hosts"`
 	Options []option        `json:"options"`
+	Flake   json.RawMessage `json:"flake"` // names of what it offers
 }
 
 type option struct {
@@ -124,6 +125,10 @@ func TestRendered(t *testing.T) {
 		}
 		golden(t, "digest", digest(t))
 	}
+	if diff := cmp.Diff(r.Hosts["cc-ci"], r.Hosts["cc-ci-hetzner"]); diff != "" { // A2
+		t.Errorf("cc-ci-hetzner is another host than cc-ci:\n%s", diff)
+	}
+	delete(r.Hosts, "cc-ci-hetzner")
 	for name, h := range r.Hosts {
 		if len(h.Failed) > 0 {
 			t.Errorf("%s: %q", name, h.Failed)
@@ -138,6 +143,7 @@ func TestRendered(t *testing.T) {
 			t.Errorf("%s has %d units, and testdata keeps %d (%v)", name, len(h.Units), len(kept), err)
 		}
 	}
+	golden(t, "flake.json", indented(t, string(r.Flake)))
 	options, err := json.MarshalIndent(r.Options, "", "  ")
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
 # Stands for nixpkgs' packages where only its lib is there: any package, any build, as a
 # path of its own name that is never built.
-{ lib }:
+{ system, config ? { } }:
 let
   package = name: {
     type = "derivation";
@@ -12,16 +12,24 @@ let
     imageName = "cc-ci";
     imageTag = "content";
   };
+  # The name of a file of ours, without its end.
+  named = file: builtins.head (builtins.match "(.*)\\.nix" (baseNameOf file));
 in
 {
-  stdenv = { buildPlatform = "x86_64-linux"; hostPlatform = "x86_64-linux"; };
+  stdenv = rec {
+    hostPlatform = { inherit system; };
+    buildPlatform = hostPlatform;
+  };
   runCommand = name: _: _: package name;
-  callPackage = file: args: package (
-    { "package.nix" = "cc-ci"; "run-env.nix" = "cc-ci-run"; "image.nix" = "cc-ci-image"; }.${baseNameOf file} or (lib.removeSuffix ".nix" (baseNameOf file))
+  callPackage = file: _: package (
+    { "package.nix" = "cc-ci"; "run-env.nix" = "cc-ci-run"; "image.nix" = "cc-ci-image"; }.${baseNameOf file} or (named file)
   );
-  writeTextFile = { name, ... }: package name;
+  mkShell = _: package "shell";
+  writeShellScript = name: _: package name;
   writeText = name: _: package name;
+  writeTextFile = { name, ... }: package name;
   age = package "age";
-  gnupg = package "gnupg";
   docker-client = package "docker-client";
+  gnupg = package "gnupg";
+  nixfmt-tree = package "nixfmt-tree";
 }
