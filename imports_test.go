@@ -70,6 +70,8 @@ var importRules = []importRule{
 	{"internal/secretfile", []string{"."}, []string{"filippo.io/age", "filippo.io/edwards25519", "go.yaml.in/yaml", "golang.org/x/crypto/ssh"}, "an encrypted file is read and written; what its values are for is not known here, and sops itself would bring every cloud along"},
 	{"internal/testserver/redis", nil, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/sweep", []string{".", "harness/recipe", "internal/gitcmd", "internal/report"}, nil, "the sweep speaks through ports, as the bridge does"},
+	{"internal/secretfile/inventory", []string{"."}, nil, "which secrets the appliance needs is a list, and knows no file"},
+	{"internal/secretfile/leak", []string{".", "internal/censor", "internal/gitcmd"}, nil, "whoever looks for leaks is told what to look for"},
 	{"internal/testserver/peers", nil, []string{"github.com/gofrs/flock"}, "what builds test servers knows none of them"},
 	{"internal/testserver/drone", []string{".", "internal/testserver/gitea", "internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/testserver/gitea", []string{"internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
