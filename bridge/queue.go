@@ -40,7 +40,7 @@ func forecast(now time.Time, unfinished []ccci.Run, capacity int, typical func(r
 			end = now // overdue: any moment
 		}
 		free = append(free, end)
-		ahead = append(ahead, run.PR.String()+" (running)")
+		ahead = append(ahead, wishOf(run)+" (running)")
 	}
 	for len(free) < capacity {
 		free = append(free, now)
@@ -54,9 +54,17 @@ func forecast(now time.Time, unfinished []ccci.Run, capacity int, typical func(r
 		if known || (i == 0 && len(running) < capacity) {
 			out[run.ID].Start = start
 		}
-		ahead = append(ahead, run.PR.String()+" (queued)")
+		ahead = append(ahead, wishOf(run)+" (queued)")
 	}
 	return out
+}
+
+// wishOf names a run for those who wait behind it.
+func wishOf(run ccci.Run) string {
+	if run.Trigger == ccci.TriggerSweep {
+		return "the sweep of " + run.Recipe
+	}
+	return run.PR.String()
 }
 
 // unfinishedForecast reads the store and forecasts for everything unfinished.

@@ -84,3 +84,21 @@ func TestU20_QuickRunSpeaksForItselfAlone(t *testing.T) {
 		}
 	})
 }
+
+// N5: who waits behind the sweep is told so by its name.
+func TestU20_TheSweepHasANameInTheQueue(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		if _, _, err := w.store.ClaimRun(t.Context(), ccci.Run{ID: "000101-000000-000000", Key: "sweep/000101-000000-000000", Recipe: "wiki", Trigger: ccci.TriggerSweep, Status: ccci.StatusRunning, Commit: commitN(1)}); err != nil {
+			t.Fatal(err)
+		}
+		_, stop := w.start(w.config())
+		defer stop()
+		w.write(pr1, ada, "!testme")
+		w.write(pr1, ada, "!testme")
+		asked := w.write(pr1, ada, "!status")
+		idle(20 * time.Second)
+		if said := strings.Join(w.said("reply/"+string(asked.ID)), ""); !strings.Contains(said, "behind the sweep of wiki (running)") || strings.Contains(said, "/#0") {
+			t.Errorf("said %q", said)
+		}
+	})
+}

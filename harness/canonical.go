@@ -165,7 +165,7 @@ const withoutDependencies = "the recipe depends on other apps, whose data is not
 // verdict: without data there is no new canonical, and a warning says why.
 func (l *life) keep(ctx context.Context) {
 	red := func(s ccci.Stage) bool { return s.Status != ccci.Pass && s.Status != ccci.Skip }
-	if l.Job.Trigger != ccci.TriggerSweep || l.Keeper == nil || !l.Job.Options.Whole() || l.first != nil || ctx.Err() != nil || slices.ContainsFunc(l.result.Stages, red) {
+	if l.Job.Trigger != ccci.TriggerSweep || l.Keeper == nil || !l.Job.Options.Whole() || ctx.Err() != nil || slices.ContainsFunc(l.result.Stages, red) {
 		return
 	}
 	stack, why := stopped(l.current)

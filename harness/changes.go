@@ -33,7 +33,9 @@ func (l *life) compare() {
 		limit = 0 // it was refused before anything ran
 	}
 	l.result.Changes = append(l.result.Changes, changes(l.base, l.head, images["base"], images["head"], limit)...)
-	l.result.Changes = append(l.result.Changes, startUp(l.result)...)
+	if l.canonical == nil { // with the canonical's data it was no fresh install
+		l.result.Changes = append(l.result.Changes, startUp(l.result)...)
+	}
 }
 
 // startUp sets the time of a fresh install of the base against that of the upgrade,

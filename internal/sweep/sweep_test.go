@@ -240,7 +240,7 @@ func TestU20_Sweep(t *testing.T) {
 	tip := w.merge()
 	w.verdict("failed")
 	rows = w.sweep()
-	if len(rows) != 1 || rows[0].Promoted || rows[0].Status != ccci.StatusFailed || rows[0].Canonical != "0.1.0+1.0.0" || w.canonical().Run != first.Run ||
+	if len(rows) != 1 || rows[0].Promoted || rows[0].Status != ccci.StatusFailed || rows[0].Code != "" || rows[0].Canonical != "0.1.0+1.0.0" || w.canonical().Run != first.Run ||
 		rows[0].Message != "main at "+tip.Short()+" failed: upgrade/converged: it was rolled back; the canonical stays 0.1.0+1.0.0" {
 		t.Errorf("red: %+v, canonical %+v", rows, w.canonical())
 	}
