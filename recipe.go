@@ -159,7 +159,7 @@ type BrowserStep struct {
 
 // UpgradeSettings steer the upgrade stage.
 type UpgradeSettings struct {
-	Base      string   `yaml:"base" doc:"Version tag to upgrade from; default by rule: the newest release older than the head."`
+	Base      string   `yaml:"base" doc:"Version tag to upgrade from; default by rule: the last green canonical, else the newest release older than the head."`
 	Repair    []string `yaml:"repair" doc:"Compose overlays of ours for the base alone, when a released version cannot be deployed as it is any more. Removed before the upgrade. Last resort."`
 	RepairFor string   `yaml:"repair_for" doc:"The one version that repair holds for; for any other base it is ignored, with a warning."`
 }
