@@ -32,7 +32,7 @@ let
     SystemCallArchitectures = "native";
     SystemCallErrorNumber = "EPERM";
     SystemCallFilter = [ "@system-service" "~@privileged" "~@resources" ];
-    UMask = "0077";
+    UMask = "0027"; # its own group reads: the parts of cc-ci share a folder
   };
   gap = name: { to, because }:
     if ! fences ? ${name} then throw "nix/hardening.nix has no fence ${name}"

@@ -8,11 +8,10 @@
 dockerTools.buildLayeredImage {
   name = "cc-ci";
   contents = [ cacert cc-ci-run ];
-  # Programs make temporary files; the root file system is read-only.
+  # Where whoever starts it may lay memory: the root file system is read-only.
   extraCommands = "mkdir -m 1777 tmp";
   config = {
     Entrypoint = [ "/bin/cc-ci" ];
     Env = [ "PATH=/bin" "SSL_CERT_FILE=/etc/ssl/certs/ca-bundle.crt" ];
-    Volumes."/tmp" = { };
   };
 }

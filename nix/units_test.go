@@ -2,6 +2,7 @@ package nix
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -77,6 +78,13 @@ func TestA14_A15_Runner(t *testing.T) {
 		}
 		if got := lines(unit, "LoadCredential"); len(got) != 1 || !strings.HasPrefix(got[0], "runner.env:") {
 			t.Errorf("%s: the runner is given %q", name, got)
+		}
+		c, err := config.Parse("cc-ci.yml", []byte(h.Config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if limit := fmt.Sprintf("limit: %d\n", c.Engine.Capacity); !strings.Contains(read(t, "../.drone.yml"), limit) {
+			t.Errorf("%s: engine.capacity is %d, and .drone.yml has another limit", name, c.Engine.Capacity)
 		}
 		if m := machine(t, h); m.RunnerRestarts {
 			t.Errorf("%s: a switch kills the build that runs", name)
@@ -201,7 +209,7 @@ func TestTimers(t *testing.T) {
 func TestHardening(t *testing.T) {
 	fences := map[string]string{
 		"NoNewPrivileges": "true", "ProtectSystem": "strict", "ProtectHome": "true", "CapabilityBoundingSet": "",
-		"RestrictSUIDSGID": "true", "LockPersonality": "true", "SystemCallArchitectures": "native", "UMask": "0077",
+		"RestrictSUIDSGID": "true", "LockPersonality": "true", "SystemCallArchitectures": "native", "UMask": "0027",
 		"PrivateTmp": "true", "MemoryDenyWriteExecute": "true", "RestrictNamespaces": "true", "ProtectProc": "invisible",
 	}
 	gaps := map[string][]string{

@@ -255,6 +255,7 @@ in
 
     systemd.tmpfiles.rules = [
       "d ${cfg.settings.data} 0750 cc-ci cc-ci -"
+      "d /run/lock 0755 root root -"
       # Locks of runs: every cc-ci on the machine takes them here, whatever its user.
       "d /run/lock/cc-ci 1777 root root -"
     ];

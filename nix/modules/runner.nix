@@ -102,9 +102,8 @@ in
         ReadWritePaths = [ cfg.settings.data "/run/lock/cc-ci" "/tmp" ];
         Restart = "always";
         RestartSec = 10;
-        # A harness that is told to end tears its app down first.
+        # Told to end, every harness tears its app down first; systemd waits for them all.
         TimeoutStopSec = "10min";
-        KillMode = "mixed";
       };
     };
   };
