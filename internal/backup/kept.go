@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -19,6 +20,7 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/box"
 )
 
 // Kept keeps the data of whole apps beyond their runs (U20):
@@ -84,7 +86,10 @@ func (k *Kept) Keep(ctx context.Context, stack *recipe.Stack, secrets map[string
 	if len(plan.Volumes) == 0 {
 		return kept, nil
 	}
-	defer func() { err = errors.Join(err, b.Close(context.WithoutCancel(ctx))) }()
+	defer func() {
+		after := context.WithoutCancel(ctx)
+		err = errors.Join(err, b.own(after), b.Close(after))
+	}()
 	if err := b.Open(ctx, plan); err != nil {
 		return ccci.Kept{}, err
 	}
@@ -97,6 +102,23 @@ func (k *Kept) Keep(ctx context.Context, stack *recipe.Stack, secrets map[string
 		kept.Volumes = append(kept.Volumes, v.Key)
 	}
 	return kept, nil
+}
+
+// own gives the repository, which the daemon's root made, to this process's user: it
+// must be able to remove it.
+func (b *Backup) own(ctx context.Context) error {
+	if os.Geteuid() == 0 || b.container == "" {
+		return nil
+	}
+	var stderr bytes.Buffer
+	code, err := box.Exec(ctx, b.opts.Docker, b.container, box.OwnCommand(os.Geteuid(), os.Getegid(), repository), nil, nil, &stderr)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit code %d: %s", code, tail(stderr.Bytes(), 500))
+	}
+	if err != nil {
+		return ccci.Errorf(ccci.CodeInfra, "taking over the repository of %s: %w", b.plan.Stack, err)
+	}
+	return nil
 }
 
 // Secrets implements harness.Keeper.
@@ -208,7 +230,7 @@ func Prune(dir, recipe string, keep ...ccci.RunID) error {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("removing old data of %s, which belongs to the Docker daemon's user: %w", recipe, err)
+		return fmt.Errorf("removing old data of %s, which must belong to this user: %w", recipe, err)
 	}
 	return nil
 }
