@@ -67,6 +67,7 @@ func contained(args []string, stderr io.Writer) (code int, ours bool) {
 		"ingress serve": ingress.Serve,
 		"box hold":      box.Hold,
 		"box dial":      box.Dial,
+		"box own":       box.Own,
 	}[args[0]+" "+args[1]]
 	if !ours {
 		return 0, false
