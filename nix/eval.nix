@@ -4,10 +4,10 @@
 #     nix-instantiate --eval --strict --json nix/eval.nix \
 #       --argstr nixpkgs /path/to/nixpkgs --argstr sops-nix /path/to/sops-nix
 #
-# nixpkgs is a checkout of NixOS/nixpkgs, or of nix-community/nixpkgs.lib: then the options
-# of NixOS that are used come from eval/nixos.nix. `change` is one more module: a file
-# with a mistake, whose refusal a test looks for.
-{ nixpkgs, sops-nix, change ? null, full ? builtins.pathExists (nixpkgs + "/nixos/lib/eval-config.nix") }:
+# nixpkgs is a checkout of nix-community/nixpkgs.lib or NixOS/nixpkgs. Only its lib is used,
+# and the options of NixOS come from eval/nixos.nix, unless `full` asks for NixOS itself.
+# `change` is one more module: a file with a mistake, whose refusal a test looks for.
+{ nixpkgs, sops-nix, change ? null, full ? false }:
 let
   lib = import (nixpkgs + "/lib");
   changes = lib.optional (change != null) (/. + change);

@@ -47,13 +47,14 @@ func evaluates() bool {
 
 // evaluate renders the hosts, with the mistake in the file change if one is named, and
 // returns what nix says where it refuses. It skips the test without nixpkgs.
-func evaluate(t *testing.T, change string) (rendered, string) {
+func evaluate(t *testing.T, change string, more ...string) (rendered, string) {
 	t.Helper()
 	if !evaluates() {
 		t.Skip("no nixpkgs to evaluate with: name checkouts by CC_CI_NIXPKGS and CC_CI_SOPS_NIX")
 	}
 	nixpkgs, sops := os.Getenv("CC_CI_NIXPKGS"), os.Getenv("CC_CI_SOPS_NIX")
 	args := []string{"--eval", "--strict", "--json", "eval.nix", "--argstr", "nixpkgs", nixpkgs, "--argstr", "sops-nix", sops}
+	args = append(args, more...)
 	if change != "" {
 		path, err := filepath.Abs(change)
 		if err != nil {
@@ -149,6 +150,27 @@ func TestRendered(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "options.json", string(options)+"\n")
+}
+
+// With a whole nixpkgs the hosts are evaluated as NixOS does, with all of its options.
+func TestWholeNixpkgs(t *testing.T) {
+	if _, err := os.Stat(filepath.Join(os.Getenv("CC_CI_NIXPKGS"), "nixos/lib/eval-config.nix")); err != nil {
+		t.Skip("CC_CI_NIXPKGS names no whole nixpkgs")
+	}
+	r, refused := evaluate(t, "", "--arg", "full", "true")
+	if refused != "" {
+		t.Fatal(refused)
+	}
+	for name, h := range r.Hosts {
+		if len(h.Failed) > 0 {
+			t.Errorf("%s: %q", name, h.Failed)
+		}
+		for unit := range hosts(t)["cc-ci"].Units {
+			if h.Units[unit] == "" {
+				t.Errorf("%s has no unit %s", name, unit)
+			}
+		}
+	}
 }
 
 // A .nix file that changed without its rendering is noticed on machines that cannot

@@ -5,9 +5,10 @@
 //
 //	CC_CI_NIXPKGS=… CC_CI_SOPS_NIX=… go test ./nix -update
 //
-// with checkouts of NixOS/nixpkgs, or of nix-community/nixpkgs.lib alone, and of
+// with checkouts of nix-community/nixpkgs.lib, or of the whole NixOS/nixpkgs, and of
 // Mic92/sops-nix. Without them the tests look at what is kept, and fail when a .nix
-// file has changed since.
+// file has changed since. What is kept never comes from a whole nixpkgs: it would
+// change with every package. But with one TestWholeNixpkgs evaluates the hosts as NixOS does.
 package nix
 
 import (
@@ -27,7 +28,7 @@ var update = flag.Bool("update", false, "write what is expected anew")
 // root of the repository.
 const root = ".."
 
-// program returns the path of a program of Debian's nix-bin. A machine of CI has it;
+// program returns the path of a program, of nix or systemd. A machine of CI has it;
 // elsewhere its absence skips the test.
 func program(t *testing.T, name string) string {
 	t.Helper()
@@ -36,9 +37,9 @@ func program(t *testing.T, name string) string {
 	case err == nil:
 		return path
 	case os.Getenv("CI") != "":
-		t.Fatalf("there is no %s on this machine: .ci/run installs nix-bin", name)
+		t.Fatalf("there is no %s on this machine: .ci/run installs nix-bin and systemd", name)
 	default:
-		t.Skipf("there is no %s on this machine: apt-get install nix-bin", name)
+		t.Skipf("there is no %s on this machine: apt-get install nix-bin systemd", name)
 	}
 	return ""
 }
