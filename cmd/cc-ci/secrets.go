@@ -216,7 +216,11 @@ func (o *opened) follow() ([]string, error) {
 	if gone {
 		o.NewDataKey()
 	}
-	return said, o.SetRecipients(rule.Recipients)
+	selection, err := o.Apply(rule)
+	if selection {
+		said = append(said, "what in it is encrypted follows the rules")
+	}
+	return said, err
 }
 
 // change gives one key a new value, generated or from a file, and returns its name.

@@ -138,6 +138,8 @@ func complete(o *opened) []ccci.Diagnosis {
 				hint = "cc-ci secrets rotate " + k.Name
 			}
 			all = append(all, ccci.Diagnosis{Check: "keys", Code: ccci.CodeInvalid, Message: k.Name + " is empty", Hint: hint})
+		case !o.Encrypted(k.Name) && !k.Harmless(value):
+			all = append(all, ccci.Diagnosis{Check: "keys", Code: ccci.CodeInvalid, Message: k.Name + " stands in the file unencrypted", Hint: "take what selects values out of .sops.yaml, then cc-ci secrets rotate --recipients, and change the value where it is valid"})
 		}
 	}
 	all = append(all, inventory.CheckRedis(o.Secret)...)

@@ -69,11 +69,12 @@ func (secretsEditCmd) Run(a *app, s *secretsCmd) (err error) {
 			fmt.Fprintf(a.stdout, "nothing was changed in %s\n", o.path)
 			return nil
 		}
-		if err = o.Replace(after); err == nil {
+		mistake := o.Replace(after)
+		if mistake == nil {
 			break
 		}
-		if !again(a, err) {
-			return err
+		if !again(ctx, a, mistake, interrupts) {
+			return mistake
 		}
 	}
 	if err := o.save(); err != nil {
@@ -84,13 +85,27 @@ func (secretsEditCmd) Run(a *app, s *secretsCmd) (err error) {
 }
 
 // again asks whether to mend a mistake, where there is somebody to ask.
-func again(a *app, mistake error) bool {
+func again(ctx context.Context, a *app, mistake error, interrupts <-chan os.Signal) bool {
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
 		return false
 	}
+	select {
+	case <-interrupts: // it was the editor's
+	default:
+	}
 	fmt.Fprintf(a.stderr, "cc-ci: %v\nhint: %s\nEnter opens the editor again, q gives the change up: ", mistake, ccci.HintOf(mistake))
-	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	return err == nil && !strings.HasPrefix(strings.TrimSpace(line), "q")
+	answer := make(chan bool, 1)
+	go func() {
+		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+		answer <- err == nil && !strings.HasPrefix(strings.TrimSpace(line), "q")
+	}()
+	select {
+	case yes := <-answer:
+		return yes
+	case <-interrupts:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // findEditor returns the editor's program and arguments. No shell reads them.

@@ -47,6 +47,9 @@ func Identities(keyFile, sshFile string) ([]age.Identity, error) {
 			return nil, ccci.Errorf(ccci.CodeInvalid, "reading a key: %w", err).WithHint("name a file that is there and that you may read")
 		}
 		found, err := source.parse(source.file, text)
+		if err != nil && source.file == SSHKeyFile {
+			continue // nobody asked for it
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -223,6 +223,9 @@ func (f *File) Secret(key string) (s ccci.Secret, ok bool) {
 	return ccci.NewSecret(n.Value), true
 }
 
+// Encrypted reports whether the value of a key, which need not be there, is encrypted.
+func (f *File) Encrypted(key string) bool { return f.meta.encrypts(strings.Split(key, "/")) }
+
 // Secrets calls visit for every value that is encrypted in the file, items of lists
 // among them.
 func (f *File) Secrets(visit func(key string, s ccci.Secret)) {
@@ -302,6 +305,14 @@ func (f *File) SetRecipients(recipients []string) error {
 	return nil
 }
 
+// Apply makes a file follow a rule: who can read it, and what in it is encrypted. It
+// reports whether the latter changes.
+func (f *File) Apply(rule Rule) (selection bool, err error) {
+	selection = f.meta.selection != rule.selection || f.meta.OnlyMAC != rule.onlyMAC
+	f.meta.selection, f.meta.OnlyMAC = rule.selection, rule.onlyMAC
+	return selection, f.SetRecipients(rule.Recipients)
+}
+
 // Seal returns the encrypted file. now goes into it.
 func (f *File) Seal(now time.Time) ([]byte, error) {
 	if err := f.meta.seal(f.dataKey); err != nil {
@@ -361,7 +372,13 @@ func (f *File) seal(v value, path []string) (string, error) {
 	return seal(f.dataKey, v, where(path))
 }
 
-var errProof = errors.New("what was written would not be read back as it was; nothing was changed")
+func (f *File) unsure(err error) error {
+	if err == nil {
+		err = errors.New("a value would be another")
+	}
+	return ccci.Errorf(ccci.CodeInvalid, "%s: encrypted, it would not be read back as it was, so nothing was changed: %w", f.name, err).
+		WithHint("write it more simply: comments above keys, one key per line, long texts behind |")
+}
 
 // proof reads what is about to be written, so that no file comes to be that nobody
 // can open.
@@ -385,11 +402,8 @@ func (f *File) proof(text []byte) error {
 		}
 		liftComments(doc)
 	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errProof, err)
-	}
-	if !bytes.Equal(again.plainValues(), f.plainValues()) {
-		return errProof
+	if err != nil || !bytes.Equal(again.plainValues(), f.plainValues()) {
+		return f.unsure(err)
 	}
 	return nil
 }

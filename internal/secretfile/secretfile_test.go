@@ -36,6 +36,8 @@ negative: -7
 fraction: 1.5
 large: 1e+21
 truth: true
+date: 2026-11-21
+moment: 2026-11-21T12:00:00.5Z
 word: "yes"
 looks_like_a_number: "0123"
 looks_like_sops: "ENC[x"
@@ -353,6 +355,10 @@ func TestPlainTextThatIsRefused(t *testing.T) {
 		"a: 1\nb: 0123\n":                       "s.yaml:2: b: this would be stored as another number",
 		"a: 1\nb: 1.50\n":                       "s.yaml:2: b: this would be stored as another number",
 		"a: " + strings.Repeat("[", 60) + "\n":  "s.yaml",
+		"a: *secretvalue\n":                     "s.yaml:1: this is not YAML; a value that begins with *",
+		"a: !secretvalue x\n":                   "s.yaml:1: tags (!)",
+		"a: @secretvalue\n":                     "s.yaml:1: this is not YAML",
+		"a: \"\\qsecretvalue\"\n":               "s.yaml:1: this is not YAML",
 		"a: secretvalue\n  b: x\n":              "s.yaml:2: this is not YAML",
 		strings.Repeat("# long\n", maxSize/7+1): "more than the",
 	} {
@@ -386,7 +392,22 @@ func TestSelections(t *testing.T) {
 		}
 		mustOpen(t, []byte(text), id)
 	}
-	_, err := New("s.yaml", []byte("a: 1\n"), Rule{Recipients: ruleOf(id).Recipients, selection: selection{EncryptedRegex: "a", UnencryptedRegex: "b"}})
+	r := ruleOf(id)
+	r.selection = selection{EncryptedRegex: "^hide"}
+	f, err := New("s.yaml", []byte("hide: xxxxxxxx\nshow: yyyyyyyy\n"), r)
+	if err != nil || f.Encrypted("show") || !f.Encrypted("hide") {
+		t.Fatal(err)
+	}
+	r.selection = selection{UnencryptedSuffix: defaultSuffix}
+	for _, want := range []bool{true, false} {
+		if changed, err := f.Apply(r); changed != want || err != nil || !f.Encrypted("show") {
+			t.Errorf("another rule: %v, %v", changed, err)
+		}
+	}
+	if text := string(sealNow(t, f)); strings.Contains(text, "yyyyyyyy") {
+		t.Errorf("another rule:\n%s", text)
+	}
+	_, err = New("s.yaml", []byte("a: 1\n"), Rule{Recipients: ruleOf(id).Recipients, selection: selection{EncryptedRegex: "a", UnencryptedRegex: "b"}})
 	if ccci.CodeOf(err) != ccci.CodeInvalid {
 		t.Errorf("two selections: %v", err)
 	}

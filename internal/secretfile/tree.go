@@ -45,6 +45,8 @@ func parse(name string, text []byte) (*yaml.Node, error) {
 	switch {
 	case errors.Is(err, io.EOF) || err == nil && len(doc.Content) == 0:
 		return nil, invalid(0, "the file is empty")
+	case errors.As(err, &syntax) && strings.ContainsAny(syntax.Message, "'\"`"): // it may repeat a value
+		return nil, invalid(syntax.Mark.Line, "this is not YAML; a value that begins with *, &, ! or another sign must be in quotes")
 	case errors.As(err, &syntax):
 		return nil, invalid(syntax.Mark.Line, "this is not YAML: %s", syntax.Message)
 	case err != nil:
@@ -64,9 +66,9 @@ func strange(n *yaml.Node, depth int) (line int, problem string) {
 	case depth > maxDepth:
 		return n.Line, fmt.Sprintf("values are nested deeper than %d", maxDepth)
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		return n.Line, "anchors and aliases (& and *) are not kept in an encrypted file; write the value out"
+		return n.Line, "anchors and aliases (& and *) are not kept in an encrypted file; a value that begins so must be in quotes"
 	case n.Style&yaml.TaggedStyle != 0:
-		return n.Line, "tags (" + n.Tag + ") are not kept in an encrypted file; leave them out"
+		return n.Line, "tags (!) are not kept in an encrypted file; a value that begins so must be in quotes"
 	case n.Kind == yaml.MappingNode:
 		seen := map[string]bool{}
 		for i := 0; i < len(n.Content); i += 2 {
