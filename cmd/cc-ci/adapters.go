@@ -233,7 +233,7 @@ func (s *server) openDrone() (engine, error) {
 			return map[harness.Presence]drone.Presence{harness.Absent: drone.Absent, harness.Waiting: drone.Waiting, harness.Working: drone.Working}[found], err
 		},
 		End: func(_ context.Context, run ccci.RunID, kill bool) error {
-			return harness.EndRun(s.platform.slotDir(), run, kill)
+			return s.platform.endRun(run, kill)
 		},
 		Grace: s.cfg.Engine.Grace,
 	})

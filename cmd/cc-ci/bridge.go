@@ -2,14 +2,21 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 )
 
-type bridgeCmd struct{}
+type bridgeCmd struct {
+	Locks string `placeholder:"DIR" help:"Folder with the locks of this machine's runs, for a bridge in a container, which has no Docker; engine.kind must be drone."`
+}
 
-func (bridgeCmd) Run(a *app) error {
+func (c *bridgeCmd) Run(a *app) error {
 	cfg, err := a.config()
 	if err != nil {
 		return err
@@ -17,25 +24,29 @@ func (bridgeCmd) Run(a *app) error {
 	if err := cfg.Needs(config.Apart, "cc-ci bridge"); err != nil {
 		return err
 	}
-	return serve(a, cfg, true)
+	if c.Locks != "" && cfg.Engine.Kind != config.KindDrone {
+		return ccci.Errorf(ccci.CodeInvalid, "--locks is for a bridge whose runs are elsewhere, and engine.kind is %s", cfg.Engine.Kind).
+			WithHint("leave --locks out, or write engine: {kind: drone, …}")
+	}
+	return serve(a, cfg, serverOptions{Apart: true, Locks: c.Locks})
 }
 
-// serve serves until a signal ends it; apart without the dashboard.
-func serve(a *app, cfg config.Config, apart bool) error {
-	configPath, err := a.absoluteConfig()
-	if err != nil {
+// serve serves until a signal ends it.
+func serve(a *app, cfg config.Config, o serverOptions) (err error) {
+	if o.ConfigPath, err = a.absoluteConfig(); err != nil {
 		return err
 	}
 	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
 	defer life.stop()
 	say := func(line string) { fmt.Fprintln(a.stdout, line) }
-	s, err := newServer(ctx, cfg, a.logger(cfg), serverOptions{ConfigPath: configPath, Apart: apart, Say: say})
+	o.Say = say
+	s, err := newServer(ctx, cfg, a.logger(cfg), o)
 	if err != nil {
 		return orInterrupted(life, err)
 	}
 	defer s.Close(context.WithoutCancel(ctx))
 	what := s.cfg.URL
-	if apart {
+	if o.Apart {
 		what = "the bridge; its dashboard is expected at " + s.cfg.URL
 	}
 	say("serving " + what + " (data in " + s.cfg.Data + "); Ctrl-C ends it")
@@ -45,4 +56,19 @@ func serve(a *app, cfg config.Config, apart bool) error {
 	err = s.Run(ctx)
 	say("ended; nothing of it runs any more")
 	return orInterrupted(life, err)
+}
+
+// onlyLocks is the platform of a bridge that has no Docker: it sees which runs live,
+// and makes, reaps and ends none. The machine's janitor is a process of its own.
+func onlyLocks(cfg config.Config, log *slog.Logger, dir string) *platform {
+	return &platform{cfg: cfg, log: log, lockDir: dir}
+}
+
+// endRun ends a run on this machine. In a container its process has another number, which may
+// be somebody else's; there it ends by itself, when Drone has ended the build or at its deadline.
+func (p *platform) endRun(run ccci.RunID, kill bool) error {
+	if p.docker == nil && os.Getpid() == 1 {
+		return errors.New("a bridge in a container cannot end a process of the host")
+	}
+	return harness.EndRun(p.slotDir(), run, kill)
 }

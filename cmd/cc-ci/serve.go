@@ -23,7 +23,7 @@ func (c *serveCmd) Run(a *app) error {
 		return err
 	}
 	cfg.ListenOn(c.Listen)
-	return serve(a, cfg, false)
+	return serve(a, cfg, serverOptions{})
 }
 
 type janitorCmd struct{}

@@ -57,6 +57,7 @@ type serverOptions struct {
 	Install    bool
 	Builds     string // the local engine's folder within the data folder; default builds
 	Apart      bool   // the dashboard is another process
+	Locks      string // folder with the locks of runs, for whoever has no Docker
 	Say        func(line string)
 }
 
@@ -109,7 +110,9 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger, o serve
 	if err := s.openStores(ctx); err != nil {
 		return s, err
 	}
-	if s.platform, err = openPlatform(ctx, s.cfg, log, platformOptions{Say: o.Say, Install: o.Install, Served: true}); err != nil {
+	if o.Locks != "" {
+		s.platform = onlyLocks(s.cfg, log, o.Locks)
+	} else if s.platform, err = openPlatform(ctx, s.cfg, log, platformOptions{Say: o.Say, Install: o.Install, Served: true}); err != nil {
 		return s, err
 	}
 	return s, s.assemble(ctx, o, names)
@@ -242,6 +245,9 @@ func (s *server) keepClean(ctx context.Context) {
 }
 
 func (s *server) reap(ctx context.Context) {
+	if s.platform.docker == nil {
+		return
+	}
 	if _, _, err := s.platform.reap(ctx); err != nil {
 		s.log.Error("janitor", "error", err)
 	}

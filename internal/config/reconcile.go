@@ -10,15 +10,18 @@ import (
 
 // Reconcile says what cc-ci reconcile makes of this host.
 type Reconcile struct {
-	Images Images `yaml:"images" doc:"What the services are made of."`
-	Proxy  Proxy  `yaml:"proxy" doc:"The proxy of production, Traefik."`
-	Subnet string `yaml:"subnet" default:"10.10.0.0/16" doc:"Addresses of the network that the proxy and the apps share; a /16, because a swarm leaks some with every app."`
-	Socket string `yaml:"socket" default:"/var/run/docker.sock" doc:"Docker's socket on the host."`
+	Images Images      `yaml:"images" doc:"What the services are made of."`
+	Proxy  Proxy       `yaml:"proxy" doc:"The proxy of production, Traefik."`
+	Subnet string      `yaml:"subnet" default:"10.10.0.0/16" doc:"Addresses of the network that the proxy and the apps share; a /16, because a swarm leaks some with every app."`
+	Drone  DroneServer `yaml:"drone" doc:"The Drone server of this host, with engine.kind drone."`
+	Backup Backup      `yaml:"backup" doc:"Backups of the apps that stay on this host."`
+	Socket string      `yaml:"socket" default:"/var/run/docker.sock" doc:"Docker's socket on the host."`
 }
 
 // Images are references of images.
 type Images struct {
 	CCCI    string `yaml:"cc_ci" doc:"The image of cc-ci itself, whose program is its entrypoint. The tag has to change with the content."`
+	Drone   string `yaml:"drone" default:"drone/drone:2.26.0" doc:"The Drone server. Mind its licence: it is not free for every use."`
 	Traefik string `yaml:"traefik" default:"traefik:v3.6.12" doc:"Traefik 3.6.1 or newer: older ones cannot talk to Docker 29."`
 }
 
@@ -63,6 +66,7 @@ func (c *Config) finishReconcile(bad complain) {
 			bad(key, "write the whole path", "%q does not begin at /", path)
 		}
 	}
+	c.finishServices(bad)
 	taken := map[string]string{}
 	port := func(key string, number int, udp bool) {
 		if number < 1 || number > 65535 {

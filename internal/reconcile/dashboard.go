@@ -1,0 +1,34 @@
+package reconcile
+
+import (
+	"context"
+	"net/http"
+)
+
+// DashboardOptions describe the dashboard.
+type DashboardOptions struct {
+	Self Self
+	Port int // that it listens on in its container
+}
+
+// Dashboard is cc-ci dashboard as a service at the CI domain (A27). It has no secret
+// but the bus's address.
+func Dashboard(o DashboardOptions) Unit {
+	return Unit{
+		Name: "dashboard",
+		Desired: func(context.Context) (Desired, error) {
+			s, files, err := o.Self.service("dashboard", "dashboard")
+			if err != nil {
+				return Desired{}, err
+			}
+			s.Route(Route{Name: "dashboard", Rule: "Host(`" + o.Self.Domain + "`)", Port: o.Port})
+			return Desired{Files: files, Services: []Service{s}}, nil
+		},
+		Check: func(ctx context.Context) error {
+			if status, err := o.Self.ask(ctx, http.MethodGet, "/healthz"); err != nil || status != http.StatusOK {
+				return notServed("dashboard", "/healthz", http.StatusOK, status, err)
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,173 @@
+package reconcile
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/docker/docker/api/types/mount"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Self is what the services have in common that are cc-ci itself. All but Secrets and
+// Dial are needed.
+type Self struct {
+	Image   string // with cc-ci as its entrypoint
+	Network string // of the proxy
+	Domain  string // where the proxy serves them
+	HTTPS   int    // port of the host
+
+	Config  string   // path of the configuration file on the host
+	Secrets []string // paths of the files with secrets that the service reads
+	Data    string   // data folder on the host; the services run as its owner
+	Tests   string   // folder with enrolments on the host
+
+	// Dial reaches the host's ports; default is to do so from here.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// configDir is where the configuration is in a container.
+const configDir = "/etc/cc-ci"
+
+// service returns cc-ci with these arguments as a service, with configuration and
+// secrets where they are read: what stands beside the configuration on the host stands
+// beside it there, and what has a place of its own keeps it.
+func (s Self) service(name string, args ...string) (Service, []File, error) {
+	if s.Image == "" || s.Config == "" {
+		return Service{}, nil, ccci.Errorf(ccci.CodeInvalid, "the %s needs an image of cc-ci and a configuration file", name).
+			WithHint("set reconcile.images.cc_ci in the file that --config names")
+	}
+	text, err := os.ReadFile(s.Config)
+	if err != nil {
+		return Service{}, nil, ccci.Errorf(ccci.CodeInvalid, "reading the configuration: %w", err)
+	}
+	owner, err := ownerOf(s.Data)
+	if err != nil {
+		return Service{}, nil, err
+	}
+	config := File{Key: name + "_config", Content: ccci.NewSecret(string(text))}
+	service, files := NewService(name, s.Image), []File{config}
+	service.Mount(config, configDir+"/cc-ci.yml")
+	for _, source := range s.Secrets {
+		content, err := os.ReadFile(source)
+		if err != nil {
+			return Service{}, nil, ccci.Errorf(ccci.CodeInvalid, "reading a secret of the %s: %w", name, err).
+				WithHint("the file must be there, and readable for whoever runs cc-ci reconcile")
+		}
+		f := File{Key: fileKeyOf(name, source), Secret: true, Content: ccci.NewSecret(string(content))}
+		target := source
+		if inside, err := filepath.Rel(filepath.Dir(s.Config), source); err == nil && filepath.IsLocal(inside) {
+			target = path.Join(configDir, inside)
+		}
+		service.Mount(f, target)
+		files = append(files, f)
+	}
+	c := service.Spec.TaskTemplate.ContainerSpec
+	c.Args = append([]string{"--config", configDir + "/cc-ci.yml"}, args...)
+	c.User = owner
+	uid, gid, _ := strings.Cut(owner, ":")
+	for _, ref := range c.Secrets {
+		ref.File.UID, ref.File.GID = uid, gid
+	}
+	service.Join(s.Network)
+	// Readers of the store take part in its shared memory, so the folder is writable for
+	// them too; what only reads opens it so.
+	service.Bind(s.Data, s.Data, false)
+	if _, err := os.Stat(s.Tests); err == nil {
+		service.Bind(s.Tests, s.Tests, true)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return Service{}, nil, ccci.Errorf(ccci.CodeInvalid, "looking for the enrolments: %w", err)
+	}
+	c.Mounts = append(c.Mounts, mount.Mount{Type: mount.TypeTmpfs, Target: "/tmp"})
+	return service, files, nil
+}
+
+// fileKeyOf names a secret by the service and the end of its path.
+func fileKeyOf(service, source string) string {
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' {
+			return r
+		}
+		return '_'
+	}, strings.TrimPrefix(source, "/"))
+	key := service + "_" + name
+	if len(key) > 46 { // the end tells files apart
+		key = service + "_" + strings.TrimLeft(name[len(name)-(46-len(service)-1):], "_-")
+	}
+	return strings.TrimRight(key, "_-")
+}
+
+// ownerOf returns the user and group of a folder, as uid:gid.
+func ownerOf(folder string) (string, error) {
+	info, err := os.Stat(folder)
+	if err != nil {
+		return "", ccci.Errorf(ccci.CodeInvalid, "looking at the data folder: %w", err).
+			WithHint("make it, and give it to the user that cc-ci is to run as")
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "", fmt.Errorf("the owner of %s is not known", folder)
+	}
+	return fmt.Sprintf("%d:%d", stat.Uid, stat.Gid), nil
+}
+
+// ask asks the proxy of this host for a path of the domain, and returns the status.
+func (s Self) ask(ctx context.Context, method, path string) (int, error) {
+	dial := s.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // the unit proxy has looked at it
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dial(ctx, network, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.HTTPS)))
+		},
+	}
+	defer transport.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+s.Domain+path, http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	return res.StatusCode, res.Body.Close()
+}
+
+// Route is how the proxy reaches a service.
+type Route struct {
+	Name string // of router and service at the proxy, without the prefix
+	Rule string
+	Port int // in the container
+}
+
+// Route gives the service the labels that the proxy reads.
+func (s *Service) Route(r Route) {
+	router := "traefik.http.routers.cc-ci-" + r.Name
+	for key, value := range map[string]string{
+		"traefik.enable":        "true",
+		router + ".rule":        r.Rule,
+		router + ".entrypoints": "web-secure",
+		router + ".tls":         "true",
+		router + ".middlewares": "security@file",
+		"traefik.http.services.cc-ci-" + r.Name + ".loadbalancer.server.port": strconv.Itoa(r.Port),
+	} {
+		s.Spec.Labels[key] = value
+	}
+}
