@@ -6,29 +6,20 @@ let
   cfg = config.services.cc-ci;
 in
 {
-  options.services.cc-ci.backupbot = {
-    enable = mkOption {
-      type = types.bool;
-      default = true;
-      description = "Whether this machine has the backup bot.";
-    };
-
-    repository = mkOption {
-      type = types.str;
-      default = "/var/lib/cc-ci-backups";
-      description = "restic's repository: a folder of this machine, or an address that restic knows.";
-    };
+  options.services.cc-ci.backupbot.enable = mkOption {
+    type = types.bool;
+    default = true;
+    description = "Whether this machine has the backup bot.";
   };
 
   config = lib.mkIf (cfg.enable && cfg.backupbot.enable) {
     services.cc-ci.secrets.restic_password = { };
 
-    systemd.tmpfiles.rules = lib.optional (lib.hasPrefix "/" cfg.backupbot.repository) "d ${cfg.backupbot.repository} 0700 root root -";
+    systemd.tmpfiles.rules = [ "d ${cfg.settings.reconcile.backup.repository} 0700 root root -" ];
 
     services.cc-ci.reconcile.backupbot = {
       description = "the backup bot";
       credentials = [ "restic_password" ];
-      environment.CC_CI_RESTIC_REPOSITORY = cfg.backupbot.repository;
     };
   };
 }

@@ -6,12 +6,10 @@ let
   set = lib.filter (name: name != null && !lib.hasPrefix "/" name);
 in
 {
-  options.services.cc-ci.bridge = {
-    enable = mkOption {
-      type = types.bool;
-      default = true;
-      description = "Whether this machine has the bridge.";
-    };
+  options.services.cc-ci.bridge.enable = mkOption {
+    type = types.bool;
+    default = true;
+    description = "Whether this machine has the bridge.";
   };
 
   config = lib.mkIf (cfg.enable && cfg.bridge.enable) {

@@ -153,6 +153,17 @@ in
               default = "10.10.0.0/16";
               description = "Of the overlay network. A /16: removed apps give addresses back late, and 254 were used up within days.";
             };
+            drone.host = mkOption {
+              type = types.str;
+              default = "drone.${cfg.settings.domain}";
+              defaultText = lib.literalMD "drone. and the domain";
+              description = "Where the Drone server of this host is reached.";
+            };
+            backup.repository = mkOption {
+              type = types.path;
+              default = "/var/lib/cc-ci-backups";
+              description = "Folder with the restic repository of the apps that stay on this host.";
+            };
             proxy.certificates = mkOption {
               type = types.path;
               default = "/var/lib/ci-certs/live";
@@ -184,8 +195,8 @@ in
             drone = {
               url = mkOption {
                 type = types.nullOr types.str;
-                default = if isDrone then "https://${cfg.drone.host}" else null;
-                defaultText = lib.literalMD "https:// and services.cc-ci.drone.host";
+                default = if isDrone then "https://${cfg.settings.reconcile.drone.host}" else null;
+                defaultText = lib.literalMD "https:// and `settings.reconcile.drone.host`";
                 description = "The Drone server.";
               };
               token_file = mkOption {

@@ -6,12 +6,10 @@ let
   cfg = config.services.cc-ci;
 in
 {
-  options.services.cc-ci.dashboard = {
-    enable = mkOption {
-      type = types.bool;
-      default = true;
-      description = "Whether this machine has the dashboard.";
-    };
+  options.services.cc-ci.dashboard.enable = mkOption {
+    type = types.bool;
+    default = true;
+    description = "Whether this machine has the dashboard.";
   };
 
   config = lib.mkIf (cfg.enable && cfg.dashboard.enable) {

@@ -5,20 +5,11 @@ let
   cfg = config.services.cc-ci;
 in
 {
-  options.services.cc-ci.drone = {
-    enable = mkOption {
-      type = types.bool;
-      default = cfg.settings.engine.kind == "drone";
-      defaultText = lib.literalMD "true with settings.engine.kind drone";
-      description = "Whether this machine has the Drone server.";
-    };
-
-    host = mkOption {
-      type = types.str;
-      default = "drone.${cfg.settings.domain}";
-      defaultText = lib.literalMD "drone. and the domain";
-      description = "Where it is reached.";
-    };
+  options.services.cc-ci.drone.enable = mkOption {
+    type = types.bool;
+    default = cfg.settings.engine.kind == "drone";
+    defaultText = lib.literalMD "true with settings.engine.kind drone";
+    description = "Whether this machine has the Drone server.";
   };
 
   config = lib.mkIf (cfg.enable && cfg.drone.enable) {

@@ -6,12 +6,10 @@ let
   cfg = config.services.cc-ci;
 in
 {
-  options.services.cc-ci.proxy = {
-    enable = mkOption {
-      type = types.bool;
-      default = true;
-      description = "Whether this machine's proxy is reconciled.";
-    };
+  options.services.cc-ci.proxy.enable = mkOption {
+    type = types.bool;
+    default = true;
+    description = "Whether this machine's proxy is reconciled.";
   };
 
   config = lib.mkIf (cfg.enable && cfg.proxy.enable) {

@@ -25,7 +25,7 @@ let
       environment = {
         CC_CI_CONFIG = "%d/cc-ci.yml";
         DOCKER_CONFIG = lib.mkIf (cfg.docker.registryAuth != null) "%d";
-      } // service.environment;
+      };
       path = [ cfg.environmentPackage ];
       serviceConfig = hardened { } // {
         Type = "oneshot";
@@ -55,11 +55,6 @@ in
             type = types.listOf types.str;
             default = [ ];
             description = "Names of the secrets that the reconciler hands to the service.";
-          };
-          environment = mkOption {
-            type = types.attrsOf types.str;
-            default = { };
-            description = "What the reconciler is told besides cc-ci.yml. No secrets: unit files are world-readable.";
           };
         };
       });

@@ -23,8 +23,8 @@ in
 
     server = mkOption {
       type = types.str;
-      default = cfg.drone.host;
-      defaultText = lib.literalMD "drone.host";
+      default = cfg.settings.reconcile.drone.host;
+      defaultText = lib.literalMD "`settings.reconcile.drone.host`";
       description = "Host name of the Drone server.";
     };
   };
@@ -63,36 +63,7 @@ in
         DRONE_RUNNER_ENVFILE = "/etc/cc-ci/steps.env";
         DRONE_HTTP_BIND = "127.0.0.1:3000";
       };
-      serviceConfig = hardened {
-        PrivateTmp = {
-          to = false;
-          because = "the janitor finds what a killed run left in the machine's own /tmp";
-        };
-        PrivateDevices = {
-          to = false;
-          because = "Chromium's sandbox opens devices that the fence hides";
-        };
-        MemoryDenyWriteExecute = {
-          to = false;
-          because = "Chromium compiles JavaScript";
-        };
-        RestrictNamespaces = {
-          to = false;
-          because = "Chromium's sandbox is made of namespaces";
-        };
-        RestrictAddressFamilies = {
-          to = [ "AF_INET" "AF_INET6" "AF_UNIX" "AF_NETLINK" ];
-          because = "Chromium asks the kernel for the network's interfaces";
-        };
-        ProtectProc = {
-          to = "default";
-          because = "a harness looks whether the step that started it still lives";
-        };
-        SystemCallFilter = {
-          to = [ "@system-service" "@mount" ];
-          because = "Chromium's sandbox needs its own system calls";
-        };
-      } // {
+      serviceConfig = hardened (import ../run-gaps.nix) // {
         ExecStart = "${lib.getExe cfg.runner.package} daemon %d/runner.env";
         User = "cc-ci";
         SupplementaryGroups = [ "docker" ];

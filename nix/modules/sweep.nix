@@ -40,14 +40,16 @@ in
         DOCKER_CONFIG = lib.mkIf (cfg.docker.registryAuth != null) "%d";
       };
       path = [ cfg.environmentPackage ];
-      serviceConfig = hardened { } // {
+      serviceConfig = hardened (import ../run-gaps.nix) // {
         Type = "oneshot";
         ExecStart = "${cfg.package}/bin/cc-ci sweep";
         User = "cc-ci";
         SupplementaryGroups = [ "docker" ];
-        LoadCredential = cfg.credentials [ ];
-        ReadWritePaths = [ cfg.settings.data "/run/lock/cc-ci" ];
+        # It asks the forges what is enrolled, and the engine for runs, as the bridge does.
+        LoadCredential = cfg.credentials (cfg.reconcile.bridge.credentials or [ ]);
+        ReadWritePaths = [ cfg.settings.data "/run/lock/cc-ci" "/tmp" ];
         TimeoutStartSec = "infinity";
+        TimeoutStopSec = "10min"; # runs are torn down first
       };
     };
   };
