@@ -155,6 +155,50 @@ func TestA29_RoundTripKeepsEverything(t *testing.T) {
 	}
 }
 
+// commented are the places where comments can be.
+var commented = map[string]string{
+	"before a nested key":  "a:\n    # c\n    b: x\nd: y\n",
+	"after a nested key":   "a:\n    b: x\n    # c\nd: y\n",
+	"between two":          "a: x\n# c\nb: y\n",
+	"apart":                "a: x\n# c\n\nb: y\n",
+	"at the end":           "a: x\n# c\n",
+	"at the end, nested":   "a:\n    b: x\n    # c\n",
+	"behind a value":       "a: x # c\nb: y\n",
+	"behind a key":         "a: # c\n    b: x\n",
+	"in a list":            "a:\n    # c\n    - x\n    # d\n    - y # e\n",
+	"in a list of keys":    "a:\n    # c\n    - b: x # d\n      # e\n      f: y\n",
+	"at the very top":      "# c\n\n# d\na: x\n",
+	"without a space":      "#c\na: x\n",
+	"with nothing in it":   "#\n# c\n#\na: x\n",
+	"that looks encrypted": "# ENC[AES256_GCM,data:x]\na: x\n",
+	"before a long text":   "# c\na: |\n    x # no comment\n    y\n# d\nb: z\n",
+}
+
+// Comments stay where they are, also where two keys could have them.
+func TestCommentsKeepTheirPlaces(t *testing.T) {
+	id := newIdentity(t)
+	for name, text := range commented {
+		f, err := New("s.yaml", []byte(text), ruleOf(id))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		sealed := sealNow(t, f)
+		if got := plainOf(t, mustOpen(t, sealed, id)); got != text {
+			t.Errorf("%s: %q became %q\n%s", name, text, got, sealed)
+		}
+		if strings.Contains(string(sealed), "# c") {
+			t.Errorf("%s: a comment is in the open:\n%s", name, sealed)
+		}
+	}
+	f, err := New("s.yaml", []byte("? ! #0"), ruleOf(id))
+	if err == nil { // the library does not write this comment again
+		_, err = f.Seal(noon)
+	}
+	if ccci.CodeOf(err) != ccci.CodeInvalid || ccci.HintOf(err) == "" {
+		t.Errorf("a lost comment: %v", err)
+	}
+}
+
 func TestA31_WhatIsUnchangedStaysTheSameInTheFile(t *testing.T) {
 	id := newIdentity(t)
 	text := sealed1(t, mixed, id)

@@ -166,3 +166,19 @@ func TestA31_SopsAndWeChangeOneFileInTurn(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// What sops takes for the place of a comment is not always what is taken for it here.
+func TestA29_SopsReadsCommentsWhereverTheyAre(t *testing.T) {
+	s := newSops(t)
+	for name, text := range commented {
+		s.write("secrets.yaml", sealed1(t, text, s.id))
+		if out := s.run("decrypt", "secrets.yaml"); strings.Contains(out, "ENC[AES256_GCM,data:") && name != "that looks encrypted" {
+			t.Errorf("%s: sops leaves a comment encrypted:\n%s", name, out)
+		}
+		s.write("secrets.yaml", []byte(text))
+		s.run("encrypt", "--in-place", "--age", s.id.Recipient().String(), "secrets.yaml")
+		if out := plainOf(t, mustOpen(t, s.read("secrets.yaml"), s.id)); strings.Count(out, "#") != strings.Count(text, "#") || strings.Contains(out, "#ENC") {
+			t.Errorf("%s: of %q becomes\n%s", name, text, out)
+		}
+	}
+}
