@@ -70,7 +70,7 @@ func TestA32_A33_Chain(t *testing.T) {
 }
 
 // A14, A15: the exec runner is a service of the machine that a switch does not end, takes
-// as many builds as the engine, and sees none of cc-ci's secrets.
+// as many builds as the engine, and sees no secret but its own and the registries'.
 func TestA14_A15_Runner(t *testing.T) {
 	for name, h := range hosts(t) {
 		unit := h.Units["cc-ci-runner.service"]
@@ -80,7 +80,7 @@ func TestA14_A15_Runner(t *testing.T) {
 		if !strings.Contains(unit, `Environment="DRONE_RUNNER_CAPACITY=1"`) {
 			t.Errorf("%s: the runner's capacity is not 1:\n%s", name, unit)
 		}
-		if got := lines(unit, "LoadCredential"); len(got) != 1 || !strings.HasPrefix(got[0], "runner.env:") {
+		if got := lines(unit, "LoadCredential"); len(got) != 2 || !strings.HasPrefix(got[0], "runner.env:") || !strings.HasPrefix(got[1], "config.json:") {
 			t.Errorf("%s: the runner is given %q", name, got)
 		}
 		c, err := config.Parse("cc-ci.yml", []byte(h.Config))

@@ -3,6 +3,7 @@
 let
   inherit (lib) mkOption types;
   cfg = config.services.cc-ci;
+  auth = cfg.docker.registryAuth != null;
   hardened = import ../hardening.nix { inherit lib; };
 in
 {
@@ -42,7 +43,9 @@ in
     # a file with the bare value.
     sops.templates."cc-ci-runner.env".content = "DRONE_RPC_SECRET=${config.sops.placeholder.drone_rpc_secret}";
 
-    environment.etc."cc-ci/steps.env".text = "CC_CI_CONFIG=/etc/cc-ci/cc-ci.yml\n";
+    # Steps get this and the PATH. cc-ci.yml names secrets beside it, which only root may read.
+    environment.etc."cc-ci/steps.env".text = "CC_CI_CONFIG=/etc/cc-ci/cc-ci.yml\n"
+      + lib.optionalString auth "DOCKER_CONFIG=/run/credentials/cc-ci-runner.service\n";
 
     systemd.services.cc-ci-runner = {
       description = "cc-ci: Drone's exec runner";
@@ -67,8 +70,10 @@ in
         ExecStart = "${lib.getExe cfg.runner.package} daemon %d/runner.env";
         User = "cc-ci";
         SupplementaryGroups = [ "docker" ];
-        # The runner's own secret and none of cc-ci's: a run handles files of strangers.
-        LoadCredential = [ "runner.env:${config.sops.templates."cc-ci-runner.env".path}" ];
+        # The runner's own secret and the registries', none of cc-ci's: a run handles files of
+        # strangers.
+        LoadCredential = [ "runner.env:${config.sops.templates."cc-ci-runner.env".path}" ]
+          ++ lib.optional auth "config.json:${config.sops.secrets.${cfg.docker.registryAuth}.path}";
         StateDirectory = "cc-ci-runner";
         ReadWritePaths = [ cfg.settings.data "/run/lock/cc-ci" "/tmp" ];
         Restart = "always";
