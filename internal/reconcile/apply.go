@@ -37,10 +37,19 @@ func (d *daemon) Apply(ctx context.Context, want Desired, o Observed, a Action) 
 	default:
 		err = errNotOne
 	}
-	if cerrdefs.IsAlreadyExists(err) || passing(err) {
+	switch {
+	case tooEarly(err):
+		return &NotYet{err}
+	case cerrdefs.IsAlreadyExists(err) || passing(err):
 		return nil
 	}
 	return err
+}
+
+// tooEarly recognises that a network is on its way out: while a last container is in it, the node
+// lists it although the swarm knows it no longer.
+func tooEarly(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "network") && strings.Contains(err.Error(), "not found")
 }
 
 func (d *daemon) labelNode(ctx context.Context, want Desired, a Action) error {

@@ -80,6 +80,16 @@ type Runner struct {
 	Patience time.Duration    // how long Docker itself may be away; default 30 s
 }
 
+// NotYet is an error of Apply's for what Docker will be able to do in a moment, when it has finished something
+// else. It is tried again with what is seen then.
+type NotYet struct{ Err error }
+
+func (e *NotYet) Error() string { return e.Err.Error() }
+func (e *NotYet) Unwrap() error { return e.Err }
+
+// notYetLimit is how long something may be too early.
+const notYetLimit = time.Minute
+
 // maxChanges is more than any unit has objects: a run that makes more goes round in circles.
 const maxChanges = 200
 
@@ -153,6 +163,8 @@ type unitRun struct {
 	updated map[string]string   // services that were updated in this run, by name: the hash of their new specification
 	order   []string            // of updated
 	last    string              // the last change made
+	early   string              // the change that Docker cannot make yet
+	since   time.Time           // of early
 }
 
 func (r *unitRun) plan(o Observed) []Action {
@@ -221,11 +233,18 @@ func (r *unitRun) act(ctx context.Context, o Observed, a Action) error {
 	case Await:
 		return r.await(ctx, o, a)
 	}
-	if text := a.String(); text == r.last {
+	text := a.String()
+	if text == r.last {
 		return ccci.Errorf(ccci.CodeInfra, "%s did not help", text).WithHint("somebody else changes the same object, or this is a mistake in cc-ci: please report it")
 	}
-	r.Began(r.unit.Name, a)
+	if r.early != text {
+		r.Began(r.unit.Name, a)
+	}
 	if err := r.Daemon.Apply(ctx, r.desired, o, a); err != nil {
+		var early *NotYet
+		if errors.As(err, &early) && o.At.Sub(r.notYet(text, o.At)) < notYetLimit {
+			return r.sleep(ctx)
+		}
 		var own *ccci.Error
 		if errors.As(err, &own) {
 			return err
@@ -240,6 +259,14 @@ func (r *unitRun) act(ctx context.Context, o Observed, a Action) error {
 	}
 	r.Applied(r.unit.Name, a)
 	return nil
+}
+
+// notYet returns since when an action is too early.
+func (r *unitRun) notYet(text string, at time.Time) time.Time {
+	if r.early != text {
+		r.early, r.since = text, at
+	}
+	return r.since
 }
 
 // finish does the unit's own steps and asks whether it serves.

@@ -170,6 +170,13 @@ func (s *Server) log() []byte {
 // Env is what a program needs to find this daemon.
 func (s *Server) Env() string { return "DOCKER_HOST=unix://" + s.Socket }
 
+// Command is a program run in the daemon's network, and told of the daemon.
+func (s *Server) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=/var/run/netns/" + s.namespace, name}, args...)...)
+	cmd.Env = append(os.Environ(), s.Env())
+	return cmd
+}
+
 // Dial reaches an address of the daemon's namespace, where published ports are. It
 // must be numeric.
 func (s *Server) Dial(ctx context.Context, network, address string) (net.Conn, error) {

@@ -1,0 +1,459 @@
+package reconcile
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/swarm"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// TestRealProxy is the proxy on a Docker of its own, from nothing, in one go because
+// the images are large.
+func TestRealProxy(t *testing.T) {
+	h := newHost(t)
+	t.Run("A32 killed after every change", h.killedAfterEveryChange)
+	t.Run("A32 from nothing, and then nothing to do", h.fromNothing)
+	t.Run("A25 TLS and routes", h.serves)
+	t.Run("A31 a new certificate drops no request", h.rotates)
+	t.Run("A32 repairs exactly what was removed or edited", h.repairs)
+	t.Run("U22 a broken image is rolled back", h.rollsBack)
+}
+
+// fromNothing begins with the swarm of the test before, and leaves it.
+func (h *testHost) fromNothing(t *testing.T) {
+	if err := h.Docker.SwarmLeave(t.Context(), true); err != nil && !strings.Contains(err.Error(), "not part of a swarm") {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	did := h.converge(t, h.options())
+	t.Logf("%d changes in %v", len(did), time.Since(begin))
+	if len(did) != 11 {
+		t.Errorf("did\n%s", strings.Join(did, "\n"))
+	}
+	for range 2 {
+		begin = time.Now()
+		if again := h.converge(t, h.options()); len(again) > 0 {
+			t.Fatalf("then it does\n%s", strings.Join(again, "\n"))
+		}
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("finding nothing to do takes %v", took)
+		} else {
+			t.Logf("nothing to do, found in %v", took)
+		}
+	}
+}
+
+// killedAfterEveryChange kills each run after its first change, until one has nothing to do.
+func (h *testHost) killedAfterEveryChange(t *testing.T) {
+	if deaths := h.killed(t); deaths != 11 {
+		t.Errorf("from nothing there are %d deaths", deaths)
+	}
+	if did := h.converge(t, h.options()); len(did) > 0 {
+		t.Errorf("after the last death it does\n%s", strings.Join(did, "\n"))
+	}
+	// A rotation: two secrets and a config that names them, one update, three removals.
+	h.certificate(t, domain, "*."+domain)
+	if deaths := h.killed(t); deaths != 7 {
+		t.Errorf("in a rotation there are %d deaths", deaths)
+	}
+	if did := h.converge(t, h.options()); len(did) > 0 {
+		t.Errorf("after the rotation it does\n%s", strings.Join(did, "\n"))
+	}
+}
+
+func (h *testHost) killed(t *testing.T) (deaths int) {
+	t.Helper()
+	o := h.options()
+	o.Dial, o.Now = nil, nil
+	text, err := json.Marshal(struct {
+		Domain, Network, Certificates, Traefik, CCCI, Socket string
+		HTTP, HTTPS                                          int
+		Entrypoints                                          []Entrypoint
+	}{o.Domain, o.Network, o.Certificates, o.Traefik, o.CCCI, o.Socket, o.HTTP, o.HTTPS, o.Entrypoints})
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 30 {
+		cmd := h.Command(t.Context(), self)
+		cmd.Env = append(cmd.Env, dieEnv+"="+string(text))
+		out, err := cmd.CombinedOutput()
+		t.Logf("%s", bytes.TrimSpace(out))
+		switch {
+		case err == nil:
+			return deaths
+		case strings.Contains(err.Error(), "killed"):
+			deaths++
+		default:
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("it does not come to an end")
+	return deaths
+}
+
+// client asks the proxy, whatever the host's name, and trusts the certificate of now.
+func (h *testHost) client(keep bool) *http.Client {
+	return &http.Client{
+		Timeout: 5 * time.Second,
+		Transport: &http.Transport{
+			DisableKeepAlives: !keep,
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // what is served is compared below
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				_, port, err := net.SplitHostPort(address)
+				if err != nil {
+					return nil, err
+				}
+				return h.Dial(ctx, network, "127.0.0.1:"+port)
+			},
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func get(t *testing.T, c *http.Client, url string) (*http.Response, string) {
+	t.Helper()
+	res, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(text)
+}
+
+// app deploys an app as a recipe would, and waits until it is reached.
+func (h *testHost) app(t *testing.T) {
+	t.Helper()
+	_, err := h.Docker.ServiceCreate(t.Context(), swarm.ServiceSpec{
+		Annotations: swarm.Annotations{Name: "wiki_app", Labels: map[string]string{
+			"traefik.enable":                                      "true",
+			"traefik.swarm.network":                               "proxy",
+			"traefik.http.routers.wiki.rule":                      "Host(`wiki." + domain + "`,`" + domain + "`)", // as Traefik 2 wrote it
+			"traefik.http.routers.wiki.entrypoints":               "web-secure",
+			"traefik.http.routers.wiki.tls.certresolver":          "production",
+			"traefik.http.routers.wiki.middlewares":               "security@file",
+			"traefik.http.services.wiki.loadbalancer.server.port": "8080",
+		}},
+		TaskTemplate: swarm.TaskSpec{
+			ContainerSpec: &swarm.ContainerSpec{Image: appImage},
+			Networks:      []swarm.NetworkAttachmentConfig{{Target: "proxy"}},
+		},
+		EndpointSpec: &swarm.EndpointSpec{Mode: swarm.ResolutionModeDNSRR},
+	}, swarm.ServiceCreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.await(t, "the app is reached", func() bool {
+		res, err := h.client(false).Get("https://wiki." + domain + "/health")
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
+}
+
+func (h *testHost) await(t *testing.T, what string, ready func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for !ready() {
+		if pause(ctx, 50*time.Millisecond) != nil {
+			t.Fatalf("within 30 s it is not so that %s", what)
+		}
+	}
+}
+
+func (h *testHost) serves(t *testing.T) {
+	begin := time.Now()
+	h.app(t)
+	t.Logf("an app is reached %v after it was made", time.Since(begin))
+	c := h.client(false)
+	for url, status := range map[string]int{
+		"https://wiki." + domain + "/health":   200,
+		"https://" + domain + "/health":        200,
+		"https://nobody." + domain + "/":       404,
+		"https://elsewhere.example.com/":       404,
+		"http://wiki." + domain + "/a?b=c":     301,
+		"http://nobody." + domain + "/":        301,
+		"https://" + domain + "/api/rawdata":   404,
+		"https://" + domain + "/dashboard/":    404,
+		"https://" + domain + pingPath:         200,
+		"https://wiki." + domain + pingPath:    404,
+		"https://deep.wiki." + domain + "/":    404,
+		"https://wiki." + domain + "/version":  200,
+		"https://wiki." + domain + ":443/data": 200,
+		"http://elsewhere.example.com/":        301,
+		"http://wiki." + domain + ":80/a":      301,
+	} {
+		res, _ := get(t, c, url)
+		if res.StatusCode != status && !(status == 301 && (res.StatusCode == 308 || res.StatusCode == 302)) {
+			t.Errorf("%s answers %s", url, res.Status)
+		}
+		if res.TLS != nil && !bytes.Equal(res.TLS.PeerCertificates[0].Raw, h.leaf) {
+			t.Errorf("%s shows another certificate", url)
+		}
+		if strings.HasSuffix(url, "b=c") && res.Header.Get("Location") != "https://wiki."+domain+"/a?b=c" {
+			t.Errorf("%s leads to %s", url, res.Header.Get("Location"))
+		}
+		if strings.Contains(url, "wiki") && strings.HasSuffix(url, "/health") && !strings.Contains(res.Header.Get("Strict-Transport-Security"), "31536000") {
+			t.Errorf("%s lacks what security@file adds: %v", url, res.Header)
+		}
+	}
+	conn, err := h.Dial(t.Context(), "tcp", "127.0.0.1:2222") // an entrypoint of its own
+	if err != nil {
+		t.Error(err)
+	} else {
+		conn.Close()
+	}
+}
+
+// rotates puts a new certificate into place while requests come in, over new connections and
+// over such that last.
+func (h *testHost) rotates(t *testing.T) {
+	var asked, failed atomic.Int64
+	var firstError atomic.Value
+	ctx, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	for i := range 4 {
+		load.Go(func() {
+			c := h.client(i%2 == 0)
+			for ctx.Err() == nil {
+				asked.Add(1)
+				res, err := c.Get("https://wiki." + domain + "/health")
+				if err == nil {
+					_, err = io.Copy(io.Discard, res.Body)
+					res.Body.Close()
+					if err == nil && res.StatusCode != 200 {
+						err = fmt.Errorf("%s", res.Status)
+					}
+				}
+				if err != nil {
+					failed.Add(1)
+					firstError.CompareAndSwap(nil, err.Error())
+				}
+			}
+		})
+	}
+	older := h.leaf
+	for range 2 {
+		h.certificate(t, domain, "*."+domain)
+		did := h.converge(t, h.options())
+		if strings.Contains(strings.Join(did, "\n"), "cc-ci_traefik") {
+			t.Errorf("Traefik itself is touched:\n%s", strings.Join(did, "\n"))
+		}
+	}
+	stop()
+	load.Wait()
+	t.Logf("%d requests during two rotations, %d failed", asked.Load(), failed.Load())
+	if failed.Load() > 0 || asked.Load() < 100 {
+		t.Errorf("%d of %d requests failed, the first: %v", failed.Load(), asked.Load(), firstError.Load())
+	}
+	res, _ := get(t, h.client(false), "https://wiki."+domain+"/health")
+	if served := res.TLS.PeerCertificates[0].Raw; !bytes.Equal(served, h.leaf) || bytes.Equal(served, older) {
+		t.Error("another certificate than the new one is shown")
+	}
+	// One that would not do is refused, and the one before stays.
+	good := h.leaf
+	for want, make := range map[string]func(){
+		"not any.ci.example.org": func() { h.certificate(t, domain) },
+		"it is valid from": func() {
+			writeCertificate(t, h.certs, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour), domain, "*."+domain)
+		},
+		"private key does not match": func() {
+			text, err := os.ReadFile(h.certs + "/" + keyFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.certificate(t, domain, "*."+domain)
+			if err := os.WriteFile(h.certs+"/"+keyFile, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		make()
+		reports, err := h.runner(t).Run(t.Context(), unitsOf(h.options())...)
+		if err == nil || !strings.Contains(err.Error(), want) || ccci.CodeOf(err) != ccci.CodeInvalid || len(reports[1].Actions) > 0 {
+			t.Errorf("want %s, got %v", want, err)
+		}
+	}
+	if res, _ := get(t, h.client(false), "https://"+domain+"/health"); !bytes.Equal(res.TLS.PeerCertificates[0].Raw, good) {
+		t.Error("the good certificate is gone")
+	}
+	h.certificate(t, domain, "*."+domain)
+	h.converge(t, h.options())
+}
+
+// repairs removes and edits each object that there is, one after the other.
+func (h *testHost) repairs(t *testing.T) {
+	docker := h.Docker
+	d, o := h.look(t)
+	check := func(name string, want []string, tamper func() error) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			if err := tamper(); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, text := range h.converge(t, h.options()) {
+				sentence, _, _ := strings.Cut(text, ":")
+				got = append(got, sentence)
+			}
+			slices.Sort(got)
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				t.Errorf("did\n%s", strings.Join(got, "\n"))
+			}
+			if again := h.converge(t, h.options()); len(again) > 0 {
+				t.Errorf("then it does\n%s", strings.Join(again, "\n"))
+			}
+		})
+	}
+	update := func(name string, change func(*swarm.ServiceSpec)) error {
+		s, _, err := docker.ServiceInspectWithRaw(t.Context(), name, swarm.ServiceInspectOptions{})
+		if err != nil {
+			return err
+		}
+		change(&s.Spec)
+		if _, err = docker.ServiceUpdate(t.Context(), s.ID, s.Version, s.Spec, swarm.ServiceUpdateOptions{}); err != nil {
+			return err
+		}
+		return nil
+	}
+	for _, s := range d.Services {
+		name := s.Name()
+		check(name+" removed", []string{"creating service " + name}, func() error { return docker.ServiceRemove(t.Context(), name) })
+		check(name+" label", []string{"updating service " + name}, func() error {
+			return update(name, func(s *swarm.ServiceSpec) { s.Labels["x"] = "y" })
+		})
+		check(name+" image", []string{"updating service " + name}, func() error {
+			return update(name, func(s *swarm.ServiceSpec) {
+				s.TaskTemplate.ContainerSpec.Image = "nobody/has:it"
+				s.UpdateConfig.FailureAction = swarm.UpdateFailureActionContinue
+			})
+		})
+	}
+	check("replicas", []string{"updating service cc-ci_socket-proxy"}, func() error {
+		return update("cc-ci_socket-proxy", func(s *swarm.ServiceSpec) { *s.Mode.Replicated.Replicas = 0 })
+	})
+	for _, f := range o.Files {
+		if f.Labels[LabelUnit] != "proxy" {
+			continue
+		}
+		var users []string
+		for _, s := range o.Services {
+			if slices.Contains(uses(s.Spec, f.Kind), f.Name) {
+				users = append(users, s.Spec.Name)
+			}
+		}
+		labels := with(f.Labels, "x", "y")
+		annotations := swarm.Annotations{Name: f.Name, Labels: labels}
+		check(f.Name+" label", []string{"labelling " + string(f.Kind) + " " + f.Name}, func() error {
+			if f.Kind == KindSecret {
+				s, _, err := docker.SecretInspectWithRaw(t.Context(), f.ID)
+				if err != nil {
+					return err
+				}
+				return docker.SecretUpdate(t.Context(), f.ID, s.Version, swarm.SecretSpec{Annotations: annotations})
+			}
+			c, _, err := docker.ConfigInspectWithRaw(t.Context(), f.ID)
+			if err != nil {
+				return err
+			}
+			return docker.ConfigUpdate(t.Context(), f.ID, c.Version, swarm.ConfigSpec{Annotations: annotations})
+		})
+		want := []string{"creating " + string(f.Kind) + " " + f.Name}
+		for _, u := range users {
+			want = append(want, "creating service "+u)
+		}
+		check(f.Name+" removed", want, func() error {
+			for _, u := range users { // while it is used, Docker keeps it
+				if err := docker.ServiceRemove(t.Context(), u); err != nil {
+					return err
+				}
+			}
+			if f.Kind == KindSecret {
+				return docker.SecretRemove(t.Context(), f.Name)
+			}
+			return docker.ConfigRemove(t.Context(), f.Name)
+		})
+	}
+	check("network removed", []string{"creating network cc-ci_socket", "creating service cc-ci_socket-proxy", "creating service cc-ci_traefik"}, func() error {
+		for _, name := range []string{"cc-ci_socket-proxy", "cc-ci_traefik"} {
+			if err := docker.ServiceRemove(t.Context(), name); err != nil {
+				return err
+			}
+		}
+		var err error
+		h.await(t, "the network is free", func() bool { err = docker.NetworkRemove(t.Context(), "cc-ci_socket"); return err == nil })
+		return err
+	})
+	check("node label", []string{"labelling node of this machine"}, func() error {
+		node, _, err := docker.NodeInspectWithRaw(t.Context(), o.NodeID)
+		if err != nil {
+			return err
+		}
+		node.Spec.Labels = nil
+		return docker.NodeUpdate(t.Context(), node.ID, node.Version, node.Spec)
+	})
+}
+
+// look returns what the proxy wants and what there is.
+func (h *testHost) look(t *testing.T) (Desired, Observed) {
+	t.Helper()
+	d, err := Proxy(h.options()).Desired(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := NewDaemon(h.Docker).Observe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, o
+}
+
+func (h *testHost) rollsBack(t *testing.T) {
+	o := h.options()
+	o.Traefik = "traefik:broken"
+	run := func() (string, error) {
+		reports, err := h.runner(t).Run(t.Context(), unitsOf(o)...)
+		return strings.Join(texts(reports[len(reports)-1].Actions), "\n"), err
+	}
+	did, err := run()
+	if err == nil || !strings.Contains(err.Error(), "the update to traefik:broken was rolled back") || !strings.Contains(err.Error(), "No such image: traefik:broken") || ccci.CodeOf(err) != ccci.CodeInfra {
+		t.Errorf("it says %v after %s", err, did)
+	}
+	h.await(t, "the version before serves", func() bool {
+		res, err := h.client(false).Get("https://wiki." + domain + "/health")
+		return err == nil && res.Body.Close() == nil && res.StatusCode == 200
+	})
+	begin := time.Now()
+	if did, err := run(); err == nil || did != "" || !strings.Contains(err.Error(), "was rolled back") || time.Since(begin) > 2*time.Second {
+		t.Errorf("a second run says %v after %s", err, did)
+	}
+	if did := h.converge(t, h.options()); len(did) > 0 {
+		t.Errorf("with the good image again it does\n%s", strings.Join(did, "\n"))
+	}
+}
