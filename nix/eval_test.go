@@ -312,6 +312,26 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A gap in the fences names one that there is, and why it is needed.
+func TestFencesRefuse(t *testing.T) {
+	if !evaluates() {
+		t.Skip("no nixpkgs to evaluate with: name checkouts by CC_CI_NIXPKGS and CC_CI_SOPS_NIX")
+	}
+	nix := program(t, "nix-instantiate")
+	for gap, want := range map[string]string{
+		`PrivateTemp = { to = false; because = "x"; };`:       "nix/hardening.nix has no fence PrivateTemp",
+		`PrivateTmp = { to = false; because = " "; };`:        "the gap in PrivateTmp needs a reason",
+		`PrivateTmp = { to = false; };`:                       "because",
+		`PrivateTmp = { to = false; because = "a reason"; };`: "",
+	} {
+		hardened := "(import ./hardening.nix { lib = import " + os.Getenv("CC_CI_NIXPKGS") + "/lib; }) { " + gap + " }"
+		out, err := exec.Command(nix, "--eval", "--strict", "--expr", hardened).CombinedOutput()
+		if (err == nil) != (want == "") || !strings.Contains(string(out), want) {
+			t.Errorf("%s gives %v and %s, want %q", gap, err, out, want)
+		}
+	}
+}
+
 func programRefuses(t *testing.T, text, want string) {
 	t.Helper()
 	_, err := config.Parse("cc-ci.yml", []byte(text))
