@@ -315,7 +315,8 @@ func count(want service, svc swarm.Service, tasks []swarm.Task) (bool, string) {
 	if svc.Spec.Mode.Global != nil || svc.Spec.Mode.GlobalJob != nil {
 		return desired > 0 && enough >= desired && others == 0, words
 	}
-	return enough >= desired && others == 0, words
+	// A task too many is one that swarm has not yet told to stop.
+	return enough >= desired && running <= desired && others == 0, words
 }
 
 // oneShot reports whether a service may end: its tasks that succeeded stay ended.

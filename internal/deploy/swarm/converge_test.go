@@ -44,6 +44,8 @@ const (
 // harnesses, each with what must be seen in it.
 func TestU3_OneLook(t *testing.T) {
 	none := swarm.UpdateState("")
+	stopped := serviceOf("s_app", wanted, none)
+	stopped.Spec.Mode.Replicated.Replicas = new(uint64)
 	cases := map[string]struct {
 		svc       swarm.Service
 		tasks     []swarm.Task
@@ -54,6 +56,10 @@ func TestU3_OneLook(t *testing.T) {
 	}{
 		"one new task runs":                {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, running, running, "")}, converged: true},
 		"new runs, monitor not over":       {svc: serviceOf("s_app", wanted, swarm.UpdateStateUpdating), tasks: []swarm.Task{task("1", "s_app", wanted, running, running, "")}, converged: true},
+		"stopped, and its task is gone":    {svc: stopped, converged: true},
+		"stopped, its task has ended":      {svc: stopped, tasks: []swarm.Task{task("1", "s_app", wanted, shutdown, swarm.TaskStateRemove, "")}, converged: true},
+		"stopped, its task is stopping":    {svc: stopped, tasks: []swarm.Task{task("1", "s_app", wanted, running, swarm.TaskStateRemove, "")}},
+		"stopped, its task knows not yet":  {svc: stopped, tasks: []swarm.Task{task("1", "s_app", wanted, running, running, "")}},
 		"no task yet":                      {svc: serviceOf("s_app", wanted, none)},
 		"starting, so not healthy yet":     {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, swarm.TaskStateStarting, running, "")}},
 		"only the old task runs":           {svc: serviceOf("s_app", wanted, swarm.UpdateStateUpdating), tasks: []swarm.Task{task("1", "s_app", "old", running, running, "")}},
