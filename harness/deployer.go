@@ -35,7 +35,8 @@ type Deployer interface {
 	// task alive, stable for several looks. It fails early, with CodeRecipe,
 	// on rejected tasks, restart loops, paused and rolled back updates, with the task's
 	// own words and its last log lines in an *DeployError. Services that the stack
-	// no longer has are removed.
+	// no longer has are removed. One with 0 replicas has converged when none of its
+	// tasks is alive: so an app is stopped.
 	Deploy(ctx context.Context, stack *recipe.Stack) error
 
 	// Settle waits, like Deploy, for what is deployed, without changing it.
