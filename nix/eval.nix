@@ -42,7 +42,6 @@ let
         inherit (config.networking.firewall) allowedTCPPorts;
         docker = config.virtualisation.docker.daemon.settings;
         etc = lib.mapAttrs (_: file: file.text) (lib.filterAttrs (name: _: name == "timezone" || lib.hasPrefix "cc-ci/" name) config.environment.etc);
-        runnerRestarts = config.systemd.services.cc-ci-runner.restartIfChanged;
         secrets = lib.mapAttrs (_: secret: { inherit (secret) key path; }) config.sops.secrets;
         tmpfiles = lib.filter (lib.hasInfix "cc-ci") config.systemd.tmpfiles.rules;
       };

@@ -90,7 +90,7 @@ func TestA14_A15_Runner(t *testing.T) {
 		if limit := fmt.Sprintf("limit: %d\n", c.Engine.Capacity); !strings.Contains(read(t, "../.drone.yml"), limit) {
 			t.Errorf("%s: engine.capacity is %d, and .drone.yml has another limit", name, c.Engine.Capacity)
 		}
-		if m := machine(t, h); m.RunnerRestarts {
+		if got := lines(unit, "X-RestartIfChanged"); !slices.Equal(got, []string{"false"}) {
 			t.Errorf("%s: a switch kills the build that runs", name)
 		}
 	}
@@ -100,7 +100,6 @@ type machineFacts struct {
 	AllowedTCPPorts []int
 	Docker          map[string]any
 	Etc             map[string]*string
-	RunnerRestarts  bool
 	Secrets         map[string]struct{ Key, Path string }
 	Tmpfiles        []string
 }

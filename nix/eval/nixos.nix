@@ -58,12 +58,14 @@ let
     PartOf = toString u.partOf;
     Conflicts = toString u.conflicts;
     OnFailure = toString u.onFailure;
-  } // u.unitConfig)
-    # NixOS makes links of these; systemd reads them so, too.
-    ++ inSection "Install" (lib.filterAttrs (_: v: v != "") { WantedBy = toString u.wantedBy; RequiredBy = toString u.requiredBy; });
+  } // u.unitConfig);
+  # NixOS makes links of these besides.
+  tail = u: inSection "Install" (lib.filterAttrs (_: v: v != "") { WantedBy = toString u.wantedBy; RequiredBy = toString u.requiredBy; });
   environment = s: map (name: "Environment=${builtins.toJSON "${name}=${toString s.environment.${name}}"}")
     (lib.attrNames (lib.filterAttrs (_: v: v != null) s.environment))
-    ++ lib.optional (s.path != [ ]) "Environment=\"PATH=${lib.makeBinPath s.path}\"";
+    # NixOS adds the paths of coreutils, findutils, grep, sed and systemd.
+    ++ lib.optional (s.path != [ ]) "Environment=\"PATH=${lib.makeBinPath s.path}:${lib.makeSearchPathOutput "bin" "sbin" s.path}\""
+    ++ lib.optional (!s.restartIfChanged) "X-RestartIfChanged=false";
   render = parts: lib.concatStringsSep "\n" (lib.concatLists parts);
 in
 {
@@ -152,10 +154,10 @@ in
 
   config.systemd.units =
     lib.mapAttrs' (name: s: lib.nameValuePair "${name}.service" {
-      text = render [ (head s) [ "[Service]" ] (environment s) (lines s.serviceConfig) [ "" ] ];
+      text = render [ (head s) [ "[Service]" ] (environment s) (lines s.serviceConfig) [ "" ] (tail s) ];
     }) config.systemd.services
     // lib.mapAttrs' (name: t: lib.nameValuePair "${name}.timer" {
-      text = render [ (head t) (inSection "Timer" t.timerConfig) ];
+      text = render [ (head t) (inSection "Timer" t.timerConfig) (tail t) ];
     }) config.systemd.timers
-    // lib.mapAttrs' (name: t: lib.nameValuePair "${name}.target" { text = render [ (head t) ]; }) config.systemd.targets;
+    // lib.mapAttrs' (name: t: lib.nameValuePair "${name}.target" { text = render [ (head t) (tail t) ]; }) config.systemd.targets;
 }
