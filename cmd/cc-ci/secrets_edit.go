@@ -71,24 +71,26 @@ func (secretsEditCmd) Run(a *app, s *secretsCmd) (err error) {
 		}
 		mistake := o.Replace(after)
 		if mistake == nil {
-			break
+			mistake = o.save()
 		}
-		if !again(ctx, a, mistake, interrupts) {
+		switch {
+		case mistake == nil:
+			fmt.Fprintf(a.stdout, "%s is encrypted anew\n%s\n", o.path, thenCommit)
+			return nil
+		case ccci.CodeOf(mistake) != ccci.CodeInvalid || !term.IsTerminal(int(os.Stdin.Fd())):
 			return mistake
+		case !again(ctx, a, mistake, interrupts):
+			fmt.Fprintln(a.stderr, "nothing was changed")
+			if ctx.Err() != nil {
+				return codeError(exitTerminate)
+			}
+			return codeError(exitUsage)
 		}
 	}
-	if err := o.save(); err != nil {
-		return err
-	}
-	fmt.Fprintf(a.stdout, "%s is encrypted anew\n%s\n", o.path, thenCommit)
-	return nil
 }
 
-// again asks whether to mend a mistake, where there is somebody to ask.
+// again asks the person at the terminal whether to mend a mistake.
 func again(ctx context.Context, a *app, mistake error, interrupts <-chan os.Signal) bool {
-	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return false
-	}
 	select {
 	case <-interrupts: // it was the editor's
 	default:
@@ -105,6 +107,7 @@ func again(ctx context.Context, a *app, mistake error, interrupts <-chan os.Sign
 	case <-interrupts:
 	case <-ctx.Done():
 	}
+	fmt.Fprintln(a.stderr)
 	return false
 }
 

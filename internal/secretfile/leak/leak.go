@@ -235,9 +235,12 @@ func (s *Scan) blobs(ctx context.Context, top string, part []blob, total int) er
 	return nil
 }
 
+// pemGap is what stands between the lines of a key, also in JSON, YAML or a program.
+const pemGap = `(\\r|\\n|[\s"',+>|\\]){1,40}`
+
 var (
 	ageKey  = regexp.MustCompile(`AGE-SECRET-KEY-(PQ-)?1[02-9AC-HJ-NP-Z]{50,}`)
-	pemKey  = regexp.MustCompile(`-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----(\\r|\\n|[\s"',+\\>|]){1,40}([A-Za-z0-9+/=]{20,}|[A-Za-z-]+: )`)
+	pemKey  = regexp.MustCompile(`-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----` + pemGap + `([A-Za-z-]+: [^\n\\]*` + pemGap + `)*[A-Za-z0-9+/=]{40,}`)
 	pemCode = regexp.MustCompile(`LS0tLS1CRUdJTi[A-Za-z0-9+/_\-\s]{40,}`) // -----BEGIN, in base64
 )
 

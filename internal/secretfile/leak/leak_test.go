@@ -79,10 +79,11 @@ func TestA29_KeysAreFoundByTheirForm(t *testing.T) {
 		"PEM in JSON":              {`{"k": ` + quoted(t, key) + "}", "a.txt:1: a private key"},
 		"PEM with DOS line breaks": {strings.ReplaceAll(key, "\n", "\r\n"), "a.txt:1: a private key"},
 		"PEM of OpenSSH":           {strings.ReplaceAll(key, "PRIVATE", "OPENSSH PRIVATE"), "a.txt:1: a private key"},
-		"PEM with headers":         {"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n", "a.txt:1: a private key"},
+		"PEM with headers":         {strings.Replace(key, "KEY-----\n", "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: x\n\n", 1), "a.txt:1: a private key"},
 		"base64":                   {"x: " + code, "a.txt:1: a private key in base64"},
 		"base64 in lines":          {folded.String(), "a.txt:1: a private key in base64"},
 		"a certificate":            {strings.ReplaceAll(key, "PRIVATE KEY", "CERTIFICATE"), ""},
+		"headers alone":            {"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n", ""},
 		"talk of a key":            {"it begins with -----BEGIN PRIVATE KEY----- and then some", ""},
 		"talk of an age key":       {"AGE-SECRET-KEY-1…", ""},
 		"marked, elsewhere":        {"# " + ThrowAway + "\n" + ageSecret, "a.txt:2: a secret key of age"},
@@ -207,6 +208,25 @@ func TestA29_HistoryIsSearched(t *testing.T) {
 	var s Scan
 	if err := s.Repository(t.Context(), t.TempDir()); ccci.CodeOf(err) != ccci.CodeInvalid || ccci.HintOf(err) == "" {
 		t.Errorf("no repository: %v", err)
+	}
+}
+
+// The base repository holds no secret material, nor did it ever.
+func TestA29_ThisRepository(t *testing.T) {
+	var s Scan
+	root := filepath.Join("..", "..", "..")
+	search := func() error { return s.Repository(t.Context(), root) }
+	if _, err := os.Stat(filepath.Join(root, ".git")); err != nil { // what was unpacked has no history
+		search = func() error { return s.Folder(root) }
+	}
+	if err := search(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range s.Report().Findings {
+		t.Error(f)
+	}
+	if n := s.Report().Scanned; n < 300 {
+		t.Errorf("only %d files were looked at", n)
 	}
 }
 
