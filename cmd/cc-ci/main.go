@@ -53,6 +53,8 @@ type cli struct {
 	Secrets secretsCmd `cmd:"" help:"The encrypted secrets of the appliance."`
 	Conf    configCmd  `cmd:"" name:"config" help:"The configuration."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+
+	ReconcileCommands reconcileCommands `embed:""`
 }
 
 // app is what every command is given.

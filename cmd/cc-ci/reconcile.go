@@ -1,0 +1,159 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/docker/docker/client"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/reconcile"
+	"github.com/recipe-maintainers/cc-ci/internal/reconcile/livefiles"
+	"github.com/recipe-maintainers/cc-ci/internal/reconcile/socketproxy"
+	"github.com/recipe-maintainers/cc-ci/internal/settings"
+)
+
+// reconcileCommands keep the host's own services; the hidden two are what some of
+// these services run.
+type reconcileCommands struct {
+	Reconcile   reconcileCmd   `cmd:"" help:"Bring this host's own services into the state that the configuration wants, or say that there is nothing to do."`
+	SocketProxy socketProxyCmd `cmd:"" hidden:"" help:"Answer for Docker to whoever may only look."`
+	LiveFiles   liveFilesCmd   `cmd:"" hidden:"" help:"Put files into a folder that another program watches."`
+}
+
+type reconcileCmd struct {
+	Unit   string `arg:"" help:"swarm, proxy or all. Every unit begins with swarm, which it stands on."`
+	DryRun bool   `help:"Say what would be done and do nothing."`
+	JSON   bool   `name:"json" help:"Print what was done as JSON."`
+	Retry  bool   `help:"Try an update again that failed less than an hour ago."`
+}
+
+// reconcileUnits returns the units of a configuration, in the order in which they stand on each
+// other (A33).
+func reconcileUnits(cfg config.Config) []reconcile.Unit {
+	r := cfg.Reconcile
+	proxy := reconcile.ProxyOptions{
+		Domain: cfg.Domain, Network: cfg.Network, Certificates: r.Proxy.Certificates, Traefik: r.Images.Traefik, CCCI: r.Images.CCCI,
+		Socket: r.Socket, HTTP: r.Proxy.HTTP, HTTPS: r.Proxy.HTTPS,
+	}
+	for _, text := range r.Proxy.Entrypoints {
+		e, _ := config.ParseEntrypoint(text) // Read has checked it
+		proxy.Entrypoints = append(proxy.Entrypoints, reconcile.Entrypoint(e))
+	}
+	return []reconcile.Unit{
+		reconcile.Swarm(reconcile.SwarmOptions{Network: cfg.Network, Subnet: r.Subnet}),
+		reconcile.Proxy(proxy),
+	}
+}
+
+// chosen returns the unit of that name and those that every unit stands on.
+func chosen(units []reconcile.Unit, name string) ([]reconcile.Unit, error) {
+	if name == "all" {
+		return units, nil
+	}
+	i := slices.IndexFunc(units, func(u reconcile.Unit) bool { return u.Name == name })
+	switch {
+	case i == 0:
+		return units[:1], nil
+	case i > 0:
+		return []reconcile.Unit{units[0], units[i]}, nil
+	}
+	names := []string{"all"}
+	for _, u := range units {
+		names = append(names, u.Name)
+	}
+	unknown := ccci.Errorf(ccci.CodeInvalid, "reconcile: there is no unit %q", name)
+	if near := settings.Nearest(name, names); near != "" {
+		return nil, unknown.WithHint("did you mean %q?", near)
+	}
+	return nil, unknown.WithHint("there are %s", strings.Join(names, ", "))
+}
+
+func (c *reconcileCmd) Run(a *app) error {
+	cfg, err := a.config()
+	if err != nil {
+		return err
+	}
+	units, err := chosen(reconcileUnits(cfg), c.Unit)
+	if err != nil {
+		return err
+	}
+	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST")
+	}
+	defer docker.Close()
+	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	defer life.stop()
+	runner := &reconcile.Runner{Daemon: reconcile.NewDaemon(docker), DryRun: c.DryRun, Retry: c.Retry, Logger: a.logger(cfg)}
+	if !c.JSON {
+		runner.Began = func(unit string, action reconcile.Action) { fmt.Fprintf(a.stdout, "%s: %s\n", unit, action) }
+	}
+	if !c.DryRun {
+		release, err := reconcile.Lock(ctx, reconcile.LockFile, func() {
+			fmt.Fprintln(a.stderr, "cc-ci: waiting for another cc-ci reconcile")
+		})
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	reports, err := runner.Run(ctx, units...)
+	if ended := life.exit(); ended != nil && err != nil {
+		err = ended
+	}
+	if c.JSON {
+		encoder := json.NewEncoder(a.stdout)
+		encoder.SetIndent("", "  ")
+		if writeErr := encoder.Encode(reports); writeErr != nil {
+			return fmt.Errorf("writing what was done: %w", writeErr)
+		}
+		return err
+	}
+	for _, report := range reports {
+		if writeErr := report.WriteText(a.stdout); writeErr != nil {
+			return fmt.Errorf("writing what was done: %w", writeErr)
+		}
+	}
+	return err
+}
+
+type socketProxyCmd struct {
+	Listen string `default:":2375" help:"Address."`
+	Socket string `default:"/var/run/docker.sock" help:"Docker's socket."`
+}
+
+func (c *socketProxyCmd) Run(a *app) error {
+	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	defer life.stop()
+	return socketproxy.Serve(ctx, c.Listen, c.Socket, slog.New(slog.NewTextHandler(a.stderr, nil)))
+}
+
+type liveFilesCmd struct {
+	Dir   string   `arg:"" help:"The folder, which holds nothing else."`
+	Files []string `arg:"" placeholder:"NAME=SOURCE" help:"Files; the last one names the others."`
+}
+
+// Run puts the files there and stays, for as long as they are to be there.
+func (c *liveFilesCmd) Run(a *app) error {
+	var files []livefiles.File
+	for _, text := range c.Files {
+		f, err := livefiles.Parse(text)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+	}
+	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	defer life.stop()
+	if err := livefiles.Publish(c.Dir, files); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "%d files are in %s\n", len(files), c.Dir)
+	<-ctx.Done()
+	return nil
+}
