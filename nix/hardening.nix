@@ -25,7 +25,7 @@ let
     ProtectProc = "invisible";
     ProtectSystem = "strict";
     RemoveIPC = true;
-    RestrictAddressFamilies = [ "AF_INET" "AF_INET6" "AF_UNIX" ];
+    RestrictAddressFamilies = [ "AF_INET" "AF_INET6" "AF_NETLINK" "AF_UNIX" ]; # addresses are asked by netlink
     RestrictNamespaces = true;
     RestrictRealtime = true;
     RestrictSUIDSGID = true;

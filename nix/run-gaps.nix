@@ -16,10 +16,6 @@
     to = false;
     because = "Chromium's sandbox is made of namespaces";
   };
-  RestrictAddressFamilies = {
-    to = [ "AF_INET" "AF_INET6" "AF_UNIX" "AF_NETLINK" ];
-    because = "Chromium asks the kernel for the network's interfaces";
-  };
   ProtectProc = {
     to = "default";
     because = "a harness looks whether the step that started it still lives";
