@@ -43,6 +43,7 @@ let
         docker = config.virtualisation.docker.daemon.settings;
         etc = lib.mapAttrs (_: file: file.text) (lib.filterAttrs (name: _: name == "timezone" || lib.hasPrefix "cc-ci/" name) config.environment.etc);
         secrets = lib.mapAttrs (_: secret: { inherit (secret) key path; }) config.sops.secrets;
+        secretsFile = lib.removePrefix (toString ../.) (toString config.sops.defaultSopsFile);
         tmpfiles = lib.filter (lib.hasInfix "cc-ci") config.systemd.tmpfiles.rules;
       };
     };

@@ -49,6 +49,12 @@ func evaluates() bool {
 // returns what nix says where it refuses. It skips the test without nixpkgs.
 func evaluate(t *testing.T, change string, more ...string) (rendered, string) {
 	t.Helper()
+	return evaluateIn(t, ".", change, more...)
+}
+
+// evaluateIn does so in another copy of this folder.
+func evaluateIn(t *testing.T, dir, change string, more ...string) (rendered, string) {
+	t.Helper()
 	if !evaluates() {
 		t.Skip("no nixpkgs to evaluate with: name checkouts by CC_CI_NIXPKGS and CC_CI_SOPS_NIX")
 	}
@@ -64,7 +70,7 @@ func evaluate(t *testing.T, change string, more ...string) (rendered, string) {
 	}
 	var stdout, stderr bytes.Buffer
 	cmd := exec.Command(program(t, "nix-instantiate"), args...)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Stdout, cmd.Stderr, cmd.Dir = &stdout, &stderr, dir
 	if err := cmd.Run(); err != nil {
 		return rendered{}, stderr.String()
 	}
@@ -150,6 +156,33 @@ func TestRendered(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "options.json", string(options)+"\n")
+}
+
+// Where the private repository is checked out, hosts take its secrets.
+func TestA3_A29_PrivateSecrets(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range append(sources(t), "secrets/secrets.yaml") {
+		text := "here: x\n"
+		if filepath.Ext(name) == ".nix" {
+			text = read(t, filepath.Join(root, name))
+		}
+		to := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, refused := evaluateIn(t, filepath.Join(dir, "nix"), "")
+	if refused != "" {
+		t.Fatal(refused)
+	}
+	for name, h := range r.Hosts {
+		if got := machine(t, h).SecretsFile; got != "/secrets/secrets.yaml" {
+			t.Errorf("%s takes its secrets from %s", name, got)
+		}
+	}
 }
 
 // With a whole nixpkgs the hosts are evaluated as NixOS does, with all of its options.

@@ -74,6 +74,9 @@ func TestA32_A33_Chain(t *testing.T) {
 func TestA14_A15_Runner(t *testing.T) {
 	for name, h := range hosts(t) {
 		unit := h.Units["cc-ci-runner.service"]
+		if !strings.Contains(unit, `-cc-ci-run/bin:`) { // A23
+			t.Errorf("%s: runs see other programs than those of cc-ci-run", name)
+		}
 		if command := words(unit, "ExecStart"); len(command) != 3 || command[1] != "daemon" {
 			t.Errorf("%s: the runner is %q", name, command)
 		}
@@ -101,6 +104,7 @@ type machineFacts struct {
 	Docker          map[string]any
 	Etc             map[string]*string
 	Secrets         map[string]struct{ Key, Path string }
+	SecretsFile     string // from the repository's root
 	Tmpfiles        []string
 }
 
@@ -155,6 +159,9 @@ func TestA29_Placeholders(t *testing.T) {
 		}
 	}
 	for name, h := range hosts(t) {
+		if got := machine(t, h).SecretsFile; got != "/examples/secrets/secrets.yaml" {
+			t.Errorf("%s: without the private repository the secrets are those of %s", name, got)
+		}
 		for secret, at := range machine(t, h).Secrets {
 			if !has[at.Key] {
 				t.Errorf("%s: the secret %s is not in examples/secrets/secrets.yaml", name, secret)
