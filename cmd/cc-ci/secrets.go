@@ -10,8 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"filippo.io/age"
-
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/secretfile"
 	"github.com/recipe-maintainers/cc-ci/internal/secretfile/inventory"
@@ -20,7 +18,7 @@ import (
 // secretsCmd works on the encrypted file of the private repository (A29-A31).
 type secretsCmd struct {
 	Dir     string `default:"secrets" placeholder:"DIR" help:"Folder of the private repository that holds them."`
-	KeyFile string `env:"SOPS_AGE_KEY_FILE" placeholder:"FILE" help:"Age key that opens them; default the host's, /var/lib/sops-nix/key.txt."`
+	KeyFile string `env:"SOPS_AGE_KEY_FILE" placeholder:"FILE" help:"Age key that opens them; default the host's, /var/lib/sops-nix/key.txt, or that of sops."`
 	SSHKey  string `name:"ssh-key" env:"SOPS_AGE_SSH_PRIVATE_KEY_FILE" placeholder:"FILE" help:"Ed25519 key of ssh that is tried too; default the host's."`
 
 	Init       secretsInitCmd       `cmd:"" help:"Make the folder, its rules and an encrypted file with all keys; what can be generated is."`
@@ -32,12 +30,6 @@ type secretsCmd struct {
 
 // file is the one with the secrets.
 func (s *secretsCmd) file() string { return filepath.Join(s.Dir, inventory.FileName) }
-
-func (s *secretsCmd) keyFile() string { return cmp.Or(s.KeyFile, secretfile.HostKeyFile) }
-
-func (s *secretsCmd) identities() ([]age.Identity, error) {
-	return secretfile.Identities(s.keyFile(), cmp.Or(s.SSHKey, secretfile.SSHKeyFile))
-}
 
 // opened is the file as it is on disk, and in plain text.
 type opened struct {
@@ -51,7 +43,7 @@ func (s *secretsCmd) open() (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	ids, err := s.identities()
+	ids, err := secretfile.Keys{Age: s.KeyFile, SSH: s.SSHKey}.Identities()
 	if err != nil {
 		return nil, err
 	}
@@ -144,6 +136,7 @@ func (c *secretsRecipientsCmd) Run(a *app, s *secretsCmd) error {
 // secretsRotateCmd changes values, the data key, or the recipients.
 type secretsRotateCmd struct {
 	Recipients bool     `help:"Encrypt for those whom .sops.yaml names now. When somebody goes, the key of the file changes too."`
+	Generated  bool     `help:"Give every key that cc-ci makes a new value."`
 	Keys       []string `arg:"" optional:"" placeholder:"KEY[=FILE]" name:"key" help:"KEY gets a new generated value, KEY=FILE what the file holds (- for standard input)."`
 }
 
@@ -159,6 +152,13 @@ func (c *secretsRotateCmd) Run(a *app, s *secretsCmd) error {
 		return err
 	}
 	var done, after []string
+	if c.Generated {
+		for _, k := range inventory.Keys() {
+			if k.Generated() {
+				c.Keys = append(c.Keys, k.Name)
+			}
+		}
+	}
 	for _, arg := range c.Keys {
 		name, err := o.change(a, arg)
 		if err != nil {

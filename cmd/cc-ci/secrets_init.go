@@ -20,7 +20,7 @@ import (
 
 // secretsInitCmd makes what is not there, and leaves what is.
 type secretsInitCmd struct {
-	Host         string `placeholder:"KEY" help:"Public key of the host: age1…, ssh-ed25519 …, or a file with one. Default: that of --key-file, which is made when it is not there."`
+	Host         string `placeholder:"KEY" help:"Public key of the host: age1…, ssh-ed25519 …, or a file with one. Default: that of --key-file, which is made when it is not there; for others than root it is cc-ci-host-key.txt in your home."`
 	Recovery     string `placeholder:"KEY" help:"Public key of the recovery key, when there is one already."`
 	RecoveryFile string `placeholder:"FILE" help:"Where to put a new recovery key. Default: cc-ci-recovery-key.txt in your home."`
 }
@@ -120,12 +120,25 @@ func (c *secretsInitCmd) host(a *app, s *secretsCmd) (string, error) {
 	if c.Host != "" {
 		return publicKey(c.Host)
 	}
-	recipient, made, err := ensureKey(s.keyFile(), "the host's key")
-	if err != nil {
-		return "", err
+	file, prepared := s.KeyFile, false
+	if file == "" {
+		file = secretfile.HostKeyFile
+		if prepared = os.Geteuid() != 0; prepared { // this is not the host, or not its administrator
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return "", ccci.Errorf(ccci.CodeInvalid, "finding a place for the host's key: %w", err).WithHint("name one with --key-file")
+			}
+			file = filepath.Join(home, secretfile.PreparedKey)
+		}
 	}
-	if made {
-		fmt.Fprintf(a.stdout, "the host's key was made at %s; it is the only secret outside git\n", s.keyFile())
+	recipient, made, err := ensureKey(file, "the host's key")
+	switch {
+	case err != nil:
+		return "", err
+	case prepared:
+		fmt.Fprintf(a.stdout, "the host's key is at %s: bring it to the host as %s, mode 0600, and remove it here when all is filled in\n", file, secretfile.HostKeyFile)
+	case made:
+		fmt.Fprintf(a.stdout, "the host's key was made at %s; it is the only secret outside git\n", file)
 	}
 	return recipient, nil
 }

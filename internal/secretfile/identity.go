@@ -6,8 +6,8 @@ import (
 	"crypto/sha512"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"filippo.io/age"
@@ -19,47 +19,66 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// Where a host keeps what opens its secrets.
+// Where keys usually are.
 const (
-	HostKeyFile = "/var/lib/sops-nix/key.txt"
-	SSHKeyFile  = "/etc/ssh/ssh_host_ed25519_key"
+	HostKeyFile = "/var/lib/sops-nix/key.txt"     // the host's own, readable for root
+	SSHKeyFile  = "/etc/ssh/ssh_host_ed25519_key" // likewise
+	personFile  = "sops/age/keys.txt"             // a person's, in the folder of configuration
+	PreparedKey = "cc-ci-host-key.txt"            // a host's before it is brought there, in the home folder
 )
 
-// Identities reads what opens files: a file of age identities and an ed25519 private
-// key of ssh. Either name may be empty. A file that is not there is passed over when
-// it is the host's usual one, and an Error with CodeInvalid otherwise; so is having
-// none at all.
-func Identities(keyFile, sshFile string) ([]age.Identity, error) {
-	var all []age.Identity
-	for _, source := range []struct {
-		file, usual string
-		parse       func(name string, text []byte) ([]age.Identity, error)
-	}{{keyFile, HostKeyFile, ageIdentities}, {sshFile, SSHKeyFile, sshIdentities}} {
-		if source.file == "" {
-			continue
-		}
-		text, err := os.ReadFile(source.file)
-		absent := errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
-		if absent && source.file == source.usual {
-			continue
-		}
-		if err != nil {
-			return nil, ccci.Errorf(ccci.CodeInvalid, "reading a key: %w", err).WithHint("name a file that is there and that you may read")
-		}
-		found, err := source.parse(source.file, text)
-		if err != nil && source.file == SSHKeyFile {
-			continue // nobody asked for it
-		}
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, found...)
+// Keys name the files of what opens secrets. Empty names stand for the usual files, of
+// which any may be missing.
+type Keys struct {
+	Age string // age identities
+	SSH string // an ed25519 private key of ssh
+}
+
+// Identities reads them. A named file that cannot be read is an Error with CodeInvalid, and
+// so is having none at all.
+func (k Keys) Identities() ([]age.Identity, error) {
+	all, err := readKeys(nil, k.Age, usualFiles(), ageIdentities)
+	if err != nil {
+		return nil, err
+	}
+	if all, err = readKeys(all, k.SSH, []string{SSHKeyFile}, sshIdentities); err != nil {
+		return nil, err
 	}
 	if len(all) == 0 {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "there is no key to open secrets with").
 			WithHint("name one with --key-file or $SOPS_AGE_KEY_FILE; a host has %s, readable for root", HostKeyFile)
 	}
 	return all, nil
+}
+
+func usualFiles() []string {
+	files := []string{HostKeyFile}
+	if dir, err := os.UserConfigDir(); err == nil {
+		files = append(files, filepath.Join(dir, personFile))
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		files = append(files, filepath.Join(home, PreparedKey))
+	}
+	return files
+}
+
+func readKeys(all []age.Identity, named string, usual []string, parse func(name string, text []byte) ([]age.Identity, error)) ([]age.Identity, error) {
+	if named == "" {
+		for _, file := range usual {
+			if text, err := os.ReadFile(file); err == nil {
+				if found, err := parse(file, text); err == nil { // nobody asked for this one
+					all = append(all, found...)
+				}
+			}
+		}
+		return all, nil
+	}
+	text, err := os.ReadFile(named)
+	if err != nil {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "reading a key: %w", err).WithHint("name a file that is there and that you may read")
+	}
+	found, err := parse(named, text)
+	return append(all, found...), err
 }
 
 func ageIdentities(name string, text []byte) ([]age.Identity, error) {
@@ -100,7 +119,7 @@ func sshIdentities(name string, text []byte) ([]age.Identity, error) {
 // RecipientOf returns the age recipient of an identity that a host or a person has in
 // a file, or an Error with CodeInvalid.
 func RecipientOf(keyFile string) (string, error) {
-	all, err := Identities(keyFile, "")
+	all, err := readKeys(nil, keyFile, nil, ageIdentities)
 	if err != nil {
 		return "", err
 	}

@@ -355,12 +355,14 @@ func TestA30_HostKeyOfSSH(t *testing.T) {
 	if err != nil || !strings.HasPrefix(converted, "age1") {
 		t.Fatalf("%q, %v", converted, err)
 	}
-	ids, err := Identities("", file)
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("XDG_CONFIG_HOME", "")
+	ids, err := Keys{SSH: file}.Identities()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := ids[0].(*age.X25519Identity).Recipient().String(); got != converted {
-		t.Errorf("the private half gives %s, the public one %s", got, converted)
+	if got := ids[len(ids)-2].(*age.X25519Identity).Recipient().String(); got != converted {
+		t.Errorf("of %d the private half gives %s, the public one %s", len(ids), got, converted)
 	}
 	for _, recipient := range []string{converted, strings.TrimSpace(line)} {
 		f, err := New("secrets.yaml", []byte("a: secret\n"), Rule{Recipients: []string{recipient}})
@@ -495,3 +497,49 @@ func (f *File) mustSecret(key string) ccci.Secret {
 }
 
 func identities(all ...age.Identity) []age.Identity { return all }
+
+func TestKeysAreFoundWhereTheyUsuallyAre(t *testing.T) {
+	home, id := t.TempDir(), newIdentity(t)
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", filepath.Join(home, "config"))
+	if err := os.MkdirAll(filepath.Join(home, "config", "sops", "age"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	has := func(k Keys, want bool) {
+		t.Helper()
+		all, err := k.Identities()
+		found := slices.ContainsFunc(all, func(i age.Identity) bool {
+			x, ok := i.(*age.X25519Identity)
+			return ok && x.String() == id.String()
+		})
+		if found != want || want && err != nil {
+			t.Errorf("%+v: %v, %v", k, found, err)
+		}
+	}
+	has(Keys{}, false)
+	for _, file := range []string{filepath.Join(home, "config", "sops", "age", "keys.txt"), filepath.Join(home, PreparedKey)} {
+		if err := os.WriteFile(file, []byte("# mine\n"+id.String()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		has(Keys{}, true)
+		has(Keys{Age: file}, true)
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	none := filepath.Join(home, "none")
+	for _, k := range []Keys{{Age: none}, {SSH: none}} {
+		if _, err := k.Identities(); ccci.CodeOf(err) != ccci.CodeInvalid || ccci.HintOf(err) == "" {
+			t.Errorf("%+v: %v", k, err)
+		}
+	}
+	bad := filepath.Join(home, "bad")
+	if err := os.WriteFile(bad, []byte("AGE-SECRET-KEY-1geheim\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []Keys{{Age: bad}, {SSH: bad}} {
+		if _, err := k.Identities(); ccci.CodeOf(err) != ccci.CodeInvalid || strings.Contains(err.Error(), "geheim") {
+			t.Errorf("%+v: %v", k, err)
+		}
+	}
+}
