@@ -26,7 +26,7 @@ type reconcileCommands struct {
 }
 
 type reconcileCmd struct {
-	Unit   string `arg:"" help:"swarm, proxy or all. Every unit begins with swarm, which it stands on."`
+	Unit   string `arg:"" help:"swarm, proxy, drone, bridge, dashboard, backupbot or all. Every unit begins with swarm, which it stands on."`
 	DryRun bool   `help:"Say what would be done and do nothing."`
 	JSON   bool   `name:"json" help:"Print what was done as JSON."`
 	Retry  bool   `help:"Try an update again that failed less than an hour ago."`
@@ -78,10 +78,6 @@ func (c *reconcileCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	units, err := chosen(reconcileUnits(cfg), c.Unit)
-	if err != nil {
-		return err
-	}
 	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {
 		return ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST")
@@ -89,6 +85,14 @@ func (c *reconcileCmd) Run(a *app) error {
 	defer docker.Close()
 	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
 	defer life.stop()
+	services, err := a.serviceUnits(ctx, cfg, docker)
+	if err != nil {
+		return err
+	}
+	units, err := chosen(append(reconcileUnits(cfg), services...), c.Unit)
+	if err != nil {
+		return err
+	}
 	runner := &reconcile.Runner{Daemon: reconcile.NewDaemon(docker), DryRun: c.DryRun, Retry: c.Retry, Logger: a.logger(cfg)}
 	if !c.JSON {
 		runner.Began = func(unit string, action reconcile.Action) { fmt.Fprintf(a.stdout, "%s: %s\n", unit, action) }

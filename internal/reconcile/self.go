@@ -66,11 +66,13 @@ func (s Self) service(name string, args ...string) (Service, []File, error) {
 			return Service{}, nil, ccci.Errorf(ccci.CodeInvalid, "reading a secret of the %s: %w", name, err).
 				WithHint("the file must be there, and readable for whoever runs cc-ci reconcile")
 		}
-		f := File{Key: fileKeyOf(name, source), Secret: true, Content: ccci.NewSecret(string(content))}
-		target := source
+		// What stands beside the configuration is named by how it does: systemd gives
+		// each of its units credentials in a folder of its own.
+		called, target := source, source
 		if inside, err := filepath.Rel(filepath.Dir(s.Config), source); err == nil && filepath.IsLocal(inside) {
-			target = path.Join(configDir, inside)
+			called, target = inside, path.Join(configDir, inside)
 		}
+		f := File{Key: fileKeyOf(name, called), Secret: true, Content: ccci.NewSecret(string(content))}
 		service.Mount(f, target)
 		files = append(files, f)
 	}
@@ -94,14 +96,14 @@ func (s Self) service(name string, args ...string) (Service, []File, error) {
 	return service, files, nil
 }
 
-// fileKeyOf names a secret by the service and the end of its path.
-func fileKeyOf(service, source string) string {
+// fileKeyOf names a secret by the service and the end of what its file is called.
+func fileKeyOf(service, called string) string {
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' {
 			return r
 		}
 		return '_'
-	}, strings.TrimPrefix(source, "/"))
+	}, strings.TrimPrefix(called, "/"))
 	key := service + "_" + name
 	if len(key) > 46 { // the end tells files apart
 		key = service + "_" + strings.TrimLeft(name[len(name)-(46-len(service)-1):], "_-")
