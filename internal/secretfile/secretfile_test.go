@@ -373,6 +373,19 @@ func TestA30_HostKeyOfSSH(t *testing.T) {
 	}
 }
 
+// A pair that ssh-to-age, which sops-nix uses, prints.
+func TestA30_RecipientOfAnSSHKeyIsThatOfSopsNix(t *testing.T) {
+	got, err := Recipient("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICFrs5OngYGD5FHUaYqr3gAk7NApAuFCL3cVaHLSWRXL root@host\n")
+	if err != nil || got != "age1wy42r2p2c67ckywgq8xj7ejf6eykqfu623wktxeh729rtagu4fkqkvsudc" {
+		t.Errorf("%s, %v", got, err)
+	}
+	for _, text := range []string{"ssh-rsa AAAA", "ssh-ed25519 x", "", "age1", "x"} {
+		if got, err := Recipient(text); ccci.CodeOf(err) != ccci.CodeInvalid || ccci.HintOf(err) == "" {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+}
+
 // Age exports no encoder; what ours gives must be what age prints.
 func TestBech32AgreesWithAge(t *testing.T) {
 	for range 50 {
