@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -48,7 +46,7 @@ type platform struct {
 	tools   tools
 	lockDir string // of all runs on this daemon
 	box     string
-	ingress *ingress.Ingress
+	ingress proxyServer
 	undo    []func(context.Context) error // in the order in which things were made
 	slot    *harness.Slot                 // nil unless one was asked for
 
@@ -112,9 +110,7 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 		return p, err
 	}
 	p.madeBox = !slices.ContainsFunc(had, func(i image.Summary) bool { return slices.Contains(i.RepoTags, p.box) })
-	if p.ingress, err = ingress.Ensure(ctx, ingress.Options{
-		Docker: p.docker, Box: p.box, Network: cfg.Network, Domain: cfg.Domain, StateDir: filepath.Join(cfg.Data, "ingress"), Addr: cfg.Ingress.Listen, Logger: log,
-	}); err != nil {
+	if p.ingress, err = p.openProxy(ctx); err != nil {
 		return p, err
 	}
 	if own {
@@ -122,6 +118,22 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 		p.undo = append(p.undo, p.closeIngress)
 	}
 	return p, nil
+}
+
+// openProxy returns the proxy of the configuration: the one that cc-ci reconcile keeps, or
+// one of cc-ci's own, which is started where it is not there.
+func (p *platform) openProxy(ctx context.Context) (proxyServer, error) {
+	if p.cfg.Ingress.Kind == config.IngressTraefik {
+		return openKeptProxy(ctx, p.cfg.Ingress)
+	}
+	own, err := ingress.Ensure(ctx, ingress.Options{
+		Docker: p.docker, Box: p.box, Network: p.cfg.Network, Domain: p.cfg.Domain, StateDir: filepath.Join(p.cfg.Data, "ingress"),
+		Addr: p.cfg.Ingress.Listen, Logger: p.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return router{own}, nil
 }
 
 // findMachine makes the machine ready when it is this process's to do so.
@@ -214,7 +226,7 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 	return harness.Config{
 		Job: job, Settings: settings, CIDomain: p.cfg.Domain, Network: p.cfg.Network,
 		WorkDir: filepath.Join(files, "work"), OutDir: out, LockDir: p.lockDir, Version: version(),
-		Deployer: deployer, Router: router{p.ingress},
+		Deployer: deployer, Router: p.ingress,
 		Backup: backup.NewApp(restic, deployer), Keeper: backup.NewKept(keptDir(p.cfg), restic),
 		Canonical: func(ctx context.Context) (ccci.Canonical, error) {
 			return ccci.ReadCanonical(ctx, blobs, job.Recipe)
@@ -359,18 +371,7 @@ func openBlobs(cfg config.Config) (*dirblob.Blobs, error) {
 // host name under the CI domain and verifies its certificate.
 type router struct{ *ingress.Ingress }
 
-func (r router) Transport() http.RoundTripper {
-	dialer := &net.Dialer{Timeout: 10 * time.Second}
-	return &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: r.CAs(), MinVersion: tls.VersionTLS12},
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, network, r.Addr())
-		},
-		ForceAttemptHTTP2: true,
-		MaxIdleConns:      8,
-		IdleConnTimeout:   30 * time.Second,
-	}
-}
+func (r router) Transport() http.RoundTripper { return transportTo(r.Addr(), r.CAs()) }
 
-var _ harness.Router = router{}
+var _ proxyServer = router{}
 var _ harness.Deployer = (*swarm.Deployer)(nil)

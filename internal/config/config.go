@@ -38,7 +38,7 @@ type Config struct {
 	Bridge  Bridge       `yaml:"bridge" doc:"What other programs reach."`
 	Roles   Roles        `yaml:"roles" doc:"Who may use which command: anyone, member, or numeric user ids, separated by commas; member, 7 admits one more."`
 	Engine  Engine       `yaml:"engine" doc:"What runs the tests."`
-	Ingress Ingress      `yaml:"ingress" doc:"The proxy of the embedded profile."`
+	Ingress Ingress      `yaml:"ingress" doc:"The proxy that apps under test are reached through."`
 	Badge   Badge        `yaml:"badge" doc:"Badges."`
 	Keep    Keep         `yaml:"keep" doc:"How long results are kept."`
 
@@ -119,7 +119,10 @@ type Engine struct {
 
 // Ingress settings.
 type Ingress struct {
-	Listen string `yaml:"listen" default:"127.0.0.1:0" doc:"Address of the embedded proxy's HTTPS port; port 0 takes a free one."`
+	Kind    string `yaml:"kind" default:"embedded" doc:"embedded: a small proxy that cc-ci starts and removes; traefik: the one that cc-ci reconcile keeps."`
+	Listen  string `yaml:"listen" default:"127.0.0.1:0" doc:"With kind embedded: address of its HTTPS port; port 0 takes a free one."`
+	Address string `yaml:"address" default:"127.0.0.1:443" doc:"With kind traefik: where it is reached."`
+	CAFile  string `yaml:"ca_file" doc:"With kind traefik: file with certificates that are trusted besides the system's."`
 }
 
 // Badge settings.
@@ -263,6 +266,7 @@ func (c *Config) finish(d *settings.Decoder) error {
 	if host, _, _ := net.SplitHostPort(c.Ingress.Listen); !isAddress(c.Ingress.Listen) || net.ParseIP(host) == nil {
 		bad("ingress.listen", "write an address and a port, as 127.0.0.1:0", "%q is not an address", c.Ingress.Listen)
 	}
+	c.finishIngress(bad)
 	if c.Badge.Stale <= 0 {
 		bad("badge.stale", "every badge would be grey", "%s is not more than 0", c.Badge.Stale)
 	}

@@ -96,7 +96,7 @@ func (c *Config) Local() (ForgeEntry, bool) {
 
 // files returns every path of a file with a secret.
 func (c *Config) files() []*string {
-	paths := []*string{&c.Engine.Drone.TokenFile, &c.Bus.Redis.URLFile,
+	paths := []*string{&c.Ingress.CAFile, &c.Engine.Drone.TokenFile, &c.Bus.Redis.URLFile,
 		&c.Reconcile.Drone.RPCSecret, &c.Reconcile.Drone.ClientID, &c.Reconcile.Drone.ClientSecret, &c.Reconcile.Backup.Password}
 	for i := range c.Forges {
 		f := &c.Forges[i]

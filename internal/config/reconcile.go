@@ -2,10 +2,14 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
 // Reconcile says what cc-ci reconcile makes of this host.
@@ -93,5 +97,29 @@ func (c *Config) finishReconcile(bad complain) {
 		}
 		names[e.Name] = true
 		port(key, e.Port, e.UDP)
+	}
+}
+
+// Kinds of proxies.
+const (
+	IngressEmbedded = "embedded"
+	IngressTraefik  = "traefik"
+)
+
+// finishIngress checks which proxy apps are reached through.
+func (c *Config) finishIngress(bad complain) {
+	kinds := []string{IngressEmbedded, IngressTraefik}
+	if !slices.Contains(kinds, c.Ingress.Kind) {
+		hint := "write " + list(kinds)
+		if near := settings.Nearest(c.Ingress.Kind, kinds); near != "" {
+			hint = fmt.Sprintf("did you mean %q?", near)
+		}
+		bad("ingress.kind", hint, "there is no proxy of kind %q", c.Ingress.Kind)
+	}
+	if host, _, _ := net.SplitHostPort(c.Ingress.Address); !isAddress(c.Ingress.Address) || host == "" {
+		bad("ingress.address", "write an address and a port, as 127.0.0.1:443", "%q is not an address", c.Ingress.Address)
+	}
+	if c.Ingress.CAFile != "" && c.Ingress.Kind == IngressEmbedded {
+		bad("ingress.ca_file", "leave it out, or set ingress.kind: traefik", "the embedded proxy has an authority of its own")
 	}
 }

@@ -35,3 +35,20 @@ func TestReconcileSettings(t *testing.T) {
 		}
 	}
 }
+
+func TestIngressKinds(t *testing.T) {
+	c, err := Parse("/etc/cc-ci/x.yml", []byte("ingress: {kind: traefik, address: '127.0.0.1:8443', ca_file: ca.pem}"))
+	if err != nil || c.Ingress.CAFile != "/etc/cc-ci/ca.pem" || Default().Ingress.Kind != IngressEmbedded {
+		t.Errorf("%+v, %v", c.Ingress, err)
+	}
+	for text, want := range map[string]string{
+		"kind: treafik":               `did you mean "traefik"?`,
+		"address: ':443'":             `":443" is not an address`,
+		"ca_file: /ca.pem":            "the embedded proxy has an authority of its own",
+		"kind: traefik, address: far": `"far" is not an address`,
+	} {
+		if _, err := Parse("x.yml", []byte("ingress: {"+text+"}")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s gives %v", text, err)
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
+)
+
+// proxyServer is the proxy that apps under test are reached through.
+type proxyServer interface {
+	harness.Router
+	Addr() string   // host:port of HTTPS
+	CAFile() string // what signs its certificate, in PEM; "" for the system's authorities
+	Remove(ctx context.Context) error
+}
+
+// keptProxy is the Traefik that cc-ci reconcile keeps. It finds the apps by their labels
+// itself, so there is nothing to tell it and nothing to take back.
+type keptProxy struct {
+	address, caFile string
+	cas             *x509.CertPool
+}
+
+// openKeptProxy refuses a proxy that is not there: every run would fail without a reason.
+func openKeptProxy(ctx context.Context, settings config.Ingress) (keptProxy, error) {
+	cas, err := x509.SystemCertPool()
+	if err != nil {
+		return keptProxy{}, ccci.Errorf(ccci.CodeInfra, "reading the system's certificates: %w", err)
+	}
+	if settings.CAFile != "" {
+		text, err := os.ReadFile(settings.CAFile)
+		if err != nil {
+			return keptProxy{}, ccci.Errorf(ccci.CodeInvalid, "reading ingress.ca_file: %w", err).WithHint("name a file that you may read")
+		}
+		if !cas.AppendCertsFromPEM(text) {
+			return keptProxy{}, ccci.Errorf(ccci.CodeInvalid, "the file %s of ingress.ca_file holds no certificate", settings.CAFile).WithHint("it must be in PEM")
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", settings.Address)
+	if err != nil {
+		return keptProxy{}, ccci.Errorf(ccci.CodeInfra, "the proxy does not answer at %s: %w", settings.Address, err).
+			WithHint("run cc-ci reconcile proxy, or mend ingress.address")
+	}
+	return keptProxy{settings.Address, settings.CAFile, cas}, conn.Close()
+}
+
+func (keptProxy) Route(context.Context, *recipe.Stack) error { return nil }
+func (keptProxy) Unroute(context.Context, string) error      { return nil }
+func (keptProxy) Remove(context.Context) error               { return nil }
+func (p keptProxy) Addr() string                             { return p.address }
+func (p keptProxy) CAFile() string                           { return p.caFile }
+func (p keptProxy) Transport() http.RoundTripper             { return transportTo(p.address, p.cas) }
+
+// transportTo reaches a proxy for whatever host name, and verifies its certificate.
+func transportTo(address string, cas *x509.CertPool) http.RoundTripper {
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	return &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: cas, MinVersion: tls.VersionTLS12},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, address)
+		},
+		ForceAttemptHTTP2: true,
+		MaxIdleConns:      8,
+		IdleConnTimeout:   30 * time.Second,
+	}
+}
