@@ -104,7 +104,9 @@ func (s ServiceSeen) judge(hash string, at time.Time) (bool, string) {
 // alive reports whether a task has, or is about to have, a container.
 func alive(t TaskSeen) bool {
 	switch t.State {
-	case swarm.TaskStateNew, swarm.TaskStatePending, swarm.TaskStateAssigned, swarm.TaskStateAccepted, swarm.TaskStatePreparing,
+	case swarm.TaskStateNew, swarm.TaskStatePending:
+		return t.Desired != swarm.TaskStateShutdown && t.Desired != swarm.TaskStateRemove // else it never gets a node
+	case swarm.TaskStateAssigned, swarm.TaskStateAccepted, swarm.TaskStatePreparing,
 		swarm.TaskStateReady, swarm.TaskStateStarting, swarm.TaskStateRunning:
 		return true
 	}
@@ -140,13 +142,20 @@ func (s ServiceSeen) refused(hash string) (bool, time.Time, string) {
 	return false, time.Time{}, ""
 }
 
-// words are those of the newest task of that hash that has any.
+// words are those of the newest task of that hash that failed, else of the newest that has
+// any: one that waits for a failed one's port says nothing of the cause.
 func (s ServiceSeen) words(hash string) string {
-	i := slices.IndexFunc(s.Tasks, func(t TaskSeen) bool { return t.Hash == hash && t.Err != "" })
-	if i < 0 {
-		return ""
+	words := ""
+	for _, t := range s.Tasks {
+		switch {
+		case t.Hash != hash || t.Err == "":
+		case failed(t):
+			return t.Err
+		case words == "":
+			words = t.Err
+		}
 	}
-	return s.Tasks[i].Err
+	return words
 }
 
 // uses returns the names of the files of a kind that a service uses.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,8 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/dockerd"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/traefik"
 )
 
 // TestRealProxy is the proxy on a Docker of its own, from nothing, in one go because
@@ -32,6 +35,7 @@ func TestRealProxy(t *testing.T) {
 	t.Run("A31 a new certificate drops no request", h.rotates)
 	t.Run("A32 repairs exactly what was removed or edited", h.repairs)
 	t.Run("U22 a broken image is rolled back", h.rollsBack)
+	t.Run("the command says so", h.command)
 }
 
 // fromNothing begins with the swarm of the test before, and leaves it.
@@ -122,7 +126,8 @@ func (h *testHost) client(keep bool) *http.Client {
 				if err != nil {
 					return nil, err
 				}
-				return h.Dial(ctx, network, "127.0.0.1:"+port)
+				// As from elsewhere: by the firewall's rules, not by docker-proxy, which serves loopback.
+				return h.Dial(ctx, network, net.JoinHostPort(dockerd.Address, port))
 			},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -192,21 +197,20 @@ func (h *testHost) serves(t *testing.T) {
 	t.Logf("an app is reached %v after it was made", time.Since(begin))
 	c := h.client(false)
 	for url, status := range map[string]int{
-		"https://wiki." + domain + "/health":   200,
-		"https://" + domain + "/health":        200,
-		"https://nobody." + domain + "/":       404,
-		"https://elsewhere.example.com/":       404,
-		"http://wiki." + domain + "/a?b=c":     301,
-		"http://nobody." + domain + "/":        301,
-		"https://" + domain + "/api/rawdata":   404,
-		"https://" + domain + "/dashboard/":    404,
-		"https://" + domain + pingPath:         200,
-		"https://wiki." + domain + pingPath:    404,
-		"https://deep.wiki." + domain + "/":    404,
-		"https://wiki." + domain + "/version":  200,
-		"https://wiki." + domain + ":443/data": 200,
-		"http://elsewhere.example.com/":        301,
-		"http://wiki." + domain + ":80/a":      301,
+		"https://wiki." + domain + "/health":  200,
+		"https://" + domain + "/health":       200,
+		"https://nobody." + domain + "/":      404,
+		"https://elsewhere.example.com/":      404,
+		"http://wiki." + domain + "/a?b=c":    301,
+		"http://nobody." + domain + "/":       301,
+		"https://" + domain + "/api/rawdata":  404,
+		"https://" + domain + "/dashboard/":   404,
+		"https://" + domain + pingPath:        200,
+		"https://wiki." + domain + pingPath:   404,
+		"https://deep.wiki." + domain + "/":   404,
+		"https://wiki." + domain + "/version": 200,
+		"http://elsewhere.example.com/":       301,
+		"http://wiki." + domain + ":80/a":     301,
 	} {
 		res, _ := get(t, c, url)
 		if res.StatusCode != status && !(status == 301 && (res.StatusCode == 308 || res.StatusCode == 302)) {
@@ -234,7 +238,7 @@ func (h *testHost) serves(t *testing.T) {
 // over such that last.
 func (h *testHost) rotates(t *testing.T) {
 	var asked, failed atomic.Int64
-	var firstError atomic.Value
+	begin := time.Now()
 	ctx, stop := context.WithCancel(t.Context())
 	var load sync.WaitGroup
 	for i := range 4 {
@@ -251,14 +255,16 @@ func (h *testHost) rotates(t *testing.T) {
 					}
 				}
 				if err != nil {
-					failed.Add(1)
-					firstError.CompareAndSwap(nil, err.Error())
+					if failed.Add(1) < 10 {
+						t.Logf("after %v: %v", time.Since(begin), err)
+					}
 				}
 			}
 		})
 	}
 	older := h.leaf
 	for range 2 {
+		t.Logf("after %v: a new certificate", time.Since(begin))
 		h.certificate(t, domain, "*."+domain)
 		did := h.converge(t, h.options())
 		if strings.Contains(strings.Join(did, "\n"), "cc-ci_traefik") {
@@ -269,7 +275,7 @@ func (h *testHost) rotates(t *testing.T) {
 	load.Wait()
 	t.Logf("%d requests during two rotations, %d failed", asked.Load(), failed.Load())
 	if failed.Load() > 0 || asked.Load() < 100 {
-		t.Errorf("%d of %d requests failed, the first: %v", failed.Load(), asked.Load(), firstError.Load())
+		t.Error("that is not none of at least 100")
 	}
 	res, _ := get(t, h.client(false), "https://wiki."+domain+"/health")
 	if served := res.TLS.PeerCertificates[0].Raw; !bytes.Equal(served, h.leaf) || bytes.Equal(served, older) {
@@ -455,5 +461,52 @@ func (h *testHost) rollsBack(t *testing.T) {
 	}
 	if did := h.converge(t, h.options()); len(did) > 0 {
 		t.Errorf("with the good image again it does\n%s", strings.Join(did, "\n"))
+	}
+}
+
+// command is the shipped program: what it prints, and its exit codes.
+func (h *testHost) command(t *testing.T) {
+	files, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(t.TempDir(), "cc-ci.yml")
+	run := func(traefikImage string, args ...string) (int, string) {
+		t.Helper()
+		text := fmt.Sprintf("domain: %s\ndata: data\nreconcile:\n  images: {cc_ci: %q, traefik: %q}\n  socket: %s\n  proxy: {certificates: %s, entrypoints: ['gitea-ssh:2222', 'mumble-udp:64738/udp']}\n",
+			domain, selfImage, traefikImage, h.Socket, h.certs)
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := h.Command(t.Context(), files["cc-ci"], append([]string{"--config", config, "reconcile"}, args...)...)
+		out, err := cmd.CombinedOutput()
+		if err != nil && cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return cmd.ProcessState.ExitCode(), string(out)
+	}
+	for _, tc := range []struct {
+		image string
+		args  []string
+		code  int
+		want  []string
+	}{
+		{traefik.Image, []string{"proxy"}, 0, []string{"swarm: nothing to do\nproxy: nothing to do\n"}},
+		{traefik.Image, []string{"proxy", "--json"}, 0, []string{`"unit": "proxy",`, `"state": "nothing",`, `"actions": []`}},
+		{"traefik:other", []string{"proxy", "--dry-run"}, 0, []string{"proxy: updating service cc-ci_traefik: Image is traefik:v3.6.12 and should be traefik:other", "proxy: 1 change to make"}},
+		{"traefik:broken", []string{"proxy"}, 3, []string{"the update to traefik:broken was rolled back", "No such image", "hint: ", "--retry"}},
+		{"traefik:broken", []string{"proxy", "--json"}, 3, []string{`"state": "failed"`, `"code": "infra"`, "rolled back"}},
+		{"", []string{"proxy"}, 2, []string{"needs images", "reconcile.images.traefik"}},
+		{traefik.Image, []string{"prox"}, 2, []string{`did you mean "proxy"?`}},
+	} {
+		code, out := run(tc.image, tc.args...)
+		if code != tc.code {
+			t.Errorf("%s %v ends with %d: %s", tc.image, tc.args, code, out)
+		}
+		for _, text := range tc.want {
+			if !strings.Contains(out, text) {
+				t.Errorf("%s %v says not %q: %s", tc.image, tc.args, text, out)
+			}
+		}
 	}
 }

@@ -151,7 +151,10 @@ func (w *world) service(want Desired, o Observed, a Action) error {
 	image := spec.TaskTemplate.ContainerSpec.Image
 	if w.broken[image] { // swarm goes back by itself
 		s.Update = swarm.UpdateStatus{State: swarm.UpdateStateRollbackCompleted, StartedAt: &begin, CompletedAt: &begin}
-		s.Tasks = append([]TaskSeen{{ID: w.id(), Hash: hash, State: swarm.TaskStateRejected, Since: begin, Err: "No such image: " + image}}, s.Tasks...)
+		s.Tasks = append([]TaskSeen{
+			{ID: w.id(), Hash: hash, State: swarm.TaskStatePending, Since: begin, Desired: swarm.TaskStateShutdown, Err: "host-mode port already in use"},
+			{ID: w.id(), Hash: hash, State: swarm.TaskStateRejected, Since: begin, Err: "No such image: " + image},
+		}, s.Tasks...)
 		return nil
 	}
 	s.Spec = spec
