@@ -209,6 +209,11 @@ func TestU22_RolledBackUpdate(t *testing.T) {
 				t.Errorf("after %v: %v, did %v", tc.after, err, w.applied)
 			}
 		}
+		// The version before is what runs, whatever is left of the other's tasks.
+		w.applied = nil
+		if reports, err := (&Runner{Daemon: w}).Run(t.Context(), unitOf(example("app:1", "one"))); err != nil || len(reports[0].Actions) > 0 {
+			t.Errorf("the version before: %v, did %v", err, w.applied)
+		}
 		delete(w.broken, "app:2") // mended
 		w.applied = nil
 		if _, err := (&Runner{Daemon: w, Retry: true}).Run(t.Context(), unitOf(d)); err != nil || len(w.applied) != 2 {

@@ -122,7 +122,7 @@ func (s *Server) Restart() error {
 	// Not "ip netns exec": it mounts another /sys, which lacks the control groups.
 	cmd := exec.Command("nsenter", "--net=/var/run/netns/"+s.namespace, "nice", "dockerd",
 		"--config-file", settings, "--data-root", filepath.Join(s.dir, "data"), "--exec-root", filepath.Join(s.dir, "exec"),
-		"--pidfile", filepath.Join(s.dir, "pid"), "--host", "unix://"+s.Socket, "--bip", "172.31.0.1/16", "--log-level", "warn")
+		"--pidfile", filepath.Join(s.dir, "pid"), "--host", "unix://"+s.Socket, "--bip", Address+"/16", "--log-level", "warn")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -166,6 +166,9 @@ func (s *Server) log() []byte {
 	text, _ := os.ReadFile(s.logFile())
 	return text[max(0, len(text)-3000):]
 }
+
+// Address is the daemon's own in its namespace: published ports are there too.
+const Address = "172.31.0.1"
 
 // Env is what a program needs to find this daemon.
 func (s *Server) Env() string { return "DOCKER_HOST=unix://" + s.Socket }
