@@ -47,6 +47,7 @@ type cli struct {
 	Sweep   sweepCmd   `cmd:"" help:"Test what is newer than the last good version of each enrolled recipe, and promote what is green. For a timer."`
 	Janitor janitorCmd `cmd:"" help:"Remove what dead runs left behind. Never touches a run that lives."`
 	Prune   pruneCmd   `cmd:"" help:"Remove dangling images when Docker's disk is nearly full and no run lives."`
+	Backup  backupCmd  `cmd:"" help:"Back up every stack on this machine whose labels ask for it. For a timer."`
 	Enrol   enrolCmd   `cmd:"" help:"Prepare a repository: look whether it is seen and is a recipe, make its folder of tests, say what to configure."`
 	Doctor  doctorCmd  `cmd:"" help:"Look whether everything that cc-ci needs is there: machine, secrets, forges, rights. Changes nothing."`
 	Forge   forgeCmd   `cmd:"" help:"The local forge: repositories, pull requests, comments."`

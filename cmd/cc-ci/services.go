@@ -51,7 +51,8 @@ func (a *app) serviceUnits(ctx context.Context, cfg config.Config, docker *clien
 		}
 	}
 	dashboard := reconcile.DashboardOptions{Self: self(cfg.DashboardSecrets()), Port: portOf(cfg.Listen)}
-	return append(units, reconcile.Bridge(bridge), reconcile.Dashboard(dashboard)), nil
+	backups := reconcile.BackupbotOptions{Repository: r.Backup.Repository, Password: func() (ccci.Secret, error) { return config.ReadSecret(r.Backup.Password) }}
+	return append(units, reconcile.Bridge(bridge), reconcile.Dashboard(dashboard), reconcile.Backupbot(backups)), nil
 }
 
 func droneOptions(cfg config.Config) reconcile.DroneOptions {
