@@ -193,6 +193,9 @@ func TestA25_A35_A37_U22_Machine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if c.Ingress.Kind != config.IngressTraefik { // A24
+			t.Errorf("%s: runs reach their apps by the proxy %q", name, c.Ingress.Kind)
+		}
 		if c.Reconcile.Subnet != "10.10.0.0/16" || c.Reconcile.Proxy.Certificates != "/var/lib/ci-certs/live" {
 			t.Errorf("%s: the proxy is told %+v", name, c.Reconcile)
 		}
@@ -201,7 +204,7 @@ func TestA25_A35_A37_U22_Machine(t *testing.T) {
 
 // Every timer has its service, and each does its one thing.
 func TestTimers(t *testing.T) {
-	commands := map[string]string{"drift": "reconcile all", "janitor": "janitor", "sweep": "sweep", "prune": "prune"}
+	commands := map[string]string{"drift": "reconcile all", "janitor": "janitor", "sweep": "sweep", "prune": "prune", "backup": "backup"}
 	for name, h := range hosts(t) {
 		for timer, command := range commands {
 			if lines(h.Units["cc-ci-"+timer+".timer"], "OnCalendar") == nil {

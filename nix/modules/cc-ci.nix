@@ -125,6 +125,12 @@ in
             default = "0.0.0.0:8481";
             description = "Address of /hook, /healthz and /metrics, inside the bridge's container.";
           };
+          ingress.kind = mkOption {
+            type = types.enum [ "embedded" "traefik" ];
+            default = if cfg.proxy.enable then "traefik" else "embedded";
+            defaultText = lib.literalMD "traefik, where proxy.enable is true";
+            description = "The proxy that runs reach their apps through: this host's, or a small one of their own.";
+          };
           processes = mkOption {
             type = types.enum [ "together" "apart" ];
             default = "apart";

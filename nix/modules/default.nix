@@ -14,6 +14,7 @@
     ./bridge.nix
     ./dashboard.nix
     ./backupbot.nix
+    ./backup.nix
     ./drift.nix
     ./janitor.nix
     ./sweep.nix

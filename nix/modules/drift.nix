@@ -45,7 +45,7 @@ in
         ExecStart = "${cfg.package}/bin/cc-ci reconcile all";
         SupplementaryGroups = [ "cc-ci" "docker" ]; # root, as the oneshots that it repeats
         LoadCredential = cfg.credentials (lib.unique (lib.concatMap (service: service.credentials) (lib.attrValues cfg.reconcile)));
-        ReadWritePaths = [ cfg.settings.data "/run/lock/cc-ci" ];
+        ReadWritePaths = [ cfg.settings.data "/run/lock/cc-ci" ] ++ lib.concatMap (service: service.writes) (lib.attrValues cfg.reconcile);
         TimeoutStartSec = "30min";
       };
     };

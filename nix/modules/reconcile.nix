@@ -33,7 +33,7 @@ let
         # root, whose files the certificate and the credentials are, without any capability.
         SupplementaryGroups = [ "cc-ci" "docker" ];
         LoadCredential = cfg.credentials service.credentials;
-        ReadWritePaths = [ cfg.settings.data "/run/lock/cc-ci" ];
+        ReadWritePaths = [ cfg.settings.data "/run/lock/cc-ci" ] ++ service.writes;
         TimeoutStartSec = "30min"; # the process gives up sooner, and says why
       };
     };
@@ -55,6 +55,11 @@ in
             type = types.listOf types.str;
             default = [ ];
             description = "Names of the secrets that the reconciler hands to the service.";
+          };
+          writes = mkOption {
+            type = types.listOf types.path;
+            default = [ ];
+            description = "Folders that the reconciler itself writes to.";
           };
         };
       });
