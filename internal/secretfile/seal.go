@@ -111,6 +111,25 @@ func (f *File) proof(text []byte) error {
 	if !slices.Equal(again.comments(), f.comments()) {
 		return f.unsure(errors.New("a comment would be lost"))
 	}
+	if err := f.legible(); err != nil {
+		return f.unsure(err)
+	}
+	return nil
+}
+
+// legible reports why the plain text, as the next editor gets it, is not this file.
+func (f *File) legible() error {
+	text, err := emit(f.doc)
+	if err != nil {
+		return err
+	}
+	again := &File{name: f.name}
+	if again.doc, err = parse(f.name, text); err != nil {
+		return err
+	}
+	if !bytes.Equal(again.plainValues(), f.plainValues()) || !slices.Equal(again.comments(), f.comments()) {
+		return errors.New("an editor would be shown another text")
+	}
 	return nil
 }
 

@@ -42,7 +42,10 @@ func New(name string, plain []byte, rule Rule) (*File, error) {
 	if err := f.Replace(plain); err != nil {
 		return nil, err
 	}
-	return f, f.SetRecipients(rule.Recipients)
+	if err := f.SetRecipients(rule.Recipients); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // Open decrypts a file. Without a fitting identity it is an Error with CodeRefused;
@@ -74,7 +77,10 @@ func Open(name string, text []byte, identities []age.Identity) (*File, error) {
 		return nil, err
 	}
 	liftComments(doc)
-	return f, f.openComments()
+	if err := f.openComments(); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // mac begins the hash over all values.

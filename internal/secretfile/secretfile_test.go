@@ -509,8 +509,6 @@ func (f *File) mustSecret(key string) ccci.Secret {
 	return s
 }
 
-func identities(all ...age.Identity) []age.Identity { return all }
-
 func TestKeysAreFoundWhereTheyUsuallyAre(t *testing.T) {
 	home, id := t.TempDir(), newIdentity(t)
 	t.Setenv("HOME", home)
