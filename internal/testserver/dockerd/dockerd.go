@@ -124,21 +124,37 @@ func (s *Server) Restart() error {
 		"--config-file", settings, "--data-root", filepath.Join(s.dir, "data"), "--exec-root", filepath.Join(s.dir, "exec"),
 		"--pidfile", filepath.Join(s.dir, "pid"), "--host", "unix://"+s.Socket, "--bip", Address+"/16", "--log-level", "warn")
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
+	if err := s.run(cmd); err != nil {
 		return err
 	}
-	s.process, s.ended = cmd, make(chan struct{})
-	go func(ended chan struct{}) {
-		_ = cmd.Wait()
-		close(ended)
-	}(s.ended)
 	if s.Docker == nil {
 		if s.Docker, err = client.NewClientWithOpts(client.WithHost("unix://"+s.Socket), client.WithAPIVersionNegotiation()); err != nil {
 			return err
 		}
 	}
 	return s.await()
+}
+
+// run starts the daemon and sees to it that it does not outlive a test that is killed. The
+// kernel tells it when the thread dies that started it, so that thread stays.
+func (s *Server) run(cmd *exec.Cmd) error {
+	started, ended := make(chan error), make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+		close(ended)
+	}()
+	s.process, s.ended = cmd, ended
+	if err := <-started; err != nil {
+		s.process = nil
+		return err
+	}
+	return nil
 }
 
 func (s *Server) await() error {
