@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"go.yaml.in/yaml/v4"
 
@@ -43,7 +44,7 @@ func Read(name string) ([]byte, error) {
 }
 
 // Write puts text in place of the file that held old, at once and whole; an absent
-// file held nil. Its mode stays, a new one gets mode. What somebody else wrote in
+// file held nil. Its mode stays, and so does its owner when root writes; a new one gets mode. What somebody else wrote in
 // between is left alone, and is an Error with CodeConflict.
 func Write(name string, old, text []byte, mode fs.FileMode) (err error) {
 	if target, err := filepath.EvalSymlinks(name); err == nil {
@@ -61,9 +62,12 @@ func Write(name string, old, text []byte, mode fs.FileMode) (err error) {
 	}()
 	if info, statErr := os.Stat(name); statErr == nil {
 		mode = info.Mode().Perm()
+		if owner, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
+			err = tmp.Chown(int(owner.Uid), int(owner.Gid))
+		}
 	}
-	_, err = tmp.Write(text)
-	if err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
+	_, writeErr := tmp.Write(text)
+	if err = errors.Join(err, writeErr, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	now, err := os.ReadFile(name)

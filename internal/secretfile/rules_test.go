@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -62,6 +63,11 @@ func TestWriteIsWholeAndKeepsTheMode(t *testing.T) {
 	if err := os.Chmod(file, 0o604); err != nil {
 		t.Fatal(err)
 	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(file, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
 	link := filepath.Join(dir, "link.yaml")
 	if err := os.Symlink("s.yaml", link); err != nil {
 		t.Fatal(err)
@@ -72,6 +78,9 @@ func TestWriteIsWholeAndKeepsTheMode(t *testing.T) {
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o604 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if owner := info.Sys().(*syscall.Stat_t); os.Geteuid() == 0 && (owner.Uid != 65534 || owner.Gid != 65534) {
+		t.Errorf("owner %d:%d", owner.Uid, owner.Gid)
 	}
 	if target, err := os.Readlink(link); err != nil || target != "s.yaml" {
 		t.Errorf("the link is gone: %v", err)
