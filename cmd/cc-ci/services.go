@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -59,6 +60,9 @@ func droneOptions(cfg config.Config) reconcile.DroneOptions {
 	d := cfg.Reconcile.Drone
 	o := reconcile.DroneOptions{
 		Image: cfg.Reconcile.Images.Drone, Network: cfg.Network, Host: d.Host, URL: strings.TrimRight(cfg.Engine.Drone.URL, "/"), Admin: d.Admin, Timeout: cfg.Engine.Deadline,
+	}
+	if u, err := url.Parse(o.URL); err == nil && u.Scheme == "https" && u.Hostname() == d.Host {
+		o.Transport = reconcile.ThroughProxy(nil, cfg.Reconcile.Proxy.HTTPS)
 	}
 	o.Repo, _ = ccci.ParseRepoRef(cfg.Engine.Drone.Repo) // Read has checked it
 	for _, f := range cfg.Forges {

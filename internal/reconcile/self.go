@@ -127,17 +127,7 @@ func ownerOf(folder string) (string, error) {
 
 // ask asks the proxy of this host for a path of the domain, and returns the status.
 func (s Self) ask(ctx context.Context, method, path string) (int, error) {
-	dial := s.Dial
-	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
-	}
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // the unit proxy has looked at it
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return dial(ctx, network, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.HTTPS)))
-		},
-	}
+	transport := ThroughProxy(s.Dial, s.HTTPS)
 	defer transport.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -150,6 +140,23 @@ func (s Self) ask(ctx context.Context, method, path string) (int, error) {
 		return 0, err
 	}
 	return res.StatusCode, res.Body.Close()
+}
+
+// ThroughProxy reaches every name at the HTTPS port of this host's proxy, so that a host is
+// brought up before its names and its gateway are. The certificate is not looked at: the unit
+// proxy has compared it, and nobody stands between this process and this host. dial may
+// be nil.
+func ThroughProxy(dial func(ctx context.Context, network, address string) (net.Conn, error), https int) *http.Transport {
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	return &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dial(ctx, network, net.JoinHostPort("127.0.0.1", strconv.Itoa(https)))
+		},
+	}
 }
 
 // Route is how the proxy reaches a service.

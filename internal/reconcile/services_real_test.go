@@ -2,22 +2,29 @@ package reconcile
 
 import (
 	"context"
-	"crypto/tls"
 	"io"
-	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/peers"
 )
 
-// TestRealServices brings bridge and dashboard up behind the real proxy, on a Docker of the test's own: the
-// shipped program in containers, with the forge, Drone and Redis away.
+// TestRealServices brings Drone, bridge and dashboard up behind the real proxy, on a Docker of the test's own:
+// real programs in containers, with the forge and Redis away. What Drone's API is told, for
+// which it needs a forge, is TestA16_RealDroneIsSetUp.
 func TestRealServices(t *testing.T) {
 	h := newHost(t)
+	server := peers.Binary(t, peers.Peer{Name: "drone", Package: "github.com/drone/drone/cmd/drone-server", Tags: []string{"nolimit"}, CGO: true})
+	if err := h.Import(t.Context(), "drone:test", withLibraries(t, "/bin/drone-server", server), `ENTRYPOINT ["/bin/drone-server"]`); err != nil {
+		t.Fatal(err)
+	}
+	inside := ThroughProxy(h.Dial, 443)
 	dir := t.TempDir()
 	data, tests, locks := filepath.Join(dir, "data"), filepath.Join(dir, "tests"), filepath.Join(dir, "locks")
 	for _, folder := range []string{data, tests, locks} {
@@ -49,8 +56,16 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 	self := func(secrets ...string) Self {
 		return Self{Image: selfImage, Network: "proxy", Domain: domain, HTTPS: 443, Config: filepath.Join(dir, "cc-ci.yml"), Secrets: secrets, Data: data, Tests: tests, Dial: h.Dial}
 	}
+	droneServer := func() Unit {
+		o := droneOptions("https://drone." + domain)
+		o.Image, o.Host, o.Transport = "drone:test", "drone."+domain, inside
+		u := Drone(o)
+		u.Steps = nil
+		return u
+	}
 	own := func() []Unit {
 		return []Unit{
+			droneServer(),
 			Bridge(BridgeOptions{Self: self(secrets...), Port: 8481, Hook: "/hook/git", Locks: func() (string, error) { return locks, nil }}),
 			Dashboard(DashboardOptions{Self: self(redis), Port: 8480}),
 		}
@@ -77,7 +92,7 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 	position := func(service string) int {
 		return slices.Index(did, "creating service cc-ci_"+service+": it is not there")
 	}
-	if traefik, bridge, dashboard := position("traefik"), position("bridge"), position("dashboard"); traefik < 0 || bridge < traefik || dashboard < bridge {
+	if order := []int{position("traefik"), position("drone"), position("bridge"), position("dashboard")}; order[0] < 0 || !slices.IsSorted(order) {
 		t.Errorf("the order is\n%s", strings.Join(did, "\n"))
 	}
 	if again := converge(); len(again) > 0 {
@@ -85,10 +100,7 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 	}
 
 	// A12, A27: both behind one name, each with its own paths.
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return h.Dial(ctx, network, "127.0.0.1:443")
-		}}}
+	client := &http.Client{Transport: inside}
 	for path, want := range map[string]int{"/": 200, "/badge/wiki.svg": 200, "/hook/git": 405, "/hook/nobody": 404, "/metrics": 404} {
 		res, err := client.Get("https://" + domain + path)
 		if err != nil {
@@ -107,6 +119,24 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 	if len(changed) != 3 || !strings.HasPrefix(changed[0], "creating secret bridge_") || !strings.HasPrefix(changed[1], "updating service cc-ci_bridge") || !strings.HasPrefix(changed[2], "removing secret bridge_") {
 		t.Errorf("a new token did\n%s", strings.Join(changed, "\n"))
 	}
+}
+
+// withLibraries is a program at a path, with what it is linked to.
+func withLibraries(t *testing.T, path, program string) map[string]string {
+	t.Helper()
+	files := map[string]string{path: program}
+	out, err := exec.Command("ldd", program).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range strings.Fields(string(out)) {
+		if strings.HasPrefix(word, "/") {
+			if files[word], err = filepath.EvalSymlinks(word); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return files
 }
 
 // The dashboard has no token, and nobody Docker's socket.
