@@ -1,14 +1,8 @@
 package secretfile
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +11,6 @@ import (
 	"filippo.io/age"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
-	"golang.org/x/crypto/ssh"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -225,179 +218,6 @@ func changedLines(a, b []byte) []string {
 	return slices.DeleteFunc(strings.Split(string(b), "\n"), func(l string) bool { return slices.Contains(before, l) })
 }
 
-// edit changes an encrypted file as somebody without its key could.
-func edit(t *testing.T, text []byte, change func(root *yaml.Node)) []byte {
-	t.Helper()
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		t.Fatal(err)
-	}
-	change(doc.Content[0])
-	out, err := emit(&doc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-func TestA29_TamperingIsRefusedByName(t *testing.T) {
-	id := newIdentity(t)
-	const plain = "token: aaaaaaaa\nother: bbbbbbbb\nopen_unencrypted: here\nnested:\n    deep: cccccccc\n"
-	text := sealed1(t, plain, id)
-	foreign := sealed1(t, plain, id)
-	at := func(root *yaml.Node, key string) *yaml.Node { return find(root, strings.Split(key, "/")) }
-	for name, c := range map[string]struct {
-		change func(root *yaml.Node)
-		want   string
-	}{
-		"a changed value": {func(r *yaml.Node) {
-			n := at(r, "nested/deep")
-			n.Value = strings.Replace(n.Value, "data:", "data:AAAA", 1)
-		}, "secrets.yaml:5: nested/deep: it was changed"},
-		"swapped values": {func(r *yaml.Node) {
-			a, b := at(r, "token"), at(r, "other")
-			a.Value, b.Value = b.Value, a.Value
-		}, "secrets.yaml:1: token: it was changed, or belongs to another key"},
-		"a swapped key": {func(r *yaml.Node) { r.Content[0].Value, r.Content[2].Value = "other", "token" }, "secrets.yaml:1: other: it was changed, or belongs to another key"},
-		"a value of another file": {func(r *yaml.Node) {
-			var o yaml.Node
-			if err := yaml.Unmarshal(foreign, &o); err != nil {
-				t.Error(err)
-			}
-			at(r, "token").Value = at(o.Content[0], "token").Value
-		}, "secrets.yaml:1: token: it was changed, or belongs to another key or another file"},
-		"a plain value":  {func(r *yaml.Node) { at(r, "token").Value = "mine" }, "secrets.yaml:1: token: it is not encrypted"},
-		"an emptied one": {func(r *yaml.Node) { at(r, "token").Value = "" }, "a key was added, taken away or moved"},
-		"a removed key":  {func(r *yaml.Node) { r.Content = r.Content[2:] }, "a key was added, taken away or moved since the file was encrypted: its keys now are other, open_unencrypted, nested/deep"},
-		"an added key":   {func(r *yaml.Node) { r.Content = append([]*yaml.Node{str("more_unencrypted"), str("x")}, r.Content...) }, "a key was added, taken away or moved"},
-		"keys reordered": {func(r *yaml.Node) {
-			r.Content = append(slices.Clone(r.Content[2:4]), slices.Delete(slices.Clone(r.Content), 2, 4)...)
-		}, "a key was added, taken away or moved"},
-		"a visible value": {func(r *yaml.Node) { at(r, "open_unencrypted").Value = "there" }, "a key was added, taken away or moved"},
-		"half a value":    {func(r *yaml.Node) { at(r, "token").Value = at(r, "token").Value[:60] }, "secrets.yaml:1: token: what is there is no whole encrypted value"},
-		"an older MAC":    {func(r *yaml.Node) { at(r, "sops/lastmodified").Value = "2026-01-01T00:00:00Z" }, "sops/mac: it was changed"},
-		"no MAC":          {func(r *yaml.Node) { at(r, "sops/mac").Value = "" }, "sops/mac: it is not encrypted"},
-		"a visible rule":  {func(r *yaml.Node) { at(r, "sops/unencrypted_suffix").Value = "token" }, "secrets.yaml:3: open_unencrypted: it is not encrypted"},
-		"another kind":    {func(r *yaml.Node) { n := at(r, "token"); n.Value = strings.Replace(n.Value, "type:str", "type:int", 1) }, "secrets.yaml:1: token: "},
-		"a PGP recipient": {func(r *yaml.Node) {
-			s := at(r, "sops")
-			s.Content = append(s.Content, str("pgp"), &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{str("x")}})
-		}, "sops: pgp is not understood"},
-		"no metadata": {func(r *yaml.Node) { r.Content = r.Content[:len(r.Content)-2] }, "secrets.yaml is not encrypted"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			changed := edit(t, text, c.change)
-			f, err := Open("secrets.yaml", changed, []age.Identity{id})
-			if f != nil || ccci.CodeOf(err) != ccci.CodeInvalid || !strings.Contains(fmt.Sprint(err), c.want) || ccci.HintOf(err) == "" {
-				t.Errorf("%v (hint %q)\n%s", err, ccci.HintOf(err), changed)
-			}
-		})
-	}
-	mustOpen(t, edit(t, text, func(*yaml.Node) {}), id) // the harness itself changes nothing
-}
-
-func str(text string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
-}
-
-func TestA30_EachRecipientOpensAndNobodyElse(t *testing.T) {
-	host, recovery, stranger := newIdentity(t), newIdentity(t), newIdentity(t)
-	text := sealed1(t, "token: aaaaaaaa\n", host, recovery)
-	for _, id := range []age.Identity{host, recovery} {
-		mustOpen(t, text, stranger, id)
-	}
-	_, err := Open("secrets.yaml", text, []age.Identity{stranger})
-	if ccci.CodeOf(err) != ccci.CodeRefused || !strings.Contains(ccci.HintOf(err), host.Recipient().String()) {
-		t.Errorf("%v, hint %q", err, ccci.HintOf(err))
-	}
-
-	// Whoever stays keeps what was encrypted for them; whoever goes cannot open it.
-	f := mustOpen(t, text, host)
-	before := f.meta.Age[0].Enc
-	if err := f.SetRecipients([]string{stranger.Recipient().String(), host.Recipient().String()}); err != nil {
-		t.Fatal(err)
-	}
-	text = sealNow(t, f)
-	f = mustOpen(t, text, stranger)
-	if f.meta.Age[1].Enc != before {
-		t.Error("the host's part was made anew")
-	}
-	if _, err := Open("secrets.yaml", text, []age.Identity{recovery}); ccci.CodeOf(err) != ccci.CodeRefused {
-		t.Errorf("the removed one: %v", err)
-	}
-	if err := f.SetRecipients(nil); ccci.CodeOf(err) != ccci.CodeInvalid {
-		t.Errorf("no recipients: %v", err)
-	}
-	if err := f.SetRecipients([]string{host.String()}); err == nil || strings.Contains(err.Error(), "AGE-SECRET") {
-		t.Errorf("a secret key as recipient: %v", err)
-	}
-}
-
-func TestA30_HostKeyOfSSH(t *testing.T) {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(private, "host")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "ssh_host_ed25519_key")
-	if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sshKey, err := ssh.NewPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	line := string(ssh.MarshalAuthorizedKey(sshKey))
-	converted, err := Recipient(line)
-	if err != nil || !strings.HasPrefix(converted, "age1") {
-		t.Fatalf("%q, %v", converted, err)
-	}
-	t.Setenv("HOME", t.TempDir())
-	t.Setenv("XDG_CONFIG_HOME", "")
-	ids, err := Keys{SSH: file}.Identities()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := ids[len(ids)-2].(*age.X25519Identity).Recipient().String(); got != converted {
-		t.Errorf("of %d the private half gives %s, the public one %s", len(ids), got, converted)
-	}
-	for _, recipient := range []string{converted, strings.TrimSpace(line)} {
-		f, err := New("secrets.yaml", []byte("a: secret\n"), Rule{Recipients: []string{recipient}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		mustOpen(t, sealNow(t, f), ids...)
-	}
-}
-
-// A pair that ssh-to-age, which sops-nix uses, prints.
-func TestA30_RecipientOfAnSSHKeyIsThatOfSopsNix(t *testing.T) {
-	got, err := Recipient("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICFrs5OngYGD5FHUaYqr3gAk7NApAuFCL3cVaHLSWRXL root@host\n")
-	if err != nil || got != "age1wy42r2p2c67ckywgq8xj7ejf6eykqfu623wktxeh729rtagu4fkqkvsudc" {
-		t.Errorf("%s, %v", got, err)
-	}
-	for _, text := range []string{"ssh-rsa AAAA", "ssh-ed25519 x", "", "age1", "x"} {
-		if got, err := Recipient(text); ccci.CodeOf(err) != ccci.CodeInvalid || ccci.HintOf(err) == "" {
-			t.Errorf("%q: %q, %v", text, got, err)
-		}
-	}
-}
-
-// Age exports no encoder; what ours gives must be what age prints.
-func TestBech32AgreesWithAge(t *testing.T) {
-	for range 50 {
-		id := newIdentity(t)
-		text := id.Recipient().String()
-		point := reflect.ValueOf(id.Recipient()).Elem().FieldByName("theirPublicKey").Bytes()
-		if got := bech32("age", point); got != text {
-			t.Fatalf("%s, want %s", got, text)
-		}
-	}
-}
-
 func TestPlainTextThatIsRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                      "s.yaml: the file is empty",
@@ -507,50 +327,4 @@ func (f *File) mustSecret(key string) ccci.Secret {
 		panic(key)
 	}
 	return s
-}
-
-func TestKeysAreFoundWhereTheyUsuallyAre(t *testing.T) {
-	home, id := t.TempDir(), newIdentity(t)
-	t.Setenv("HOME", home)
-	t.Setenv("XDG_CONFIG_HOME", filepath.Join(home, "config"))
-	if err := os.MkdirAll(filepath.Join(home, "config", "sops", "age"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	has := func(k Keys, want bool) {
-		t.Helper()
-		all, err := k.Identities()
-		found := slices.ContainsFunc(all, func(i age.Identity) bool {
-			x, ok := i.(*age.X25519Identity)
-			return ok && x.String() == id.String()
-		})
-		if found != want || want && err != nil {
-			t.Errorf("%+v: %v, %v", k, found, err)
-		}
-	}
-	has(Keys{}, false)
-	for _, file := range []string{filepath.Join(home, "config", "sops", "age", "keys.txt"), filepath.Join(home, PreparedKey)} {
-		if err := os.WriteFile(file, []byte("# mine\n"+id.String()+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		has(Keys{}, true)
-		has(Keys{Age: file}, true)
-		if err := os.Remove(file); err != nil {
-			t.Fatal(err)
-		}
-	}
-	none := filepath.Join(home, "none")
-	for _, k := range []Keys{{Age: none}, {SSH: none}} {
-		if _, err := k.Identities(); ccci.CodeOf(err) != ccci.CodeInvalid || ccci.HintOf(err) == "" {
-			t.Errorf("%+v: %v", k, err)
-		}
-	}
-	bad := filepath.Join(home, "bad")
-	if err := os.WriteFile(bad, []byte("AGE-SECRET-KEY-1geheim\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range []Keys{{Age: bad}, {SSH: bad}} {
-		if _, err := k.Identities(); ccci.CodeOf(err) != ccci.CodeInvalid || strings.Contains(err.Error(), "geheim") {
-			t.Errorf("%+v: %v", k, err)
-		}
-	}
 }
