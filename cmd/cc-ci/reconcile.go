@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/client"
 
@@ -158,6 +159,14 @@ func (c *liveFilesCmd) Run(a *app) error {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "%d files are in %s\n", len(files), c.Dir)
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(livefiles.Settled):
+	}
+	if err := livefiles.Sweep(c.Dir, files); err != nil {
+		return err
+	}
 	<-ctx.Done()
 	return nil
 }

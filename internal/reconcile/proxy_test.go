@@ -33,6 +33,7 @@ func TestRealProxy(t *testing.T) {
 	t.Run("A32 from nothing, and then nothing to do", h.fromNothing)
 	t.Run("A25 TLS and routes", h.serves)
 	t.Run("A31 a new certificate drops no request", h.rotates)
+	t.Run("A25 a run goes through it", h.harness)
 	t.Run("A32 repairs exactly what was removed or edited", h.repairs)
 	t.Run("U22 a broken image is rolled back", h.rollsBack)
 	t.Run("the command says so", h.command)

@@ -8,11 +8,13 @@
 package livefiles
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -29,10 +31,9 @@ func Parse(text string) (File, error) {
 	return File{Source: source, Name: name}, nil
 }
 
-// Publish makes dir hold these files. Each appears whole or not at all, in the order given: the last
-// is the one that names the others, so that whoever watches never reads of a
-// file that is not there. What else was in dir goes at the end. Files are
-// readable for their owner alone.
+// Publish puts these files into dir. Each appears whole or not at all, in the order given: the last
+// is the one that names the others, so that whoever watches never reads of a file
+// that is not there. Files are readable for their owner alone.
 func Publish(dir string, files []File) error {
 	if len(files) == 0 {
 		return ccci.Errorf(ccci.CodeInvalid, "publishing files: none is given")
@@ -42,14 +43,35 @@ func Publish(dir string, files []File) error {
 			return ccci.Errorf(ccci.CodeInfra, "publishing %s: %w", f.Name, err)
 		}
 	}
+	return nil
+}
+
+// Settled is how long after Publish whoever watches may still be reading the older files.
+const Settled = 10 * time.Second
+
+// Sweep removes what else is in dir: the files of those before. When somebody has published others
+// since, it leaves all to them.
+func Sweep(dir string, files []File) error {
+	last := files[len(files)-1]
+	ours, err := os.ReadFile(last.Source)
+	if err != nil {
+		return fmt.Errorf("sweeping files: %w", err)
+	}
+	there, err := os.ReadFile(filepath.Join(dir, last.Name))
+	if err != nil {
+		return fmt.Errorf("sweeping files: %w", err)
+	}
+	if !bytes.Equal(ours, there) {
+		return nil
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("publishing files: %w", err)
+		return fmt.Errorf("sweeping files: %w", err)
 	}
 	for _, e := range entries {
 		if !slices.ContainsFunc(files, func(f File) bool { return f.Name == e.Name() }) {
 			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-				return fmt.Errorf("publishing files: %w", err)
+				return fmt.Errorf("sweeping files: %w", err)
 			}
 		}
 	}

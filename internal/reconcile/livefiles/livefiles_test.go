@@ -41,8 +41,17 @@ func TestA31_Publish(t *testing.T) {
 	if err := Publish(out, []File{{source("cert2"), "2.crt"}, {filepath.Join(in, "absent"), "dynamic.yml"}}); err == nil || listing() != "1.crt=cert1 2.crt=cert2 dynamic.yml=names1" {
 		t.Errorf("%s, %v", listing(), err)
 	}
-	if err := Publish(out, []File{{source("cert3"), "3.crt"}, {source("names3"), "dynamic.yml"}}); err != nil || listing() != "3.crt=cert3 dynamic.yml=names3" {
+	third := []File{{source("cert3"), "3.crt"}, {source("names3"), "dynamic.yml"}}
+	if err := Publish(out, third); err != nil || listing() != "1.crt=cert1 2.crt=cert2 3.crt=cert3 dynamic.yml=names3" {
 		t.Errorf("%s, %v", listing(), err)
+	}
+	if err := Sweep(out, first); err != nil || listing() != "1.crt=cert1 2.crt=cert2 3.crt=cert3 dynamic.yml=names3" {
+		t.Errorf("one that is late: %s, %v", listing(), err)
+	}
+	for range 2 {
+		if err := Sweep(out, third); err != nil || listing() != "3.crt=cert3 dynamic.yml=names3" {
+			t.Errorf("%s, %v", listing(), err)
+		}
 	}
 	if info, err := os.Stat(filepath.Join(out, "3.crt")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
