@@ -16,7 +16,7 @@ import (
 )
 
 // serviceUnits returns the units that stand on the proxy, in their order (A33): Drone
-// with engine.kind drone, then bridge, dashboard and backups.
+// with engine.kind drone, bridge and dashboard with processes apart, and backups.
 func (a *app) serviceUnits(ctx context.Context, cfg config.Config, docker *client.Client) ([]reconcile.Unit, error) {
 	path, err := a.absoluteConfig()
 	if err != nil {
@@ -34,9 +34,6 @@ func (a *app) serviceUnits(ctx context.Context, cfg config.Config, docker *clien
 		}
 	}
 	bridge := reconcile.BridgeOptions{Self: self(cfg.BridgeSecrets()), Port: portOf(cfg.Bridge.Listen), Locks: func() (string, error) {
-		if err := cfg.Needs(config.Apart, "the unit bridge"); err != nil {
-			return "", err
-		}
 		if cfg.Engine.Kind != config.KindDrone {
 			return "", ccci.Errorf(ccci.CodeInvalid, "a bridge in a container has no Docker to run tests with, and engine.kind is %s", cfg.Engine.Kind).
 				WithHint("write engine: {kind: drone, …}, or start cc-ci bridge outside of the swarm")
@@ -53,7 +50,10 @@ func (a *app) serviceUnits(ctx context.Context, cfg config.Config, docker *clien
 	}
 	dashboard := reconcile.DashboardOptions{Self: self(cfg.DashboardSecrets()), Port: portOf(cfg.Listen)}
 	backups := reconcile.BackupbotOptions{Repository: r.Backup.Repository, Password: func() (ccci.Secret, error) { return config.ReadSecret(r.Backup.Password) }}
-	return append(units, reconcile.Bridge(bridge), reconcile.Dashboard(dashboard), reconcile.Backupbot(backups)), nil
+	if cfg.Processes == config.Apart {
+		units = append(units, reconcile.Bridge(bridge), reconcile.Dashboard(dashboard))
+	}
+	return append(units, reconcile.Backupbot(backups)), nil
 }
 
 func droneOptions(cfg config.Config) reconcile.DroneOptions {

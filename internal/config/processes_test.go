@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,5 +46,31 @@ func TestProcessesAndCommands(t *testing.T) {
 	c.Processes = Apart
 	if err := c.Needs(Together, "cc-ci serve"); ccci.CodeOf(err) != ccci.CodeInvalid {
 		t.Error(err)
+	}
+}
+
+func TestServices(t *testing.T) {
+	for text, want := range map[string]string{
+		"reconcile: {drone: {host: Drone}}":           `reconcile.drone.host: "Drone" is not a host name`,
+		"reconcile: {drone: {admin: 'a,admin:true'}}": `reconcile.drone.admin: "a,admin:true" is not an account`,
+		"reconcile: {backup: {repository: backups}}":  `reconcile.backup.repository: "backups" does not begin at /`,
+	} {
+		if _, err := Parse("x.yml", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+	c, err := Parse("/etc/cc-ci/cc-ci.yml", []byte("domain: ci.example.org\n"+twoForges))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Reconcile.Drone.Host != "drone.ci.example.org" || c.Reconcile.Drone.RPCSecret != "/etc/cc-ci/drone_rpc_secret" {
+		t.Errorf("%+v", c.Reconcile.Drone)
+	}
+	want := []string{"/etc/cc-ci/secrets/drone", "/etc/cc-ci/secrets/gitea", "/etc/cc-ci/secrets/new", "/run/secrets/old", "/run/secrets/app.pem"}
+	if got := c.BridgeSecrets(); !slices.Equal(got, want) {
+		t.Errorf("the bridge reads %v", got)
+	}
+	if got := c.DashboardSecrets(); len(got) != 0 {
+		t.Errorf("the dashboard reads %v", got)
 	}
 }
