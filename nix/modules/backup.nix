@@ -50,9 +50,10 @@ in
       serviceConfig = hardened { } // {
         Type = "oneshot";
         ExecStart = "${cfg.package}/bin/cc-ci backup";
-        SupplementaryGroups = [ "cc-ci" "docker" ]; # root, whose the repository is
+        User = "cc-ci"; # as runs, whose locks it respects; Docker lays the repository into a container
+        SupplementaryGroups = [ "docker" ];
         LoadCredential = cfg.credentials [ "restic_password" ];
-        ReadWritePaths = [ cfg.settings.data cfg.settings.reconcile.backup.repository "/run/lock/cc-ci" ];
+        ReadWritePaths = [ cfg.settings.data "/run/lock/cc-ci" ];
         TimeoutStartSec = "6h";
       };
     };

@@ -48,7 +48,7 @@ in
     # copied again, so this runs as often as the reconcilers that need it.
     systemd.services.cc-ci-image = {
       description = "cc-ci: the image of bridge and dashboard";
-      wantedBy = [ "cc-ci.target" ];
+      wantedBy = [ "cc-ci.target" "multi-user.target" ];
       requires = [ "docker.service" ];
       after = [ "docker.service" ];
       serviceConfig = hardened { } // {

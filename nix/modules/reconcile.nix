@@ -2,7 +2,7 @@
 # each, one after the other, at every boot and every switch.
 #
 # There is no RemainAfterExit, and it must stay so: a finished oneshot is inactive, and
-# the next switch, which starts multi-user.target again, runs it once more (A32). What
+# the next switch, which starts its targets again, runs it once more (A32). What
 # can fail for a while is tried again inside the process, which knows what failed.
 { config, lib, ... }:
 let
@@ -18,7 +18,9 @@ let
     in
     {
       description = "cc-ci: ${service.description}";
-      wantedBy = [ "cc-ci.target" ];
+      # Of both: a switch starts the active targets again, and each pulls in what it wants
+      # itself, not what a target wants that is active already (seen with systemd 252).
+      wantedBy = [ "cc-ci.target" "multi-user.target" ];
       requires = [ "docker.service" ] ++ previous;
       wants = [ "network-online.target" ];
       after = [ "docker.service" "network-online.target" ] ++ previous;
