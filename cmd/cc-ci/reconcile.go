@@ -155,7 +155,7 @@ func (c *liveFilesCmd) Run(a *app) error {
 	}
 	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
 	defer life.stop()
-	if err := livefiles.Publish(c.Dir, files); err != nil {
+	if err := livefiles.Publish(ctx, c.Dir, files, livefiles.Quiet); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "%d files are in %s\n", len(files), c.Dir)

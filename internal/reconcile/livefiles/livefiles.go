@@ -9,6 +9,8 @@ package livefiles
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,15 +33,32 @@ func Parse(text string) (File, error) {
 	return File{Source: source, Name: name}, nil
 }
 
-// Publish puts these files into dir. Each appears whole or not at all, in the order given: the last
-// is the one that names the others, so that whoever watches never reads of a file
-// that is not there. Files are readable for their owner alone.
-func Publish(dir string, files []File) error {
+// Quiet is how long nothing happens in the folder before the last file appears. Whoever watches
+// reads the folder whenever something happens in it, and a listing that is made
+// while a file takes another's place may have neither. So its listings are to be over.
+const Quiet = time.Second
+
+// Publish puts these files into dir. Each appears whole or not at all, in the order given; the last
+// is the one that names the others, and appears after quiet, so that whoever watches never reads of a file
+// that is not there. Files are readable for their owner alone. When ctx ends before that, what was is left.
+func Publish(ctx context.Context, dir string, files []File, quiet time.Duration) error {
 	if len(files) == 0 {
 		return ccci.Errorf(ccci.CodeInvalid, "publishing files: none is given")
 	}
-	for _, f := range files {
-		if err := copyInto(dir, f); err != nil {
+	for i, f := range files {
+		half, err := halfOf(dir, f)
+		if err != nil {
+			return ccci.Errorf(ccci.CodeInfra, "publishing %s: %w", f.Name, err)
+		}
+		defer os.Remove(half)
+		if i == len(files)-1 {
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(quiet):
+			}
+		}
+		if err := os.Rename(half, filepath.Join(dir, f.Name)); err != nil {
 			return ccci.Errorf(ccci.CodeInfra, "publishing %s: %w", f.Name, err)
 		}
 	}
@@ -78,22 +97,20 @@ func Sweep(dir string, files []File) error {
 	return nil
 }
 
-func copyInto(dir string, f File) error {
+// halfOf copies a file into dir under a name that nobody looks for.
+func halfOf(dir string, f File) (string, error) {
 	text, err := os.ReadFile(f.Source)
 	if err != nil {
-		return err
+		return "", err
 	}
 	half, err := os.CreateTemp(dir, ".half-")
 	if err != nil {
-		return err
+		return "", err
 	}
-	defer os.Remove(half.Name())
-	if _, err := half.Write(text); err != nil {
-		_ = half.Close()
-		return err
+	_, err = half.Write(text)
+	if err = errors.Join(err, half.Close()); err != nil {
+		_ = os.Remove(half.Name())
+		return "", err
 	}
-	if err := half.Close(); err != nil {
-		return err
-	}
-	return os.Rename(half.Name(), filepath.Join(dir, f.Name))
+	return half.Name(), nil
 }

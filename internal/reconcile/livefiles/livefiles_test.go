@@ -1,10 +1,12 @@
 package livefiles
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A31: new files take the place of the old ones; what is not there leaves all as it was.
@@ -34,16 +36,21 @@ func TestA31_Publish(t *testing.T) {
 	}
 	first := []File{{source("cert1"), "1.crt"}, {source("names1"), "dynamic.yml"}}
 	for range 2 {
-		if err := Publish(out, first); err != nil || listing() != "1.crt=cert1 dynamic.yml=names1" {
+		if err := Publish(t.Context(), out, first, 0); err != nil || listing() != "1.crt=cert1 dynamic.yml=names1" {
 			t.Fatalf("%s, %v", listing(), err)
 		}
 	}
-	if err := Publish(out, []File{{source("cert2"), "2.crt"}, {filepath.Join(in, "absent"), "dynamic.yml"}}); err == nil || listing() != "1.crt=cert1 2.crt=cert2 dynamic.yml=names1" {
+	if err := Publish(t.Context(), out, []File{{source("cert2"), "2.crt"}, {filepath.Join(in, "absent"), "dynamic.yml"}}, 0); err == nil || listing() != "1.crt=cert1 2.crt=cert2 dynamic.yml=names1" {
 		t.Errorf("%s, %v", listing(), err)
 	}
 	third := []File{{source("cert3"), "3.crt"}, {source("names3"), "dynamic.yml"}}
-	if err := Publish(out, third); err != nil || listing() != "1.crt=cert1 2.crt=cert2 3.crt=cert3 dynamic.yml=names3" {
+	if err := Publish(t.Context(), out, third, 0); err != nil || listing() != "1.crt=cert1 2.crt=cert2 3.crt=cert3 dynamic.yml=names3" {
 		t.Errorf("%s, %v", listing(), err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := Publish(ended, out, []File{{source("cert3"), "3.crt"}, {source("names4"), "dynamic.yml"}}, time.Hour); err == nil || !strings.HasSuffix(listing(), "3.crt=cert3 dynamic.yml=names3") {
+		t.Errorf("one that is ended: %s, %v", listing(), err)
 	}
 	if err := Sweep(out, first); err != nil || listing() != "1.crt=cert1 2.crt=cert2 3.crt=cert3 dynamic.yml=names3" {
 		t.Errorf("one that is late: %s, %v", listing(), err)
