@@ -17,8 +17,6 @@ import (
 	"github.com/recipe-maintainers/cc-ci/bridge"
 	"github.com/recipe-maintainers/cc-ci/bridge/hook"
 	"github.com/recipe-maintainers/cc-ci/harness"
-	"github.com/recipe-maintainers/cc-ci/internal/bus/inproc"
-	"github.com/recipe-maintainers/cc-ci/internal/bus/redisbus"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/drone"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/localengine"
@@ -159,30 +157,6 @@ type pullPages struct{ *localforge.Forge }
 
 func (p pullPages) AddComment(ctx context.Context, pr ccci.PRRef, author ccci.User, body string) (ccci.CommentID, error) {
 	return p.Forge.AddComment(ctx, pr, author.Name, body)
-}
-
-// messenger carries hints and leases: within this process, or between several.
-type messenger struct {
-	ccci.Bus
-	locker ccci.Locker
-	close  func() error
-}
-
-// openMessenger opens the bus that the configuration names. It asks Redis for nothing:
-// cc-ci starts while it is away.
-func openMessenger(cfg config.Config) (messenger, error) {
-	if cfg.Bus.Kind != config.BusRedis {
-		return messenger{&inproc.Bus{}, &inproc.Locker{}, nothing}, nil
-	}
-	url, err := config.ReadSecret(cfg.Bus.Redis.URLFile)
-	if err != nil {
-		return messenger{}, err
-	}
-	bus, err := redisbus.New(url)
-	if err != nil {
-		return messenger{}, err
-	}
-	return messenger{bus, bus.Locker(), bus.Close}, nil
 }
 
 // engine is what the server needs of one besides the port.
