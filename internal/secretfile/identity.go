@@ -12,8 +12,8 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/agessh"
-	"filippo.io/age/armor"
 	"filippo.io/edwards25519"
+	sopsage "github.com/getsops/sops/v3/age"
 	"golang.org/x/crypto/ssh"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -194,16 +194,15 @@ func (m *metadata) recipients() []string {
 func (m *metadata) unseal(name string, identities []age.Identity) ([]byte, error) {
 	var broken error
 	for _, k := range m.Age {
-		r, err := age.Decrypt(armor.NewReader(strings.NewReader(k.Enc)), identities...)
+		master := &sopsage.MasterKey{Recipient: k.Recipient, EncryptedKey: k.Enc}
+		sopsage.ParsedIdentities(identities).ApplyToMasterKey(master)
+		key, err := master.Decrypt()
 		var none *age.NoIdentityMatchError
 		if errors.As(err, &none) {
 			continue
 		}
-		if err == nil {
-			var key bytes.Buffer
-			if _, err = key.ReadFrom(r); err == nil && key.Len() == keySize {
-				return key.Bytes(), nil
-			}
+		if err == nil && len(key) == keySize {
+			return key, nil
 		}
 		broken = ccci.Errorf(ccci.CodeInvalid, "%s: what is there for the recipient %s cannot be read", name, k.Recipient).WithHint("take the file from git again")
 	}
@@ -221,21 +220,14 @@ func (m *metadata) seal(key []byte) error {
 		if k.Enc != "" {
 			continue
 		}
-		r, err := parseRecipient(k.Recipient)
-		if err != nil {
+		if _, err := parseRecipient(k.Recipient); err != nil { // which says more than sops does
 			return err
 		}
-		var b bytes.Buffer
-		a := armor.NewWriter(&b)
-		w, err := age.Encrypt(a, r)
-		if err != nil {
+		master := &sopsage.MasterKey{Recipient: k.Recipient}
+		if err := master.Encrypt(key); err != nil {
 			return fmt.Errorf("encrypting for %s: %w", k.Recipient, err)
 		}
-		_, err = w.Write(key)
-		if err := errors.Join(err, w.Close(), a.Close()); err != nil {
-			return fmt.Errorf("encrypting for %s: %w", k.Recipient, err)
-		}
-		k.Enc = b.String()
+		k.Enc = master.EncryptedKey
 	}
 	return nil
 }
