@@ -73,18 +73,20 @@ func (tr *trial) once() {
 	if got := len(tr.runs()) - tr.builds; got != 1 {
 		tr.t.Errorf("%d builds for one wish", got)
 	}
-	if r := tr.result(tr.pull); r.Status != ccci.StatusPassed || string(r.Commit) != tr.commit || r.Teardown == nil || !r.Teardown.Clean {
+	r := tr.result(tr.pull)
+	if r.Status != ccci.StatusPassed || string(r.Commit) != tr.commit || r.Teardown == nil || !r.Teardown.Clean {
 		tr.t.Errorf("%s of %s, teardown %+v", r.Status, r.Commit, r.Teardown)
 	}
 	tr.serve.cmd.Process.Signal(syscall.SIGINT)
 	tr.serve.wait(tr.t, time.Minute)
+	nothingLeftOf(tr.t, r.RunID)
 }
 
 // U14, A11: Gitea, Drone and cc-ci are killed at several steps of the chain, and
 // come back: one wish, one comment, the right verdict.
 func TestU14_ChainSurvivesKills(t *testing.T) {
+	together(t)
 	c := startChain(t, "canary-good")
-	before := objects(t)
 	for _, kill := range []struct {
 		name string
 		do   func(*trial)
@@ -126,7 +128,6 @@ func TestU14_ChainSurvivesKills(t *testing.T) {
 			tr := c.try(t, "kill-"+strings.ReplaceAll(kill.name, " ", "-"))
 			kill.do(tr)
 			tr.once()
-			nothingLeft(t, before)
 		})
 	}
 }
@@ -173,8 +174,8 @@ func badNetwork(t *testing.T, target string, spoil fault) (address string, spoil
 
 // U14, N2: the network between cc-ci, Gitea and Drone spoils one request in six.
 func TestU14_ChainOnABadNetwork(t *testing.T) {
+	together(t)
 	c := startChain(t, "canary-good")
-	before := objects(t)
 	for name, spoil := range map[string]fault{
 		"drops requests": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { hangUp(w) },
 		"loses answers": func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -225,7 +226,6 @@ func TestU14_ChainOnABadNetwork(t *testing.T) {
 			if spoiledForge.Load() < 3 || spoiledEngine.Load() < 3 {
 				t.Errorf("%d and %d requests were spoiled: this proves nothing", spoiledForge.Load(), spoiledEngine.Load())
 			}
-			nothingLeft(t, before)
 		})
 	}
 }

@@ -47,8 +47,9 @@ func startChain(t *testing.T, recipe string) *chain {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PATH", filepath.Dir(program)+":"+os.Getenv("PATH")) // the steps have the runner's
-	environ := map[string]string{"CC_CI_CONFIG": c.config, "HOME": os.Getenv("HOME")}
+	environ := map[string]string{
+		"CC_CI_CONFIG": c.config, "HOME": os.Getenv("HOME"), "PATH": filepath.Dir(program) + ":" + os.Getenv("PATH"),
+	}
 	c.drone = drone.Start(t, c.gitea, drone.Options{Pipeline: string(pipeline), Environ: environ})
 
 	c.gitea.CreateRepo(t, c.repo, false)
@@ -110,6 +111,7 @@ forges:
       - repo: %s
 engine:
   kind: drone
+  capacity: 2 # the machine's: another chain may be at work
   drone:
     url: %s
     token_file: drone-token

@@ -344,8 +344,8 @@ func (d *demo) close(ctx context.Context) error {
 		return nil
 	}
 	// The proxy uses one of the images: it goes first.
-	if d.server.platform != nil {
-		errs = append(errs, d.server.platform.closeIngress(ctx), d.removeImages(ctx))
+	if d.server.platform != nil && d.server.platform.ingress != nil {
+		errs = append(errs, d.server.platform.ingress.Close(ctx), d.removeImages(ctx))
 	}
 	errs = append(errs, d.server.Close(ctx))
 	return errors.Join(errs...)

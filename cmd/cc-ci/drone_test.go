@@ -19,6 +19,7 @@ import (
 // a real Drone. It reads the whole job, knows its shell, and its exit code comes
 // back: here 3, because there is no Docker. It ends when its shell is killed (N5).
 func TestA13_TheShippedPipelineStartsCCCI(t *testing.T) {
+	t.Parallel()
 	shipped, err := os.ReadFile("../../.drone.yml")
 	if err != nil {
 		t.Fatal(err)

@@ -15,8 +15,7 @@ import (
 // dashboard, open the pull request, write !testme, watch, read the verdict, see
 // the badge change; mistype an option; cancel a second run and read the proof.
 func TestA27_APersonsWay(t *testing.T) {
-	binary(t)
-	before := objects(t)
+	together(t)
 	s, url, _ := served(t, "canary-good")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -79,6 +78,7 @@ func TestA27_APersonsWay(t *testing.T) {
 		t.Errorf("a cancelled run changed the badge: %s", badge)
 	}
 
+	runs := runsOn(get(t, url+"/pulls/coop/canary-good/1"))
 	do("opening the queue", page.Open(ctx, url+"/queue"))
 	see("Queue", 10*time.Second)
 	page.Close()
@@ -87,7 +87,12 @@ func TestA27_APersonsWay(t *testing.T) {
 	if code := s.wait(t, 2*time.Minute); code != exitInterrupt {
 		t.Errorf("exit code %d", code)
 	}
-	nothingLeft(t, before)
+	if len(runs) != 2 {
+		t.Errorf("the page names the runs %v, not two", runs)
+	}
+	for _, run := range runs {
+		nothingLeftOf(t, run)
+	}
 }
 
 // seeTimes waits until the page shows a text n times.

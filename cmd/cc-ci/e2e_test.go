@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,14 +33,60 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/ingress"
 )
 
-// The tests in this file drive the built binary on a real swarm. They look at
-// everything the daemon has, so nothing else may use it meanwhile.
+// The tests in this file drive the built binary on a real swarm. Those that look at
+// everything the daemon has run alone; those that begin with together run side by side.
 
-var build struct {
+// build is what these tests share.
+var build shared
+
+type shared struct {
 	once   sync.Once
 	path   string
 	docker *client.Client
+	before harness.Snapshot
 	err    error
+
+	network sync.Once
+	made    bool // the proxy network is ours
+}
+
+// close says what the tests left on the daemon.
+func (s *shared) close() (left []string, err error) {
+	if s.path == "" {
+		return nil, nil
+	}
+	defer s.docker.Close()
+	defer os.RemoveAll(filepath.Dir(s.path))
+	if s.made {
+		p := platform{docker: s.docker, log: slog.New(slog.DiscardHandler)}
+		if err := p.removeNetwork(context.Background(), proxyNetwork); err != nil {
+			return nil, err
+		}
+	}
+	after, err := snapshot(s.docker)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range added(s.before, after) {
+		left = append(left, fmt.Sprintf("%s %s (run %s)", o.Kind, o.Name, o.Run))
+	}
+	proxies, err := proxies(s.docker)
+	return append(left, proxies...), err
+}
+
+const proxyNetwork = "proxy"
+
+// together lets a test run beside others. The network under their proxies stays
+// for all of them: one that has just gone needs seconds to come back.
+func together(t *testing.T) {
+	t.Helper()
+	binary(t)
+	t.Parallel()
+	build.network.Do(func() {
+		if build.made, build.err = ingress.EnsureNetwork(context.Background(), build.docker, proxyNetwork); build.err != nil {
+			t.Fatal(build.err)
+		}
+	})
 }
 
 // binary builds cc-ci once, makes the example images, and returns the path.
@@ -67,6 +114,9 @@ func binary(t *testing.T) string {
 			build.err = fmt.Errorf("building cc-ci: %w\n%s", err, out)
 			return
 		}
+		if build.before, build.err = snapshot(build.docker); build.err != nil {
+			return
+		}
 		build.err = demoimages.Ensure(context.Background(), build.docker, demoimages.Options{Out: func(line string) { fmt.Println(line) }})
 	})
 	if build.path == "" && build.err != nil && os.Getenv("CI") == "" {
@@ -81,35 +131,69 @@ func binary(t *testing.T) string {
 // objects lists everything on the daemon.
 func objects(t *testing.T) harness.Snapshot {
 	t.Helper()
-	d, err := swarm.New(swarm.Options{RunID: "e2e", Docker: build.docker})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := d.Snapshot(context.Background())
+	s, err := snapshot(build.docker)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// nothingLeft compares the daemon with what it had.
-func nothingLeft(t *testing.T, before harness.Snapshot) {
-	t.Helper()
+func snapshot(docker *client.Client) (harness.Snapshot, error) {
+	d, err := swarm.New(swarm.Options{RunID: "e2e", Docker: docker})
+	if err != nil {
+		return nil, err
+	}
+	return d.Snapshot(context.Background())
+}
+
+// added lists what is in after and not in before.
+func added(before, after harness.Snapshot) (more []harness.Object) {
 	had := map[string]bool{}
 	for _, o := range before {
 		had[o.Kind+o.ID] = true
 	}
-	for _, o := range objects(t) {
+	for _, o := range after {
 		if !had[o.Kind+o.ID] {
-			t.Errorf("left on the daemon: %s %s (run %s)", o.Kind, o.Name, o.Run)
+			more = append(more, o)
 		}
 	}
-	proxies, err := build.docker.ContainerList(context.Background(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", ingress.Label))})
+	return more
+}
+
+// proxies names the embedded ingresses that are there.
+func proxies(docker *client.Client) (names []string, err error) {
+	all, err := docker.ContainerList(context.Background(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", ingress.Label))})
+	for _, c := range all {
+		names = append(names, fmt.Sprintf("the proxy %v", c.Names))
+	}
+	return names, err
+}
+
+// nothingLeft compares the daemon with what it had, in a test that runs alone.
+func nothingLeft(t *testing.T, before harness.Snapshot) {
+	t.Helper()
+	for _, o := range added(before, objects(t)) {
+		t.Errorf("left on the daemon: %s %s (run %s)", o.Kind, o.Name, o.Run)
+	}
+	left, err := proxies(build.docker)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range proxies {
-		t.Errorf("left on the daemon: the proxy %v", c.Names)
+	for _, name := range left {
+		t.Errorf("left on the daemon: %s", name)
+	}
+}
+
+// nothingLeftOf looks for what a run left, in a test that runs beside others.
+func nothingLeftOf(t *testing.T, run ccci.RunID) {
+	t.Helper()
+	if run == "" {
+		t.Error("which run?")
+	}
+	for _, o := range objects(t) {
+		if o.Run == string(run) {
+			t.Errorf("left on the daemon: %s %s (run %s)", o.Kind, o.Name, o.Run)
+		}
 	}
 }
 
@@ -198,13 +282,15 @@ func TestU21_ExampleRecipes(t *testing.T) {
 	}
 	for _, name := range examples.Names() {
 		t.Run(name, func(t *testing.T) {
-			before := objects(t)
 			want := examples.Expectation{Status: ccci.StatusPassed} // of real software
 			if strings.HasPrefix(name, examples.Canary) {
 				var err error
 				if want, err = examples.Expected(name); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if want.Check != leaves { // which would be found by others
+				together(t)
 			}
 			repo, branch := example(t, dir, name)
 			code, r, log := harnessRun(t, config, filepath.Join(dir, "out", name), repo, "--head", branch)
@@ -238,16 +324,19 @@ func TestU21_ExampleRecipes(t *testing.T) {
 			if r.Deployments != max(want.Deployments, 1) || r.Upgrades > 1 {
 				t.Errorf("%d deployments, %d upgrades", r.Deployments, r.Upgrades)
 			}
-			if leaky := want.Check == "teardown/clean"; leaky {
+			if want.Check == leaves {
 				removeLeftovers(t, r)
 			} else if r.Teardown == nil || !r.Teardown.Clean {
 				t.Errorf("teardown: %+v", r.Teardown)
 			}
-			nothingLeft(t, before)
+			nothingLeftOf(t, r.RunID)
 			checkEvidence(t, filepath.Join(dir, "out", name), r, want)
 		})
 	}
 }
+
+// leaves is the check that finds what a run left.
+const leaves = "teardown/clean"
 
 // removeLeftovers cleans up after the canary that must leave something, and
 // proves that the run named it.
@@ -292,8 +381,7 @@ func checkEvidence(t *testing.T, out string, r ccci.Result, want examples.Expect
 
 // U1: a recipe that nobody enrolled gets every stage.
 func TestU1_ZeroConfigFloor(t *testing.T) {
-	binary(t)
-	before := objects(t)
+	together(t)
 	dir, config := workspace(t, "")
 	repo, branch := example(t, dir, "miniflux")
 	_, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch, "--tests", t.TempDir())
@@ -305,12 +393,12 @@ func TestU1_ZeroConfigFloor(t *testing.T) {
 	if r.Status != ccci.StatusPassed {
 		t.Errorf("%s\n%s", r.Status, log)
 	}
-	nothingLeft(t, before)
+	nothingLeftOf(t, r.RunID)
 }
 
 // U1, U5: without enrolment a lost volume is still found, by the canary file.
 func TestU1_ZeroConfigFindsALostVolume(t *testing.T) {
-	binary(t)
+	together(t)
 	dir, config := workspace(t, "")
 	repo, branch := example(t, dir, "canary-lost-volume")
 	code, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch, "--tests", t.TempDir())
@@ -321,7 +409,7 @@ func TestU1_ZeroConfigFindsALostVolume(t *testing.T) {
 
 // N3: what admission refuses creates nothing, and has an exit code of its own.
 func TestN3_RefusedBeforeAnythingIsCreated(t *testing.T) {
-	binary(t)
+	together(t)
 	dir, config := workspace(t, "")
 	repo, branch := example(t, dir, "canary-good")
 	git := func(args ...string) {
@@ -342,7 +430,6 @@ func TestN3_RefusedBeforeAnythingIsCreated(t *testing.T) {
 		t.Fatal(err)
 	}
 	git("commit", "-qam", "add a helper")
-	before := objects(t)
 	code, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch)
 	if code != exitRefused || r.Cause == nil || r.Cause.Check != "install/admitted" || r.Deployments != 0 {
 		t.Errorf("exit code %d, cause %+v, %d deployments\n%s", code, r.Cause, r.Deployments, log)
@@ -357,7 +444,7 @@ func TestN3_RefusedBeforeAnythingIsCreated(t *testing.T) {
 			}
 		}
 	}
-	nothingLeft(t, before)
+	nothingLeftOf(t, r.RunID)
 }
 
 // started is a cc-ci that runs in the background.
@@ -445,8 +532,7 @@ func (s *started) wait(t *testing.T, limit time.Duration) int {
 
 // U12: SIGTERM in the middle of a run leads into the same teardown.
 func TestU12_SignalTearsDown(t *testing.T) {
-	binary(t)
-	before := objects(t)
+	together(t)
 	dir, config := workspace(t, "")
 	repo, branch := example(t, dir, "canary-good")
 	out := filepath.Join(dir, "out")
@@ -461,13 +547,12 @@ func TestU12_SignalTearsDown(t *testing.T) {
 	if r.Status != ccci.StatusCancelled || r.Verdict != ccci.VerdictInconclusive || r.Teardown == nil || !r.Teardown.Clean {
 		t.Errorf("%s, %s, %+v", r.Status, r.Verdict, r.Teardown)
 	}
-	nothingLeft(t, before)
+	nothingLeftOf(t, r.RunID)
 }
 
 // U12, A16: a run that is too long ends by its deadline, and is not the recipe's fault.
 func TestA16_DeadlineTearsDown(t *testing.T) {
-	binary(t)
-	before := objects(t)
+	together(t)
 	dir, config := workspace(t, "")
 	repo, branch := example(t, dir, "canary-good")
 	commit, err := revision(context.Background(), repo, branch)
@@ -491,7 +576,7 @@ func TestA16_DeadlineTearsDown(t *testing.T) {
 	}
 	server.cmd.Process.Signal(syscall.SIGTERM)
 	server.wait(t, time.Minute)
-	nothingLeft(t, before)
+	nothingLeftOf(t, job.RunID)
 }
 
 // U11, A20: a harness killed with kill -9 leaves its app; the janitor leaves nothing.
@@ -581,8 +666,7 @@ func awaitPage(t *testing.T, url, pattern string, limit time.Duration) string {
 // A10, A11, U14, N2: a server killed with kill -9 in the middle of a run and
 // started again edits the same comment to the verdict.
 func TestU14_ServerKilledInTheMiddle(t *testing.T) {
-	binary(t)
-	before := objects(t)
+	together(t)
 	s, url, config := served(t, "canary-good")
 	comment(t, config, "canary-good", "!testme")
 	pull := "/pulls/coop/canary-good/1"
@@ -607,7 +691,19 @@ func TestU14_ServerKilledInTheMiddle(t *testing.T) {
 	if code := again.wait(t, 2*time.Minute); code != exitInterrupt {
 		t.Errorf("exit code %d", code)
 	}
-	nothingLeft(t, before)
+	for _, run := range runsOn(page) {
+		nothingLeftOf(t, run)
+	}
+}
+
+// runsOn lists the runs that a page names.
+func runsOn(page string) (runs []ccci.RunID) {
+	for _, id := range regexp.MustCompile(`[0-9]{6}-[0-9]{6}-[0-9a-f]{6}`).FindAllString(page, -1) {
+		if !slices.Contains(runs, ccci.RunID(id)) {
+			runs = append(runs, ccci.RunID(id))
+		}
+	}
+	return runs
 }
 
 // The main job in one command: green, four files, and nothing left.

@@ -17,6 +17,7 @@ import (
 // A real Gitea in front: its webhook brings the comment, the answer and the status come
 // back, and the doctor finds nothing to complain about. No run is executed here.
 func TestA5_U13_GiteaInFront(t *testing.T) {
+	t.Parallel()
 	g := gitea.Start(t)
 	push := g.CreateRepo(t, "coop/wiki", false)
 	g.CreateRepo(t, "coop/blog", false)

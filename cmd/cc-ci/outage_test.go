@@ -19,6 +19,7 @@ import (
 // sleeps and the test takes the harness's slot, so that the verdict is that nothing was found;
 // of a configuration that is wrong, it says, so that it is not tried again.
 func TestU14_A11_GiteaDiesUnderARun(t *testing.T) {
+	t.Parallel()
 	g := gitea.Start(t)
 	d := dronetest.Start(t, g, dronetest.Options{Pipeline: "kind: pipeline\ntype: exec\nname: recipe-ci\nclone: {disable: true}\ntrigger: {event: [custom]}\nsteps: [{name: recipe, commands: [sleep 8, exit 2]}]\n"})
 	push := g.CreateRepo(t, "coop/wiki", false)

@@ -50,8 +50,7 @@ type platform struct {
 	undo    []func(context.Context) error // in the order in which things were made
 	slot    *harness.Slot                 // nil unless one was asked for
 
-	ownIngress bool // this process removes the proxy
-	madeBox    bool // the helper image was not there before
+	madeBox bool // the helper image was not there before
 }
 
 type platformOptions struct {
@@ -113,10 +112,7 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 	if p.ingress, err = p.openProxy(ctx); err != nil {
 		return p, err
 	}
-	if own {
-		p.ownIngress = true
-		p.undo = append(p.undo, p.closeIngress)
-	}
+	p.undo = append(p.undo, p.ingress.Close)
 	return p, nil
 }
 
@@ -157,14 +153,6 @@ func (p *platform) findMachine(ctx context.Context, o platformOptions, own bool)
 	}
 	p.tools.chromium, err = browser.Find()
 	return err
-}
-
-// closeIngress removes the proxy if this process started it. Legal twice.
-func (p *platform) closeIngress(ctx context.Context) error {
-	if !p.ownIngress {
-		return nil
-	}
-	return p.ingress.Remove(ctx)
 }
 
 // Close undoes, last things first, what openPlatform made. Legal twice.

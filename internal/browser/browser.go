@@ -84,6 +84,8 @@ func Start(ctx context.Context, o Options) (*Browser, error) {
 		chromedp.WindowSize(Width, Height),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-quic", true),
+		// A new interface of this machine ends every HTTP/2 session, and the requests in it.
+		chromedp.Flag("disable-http2", true),
 		chromedp.Flag("hide-scrollbars", true),
 		chromedp.ModifyCmdFunc(func(cmd *exec.Cmd) {
 			// The browser never outlives the run.
@@ -155,6 +157,10 @@ type page struct {
 // came or went. Docker makes one for each container of any run.
 const networkChanged = "ERR_NETWORK_CHANGED"
 
+// errorPageLimit bounds how long the error page may take to come and the
+// document to be asked for again.
+const errorPageLimit = 30 * time.Second
+
 // watch keeps count of the requests under way.
 func (p *page) watch(event any) {
 	p.mu.Lock()
@@ -169,12 +175,27 @@ func (p *page) watch(event any) {
 		if e.Type == network.ResourceTypeDocument && strings.Contains(e.ErrorText, networkChanged) && !p.opening {
 			// A click or a form led to it: nobody else repeats it. Commands may not be
 			// sent from here, where events are read.
-			go chromedp.Do(p.ctx, chromedp.Reload())
+			go p.repeat()
 		}
 	default:
 		return
 	}
 	p.quietSince = time.Now()
+}
+
+// repeat asks again for a document that a change of the machine's interfaces broke
+// off, as its own error page offers to. That page comes after the event that
+// tells of it, and before it has come there is nothing to be asked for again.
+func (p *page) repeat() {
+	ctx, cancel := context.WithTimeout(p.ctx, errorPageLimit)
+	defer cancel()
+	shown := func() (bool, error) {
+		at, err := chromedp.Run(ctx, chromedp.Evaluate[string]("location.href"))
+		return strings.HasPrefix(at, "chrome-error:"), err
+	}
+	if p.until(ctx, shown) == nil {
+		chromedp.Do(ctx, chromedp.Reload())
+	}
 }
 
 func (p *page) isQuiet() bool {

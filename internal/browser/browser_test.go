@@ -3,11 +3,15 @@ package browser_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"image/png"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,5 +97,81 @@ func TestA22_StepsInARealBrowser(t *testing.T) {
 	b.Close() // legal twice
 	if files, err := os.ReadDir(dir); err != nil || len(files) != 0 {
 		t.Errorf("after Close: %v, %v", files, err)
+	}
+}
+
+// A22: an interface of the machine that comes while a form is sent, as another run's
+// containers bring one, neither breaks the answer off nor has the form sent again.
+func TestA22_FormSurvivesANewInterface(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts Chromium")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root may make an interface")
+	}
+	const device = "ccci-browser"
+	link := func(args ...string) error {
+		out, err := exec.Command("ip", args...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("ip %q: %w: %s", args, err, out)
+		}
+		return nil
+	}
+	_ = link("link", "del", device) // of a test that was killed
+	t.Cleanup(func() { _ = link("link", "del", device) })
+	var sent atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.Header().Set("Content-Type", "text/html")
+			io.WriteString(w, `<!doctype html><form method="post" action="/done"><input id="name" name="name"><button>Send</button></form>`)
+			return
+		}
+		name := r.FormValue("name")
+		if sent.Add(1) == 1 {
+			for _, args := range [][]string{
+				{"link", "add", device, "type", "veth", "peer", "name", device + "2"},
+				{"addr", "add", "192.0.2.77/32", "dev", device}, {"link", "set", device, "up"}, {"link", "set", device + "2", "up"},
+			} {
+				if err := link(args...); err != nil {
+					t.Error(err)
+				}
+			}
+			select {
+			case <-r.Context().Done():
+				t.Error("the browser gave up")
+			case <-time.After(2 * time.Second): // it would have, at once
+			}
+		}
+		io.WriteString(w, "welcome "+name)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	b, err := browser.Start(ctx, browser.Options{AnyCertificate: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	page, err := b.Page(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := page.Open(ctx, server.URL); err != nil {
+		t.Fatal(err)
+	}
+	if err := page.Fill(ctx, "#name", "ada"); err != nil {
+		t.Fatal(err)
+	}
+	if err := page.Click(ctx, "button"); err != nil {
+		t.Fatal(err)
+	}
+	if err := page.Text(ctx, "welcome ada"); err != nil {
+		seen, _ := page.Visible(t.Context())
+		t.Errorf("%v; the page shows:\n%s", err, seen)
+	}
+	if n := sent.Load(); n != 1 {
+		t.Errorf("the form was sent %d times", n)
 	}
 }

@@ -113,7 +113,7 @@ func (in *Ingress) create(ctx context.Context, digest string) error {
 	if err != nil {
 		return err
 	}
-	if err := in.dir.make(); err != nil { // after Remove the directories are gone
+	if err := in.dir.make(); err != nil { // after Close the directories are gone
 		return err
 	}
 	created, err := in.opts.Docker.ContainerCreate(ctx,

@@ -50,11 +50,13 @@ type Ingress struct {
 	addr string
 	web  string
 	cas  *x509.CertPool
+	use  *flock.Flock // shared by all who use the ingress; nil after Close
 }
 
 // Ensure returns the running ingress of this state directory, starting it when
 // there is none, and replacing one of another box, domain, network or address.
 // Routes outlive the replacement. The certificate is renewed when a third of its life is left.
+// Every process that uses the ingress calls Close in the end; one that is killed has closed.
 // Trouble is an Error with CodeInfra; bad options are CodeInvalid.
 func Ensure(ctx context.Context, opts Options) (*Ingress, error) {
 	opts, err := opts.filled()
@@ -78,8 +80,12 @@ func Ensure(ctx context.Context, opts Options) (*Ingress, error) {
 	if err != nil {
 		return nil, ccci.Errorf(ccci.CodeInfra, "reading the ingress's certificate authority: %w", err)
 	}
-	in := &Ingress{opts: opts, dir: dir, cas: cas}
+	in := &Ingress{opts: opts, dir: dir, cas: cas, use: flock.New(dir.users())}
+	if err := in.use.RLock(); err != nil { // whoever closes holds the other lock too
+		return nil, ccci.Errorf(ccci.CodeInfra, "noting the use of the ingress: %w", err)
+	}
 	if err := in.ensureContainer(ctx); err != nil {
+		in.use.Close()
 		return nil, err
 	}
 	return in, nil
@@ -183,9 +189,38 @@ func (in *Ingress) CAFile() string { return in.dir.caFile() }
 // Container is the name of the ingress's container.
 func (in *Ingress) Container() string { return in.opts.Name }
 
-// Remove removes the container and all routes; the certificate authority stays, so that
-// who trusted it need not do so again. It is idempotent.
-func (in *Ingress) Remove(ctx context.Context) error {
+// Close ends this use of the ingress. The last of all users removes the container
+// and all routes; the certificate authority stays, so that who trusted it need
+// not do so again. It is idempotent.
+func (in *Ingress) Close(ctx context.Context) error {
+	if in.use == nil {
+		return nil
+	}
+	lock := flock.New(in.dir.lock())
+	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
+		return ccci.Errorf(ccci.CodeInfra, "waiting for another process that starts the ingress: %w", err)
+	}
+	defer lock.Close()
+	if err := in.use.Close(); err != nil {
+		return fmt.Errorf("ending the use of the ingress: %w", err)
+	}
+	use := in.use
+	last, err := use.TryLock()
+	if err != nil {
+		return fmt.Errorf("looking for other users of the ingress: %w", err)
+	}
+	defer use.Close()
+	if last {
+		if err := in.remove(ctx); err != nil {
+			return err
+		}
+	}
+	in.use = nil
+	return nil
+}
+
+// remove removes the container and all routes.
+func (in *Ingress) remove(ctx context.Context) error {
 	if err := in.removeContainer(ctx); err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "removing the ingress: %w", err)
 	}

@@ -140,7 +140,7 @@ func TestA24_ServesAnAppOfTheSwarm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = in.Remove(after) })
+	t.Cleanup(func() { _ = in.Close(after) })
 
 	stack := stackOf(map[string]types.Labels{"app": labels(enable, "services.x.loadbalancer.server.port=8000",
 		"routers.x.rule=Host(`blog-1a2b3c.ci.localhost`)", "routers.x.entrypoints=web-secure", "routers.x.tls.certresolver=")})
@@ -187,6 +187,9 @@ func TestA24_ServesAnAppOfTheSwarm(t *testing.T) {
 		if err != nil || again.Addr() != in.Addr() {
 			t.Fatalf("second Ensure = %v, %v; want %s", again, err, in.Addr())
 		}
+		if err := again.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
 	})
 	t.Run("web redirects", func(t *testing.T) {
 		c := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -204,7 +207,7 @@ func TestA24_ServesAnAppOfTheSwarm(t *testing.T) {
 		bad.Addr = "0.0.0.0:0"
 		bad.StateDir = t.TempDir()
 		if other, err := Ensure(ctx, bad); err == nil {
-			_ = other.Remove(ctx)
+			_ = other.Close(ctx)
 			t.Error("an address for everybody was accepted")
 		}
 	})
@@ -219,7 +222,11 @@ func TestA24_ServesAnAppOfTheSwarm(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = replaced
+		for _, user := range []*Ingress{replaced, in} { // it stays for the one who is left
+			if err := user.Close(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
 		in = back
 		if code, body, err := get(page); code != 200 {
 			t.Errorf("after replacement: %d %q, %v", code, body, err)
@@ -235,17 +242,17 @@ func TestA24_ServesAnAppOfTheSwarm(t *testing.T) {
 			t.Errorf("after Unroute: %d %q, %v", code, body, err)
 		}
 	})
-	t.Run("remove", func(t *testing.T) {
+	t.Run("the last user removes it", func(t *testing.T) {
 		for range 2 {
-			if err := in.Remove(ctx); err != nil {
+			if err := in.Close(ctx); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if err := in.Unroute(ctx, stack.Name); err != nil {
-			t.Errorf("Unroute after Remove: %v", err)
+			t.Errorf("Unroute after Close: %v", err)
 		}
 		if err := in.Route(ctx, stack); err == nil {
-			t.Error("Route after Remove did not fail")
+			t.Error("Route after Close did not fail")
 		}
 	})
 }

@@ -20,7 +20,8 @@ import (
 
 // stateDir is the directory that host and container share.
 //
-//	lock              held while an ingress is started
+//	lock              held while an ingress is started or given up
+//	users             held, shared, by everyone who uses it
 //	ca.key, ca.pem    the authority; the container never sees the key
 //	conf/tls.pem      certificate and key, read-only for the container
 //	conf/routes/*     one file per stack, read-only for the container
@@ -31,6 +32,7 @@ func (d stateDir) join(elem ...string) string {
 	return filepath.Join(append([]string{string(d)}, elem...)...)
 }
 func (d stateDir) lock() string   { return d.join("lock") }
+func (d stateDir) users() string  { return d.join("users") }
 func (d stateDir) caKey() string  { return d.join("ca.key") }
 func (d stateDir) caFile() string { return d.join("ca.pem") }
 func (d stateDir) conf() string   { return d.join("conf") }
