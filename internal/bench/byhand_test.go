@@ -70,7 +70,7 @@ func newProxy(b *testing.B, w *world, domain string) *ingress.Ingress {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
-		if err := p.Remove(context.Background()); err != nil {
+		if err := p.Close(context.Background()); err != nil {
 			b.Error(err)
 		}
 	})
