@@ -15,6 +15,11 @@ type Repository struct {
 	Ref      RepoRef
 	Branch   string // the default one
 	CloneURL string // where its default branch and its version tags are fetched from
+	// ReadOnly says that cc-ci's account is known to lack the right to write,
+	// without which no commit status can be set.
+	ReadOnly bool
+	// Closed says why nobody can comment on a pull request there, as "it is archived"; "" where one can.
+	Closed string
 }
 
 // RepositoryReader is what a [Forge] may implement besides.
@@ -22,6 +27,23 @@ type RepositoryReader interface {
 	// Repository returns what is known, or ErrNotFound when there is none, or
 	// none that cc-ci's account may see.
 	Repository(ctx context.Context, repo RepoRef) (Repository, error)
+}
+
+// Webhook is one that a repository has, as its forge is told to send it.
+type Webhook struct {
+	URL      string // where it is sent to
+	Page     string // where a person sees its settings and its deliveries
+	Active   bool
+	Comments bool // it tells of comments on pull requests
+	JSON     bool // its body is JSON, the one form that is read
+}
+
+// WebhookReader is what a [Forge] may implement besides.
+type WebhookReader interface {
+	// Webhooks returns those of one repository; an organisation's and the whole
+	// forge's are not among them. An error of CodeRefused says that
+	// cc-ci's account may not see them, which it need not.
+	Webhooks(ctx context.Context, repo RepoRef) ([]Webhook, error)
 }
 
 // Diagnosis is what somebody found who looked whether one thing works.

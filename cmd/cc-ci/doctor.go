@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/browser"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/doctor"
+	"github.com/recipe-maintainers/cc-ci/internal/enrol"
 	"github.com/recipe-maintainers/cc-ci/internal/health"
 )
 
@@ -147,20 +149,33 @@ func forgeChecks(a *app, cfg config.Config, entry config.ForgeEntry) []doctor.Ch
 			refs = append(refs, ref)
 		}
 	}
-	add(doctor.Account(forge.forge, entry.Org, entry.App.ID != "", placesOf(entry)))
-	add(doctor.Repositories(forge.forge, refs))
+	places := placesOf(entry)
+	add(doctor.Account(forge.forge, entry.Org, entry.App.ID != "", places))
 	add(func(ctx context.Context) []ccci.Diagnosis {
-		if forge.find == nil {
-			return nil
+		var out []ccci.Diagnosis
+		if forge.find != nil {
+			found, err := forge.find.Discover(ctx)
+			if err != nil {
+				out = append(out, doctor.Problem(entry.Name+": discovery", err))
+			} else {
+				out = append(out, doctor.Well(entry.Name+": discovery", "%s finds %s", entry.Discover, number(len(found), "repository")))
+			}
+			refs = append(refs, watched(cfg, entry, found, refs)...)
 		}
-		found, err := forge.find.Discover(ctx)
-		if err != nil {
-			return []ccci.Diagnosis{doctor.Problem(entry.Name+": discovery", err)}
-		}
-		return []ccci.Diagnosis{doctor.Well(entry.Name+": discovery", "%s finds %s", entry.Discover, number(len(found), "repository"))}
+		out = append(out, doctor.Repositories(forge.forge, refs, places)(ctx)...)
+		return append(out, doctor.Webhooks(forge.forge, refs, len(entry.HookSecrets) > 0, entry.Poll, places)(ctx)...)
 	})
 	add(doctor.Own(forge.forge))
 	return checks
+}
+
+// watched returns those of the repositories found that are enrolled by being found, and
+// that the configuration does not list besides.
+func watched(cfg config.Config, entry config.ForgeEntry, found, listed []ccci.RepoRef) []ccci.RepoRef {
+	enrolled, _ := enrol.List(cfg.Tests) // trouble with it was said at the beginning
+	return slices.DeleteFunc(found, func(ref ccci.RepoRef) bool {
+		return slices.Contains(listed, ref) || entry.Discover == config.DiscoverOrg && !slices.Contains(enrolled, ref.Name)
+	})
 }
 
 // reachable is the address at which a forge is asked whether it is there.
@@ -174,9 +189,9 @@ func reachable(entry config.ForgeEntry) string {
 // placesOf says where a forge grants what.
 func placesOf(entry config.ForgeEntry) doctor.Places {
 	if entry.Kind == config.KindGitHub {
-		return doctor.Places{Token: entry.URL + "/settings/tokens", Members: entry.URL + "/orgs/" + entry.Org + "/people"}
+		return doctor.Places{Token: entry.URL + "/settings/tokens", Members: entry.URL + "/orgs/" + entry.Org + "/people", Web: entry.URL, Rights: "/settings/access"}
 	}
-	return doctor.Places{Token: entry.URL + "/user/settings/applications", Members: entry.URL + "/org/" + entry.Org + "/teams"}
+	return doctor.Places{Token: entry.URL + "/user/settings/applications", Members: entry.URL + "/org/" + entry.Org + "/teams", Web: entry.URL, Rights: "/settings/collaboration"}
 }
 
 // hookBase is where webhooks reach this machine, as far as the configuration knows.

@@ -116,7 +116,8 @@ func seeHint(entry config.ForgeEntry, ref ccci.RepoRef) string {
 	if entry.Kind == config.KindLocal {
 		return fmt.Sprintf("cc-ci forge list shows what there is; cc-ci forge import DIR %s brings it", ref)
 	}
-	return fmt.Sprintf("check its name; its account needs the right to read, granted at %s/%s/settings/collaboration or through a team (%s)", entry.URL, ref, placesOf(entry).Members)
+	places := placesOf(entry)
+	return fmt.Sprintf("check its name; its account needs the right to read, granted at %s or through a team (%s)", places.RightsOf(ref), places.Members)
 }
 
 // clone fetches a repository with its tags. The token goes to its own forge only, and

@@ -104,7 +104,7 @@ forges:
 	if problems, warnings := doctor.Count(all); problems != 0 || warnings != 0 {
 		t.Errorf("the doctor complains:\n%s", &text)
 	}
-	for _, want := range []string{"ok       gitea: reachable: ", "ok       gitea: clock: ", "ok       gitea: membership: cibot is a member of coop", "ok       gitea: repositories: 1 of 1 can be seen", "ok       gitea: discovery: org finds 2 repositories"} {
+	for _, want := range []string{"ok       gitea: reachable: ", "ok       gitea: clock: ", "ok       gitea: membership: cibot is a member of coop", "ok       gitea: repositories: 1 of 1 can be seen, and written to", "ok       gitea: webhooks unseen: ", "ok       gitea: rights: the token has the scopes it needs", "ok       gitea: version: ", "ok       gitea: discovery: org finds 2 repositories"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the doctor does not say %q:\n%s", want, &text)
 		}

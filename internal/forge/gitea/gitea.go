@@ -59,6 +59,7 @@ var (
 	_ ccci.Forge            = (*Forge)(nil)
 	_ ccci.Diagnoser        = (*Forge)(nil)
 	_ ccci.RepositoryReader = (*Forge)(nil)
+	_ ccci.WebhookReader    = (*Forge)(nil)
 )
 
 // New makes an adapter. It asks the forge nothing, so that it works while that is away.
@@ -145,12 +146,24 @@ func (f *Forge) Self(ctx context.Context) (ccci.User, error) {
 // Repository implements [ccci.RepositoryReader].
 func (f *Forge) Repository(ctx context.Context, repo ccci.RepoRef) (ccci.Repository, error) {
 	var r struct {
-		Branch string `json:"default_branch"`
+		Branch      string `json:"default_branch"`
+		Archived    bool   `json:"archived"`
+		Pulls       *bool  `json:"has_pull_requests"`
+		Permissions *struct {
+			Push bool `json:"push"`
+		} `json:"permissions"`
 	}
 	if err := f.get(ctx, repoPath(repo, ""), nil, &r); err != nil {
 		return ccci.Repository{}, fmt.Errorf("reading %s: %w", repo, err)
 	}
-	return ccci.Repository{Ref: repo, Branch: r.Branch, CloneURL: f.cloneURL(repo)}, nil
+	out := ccci.Repository{Ref: repo, Branch: r.Branch, CloneURL: f.cloneURL(repo), ReadOnly: r.Permissions != nil && !r.Permissions.Push}
+	switch {
+	case r.Archived:
+		out.Closed = "it is archived"
+	case r.Pulls != nil && !*r.Pulls:
+		out.Closed = "pull requests are switched off"
+	}
+	return out, nil
 }
 
 // cloneURL is made of the address that cc-ci was given: what the forge calls itself

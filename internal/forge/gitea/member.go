@@ -103,21 +103,3 @@ func (f *Forge) ProveMembership(ctx context.Context, org string) error {
 	}
 	return nil
 }
-
-// Diagnose implements [ccci.Diagnoser].
-func (f *Forge) Diagnose(ctx context.Context) []ccci.Diagnosis {
-	var out []ccci.Diagnosis
-	note := func(check, well string, err error) {
-		d := ccci.Diagnosis{Check: f.opts.Name + ": " + check, Message: well}
-		if err != nil {
-			d.Code, d.Message, d.Hint = ccci.CodeOf(err), err.Error(), ccci.HintOf(err)
-		}
-		out = append(out, d)
-	}
-	self, err := f.Self(ctx)
-	note("account", "the token is that of "+self.Name, err)
-	if err == nil && f.opts.Org != "" {
-		note("membership", fmt.Sprintf("%s is a member of %s", self.Name, f.opts.Org), f.ProveMembership(ctx, f.opts.Org))
-	}
-	return out
-}

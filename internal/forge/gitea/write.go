@@ -2,36 +2,19 @@ package gitea
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// A comment of ours ends in an HTML comment with a tag made of its key, by which it
-// is found again. Readers do not see it. Anybody can copy one, so it counts in our
-// own comments alone.
-const tagFormat = "\n\n<!-- cc-ci:%s -->"
-
-var tagPattern = regexp.MustCompile(`<!-- cc-ci:([0-9a-f]{32}) -->\s*$`)
-
-func tagOf(key string) string {
-	sum := sha256.Sum256([]byte(key))
-	return fmt.Sprintf("%x", sum[:16])
-}
-
 // ownTag is the tag of a comment that self wrote, else "".
-func (r row) ownTag(self ccci.User) string {
+func (r row) ownTag(self ccci.User) ccci.CommentTag {
 	if r.User == nil || r.User.user().ID != self.ID {
 		return ""
 	}
-	if m := tagPattern.FindStringSubmatch(r.Body); m != nil {
-		return m[1]
-	}
-	return ""
+	return ccci.TagOfBody(r.Body)
 }
 
 // threadLimit bounds the list of one pull request's comments, which comes in one piece.
@@ -62,14 +45,14 @@ func (f *Forge) PostComment(ctx context.Context, pr ccci.PRRef, key, body string
 		}
 		return "", fmt.Errorf("%s: %w", activity, err)
 	}
-	tag := tagOf(key)
+	tag := ccci.TagOfKey(key)
 	for _, r := range thread {
 		if r.ownTag(self) == tag {
 			return commentID(r.ID), nil
 		}
 	}
 	var made row
-	if err := f.send(ctx, http.MethodPost, path, map[string]string{"body": body + fmt.Sprintf(tagFormat, tag)}, &made); err != nil {
+	if err := f.send(ctx, http.MethodPost, path, map[string]string{"body": tag.AppendTo(body)}, &made); err != nil {
 		return "", fmt.Errorf("%s: %w", activity, err)
 	}
 	if made.ID <= 0 {
@@ -93,9 +76,7 @@ func (f *Forge) EditComment(ctx context.Context, pr ccci.PRRef, id ccci.CommentI
 	if old.User == nil || old.User.user().ID != self.ID {
 		return ccci.Errorf(ccci.CodeRefused, "%s: it was not posted by cc-ci", activity)
 	}
-	if tag := old.ownTag(self); tag != "" {
-		body += fmt.Sprintf(tagFormat, tag)
-	}
+	body = old.ownTag(self).AppendTo(body)
 	if body == old.Body {
 		return nil
 	}

@@ -1,9 +1,13 @@
 package github
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -127,5 +131,62 @@ func TestA38_Diagnose(t *testing.T) {
 	s.AddDelivery("cc-ci-app", 202, "OK")
 	if d := find(app, "webhook deliveries"); d.Code != "" || d.Message == "" {
 		t.Errorf("webhooks that arrive: %+v", d)
+	}
+}
+
+// editing changes bodies of answers on their way, as "old" to "new".
+type editing struct {
+	next     http.RoundTripper
+	old, new string
+}
+
+func (e editing) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := e.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	text = bytes.Replace(text, []byte(e.old), []byte(e.new), 1)
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+	resp.Header.Set("Content-Length", strconv.Itoa(len(text)))
+	return resp, nil
+}
+
+// Whether the account may write is GitHub's word; of an App it says nothing.
+func TestU13_WriteAccessIsRead(t *testing.T) {
+	s := newFake(t, githubfake.Options{})
+	ref := ccci.RepoRef{Owner: "recipes", Name: "app"}
+	create(t, s, ref)
+	said := func(push string) func(*Options) {
+		return func(o *Options) {
+			o.Transport = editing{&http.Transport{DisableKeepAlives: true}, `"archived":false`, `"archived":false,"permissions":{"admin":false,"pull":true,"push":` + push + `}`}
+		}
+	}
+	for _, test := range []struct {
+		name     string
+		change   []func(*Options)
+		readOnly bool
+	}{
+		{"GitHub says nothing", nil, false},
+		{"a writer", []func(*Options){said("true")}, false},
+		{"a reader", []func(*Options){said("false")}, true},
+		{"an App", []func(*Options){newApp(t, s), said("false")}, false},
+	} {
+		f := adapter(t, s, func(o *Options) {
+			for _, change := range test.change {
+				change(o)
+			}
+		})
+		if got, err := f.Repository(t.Context(), ref); err != nil || got.ReadOnly != test.readOnly || got.Closed != "" {
+			t.Errorf("%s: %+v, %v", test.name, got, err)
+		}
+	}
+	s.Describe(ref, true, nil, nil)
+	if got, err := adapter(t, s, nil).Repository(t.Context(), ref); err != nil || got.Closed != "it is archived" {
+		t.Errorf("an archived one: %+v, %v", got, err)
 	}
 }

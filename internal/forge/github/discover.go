@@ -32,6 +32,10 @@ type repository struct {
 	CloneURL string   `json:"clone_url"`
 	Archived bool     `json:"archived"`
 	Topics   []string `json:"topics"`
+
+	Permissions *struct {
+		Push bool `json:"push"`
+	} `json:"permissions"`
 }
 
 func (r repository) ref() ccci.RepoRef { return ccci.RepoRef{Owner: r.Owner.Login, Name: r.Name} }
@@ -45,7 +49,13 @@ func (f *Forge) Repository(ctx context.Context, ref ccci.RepoRef) (ccci.Reposito
 	if r.Name == "" || r.Owner.Login == "" || r.CloneURL == "" {
 		return ccci.Repository{}, ccci.Errorf(ccci.CodeInfra, "looking for %s: GitHub's answer does not describe it", ref)
 	}
-	return ccci.Repository{Ref: r.ref(), Branch: r.Branch, CloneURL: r.CloneURL}, nil
+	out := ccci.Repository{Ref: r.ref(), Branch: r.Branch, CloneURL: r.CloneURL}
+	// An App is no collaborator: what it may do, its installation says.
+	out.ReadOnly = f.asApp == nil && r.Permissions != nil && !r.Permissions.Push
+	if r.Archived {
+		out.Closed = "it is archived"
+	}
+	return out, nil
 }
 
 // Discover implements [ccci.Discoverer]. Archived repositories, where nobody can

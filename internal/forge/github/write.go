@@ -2,12 +2,10 @@ package github
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -18,22 +16,10 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// A comment of ours ends in an HTML comment with a tag made of its key, by which it
-// is found again. Readers do not see it. Anybody can copy one, so it counts in
-// our own comments alone.
-const tagFormat = "<!-- cc-ci:%s -->"
-
-var tagPattern = regexp.MustCompile(`<!-- cc-ci:([0-9a-f]{32}) -->\s*$`)
-
-func tagOf(key string) string {
-	sum := sha256.Sum256([]byte(key))
-	return fmt.Sprintf("%x", sum[:16])
-}
-
 // posted is what must be known of an own comment to edit it.
 type posted struct {
 	pr  ccci.PRRef
-	tag string
+	tag ccci.CommentTag
 }
 
 // unsureFor is how long a comment whose writing ended in doubt is waited for:
@@ -58,8 +44,8 @@ func (f *Forge) PostComment(ctx context.Context, pr ccci.PRRef, key, body string
 	}
 	defer func() { <-f.posting }()
 
-	tag := tagOf(key)
-	doubt := pr.String() + " " + tag
+	tag := ccci.TagOfKey(key)
+	doubt := pr.String() + " " + string(tag)
 	f.mu.Lock()
 	tried, unsure := f.unsure[doubt]
 	f.mu.Unlock()
@@ -90,7 +76,7 @@ func (f *Forge) PostComment(ctx context.Context, pr ccci.PRRef, key, body string
 }
 
 // findOwn looks for our comment with a tag, "" when there is none.
-func (f *Forge) findOwn(ctx context.Context, pr ccci.PRRef, self ccci.User, tag string) (ccci.CommentID, error) {
+func (f *Forge) findOwn(ctx context.Context, pr ccci.PRRef, self ccci.User, tag ccci.CommentTag) (ccci.CommentID, error) {
 	for page := 1; ; page++ {
 		query := url.Values{"per_page": {strconv.Itoa(pageSize)}}
 		if page > 1 {
@@ -114,14 +100,11 @@ func (f *Forge) findOwn(ctx context.Context, pr ccci.PRRef, self ccci.User, tag 
 }
 
 // ownTag is the tag of a comment that self wrote, else "".
-func (c issueComment) ownTag(self ccci.User) string {
+func (c issueComment) ownTag(self ccci.User) ccci.CommentTag {
 	if c.User == nil || strconv.FormatInt(c.User.ID, 10) != self.ID {
 		return ""
 	}
-	if m := tagPattern.FindStringSubmatch(c.Body); m != nil {
-		return m[1]
-	}
-	return ""
+	return ccci.TagOfBody(c.Body)
 }
 
 // EditComment implements [ccci.Forge]. A comment that we did not post is refused,
@@ -188,8 +171,8 @@ const bodyLimit = 65_536 - 100
 const cutSentence = "\n\n*The rest was cut: GitHub takes no longer comments. The whole text is on the run's page.*"
 
 // tagged is the body that is sent.
-func tagged(body, tag string) string {
-	return shorten(body, bodyLimit) + "\n\n" + fmt.Sprintf(tagFormat, tag)
+func tagged(body string, tag ccci.CommentTag) string {
+	return tag.AppendTo(shorten(body, bodyLimit))
 }
 
 // shorten cuts a Markdown text at the end of a line, and closes what is open.

@@ -50,7 +50,7 @@ func TestN2_TagOfOthersDoesNotCount(t *testing.T) {
 	f := adapter(t, s, nil)
 	create(t, s, repo)
 	pr := pullOn(t, s, repo)
-	forged := s.Comment(pr, "eve", "all is green <!-- cc-ci:"+tagOf("k")+" -->")
+	forged := s.Comment(pr, "eve", ccci.TagOfKey("k").AppendTo("all is green"))
 	id, err := f.PostComment(t.Context(), pr, "k", "⏳ queued")
 	if err != nil || id == forged {
 		t.Errorf("PostComment = %s, %v; eve's comment is %s", id, err, forged)
