@@ -25,6 +25,7 @@ type enrolCmd struct {
 	Recipe   string `placeholder:"NAME" help:"Recipe it holds; default: what its .env.sample says, else the repository's name."`
 	Checkout string `placeholder:"DIR" help:"Judge this checkout rather than cloning the repository."`
 	Anyway   bool   `help:"Enrol it although the linter finds errors."`
+	Write    bool   `help:"Put it into the configuration file as well, rather than print the lines."`
 }
 
 func (c *enrolCmd) Run(a *app) error {
@@ -52,8 +53,7 @@ func (c *enrolCmd) Run(a *app) error {
 	if err := prepareTests(a, cfg, name); err != nil {
 		return err
 	}
-	c.tellConfig(a, cfg, entry, ref, name)
-	return nil
+	return c.tellConfig(a, cfg, entry, ref, name)
 }
 
 // choose finds the forge that is meant: the one that is named, the only one, or
@@ -202,37 +202,60 @@ func prepareTests(a *app, cfg config.Config, name string) error {
 	return nil
 }
 
-// tellConfig says what is left to write into the configuration. The file belongs
-// to a person, or to Nix, and is not written to.
-func (c *enrolCmd) tellConfig(a *app, cfg config.Config, entry config.ForgeEntry, ref ccci.RepoRef, name string) {
+// tellConfig says what is left to write into the configuration, or writes it where that
+// is asked for: the file belongs to a person, or to Nix.
+func (c *enrolCmd) tellConfig(a *app, cfg config.Config, entry config.ForgeEntry, ref ccci.RepoRef, name string) error {
 	if slices.ContainsFunc(entry.Repos, func(r config.Repo) bool { return r.Repo == ref.String() }) {
-		fmt.Fprintf(a.stdout, "the configuration lists %s; nothing is left to do\n", ref)
-		return
+		fmt.Fprintf(a.stdout, "it is already enrolled: the configuration lists %s; nothing is left to do\n", ref)
+		return nil
 	}
-	if how, what, err := config.ParseDiscover(entry.Discover); err == nil {
-		switch how {
-		case config.DiscoverOrg:
-			if ref.Owner == entry.Org {
-				fmt.Fprintf(a.stdout, "%s watches all of %s; nothing is left to do\n", entry.Name, entry.Org)
-				return
-			}
-		case config.DiscoverTopic:
-			fmt.Fprintf(a.stdout, "give the repository the topic %s at %s/%s; cc-ci finds it within minutes. Or:\n", what, entry.URL, ref)
-		case config.DiscoverTeam:
-			fmt.Fprintf(a.stdout, "add the repository to the team %s at %s; cc-ci finds it within minutes. Or:\n", what, placesOf(entry).Members)
-		}
+	how, what, err := config.ParseDiscover(entry.Discover)
+	if err != nil {
+		return err
 	}
-	line := "- repo: " + ref.String()
+	if how == config.DiscoverOrg && ref.Owner == entry.Org {
+		fmt.Fprintf(a.stdout, "%s watches all of %s; nothing is left to do\n", entry.Name, entry.Org)
+		return nil
+	}
+	listed := config.Repo{Repo: ref.String()}
 	if name != ref.Name {
-		line = fmt.Sprintf("- {repo: %s, recipe: %s}", ref, name)
+		listed.Recipe = name
 	}
+	if c.Write {
+		return c.writeConfig(a, entry, listed)
+	}
+	switch how {
+	case config.DiscoverTopic:
+		fmt.Fprintf(a.stdout, "give the repository the topic %s at %s/%s; cc-ci finds it within minutes. Or:\n", what, entry.URL, ref)
+	case config.DiscoverTeam:
+		fmt.Fprintf(a.stdout, "add the repository to the team %s at %s; cc-ci finds it within minutes. Or:\n", what, placesOf(entry).Members)
+	}
+	line := "- " + written(entryOf(listed), false)
 	file := a.configPath
 	if file == "" {
 		file = "a configuration file (cc-ci.yml, named by --config)"
 	}
 	if len(cfg.Forges) == 0 {
 		fmt.Fprintf(a.stdout, "add to %s, and start cc-ci serve again:\n\nrepos:\n  %s\n", file, line)
-		return
+		return nil
 	}
 	fmt.Fprintf(a.stdout, "add to %s, below repositories of %s, and start cc-ci serve again:\n\n    repositories:\n      %s\n", file, entry.Name, line)
+	return nil
+}
+
+func (c *enrolCmd) writeConfig(a *app, entry config.ForgeEntry, listed config.Repo) error {
+	if a.configPath == "" {
+		return ccci.Errorf(ccci.CodeInvalid, "enrolling %s: there is no configuration file to write into", listed.Repo).
+			WithHint("make one and name it by --config or $CC_CI_CONFIG")
+	}
+	line, added, err := writeEnrolment(a.configPath, entry.Name, listed)
+	switch {
+	case err != nil:
+		return err
+	case !added: // by somebody else, since the configuration was read
+		fmt.Fprintf(a.stdout, "it is already enrolled: %s lists %s\n", a.configPath, listed.Repo)
+	default:
+		fmt.Fprintf(a.stdout, "it was added to %s, line %d; start cc-ci serve again\n", a.configPath, line)
+	}
+	return nil
 }
