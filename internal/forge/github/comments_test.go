@@ -232,7 +232,7 @@ func TestU14_RenamedRepository(t *testing.T) {
 }
 
 // The token goes to the API's host and to no other.
-func TestA7_RedirectsStayOnTheHost(t *testing.T) {
+func TestC32_A7_RedirectsStayOnTheHost(t *testing.T) {
 	asked := make(chan string, 10)
 	elsewhere := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		asked <- r.Header.Get("Authorization")
