@@ -37,18 +37,19 @@ const (
 	overlap = 2 * time.Minute
 )
 
-// Comments implements [ccci.Forge]. The cursor is the youngest updated_at that
+// Comments implements [ccci.Forge]. The cursor holds the youngest updated_at that
 // was seen, in GitHub's time. As long as nothing happens the request stays the
 // same, and so does GitHub's answer, 304.
 func (f *Forge) Comments(ctx context.Context, repo ccci.RepoRef, since ccci.Cursor) ([]ccci.Comment, ccci.Cursor, error) {
-	var mark, from time.Time
-	if since != "" {
-		var err error
-		if mark, err = time.Parse(time.RFC3339, string(since)); err != nil {
-			return nil, "", ccci.Errorf(ccci.CodeInvalid, "reading comments of %s: %q is not a cursor of GitHub", repo, since)
-		}
-		from = mark.Add(-overlap)
+	p, err := parsePosition(since)
+	if err != nil {
+		return nil, "", ccci.Errorf(ccci.CodeInvalid, "reading comments of %s: %q is not a cursor of GitHub: %w", repo, since, err)
 	}
+	var from time.Time
+	if !p.mark.IsZero() {
+		from = p.mark.Add(-overlap)
+	}
+	f.recall(ctx, repo, p)
 	activity := "reading comments of " + repo.String()
 	// Youngest first, so that every change shows on the first page.
 	rows, date, err := f.commentPage(ctx, repo, "desc", from, 1)
@@ -62,13 +63,13 @@ func (f *Forge) Comments(ctx context.Context, repo ccci.RepoRef, since ccci.Curs
 	}
 	f.look(ctx, repo)
 
-	if len(rows) == 0 && mark.IsZero() {
-		mark = date // nothing was ever written; from now on there is a beginning
+	if len(rows) == 0 && p.mark.IsZero() {
+		p.mark = date // nothing was ever written; from now on there is a beginning
 	}
 	var comments []ccci.Comment
 	for _, row := range rows {
-		if row.Updated.After(mark) {
-			mark = row.Updated
+		if row.Updated.After(p.mark) {
+			p.mark = row.Updated
 		}
 		if c, ok := row.comment(repo); ok {
 			comments = append(comments, c)
@@ -77,10 +78,11 @@ func (f *Forge) Comments(ctx context.Context, repo ccci.RepoRef, since ccci.Curs
 	slices.SortFunc(comments, func(a, b ccci.Comment) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(len(a.ID), len(b.ID)), cmp.Compare(a.ID, b.ID))
 	})
-	if mark.IsZero() {
+	if p.mark.IsZero() {
 		return comments, since, nil
 	}
-	return comments, ccci.Cursor(mark.UTC().Format(time.RFC3339)), nil
+	p.heads = f.heads(ctx, repo)
+	return comments, p.cursor(), nil
 }
 
 // commentsSince reads everything that changed since from. It goes forward by

@@ -45,7 +45,8 @@ type Options struct {
 	// NoCheckRuns keeps an App from setting check runs beside the commit statuses.
 	NoCheckRuns bool
 
-	// Ledger remembers which heads pull requests were seen with; nil: in memory.
+	// Ledger remembers which heads pull requests were seen with; nil: in memory, and
+	// for the open ones in the cursor of their repository.
 	Ledger Ledger
 	// LedgerEvery is the least time between two looks at a repository's open pull
 	// requests; default 2 min, negative: never. At 300 repositories a look costs
@@ -74,6 +75,7 @@ type Forge struct {
 	mu     sync.Mutex
 	self   ccci.User
 	looked map[ccci.RepoRef]time.Time // when open pull requests were last listed
+	open   map[ccci.RepoRef][]int     // the pull requests that were in that list, or in a cursor
 	posted map[ccci.CommentID]posted  // own comments, bounded
 	unsure map[string]time.Time       // tags of comments that may or may not have been written
 	checks map[checkKey]int64         // check runs of this process, bounded
@@ -116,7 +118,7 @@ func New(opts Options) (*Forge, error) {
 	f := &Forge{
 		opts: opts, log: opts.Logger.With("part", "forge", "forge", opts.Name),
 		posting: make(chan struct{}, 1),
-		looked:  map[ccci.RepoRef]time.Time{}, posted: map[ccci.CommentID]posted{},
+		looked:  map[ccci.RepoRef]time.Time{}, open: map[ccci.RepoRef][]int{}, posted: map[ccci.CommentID]posted{},
 		unsure: map[string]time.Time{}, checks: map[checkKey]int64{},
 	}
 	// From the wire upwards: whole answers, limits, the conditional cache, the

@@ -32,7 +32,8 @@ const (
 	ledgerSightings = 32     // of each of them
 )
 
-// MemoryLedger is a [Ledger] that ends with the process.
+// MemoryLedger is a [Ledger] that ends with the process. What it knew of open pull
+// requests comes back with the cursor.
 type MemoryLedger struct {
 	mu    sync.Mutex
 	pulls map[ccci.PRRef][]Sighting

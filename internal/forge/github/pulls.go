@@ -75,9 +75,14 @@ func (f *Forge) look(ctx context.Context, repo ccci.RepoRef) {
 		f.log.Debug("looking at the heads of open pull requests", "repository", repo, "error", err)
 		return
 	}
+	var open []int
 	for _, p := range pulls {
 		f.observe(ctx, ccci.PRRef{Repo: repo, Number: p.GetNumber()}, ccci.Commit(p.GetHead().GetSHA()), date)
+		open = append(open, p.GetNumber())
 	}
+	f.mu.Lock()
+	f.open[repo] = open
+	f.mu.Unlock()
 }
 
 func (f *Forge) observe(ctx context.Context, pr ccci.PRRef, head ccci.Commit, at time.Time) {
