@@ -81,7 +81,13 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 			if err != nil {
 				return []ccci.Diagnosis{doctor.Problem("configuration", err)}
 			}
-			return []ccci.Diagnosis{doctor.Well("configuration", "it is sound, with %s in %s", number(len(names), "enrolment"), cfg.Tests)}
+			file := a.configPath
+			if file == "" {
+				file = "no file is named by --config or $CC_CI_CONFIG, and the defaults are"
+			} else {
+				file += " is"
+			}
+			return []ccci.Diagnosis{doctor.Well("configuration", "%s sound, with %s in %s", file, number(len(names), "enrolment"), cfg.Tests)}
 		},
 		doctor.Folder("data", cfg.Data, "data:"),
 		doctor.Disk("disk", cfg.Data),

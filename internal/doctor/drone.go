@@ -49,9 +49,9 @@ func droneRepo(ctx context.Context, address string, token ccci.Secret, repo ccci
 		return ccci.Diagnosis{Check: name, Code: ccci.CodeInfra, Message: err.Error(), Hint: "see whether it is reachable"}
 	case status != http.StatusOK:
 		return ccci.Diagnosis{Check: name, Code: ccci.CodeRefused, Message: fmt.Sprintf("Drone shows %s no repository %s", login, repo),
-			Hint: fmt.Sprintf("give %s access to it on the forge, and press Sync at %s", login, address)}
+			Hint: fmt.Sprintf("sign in as %s at %s once, give it access to the repository on the forge, and press Sync", login, address)}
 	case !r.Active:
-		return ccci.Diagnosis{Check: name, Code: ccci.CodeInvalid, Message: repo.String() + " is not active on Drone", Hint: "activate it at " + page}
+		return ccci.Diagnosis{Check: name, Code: ccci.CodeInvalid, Message: repo.String() + " is not active on Drone", Hint: fmt.Sprintf("activate it at %s; %s must be its administrator on the forge for that", page, login)}
 	case !r.Permissions.Write:
 		return ccci.Diagnosis{Check: name, Code: ccci.CodeRefused, Message: fmt.Sprintf("%s may not start builds of %s", login, repo),
 			Hint: fmt.Sprintf("give %s the right to write to it on the forge, and press Sync at %s", login, address)}

@@ -169,6 +169,9 @@ func explain(err error) error {
 			Hint: "if it is there, cc-ci's account may not see it, or its token lacks a scope"}
 	case r.Status == http.StatusUnauthorized:
 		return ccci.Errorf(ccci.CodeInfra, "it does not take the token: %w", r).WithHint("it was revoked, or is another forge's; make a new one")
+	case r.Status == http.StatusForbidden && strings.Contains(r.Message, "limited to public"):
+		return ccci.Errorf(ccci.CodeRefused, "the token was made for what is public alone: %w", r).
+			WithHint("make another one with Repository and Organization Access: All, and put it into the token's file")
 	case r.Status == http.StatusForbidden:
 		return ccci.Errorf(ccci.CodeInfra, "it does not allow that: %w", r).
 			WithHint("the token needs write:issue, write:repository, read:organization and read:user, and the account may need write access to the repository")

@@ -76,6 +76,12 @@ func TestU13_A5_RepositoriesAndWebhooksAreRead(t *testing.T) {
 	look("a reader", true, "")
 	s.Collaborator(t, ref.String(), bot, "write")
 	look("a writer", false, "")
+	public := connect(t, s, func(o *Options) {
+		o.Token = ccci.NewSecret(s.Token(t, bot, append([]string{"public-only"}, scopes...)...))
+	})
+	if _, err := public.Repository(t.Context(), ref); ccci.CodeOf(err) != ccci.CodeRefused || !strings.Contains(ccci.HintOf(err), "Access: All") {
+		t.Errorf("with a token for public repositories: %v, %q", err, ccci.HintOf(err))
+	}
 	s.Webhook(t, ref.String(), "http://127.0.0.1:9/hook/gitea", "geheim", "pull_request_comment")
 	s.Webhook(t, ref.String(), "http://127.0.0.1:9/hook/gitea", "geheim", "issue_comment")
 	if hooks, err := f.Webhooks(t.Context(), ref); ccci.CodeOf(err) != ccci.CodeRefused {
