@@ -11,15 +11,19 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// repositoriesLimit is how many repositories of a forge are looked at.
-const repositoriesLimit = 50
+// How many repositories of a forge are looked at, and for how long: a forge that is slow
+// is no reason to say nothing.
+const (
+	repositoriesLimit = 50
+	repositoriesTime  = 8 * time.Second
+)
 
-// bounded leaves as many repositories as are looked at, and says so of the rest.
-func bounded(refs []ccci.RepoRef) ([]ccci.RepoRef, string) {
-	if len(refs) <= repositoriesLimit {
-		return refs, ""
+// unlooked says how many of all were not looked at.
+func unlooked(all, looked int) string {
+	if looked >= all {
+		return ""
 	}
-	return refs[:repositoriesLimit], fmt.Sprintf("; %d more were not looked at", len(refs)-repositoriesLimit)
+	return fmt.Sprintf("; %d more were not looked at", all-looked)
 }
 
 // Repositories looks whether the account sees each repository and may write to it.
@@ -30,12 +34,17 @@ func Repositories(forge ccci.Forge, refs []ccci.RepoRef, places Places) Check {
 		if !can || len(refs) == 0 {
 			return nil
 		}
+		ctx, cancel := context.WithTimeout(ctx, repositoriesTime)
+		defer cancel()
 		var out []ccci.Diagnosis
-		refs, rest := bounded(refs)
-		seen, written := 0, 0
-		for _, ref := range refs {
+		looked, seen, written := 0, 0, 0
+		for _, ref := range refs[:min(len(refs), repositoriesLimit)] {
 			check := forge.Name() + ": repository " + ref.String()
 			repo, err := reader.Repository(ctx, ref)
+			if looked > 0 && ctx.Err() != nil {
+				break
+			}
+			looked++
 			switch {
 			case errors.Is(err, ccci.ErrNotFound):
 				out = append(out, ccci.Diagnosis{Check: check, Code: ccci.CodeRefused, Message: "it is not there, or the account may not see it",
@@ -56,10 +65,11 @@ func Repositories(forge ccci.Forge, refs []ccci.RepoRef, places Places) Check {
 				written++
 			}
 		}
+		rest := unlooked(len(refs), looked)
 		if written == seen {
-			return append(out, Well(forge.Name()+": repositories", "%d of %d can be seen, and written to%s", seen, len(refs), rest))
+			return append(out, Well(forge.Name()+": repositories", "%d of %d can be seen, and written to%s", seen, looked, rest))
 		}
-		return append(out, Well(forge.Name()+": repositories", "%d of %d can be seen, %d of them written to%s", seen, len(refs), written, rest))
+		return append(out, Well(forge.Name()+": repositories", "%d of %d can be seen, %d of them written to%s", seen, looked, written, rest))
 	}
 }
 
@@ -73,12 +83,17 @@ func Webhooks(forge ccci.Forge, refs []ccci.RepoRef, secret bool, poll time.Dura
 		if !can || len(refs) == 0 {
 			return nil
 		}
+		ctx, cancel := context.WithTimeout(ctx, repositoriesTime)
+		defer cancel()
 		var out []ccci.Diagnosis
 		var unseen, none []string
-		good := 0
-		refs, rest := bounded(refs)
-		for _, ref := range refs {
+		looked, good := 0, 0
+		for _, ref := range refs[:min(len(refs), repositoriesLimit)] {
 			hooks, err := reader.Webhooks(ctx, ref)
+			if looked > 0 && ctx.Err() != nil {
+				break
+			}
+			looked++
 			switch {
 			case ccci.CodeOf(err) == ccci.CodeRefused && err != nil:
 				unseen = append(unseen, ref.String())
@@ -106,7 +121,7 @@ func Webhooks(forge ccci.Forge, refs []ccci.RepoRef, secret bool, poll time.Dura
 			}
 		}
 		if good > 0 {
-			out = append(out, Well(name+": webhooks sent", "%d as they should be%s; how deliveries went is on the forge's page of each", good, rest))
+			out = append(out, Well(name+": webhooks sent", "%d as they should be%s; how deliveries went is on the forge's page of each", good, unlooked(len(refs), looked)))
 		}
 		if !secret { // none are wanted
 			return out

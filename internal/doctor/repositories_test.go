@@ -1,9 +1,11 @@
 package doctor
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -38,8 +40,27 @@ func TestU13_Repositories(t *testing.T) {
 		many = append(many, fmt.Sprint("app", i))
 	}
 	expect(t, "many", look(refs(many...)), "50 of 50 can be seen, and written to; 3 more were not looked at")
+	synctest.Test(t, func(t *testing.T) {
+		slow := slowly{a, 3 * time.Second}
+		expect(t, "a slow forge", said(t, Repositories(slow, refs("a", "b", "c", "d"), atGit)), "ok       git: repositories: 2 of 2 can be seen, and written to; 2 more were not looked at")
+	})
 	if got := look(nil); got != "" {
 		t.Errorf("of no repository it says %q", got)
+	}
+}
+
+// slowly answers after a while, and never after the end of its time.
+type slowly struct {
+	account
+	after time.Duration
+}
+
+func (s slowly) Repository(ctx context.Context, ref ccci.RepoRef) (ccci.Repository, error) {
+	select {
+	case <-time.After(s.after):
+		return s.account.Repository(ctx, ref)
+	case <-ctx.Done():
+		return ccci.Repository{}, ctx.Err()
 	}
 }
 
