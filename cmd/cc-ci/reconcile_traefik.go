@@ -18,9 +18,9 @@ import (
 // proxyServer is the proxy that apps under test are reached through.
 type proxyServer interface {
 	harness.Router
-	Addr() string   // host:port of HTTPS
-	CAFile() string // what signs its certificate, in PEM; "" for the system's authorities
-	Remove(ctx context.Context) error
+	Addr() string                    // host:port of HTTPS
+	CAFile() string                  // what signs its certificate, in PEM; "" for the system's authorities
+	Close(ctx context.Context) error // ends this use of it
 }
 
 // keptProxy is the Traefik that cc-ci reconcile keeps. It finds the apps by their labels
@@ -57,7 +57,7 @@ func openKeptProxy(ctx context.Context, settings config.Ingress) (keptProxy, err
 
 func (keptProxy) Route(context.Context, *recipe.Stack) error { return nil }
 func (keptProxy) Unroute(context.Context, string) error      { return nil }
-func (keptProxy) Remove(context.Context) error               { return nil }
+func (keptProxy) Close(context.Context) error                { return nil }
 func (p keptProxy) Addr() string                             { return p.address }
 func (p keptProxy) CAFile() string                           { return p.caFile }
 func (p keptProxy) Transport() http.RoundTripper             { return transportTo(p.address, p.cas) }

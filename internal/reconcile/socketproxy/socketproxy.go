@@ -61,9 +61,9 @@ func Handler(socket string, log *slog.Logger) http.Handler {
 			refuse(w, http.StatusForbidden, "this may not be asked here")
 			return
 		}
-		r.Body = http.NoBody
-		r.ContentLength = 0
-		proxy.ServeHTTP(w, r)
+		bare := r.WithContext(r.Context()) // a copy: the body of a request is its server's
+		bare.Body, bare.ContentLength = http.NoBody, 0
+		proxy.ServeHTTP(w, bare)
 	})
 }
 
