@@ -63,8 +63,7 @@ func aheadOfMain(t *testing.T, dir string) (repo string) {
 // on red, a second sweep does nothing, and a quick run gets the canonical's data,
 // by hand as on a pull request. Nothing of it stays on the daemon.
 func TestU20_SweepAndQuickRun(t *testing.T) {
-	binary(t)
-	before := objects(t)
+	together(t)
 	dir, config := workspace(t, "repos:\n  - repo: coop/canary-good\n")
 	repo := aheadOfMain(t, dir)
 	for _, args := range [][]string{{"forge", "import", repo, "coop/canary-good"}, {"forge", "pr", "coop/canary-good", "change"}} {
@@ -88,7 +87,13 @@ func TestU20_SweepAndQuickRun(t *testing.T) {
 	if code := again.wait(t, time.Minute); code != 0 || !strings.Contains(again.out.String(), "nothing to do") {
 		t.Errorf("a second sweep: exit code %d\n%s", code, again.out)
 	}
-	nothingLeft(t, before)
+	swept := runsOn(first.out.String())
+	if len(swept) != 2 {
+		t.Errorf("the sweep names the runs %v, not two", swept)
+	}
+	for _, run := range swept {
+		nothingLeftOf(t, run)
+	}
 
 	code, r, log := harnessRun(t, config, filepath.Join(dir, "quick"), repo, "--head", "change", "--quick")
 	if code != exitPassed || r.Base == nil || !strings.Contains(r.Base.Reason, "the last green canonical") || r.Level != 0 || r.Kept != nil {
@@ -103,7 +108,7 @@ func TestU20_SweepAndQuickRun(t *testing.T) {
 			t.Errorf("quick: %s is %s (%s)", s.Name, s.Status, s.Reason)
 		}
 	}
-	nothingLeft(t, before)
+	nothingLeftOf(t, r.RunID)
 
 	// The whole suite of the same change would cross no version from the canonical.
 	_, r, log = harnessRun(t, config, filepath.Join(dir, "whole"), repo, "--head", "change")
@@ -114,8 +119,10 @@ func TestU20_SweepAndQuickRun(t *testing.T) {
 	s := start(t, "--config", config, "serve")
 	url := s.awaitLine(t, `serving (http://\S+)`, 2*time.Minute)
 	comment(t, config, "canary-good", "!testme --quick")
-	awaitPage(t, url+"/pulls/coop/canary-good/1", `counts for neither the badge nor a canonical`, 4*time.Minute)
+	page := awaitPage(t, url+"/pulls/coop/canary-good/1", `counts for neither the badge nor a canonical`, 4*time.Minute)
 	s.cmd.Process.Signal(os.Interrupt)
 	s.wait(t, 2*time.Minute)
-	nothingLeft(t, before)
+	for _, run := range runsOn(page) {
+		nothingLeftOf(t, run)
+	}
 }
