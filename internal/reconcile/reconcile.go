@@ -332,13 +332,4 @@ func (r *Runner) observe(ctx context.Context) (Observed, error) {
 	}
 }
 
-func (r *Runner) sleep(ctx context.Context) error {
-	timer := time.NewTimer(r.Poll)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
-}
+func (r *Runner) sleep(ctx context.Context) error { return pause(ctx, r.Poll) }
