@@ -2,22 +2,30 @@ package reconcile
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/host"
 )
 
 // Apply makes one change. What somebody else has done meanwhile is no error: the
 // next plan knows.
 func (d *daemon) Apply(ctx context.Context, want Desired, o Observed, a Action) error {
+	if err := d.fetch(ctx, want, a); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var err error
@@ -44,6 +52,51 @@ func (d *daemon) Apply(ctx context.Context, want Desired, o Observed, a Action) 
 		return nil
 	}
 	return err
+}
+
+// fetchLimit bounds how long an image may take to arrive.
+const fetchLimit = 10 * time.Minute
+
+// fetch makes sure that the image of a service is there before the service is touched: an old
+// task may have to end before a new one starts, and is not ended for one that cannot.
+func (d *daemon) fetch(ctx context.Context, want Desired, a Action) error {
+	i := slices.IndexFunc(want.Services, func(s Service) bool { return s.Name() == a.Name })
+	if a.Kind != KindService || a.Verb != Create && a.Verb != Update || i < 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
+	defer cancel()
+	ref := want.Services[i].Spec.TaskTemplate.ContainerSpec.Image
+	_, err := d.docker.ImageInspect(ctx, ref)
+	if !cerrdefs.IsNotFound(err) {
+		return err
+	}
+	answer, err := d.docker.ImagePull(ctx, ref, image.PullOptions{})
+	if err == nil {
+		defer answer.Close()
+		err = pulled(answer)
+	}
+	if err != nil {
+		return ccci.Errorf(ccci.CodeInfra, "pulling image %s for service %s: %w", ref, a.Name, err).
+			WithHint("the service is as it was; mend the reference or the way to the registry, or load the image: docker load")
+	}
+	return nil
+}
+
+// pulled reads a pull's progress to its end and returns the error in it: the call itself succeeds
+// before the pull does.
+func pulled(progress io.Reader) error {
+	for messages := json.NewDecoder(progress); ; {
+		var m struct{ Error string }
+		switch err := messages.Decode(&m); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case m.Error != "":
+			return errors.New(m.Error)
+		}
+	}
 }
 
 // tooEarly recognises that a network is on its way out: while a last container is in it, the node

@@ -313,14 +313,27 @@ func (h *testHost) rotates(t *testing.T) {
 }
 
 func (h *testHost) rollsBack(t *testing.T) {
+	files, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Import(t.Context(), "traefik:broken", map[string]string{"/app": files["app"]}, `ENTRYPOINT ["/app"]`); err != nil {
+		t.Fatal(err)
+	}
 	o := h.options()
-	o.Traefik = "traefik:broken"
 	run := func() (string, error) {
 		reports, err := h.runner(t).Run(t.Context(), unitsOf(o)...)
 		return strings.Join(texts(reports[len(reports)-1].Actions), "\n"), err
 	}
+	o.Traefik = "traefik:absent"
 	did, err := run()
-	if err == nil || !strings.Contains(err.Error(), "the update to traefik:broken was rolled back") || !strings.Contains(err.Error(), "No such image: traefik:broken") || ccci.CodeOf(err) != ccci.CodeInfra {
+	if err == nil || did != "" || !strings.Contains(err.Error(), "pulling image traefik:absent for service cc-ci_traefik") || ccci.CodeOf(err) != ccci.CodeInfra {
+		t.Errorf("of an image that is not there it says %v after %s", err, did)
+	}
+	get(t, h.client(false), "https://wiki."+domain+"/health") // Traefik was not touched
+	o.Traefik = "traefik:broken"
+	did, err = run()
+	if err == nil || !strings.Contains(err.Error(), "the update to traefik:broken was rolled back") || !strings.Contains(err.Error(), "non-zero exit") || ccci.CodeOf(err) != ccci.CodeInfra {
 		t.Errorf("it says %v after %s", err, did)
 	}
 	h.await(t, "the version before serves", func() bool {
@@ -366,7 +379,7 @@ func (h *testHost) command(t *testing.T) {
 		{traefik.Image, []string{"proxy"}, 0, []string{"swarm: nothing to do\nproxy: nothing to do\n"}},
 		{traefik.Image, []string{"proxy", "--json"}, 0, []string{`"unit": "proxy",`, `"state": "nothing",`, `"actions": []`}},
 		{"traefik:other", []string{"proxy", "--dry-run"}, 0, []string{"proxy: updating service cc-ci_traefik: Image is traefik:v3.6.12 and should be traefik:other", "proxy: 1 change to make"}},
-		{"traefik:broken", []string{"proxy"}, 3, []string{"the update to traefik:broken was rolled back", "No such image", "hint: ", "--retry"}},
+		{"traefik:broken", []string{"proxy"}, 3, []string{"the update to traefik:broken was rolled back", "non-zero exit", "hint: ", "--retry"}},
 		{"traefik:broken", []string{"proxy", "--json"}, 3, []string{`"state": "failed"`, `"code": "infra"`, "rolled back"}},
 		{"", []string{"proxy"}, 2, []string{"needs images", "reconcile.images.traefik"}},
 		{traefik.Image, []string{"prox"}, 2, []string{`did you mean "proxy"?`}},
