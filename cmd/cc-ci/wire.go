@@ -20,6 +20,7 @@ import (
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
+	"github.com/gofrs/flock"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
@@ -90,12 +91,8 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 		}
 		p.undo = append(p.undo, func(context.Context) error { p.slot.Release(); return nil })
 	}
-	oursNetwork, err := ingress.EnsureNetwork(ctx, p.docker, cfg.Network)
-	if err != nil {
+	if err := p.useNetwork(ctx); err != nil {
 		return p, err
-	}
-	if oursNetwork && own {
-		p.undo = append(p.undo, func(ctx context.Context) error { return p.removeNetwork(ctx, cfg.Network) })
 	}
 	program, err := os.Executable()
 	if err != nil {
@@ -170,6 +167,32 @@ func (p *platform) Close(ctx context.Context) error {
 		p.log.Error("cleaning up", "error", err)
 	}
 	return err
+}
+
+// useNetwork makes the network that proxy and apps share. Of all cc-ci on this daemon the
+// last to end removes it, if cc-ci made it: each holds the folder of locks, shared, while
+// it needs the network.
+func (p *platform) useNetwork(ctx context.Context) error {
+	use := flock.New(p.lockDir, flock.SetFlag(os.O_RDONLY))
+	if _, err := use.TryRLockContext(ctx, 50*time.Millisecond); err != nil {
+		return ccci.Errorf(ccci.CodeInfra, "waiting for another cc-ci that ends: %w", err)
+	}
+	made, err := ingress.EnsureNetwork(ctx, p.docker, p.cfg.Network)
+	if err != nil {
+		use.Close()
+		return err
+	}
+	p.undo = append(p.undo, func(ctx context.Context) error {
+		defer use.Close()
+		if err := use.Unlock(); err != nil || !made {
+			return err
+		}
+		if last, err := use.TryLock(); err != nil || !last {
+			return err
+		}
+		return p.removeNetwork(ctx, p.cfg.Network)
+	})
+	return nil
 }
 
 // inUsePatience is how long the daemon may take to free a network's last

@@ -65,6 +65,9 @@ const patience = 3 * time.Minute
 
 // newProxy starts the operator's proxy, once for all lives.
 func newProxy(b *testing.B, w *world, domain string) *ingress.Ingress {
+	if _, err := ingress.EnsureNetwork(b.Context(), w.docker, network); err != nil { // a cc-ci that ended took it away
+		b.Fatal(err)
+	}
 	p, err := ingress.Ensure(b.Context(), ingress.Options{Docker: w.docker, Box: w.box, Network: network, Domain: domain, StateDir: filepath.Join(w.dir, "proxy")})
 	if err != nil {
 		b.Fatal(err)
