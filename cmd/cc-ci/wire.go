@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
@@ -195,15 +197,18 @@ func (p *platform) useNetwork(ctx context.Context) error {
 	return nil
 }
 
-// inUsePatience is how long the daemon may take to free a network's last
-// endpoints. What is in use after that is in use by somebody else.
+// inUsePatience is how long the daemon may take to free a network's last endpoints.
 const inUsePatience = 5 * time.Second
 
-// removeNetwork removes a network and returns when the daemon has forgotten it:
-// until then it is listed, and whoever looks for it finds it and cannot use it.
+// removeNetwork removes a network, unless containers are in it, and returns when the daemon
+// has forgotten it: until then it is listed, and whoever looks for it finds it and cannot use it.
 func (p *platform) removeNetwork(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, inUsePatience)
 	defer cancel()
+	leave := func(why error) error {
+		p.log.Info("leaving the network to those who use it", "network", name, "daemon", why)
+		return nil
+	}
 	for {
 		err := p.docker.NetworkRemove(ctx, name)
 		if err == nil || client.IsErrNotFound(err) {
@@ -211,10 +216,13 @@ func (p *platform) removeNetwork(ctx context.Context, name string) error {
 				return nil
 			}
 		}
+		users, listErr := p.docker.ContainerList(ctx, container.ListOptions{Filters: filters.NewArgs(filters.Arg("network", name))})
+		if listErr == nil && len(users) > 0 {
+			return leave(err)
+		}
 		select {
 		case <-ctx.Done():
-			p.log.Info("leaving the network to those who use it", "network", name, "daemon", err)
-			return nil
+			return leave(err)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
