@@ -108,12 +108,13 @@ func indented(t *testing.T, text string) string {
 	return out.String() + "\n"
 }
 
-// digest is that of all that the kept files are made of.
+// digest is that of all that the kept files are made of. What is in vendorHash
+// renders nothing and has a test of its own.
 func digest(t *testing.T) string {
 	t.Helper()
 	sum := sha256.New()
 	for _, name := range sources(t) {
-		fmt.Fprintf(sum, "%s\n%s\n", name, read(t, filepath.Join(root, name)))
+		fmt.Fprintf(sum, "%s\n%s\n", name, hashLine.ReplaceAllString(read(t, filepath.Join(root, name)), "vendorHash"))
 	}
 	return fmt.Sprintf("%x\n", sum.Sum(nil))
 }
