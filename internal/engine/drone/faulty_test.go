@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -126,17 +127,16 @@ func testFaultyLogs(t *testing.T, w *world) {
 	job := stage.Job()
 	ref := begin(t, e, job)
 	a := stage.NextFor(job)
-	n := 0
+	// By chance, and not every fifth: of several who ask in turn, that may be the same one every time.
+	dice := rand.New(rand.NewPCG(1, 2))
 	faults.set(func(r *http.Request) fault {
-		if strings.HasPrefix(r.URL.Path, "/api/stream/") {
-			n++
-			if n%4 == 0 {
-				return html
-			}
+		switch stream := strings.HasPrefix(r.URL.Path, "/api/stream/"); {
+		case stream && dice.IntN(4) == 0:
+			return html
+		case stream:
 			return truncate
-		}
-		if n++; n%5 == 0 {
-			return []fault{html, gone, truncate, dropAnswer, notFound, redirect}[n/5%6]
+		case dice.IntN(5) == 0:
+			return []fault{html, gone, truncate, dropAnswer, notFound, redirect}[dice.IntN(6)]
 		}
 		return none
 	})
