@@ -73,7 +73,7 @@ var importRules = []importRule{
 	{"internal/secretfile/inventory", []string{"."}, nil, "which secrets the appliance needs is a list, and knows no file"},
 	{"internal/secretfile/leak", []string{".", "internal/censor", "internal/gitcmd"}, nil, "whoever looks for leaks is told what to look for"},
 	{"internal/testserver/peers", nil, []string{"github.com/gofrs/flock"}, "what builds test servers knows none of them"},
-	{"internal/testserver/drone", []string{".", "internal/testserver/gitea", "internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
+	{"internal/testserver/drone", []string{".", "internal/testserver/dockerd", "internal/testserver/gitea", "internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/testserver/gitea", []string{"internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/testserver/traefik", []string{"internal/testserver/peers", "internal/testserver/dockerd"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/*", []string{".", "internal/box", "internal/host"}, []string{"*"}, "small things for the wiring"},

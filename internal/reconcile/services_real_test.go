@@ -5,14 +5,13 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/recipe-maintainers/cc-ci/internal/testserver/peers"
+	dronetest "github.com/recipe-maintainers/cc-ci/internal/testserver/drone"
 )
 
 // TestRealServices brings Drone, bridge and dashboard up behind the real proxy, on a Docker of the test's own:
@@ -20,10 +19,7 @@ import (
 // which it needs a forge, is TestA16_RealDroneIsSetUp.
 func TestRealServices(t *testing.T) {
 	h := newHost(t)
-	server := peers.Binary(t, peers.Peer{Name: "drone", Package: "github.com/drone/drone/cmd/drone-server", Tags: []string{"nolimit"}, CGO: true})
-	if err := h.Import(t.Context(), "drone:test", withLibraries(t, "/bin/drone-server", server), `ENTRYPOINT ["/bin/drone-server"]`); err != nil {
-		t.Fatal(err)
-	}
+	dronetest.Import(t, h.Server, "drone:test", nil)
 	inside := ThroughProxy(h.Dial, 443)
 	dir := t.TempDir()
 	data, tests, locks := filepath.Join(dir, "data"), filepath.Join(dir, "tests"), filepath.Join(dir, "locks")
@@ -119,24 +115,6 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 	if len(changed) != 3 || !strings.HasPrefix(changed[0], "creating secret bridge_") || !strings.HasPrefix(changed[1], "updating service cc-ci_bridge") || !strings.HasPrefix(changed[2], "removing secret bridge_") {
 		t.Errorf("a new token did\n%s", strings.Join(changed, "\n"))
 	}
-}
-
-// withLibraries is a program at a path, with what it is linked to.
-func withLibraries(t *testing.T, path, program string) map[string]string {
-	t.Helper()
-	files := map[string]string{path: program}
-	out, err := exec.Command("ldd", program).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, word := range strings.Fields(string(out)) {
-		if strings.HasPrefix(word, "/") {
-			if files[word], err = filepath.EvalSymlinks(word); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return files
 }
 
 // The dashboard has no token, and nobody Docker's socket.

@@ -198,42 +198,43 @@ func (s *Server) Command(ctx context.Context, name string, args ...string) *exec
 
 // Dial reaches an address of the daemon's namespace, where published ports are. It
 // must be numeric.
-func (s *Server) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	type outcome struct {
-		conn net.Conn
-		err  error
-	}
-	done := make(chan outcome, 1)
+func (s *Server) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	inside := Within("/var/run/netns/"+s.namespace, func() { conn, err = (&net.Dialer{}).DialContext(ctx, network, address) })
+	return conn, errors.Join(inside, err)
+}
+
+// Within calls do in the network namespace of that path, as /proc/PID/ns/net. Sockets that it opens
+// stay there.
+func Within(namespace string, do func()) error {
+	done := make(chan error, 1)
 	go func() {
 		// A socket belongs to the namespace of the thread that makes it. The thread is not
 		// unlocked where it could not be brought back: it ends with this goroutine.
 		runtime.LockOSThread()
-		conn, err := s.dialHere(ctx, network, address)
-		done <- outcome{conn, err}
+		done <- within(namespace, do)
 	}()
-	o := <-done
-	return o.conn, o.err
+	return <-done
 }
 
-func (s *Server) dialHere(ctx context.Context, network, address string) (net.Conn, error) {
+func within(namespace string, do func()) error {
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer home.Close()
-	there, err := os.Open("/var/run/netns/" + s.namespace)
+	there, err := os.Open(namespace)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer there.Close()
 	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-		return nil, fmt.Errorf("entering the daemon's network: %w", err)
+		return fmt.Errorf("entering the network %s: %w", namespace, err)
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	do()
 	if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
 		runtime.UnlockOSThread()
 	}
-	return conn, err
+	return nil
 }
 
 // Close ends the daemon and all that ran in it, and removes its files. Legal twice.

@@ -33,8 +33,8 @@ const User = "cibot"
 
 // The programs, for [peers.Binary].
 var (
-	serverPeer = peers.Peer{Name: "drone", Package: "github.com/drone/drone/cmd/drone-server", Tags: []string{"nolimit"}, CGO: true} // SQLite
-	runnerPeer = peers.Peer{Name: "runner", Package: "github.com/drone-runners/drone-runner-exec"}
+	ServerPeer = peers.Peer{Name: "drone", Package: "github.com/drone/drone/cmd/drone-server", Tags: []string{"nolimit"}, CGO: true} // SQLite
+	RunnerPeer = peers.Peer{Name: "runner", Package: "github.com/drone-runners/drone-runner-exec"}
 )
 
 // Options of [Start].
@@ -69,7 +69,7 @@ func Start(t testing.TB, forge *gitea.Server, opts Options) *Server {
 	if opts.Capacity == 0 {
 		opts.Capacity = 1
 	}
-	programs := []string{peers.Binary(t, serverPeer), peers.Binary(t, runnerPeer)}
+	programs := []string{peers.Binary(t, ServerPeer), peers.Binary(t, RunnerPeer)}
 	addr := freeAddr(t)
 	s := &Server{
 		URL: "http://" + addr, Token: ccci.NewSecret("0123456789abcdef0123456789abcdef"),
@@ -116,7 +116,7 @@ func Start(t testing.TB, forge *gitea.Server, opts Options) *Server {
 		}
 	})
 	s.StartAgain()
-	s.signIn()
+	SignIn(t, nil, s.URL, forge.URL)
 	if opts.Pipeline != "" {
 		s.Repo = s.AddRepository("cc-ci", opts.Pipeline)
 	}
@@ -195,37 +195,38 @@ func (s *Server) Push(repo ccci.RepoRef, path, text string) {
 	})
 }
 
-// signIn gives Drone a token of Gitea's, by the pages that a browser would show:
-// sign in to Gitea, be sent there by Drone, consent, be sent back.
-func (s *Server) signIn() {
-	s.t.Helper()
+// SignIn gives Drone a token of Gitea's, by the pages that a browser would show:
+// sign in to Gitea as [User], be sent there by Drone, consent, be sent back. Both are reached
+// through transport; nil stands for Go's own.
+func SignIn(t testing.TB, transport http.RoundTripper, droneURL, giteaURL string) {
+	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	browser := &http.Client{Jar: jar, Timeout: patience}
+	browser := &http.Client{Jar: jar, Timeout: patience, Transport: transport}
 	page := func(resp *http.Response, err error) *url.URL {
-		s.t.Helper()
+		t.Helper()
 		if err != nil {
-			s.t.Fatal(err)
+			t.Fatal(err)
 		}
 		defer resp.Body.Close()
 		text, _ := io.ReadAll(resp.Body)
 		if resp.StatusCode > 299 {
-			s.t.Fatalf("signing in: %s: %s %.300s", resp.Request.URL, resp.Status, text)
+			t.Fatalf("signing in: %s: %s %.300s", resp.Request.URL, resp.Status, text)
 		}
 		return resp.Request.URL
 	}
-	page(browser.PostForm(s.gitea.URL+"/user/login", url.Values{"user_name": {User}, "password": {gitea.Password}}))
-	at := page(browser.Get(s.URL + "/login"))
-	if strings.HasPrefix(at.String(), s.gitea.URL) { // the first time Gitea asks for consent
+	page(browser.PostForm(giteaURL+"/user/login", url.Values{"user_name": {User}, "password": {gitea.Password}}))
+	at := page(browser.Get(droneURL + "/login"))
+	if strings.HasPrefix(at.String(), giteaURL) { // the first time Gitea asks for consent
 		q := at.Query()
-		at = page(browser.PostForm(s.gitea.URL+"/login/oauth/grant", url.Values{
+		at = page(browser.PostForm(giteaURL+"/login/oauth/grant", url.Values{
 			"client_id": q["client_id"], "state": q["state"], "scope": q["scope"], "nonce": q["nonce"], "redirect_uri": q["redirect_uri"], "granted": {"true"},
 		}))
 	}
-	if !strings.HasPrefix(at.String(), s.URL) {
-		s.t.Fatalf("signing in to Drone ended at %s", at)
+	if !strings.HasPrefix(at.String(), droneURL) {
+		t.Fatalf("signing in to Drone ended at %s", at)
 	}
 }
 
