@@ -200,6 +200,11 @@ func (b *box) ask(name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// journal is what a unit has said since the boot. It comes a little after the unit has ended.
+func (b *box) journal(unit string) string {
+	return b.ask("journalctl", "--boot", "--no-pager", "--output=cat", "--unit="+unit) + "\n"
+}
+
 // property is one of a unit, or of systemd itself.
 func (b *box) property(unit, name string) string {
 	args := []string{"show", "--value", "--property=" + name}
