@@ -217,7 +217,8 @@ func (p *platform) removeNetwork(ctx context.Context, name string) error {
 			}
 		}
 		users, listErr := p.docker.ContainerList(ctx, container.ListOptions{Filters: filters.NewArgs(filters.Arg("network", name))})
-		if listErr == nil && len(users) > 0 {
+		stays := func(c container.Summary) bool { return c.Labels["com.docker.swarm.task.id"] == "" } // a task may be ending
+		if listErr == nil && slices.ContainsFunc(users, stays) {
 			return leave(err)
 		}
 		select {
