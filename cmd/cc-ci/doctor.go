@@ -38,8 +38,13 @@ func (c *doctorCmd) Run(a *app) error {
 	} else {
 		all = doctor.Run(a.ctx, checksOf(a, cfg))
 	}
+	return conclude(a, all, c.JSON, "doctor")
+}
+
+// conclude prints what a command of diagnoses found; its error is the worst of it.
+func conclude(a *app, all []ccci.Diagnosis, asJSON bool, command string) error {
 	write := doctor.WriteText
-	if c.JSON {
+	if asJSON {
 		write = doctor.WriteJSON
 	}
 	if err := write(a.stdout, all); err != nil {
@@ -47,9 +52,10 @@ func (c *doctorCmd) Run(a *app) error {
 	}
 	problems, warnings := doctor.Count(all)
 	if worst := doctor.Worst(all); worst != "" {
-		return ccci.Errorf(worst, "%s and %s", number(problems, "problem"), number(warnings, "warning")).WithHint("each has its own hint above; mend the first one and run cc-ci doctor again")
+		return ccci.Errorf(worst, "%s and %s", number(problems, "problem"), number(warnings, "warning")).
+			WithHint("each has its own hint above; mend the first one and run cc-ci %s again", command)
 	}
-	if !c.JSON {
+	if !asJSON {
 		fmt.Fprintf(a.stdout, "all is well, with %s\n", number(warnings, "warning"))
 	}
 	return nil

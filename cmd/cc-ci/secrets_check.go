@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -45,22 +44,7 @@ func (c *secretsCheckCmd) Run(a *app, s *secretsCmd) error {
 	if err != nil {
 		return err
 	}
-	all = append(all, leaks...)
-	write := doctor.WriteText
-	if c.JSON {
-		write = doctor.WriteJSON
-	}
-	if err := write(a.stdout, all); err != nil {
-		return fmt.Errorf("writing what was found: %w", err)
-	}
-	problems, warnings := doctor.Count(all)
-	if worst := doctor.Worst(all); worst != "" {
-		return ccci.Errorf(worst, "%s and %s", number(problems, "problem"), number(warnings, "warning")).WithHint("each has its own hint above; mend the first one and run cc-ci secrets check again")
-	}
-	if !c.JSON {
-		fmt.Fprintf(a.stdout, "all is well, with %s\n", number(warnings, "warning"))
-	}
-	return nil
+	return conclude(a, append(all, leaks...), c.JSON, "secrets check")
 }
 
 // inspect looks at the file with and without a key. What it returns is nil when the
