@@ -8,36 +8,31 @@
 let
   inherit (lib) mkOption types;
   cfg = config.services.cc-ci;
-  hardened = import ../hardening.nix { inherit lib; };
+  oneshot = import ../oneshot.nix { inherit config lib; };
   order = [ "proxy" "drone" "bridge" "dashboard" "backupbot" ];
   enabled = lib.filter (name: cfg.reconcile ? ${name}) order;
   unit = name: service:
     let
       place = lib.lists.findFirstIndex (other: other == name) 0 enabled;
+      base = oneshot {
+        command = "reconcile ${name}";
+        inherit (service) credentials writes;
+        serviceConfig = {
+          # root, whose files the certificate and the credentials are, without any capability.
+          SupplementaryGroups = [ "cc-ci" "docker" ];
+          TimeoutStartSec = "30min"; # the process gives up sooner, and says why
+        };
+      };
       previous = if place == 0 then [ "cc-ci-image.service" ] else [ "cc-ci-reconcile-${lib.elemAt enabled (place - 1)}.service" ];
     in
-    {
+    base // {
       description = "cc-ci: ${service.description}";
       # Of both: a switch starts the active targets again, and each pulls in what it wants
       # itself, not what a target wants that is active already (seen with systemd 252).
       wantedBy = [ "cc-ci.target" "multi-user.target" ];
-      requires = [ "docker.service" ] ++ previous;
+      requires = base.requires ++ previous;
       wants = [ "network-online.target" ];
-      after = [ "docker.service" "network-online.target" ] ++ previous;
-      environment = {
-        CC_CI_CONFIG = "%d/cc-ci.yml";
-        DOCKER_CONFIG = lib.mkIf (cfg.docker.registryAuth != null) "%d";
-      };
-      path = [ cfg.environmentPackage ];
-      serviceConfig = hardened { } // {
-        Type = "oneshot";
-        ExecStart = "${cfg.package}/bin/cc-ci reconcile ${name}";
-        # root, whose files the certificate and the credentials are, without any capability.
-        SupplementaryGroups = [ "cc-ci" "docker" ];
-        LoadCredential = cfg.credentials service.credentials;
-        ReadWritePaths = [ cfg.settings.data "/run/lock/cc-ci" ] ++ service.writes;
-        TimeoutStartSec = "30min"; # the process gives up sooner, and says why
-      };
+      after = base.after ++ [ "network-online.target" ] ++ previous;
     };
 in
 {
