@@ -14,7 +14,6 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
 	dockerswarm "github.com/docker/docker/api/types/swarm"
-	"github.com/docker/docker/client"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
@@ -38,9 +37,9 @@ func (backupCmd) Run(a *app) error {
 	}
 	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
 	defer life.stop()
-	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	docker, err := dockerClient()
 	if err != nil {
-		return ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST")
+		return err
 	}
 	defer docker.Close()
 	program, err := os.Executable()

@@ -42,9 +42,9 @@ func (c *pruneCmd) Run(a *app) error {
 	}
 	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
 	defer life.stop()
-	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	docker, err := dockerClient()
 	if err != nil {
-		return ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST")
+		return err
 	}
 	defer docker.Close()
 	p := &pruner{docker: docker, dry: c.DryRun, now: time.Now, used: usedPercent, log: a.logger(cfg), say: func(format string, args ...any) { fmt.Fprintf(a.stdout, format+"\n", args...) }}

@@ -143,8 +143,8 @@ func (p *platform) findMachine(ctx context.Context, o platformOptions, own bool)
 		p.docker, p.tools = h.Docker, tools{h.Restic, h.Chromium}
 		return nil
 	}
-	if p.docker, err = client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation()); err != nil {
-		return ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST")
+	if p.docker, err = dockerClient(); err != nil {
+		return err
 	}
 	p.undo = append(p.undo, func(context.Context) error { return p.docker.Close() })
 	if p.tools.restic, err = exec.LookPath("restic"); err != nil {
@@ -152,6 +152,15 @@ func (p *platform) findMachine(ctx context.Context, o platformOptions, own bool)
 	}
 	p.tools.chromium, err = browser.Find()
 	return err
+}
+
+// dockerClient reaches the daemon that the environment names.
+func dockerClient() (*client.Client, error) {
+	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST")
+	}
+	return docker, nil
 }
 
 // Close undoes, last things first, what openPlatform made. Legal twice.
