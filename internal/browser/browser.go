@@ -84,12 +84,11 @@ func Start(ctx context.Context, o Options) (*Browser, error) {
 		chromedp.WindowSize(Width, Height),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-quic", true),
-		// A new interface of this machine ends every HTTP/2 session, and the requests in it.
-		chromedp.Flag("disable-http2", true),
 		chromedp.Flag("hide-scrollbars", true),
 		chromedp.ModifyCmdFunc(func(cmd *exec.Cmd) {
 			// The browser never outlives the run.
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+			throughLauncher(cmd)
 		}),
 	)
 	if os.Geteuid() == 0 {
@@ -150,16 +149,7 @@ type page struct {
 	mu         sync.Mutex
 	inFlight   map[network.RequestID]bool
 	quietSince time.Time
-	opening    bool // Open is at work, and repeats what it must itself
 }
-
-// networkChanged is how Chromium calls it when an interface of this machine
-// came or went. Docker makes one for each container of any run.
-const networkChanged = "ERR_NETWORK_CHANGED"
-
-// errorPageLimit bounds how long the error page may take to come and the
-// document to be asked for again.
-const errorPageLimit = 30 * time.Second
 
 // watch keeps count of the requests under way.
 func (p *page) watch(event any) {
@@ -172,30 +162,10 @@ func (p *page) watch(event any) {
 		delete(p.inFlight, e.RequestID)
 	case *network.EventLoadingFailed:
 		delete(p.inFlight, e.RequestID)
-		if e.Type == network.ResourceTypeDocument && strings.Contains(e.ErrorText, networkChanged) && !p.opening {
-			// A click or a form led to it: nobody else repeats it. Commands may not be
-			// sent from here, where events are read.
-			go p.repeat()
-		}
 	default:
 		return
 	}
 	p.quietSince = time.Now()
-}
-
-// repeat asks again for a document that a change of the machine's interfaces broke
-// off, as its own error page offers to. That page comes after the event that
-// tells of it, and before it has come there is nothing to be asked for again.
-func (p *page) repeat() {
-	ctx, cancel := context.WithTimeout(p.ctx, errorPageLimit)
-	defer cancel()
-	shown := func() (bool, error) {
-		at, err := chromedp.Run(ctx, chromedp.Evaluate[string]("location.href"))
-		return strings.HasPrefix(at, "chrome-error:"), err
-	}
-	if p.until(ctx, shown) == nil {
-		chromedp.Do(ctx, chromedp.Reload())
-	}
 }
 
 func (p *page) isQuiet() bool {
@@ -221,22 +191,8 @@ func (p *page) do(ctx context.Context, steps ...chromedp.Action[chromedp.Void]) 
 	return err
 }
 
-// Open repeats a navigation that a change of the machine's interfaces broke off.
 func (p *page) Open(ctx context.Context, url string) error {
-	p.setOpening(true)
-	defer p.setOpening(false)
-	for {
-		err := p.do(ctx, chromedp.Navigate(url))
-		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), networkChanged) {
-			return err
-		}
-	}
-}
-
-func (p *page) setOpening(opening bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.opening = opening
+	return p.do(ctx, chromedp.Navigate(url))
 }
 
 // Fill selects what a field holds and types over it, as a person does.

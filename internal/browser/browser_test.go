@@ -100,15 +100,21 @@ func TestA22_StepsInARealBrowser(t *testing.T) {
 	}
 }
 
-// A22: an interface of the machine that comes while a form is sent, as another run's
-// containers bring one, neither breaks the answer off nor has the form sent again.
-func TestA22_FormSurvivesANewInterface(t *testing.T) {
+// A22: an interface of the machine that comes while a page is loaded or a form is sent,
+// as another run's containers bring one, breaks nothing off and has nothing sent again.
+func TestA22_PageSurvivesANewInterface(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts Chromium")
 	}
 	if os.Geteuid() != 0 {
 		t.Skip("only root may make an interface")
 	}
+	for _, http2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("HTTP2=%t", http2), func(t *testing.T) { surviveANewInterface(t, http2) })
+	}
+}
+
+func surviveANewInterface(t *testing.T, http2 bool) {
 	const device = "ccci-browser"
 	link := func(args ...string) error {
 		out, err := exec.Command("ip", args...).CombinedOutput()
@@ -118,33 +124,53 @@ func TestA22_FormSurvivesANewInterface(t *testing.T) {
 		return nil
 	}
 	_ = link("link", "del", device) // of a test that was killed
-	t.Cleanup(func() { _ = link("link", "del", device) })
-	var sent atomic.Int32
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost {
-			w.Header().Set("Content-Type", "text/html")
-			io.WriteString(w, `<!doctype html><form method="post" action="/done"><input id="name" name="name"><button>Send</button></form>`)
-			return
+	comeAndGo := func() {
+		for _, args := range [][]string{
+			{"link", "add", device, "type", "veth", "peer", "name", device + "2"},
+			{"addr", "add", "192.0.2.77/32", "dev", device}, {"link", "set", device, "up"}, {"link", "set", device + "2", "up"},
+			{"link", "del", device},
+		} {
+			if err := link(args...); err != nil {
+				t.Error(err)
+			}
 		}
-		name := r.FormValue("name")
-		if sent.Add(1) == 1 {
-			for _, args := range [][]string{
-				{"link", "add", device, "type", "veth", "peer", "name", device + "2"},
-				{"addr", "add", "192.0.2.77/32", "dev", device}, {"link", "set", device, "up"}, {"link", "set", device + "2", "up"},
-			} {
-				if err := link(args...); err != nil {
-					t.Error(err)
+	}
+	// More than the six connections that a browser has to one host over HTTP/1.1, so
+	// that some wait for one: those are broken off there, and all over HTTP/2.
+	const scripts = 12
+	mux := http.NewServeMux()
+	answers := map[string]*atomic.Int32{}
+	serve := func(path string, slow bool, answer http.HandlerFunc) {
+		asked := &atomic.Int32{}
+		answers[path] = asked
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if asked.Add(1) == 1 && slow {
+				comeAndGo()
+				select {
+				case <-r.Context().Done():
+					t.Errorf("the browser gave %s up", path)
+				case <-time.After(time.Second): // it would have, at once
 				}
 			}
-			select {
-			case <-r.Context().Done():
-				t.Error("the browser gave up")
-			case <-time.After(2 * time.Second): // it would have, at once
-			}
+			answer(w, r)
+		})
+	}
+	serve("/page", true, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		io.WriteString(w, `<!doctype html><form method="post" action="/done"><input id="name" name="name"><button>Send</button></form><p id="drawn"></p>`)
+		for i := range scripts {
+			fmt.Fprintf(w, `<script src="/%d.js"></script>`, i)
 		}
-		io.WriteString(w, "welcome "+name)
-	}))
-	server.EnableHTTP2 = true
+	})
+	for i := range scripts {
+		serve(fmt.Sprintf("/%d.js", i), i == 0, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/javascript")
+			io.WriteString(w, `document.getElementById("drawn").append("x")`)
+		})
+	}
+	serve("/done", true, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "welcome "+r.FormValue("name")) })
+	server := httptest.NewUnstartedServer(mux)
+	server.EnableHTTP2 = http2
 	server.StartTLS()
 	defer server.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -158,20 +184,25 @@ func TestA22_FormSurvivesANewInterface(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := page.Open(ctx, server.URL); err != nil {
-		t.Fatal(err)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			seen, _ := page.Visible(t.Context())
+			t.Fatalf("%v; the page shows:\n%s", err, seen)
+		}
 	}
-	if err := page.Fill(ctx, "#name", "ada"); err != nil {
-		t.Fatal(err)
+	must(page.Open(ctx, server.URL+"/page"))
+	seen, err := page.Visible(ctx)
+	must(err)
+	if n := strings.Count(seen, "x"); n != scripts {
+		t.Errorf("%d of %d scripts came", n, scripts)
 	}
-	if err := page.Click(ctx, "button"); err != nil {
-		t.Fatal(err)
-	}
-	if err := page.Text(ctx, "welcome ada"); err != nil {
-		seen, _ := page.Visible(t.Context())
-		t.Errorf("%v; the page shows:\n%s", err, seen)
-	}
-	if n := sent.Load(); n != 1 {
-		t.Errorf("the form was sent %d times", n)
+	must(page.Fill(ctx, "#name", "ada"))
+	must(page.Click(ctx, "button"))
+	must(page.Text(ctx, "welcome ada"))
+	for path, asked := range answers {
+		if n := asked.Load(); n != 1 {
+			t.Errorf("%s was asked for %d times", path, n)
+		}
 	}
 }
