@@ -228,7 +228,7 @@ func (c *chain) result(pull int) (r ccci.Result) {
 
 // testme asks for a test, waits for the verdict, and says what the chain took
 // besides the app's own life.
-func (c *chain) testme(pull int) (overhead time.Duration) {
+func (c *chain) testme(pull int) (run ccci.RunID, overhead time.Duration) {
 	c.t.Helper()
 	before, commit := len(c.ours(pull)), c.head(pull)
 	asked := time.Now()
@@ -252,30 +252,31 @@ func (c *chain) testme(pull int) (overhead time.Duration) {
 		c.t.Errorf("%s, level %d, of %s instead of %s, teardown %+v", r.Status, r.Level, r.Commit, commit, r.Teardown)
 	}
 	c.t.Logf("%s from the comment to the harness, %s from its end to the status", r.Started.Sub(asked).Round(time.Millisecond), end.Sub(r.Finished).Round(time.Millisecond))
-	return end.Sub(asked) - r.Duration
+	return r.RunID, end.Sub(asked) - r.Duration
 }
 
 // A4, A5, A6, A8, A10, A11, U13: a member's comment on a real Gitea starts a Drone build,
 // whose runner tests the recipe on the swarm; the verdict comes back as an edited
 // comment and a status on the tested commit, from a branch and from a fork.
 func TestA11_GiteaDroneSwarm(t *testing.T) {
+	together(t)
 	c := startChain(t, "miniflux")
-	before := objects(t)
 	c.start()
 
-	overhead := c.testme(1)
+	first, overhead := c.testme(1)
 	t.Logf("with polling every %s the chain took %s besides the app's life", chainPoll, overhead.Round(10*time.Millisecond))
 	c.gitea.Webhook(t, c.repo, c.url+"/hook/gitea", chainSecret, "pull_request_comment")
-	overhead = c.testme(2)
+	second, overhead := c.testme(2)
 	t.Logf("with the webhook it took %s", overhead.Round(10*time.Millisecond))
 
 	// Nothing of this is a command of somebody who may.
-	ran := len(c.runs())
-	if ran != 2 {
-		t.Errorf("%d builds for two comments", ran)
+	if n := len(c.runs()); n != 2 {
+		t.Errorf("%d builds for two comments", n)
 	}
 	c.gitea.Comment(t, c.repo, 1, "eve", "!testme")
 	edited := c.gitea.Comment(t, c.repo, 1, "ada", "looks good")
+	written := time.Now().Unix()
+	c.until("the end of the second that Gitea has for the comment", 2*time.Second, func() bool { return time.Now().Unix() > written })
 	c.gitea.EditComment(t, c.repo, edited, "ada", "!testme")
 	c.gitea.Comment(t, c.repo, 1, chainBot, "!testme")
 	c.gitea.Comment(t, c.repo, 1, "ada", "write\n```\n!testme\n```\nor `!testme`")
@@ -287,15 +288,16 @@ func TestA11_GiteaDroneSwarm(t *testing.T) {
 	said := len(c.ours(1))
 	c.gitea.Comment(t, c.repo, 1, "ada", "!help")
 	c.until("the answer to !help", time.Minute, func() bool { return len(c.ours(1)) > said })
-	c.until("the reasons in the log", 20*time.Second, func() bool {
-		log := c.serve.out.String()
-		return strings.Contains(log, "eve") && strings.Contains(log, "edited") && strings.Contains(log, "closed")
-	})
-	if n := len(c.runs()); n != ran {
-		t.Errorf("%d builds were started for what is no command\n%s", n-ran, c.serve.out)
+	for _, reason := range []string{"author=eve", "edited comments are never commands", "the pull request is closed"} {
+		c.until("the log says "+reason, 20*time.Second, func() bool { return strings.Contains(c.serve.out.String(), reason) })
+	}
+	if n := len(c.runs()); n != 2 {
+		t.Errorf("%d builds were started for what is no command\n%s", n-2, c.serve.out)
 	}
 
 	c.serve.cmd.Process.Signal(os.Interrupt)
 	c.serve.wait(t, time.Minute)
-	nothingLeft(t, before)
+	for _, run := range []ccci.RunID{first, second} {
+		nothingLeftOf(t, run)
+	}
 }

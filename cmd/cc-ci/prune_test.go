@@ -126,36 +126,31 @@ func TestA37_RealPrune(t *testing.T) {
 		}
 		return strings.Join(said, "\n")
 	}
-	locks := t.TempDir()
-	lock, err := harness.LockRun(t.Context(), locks, "r1")
+	locks, held := t.TempDir(), t.TempDir()
+	lock, err := harness.LockRun(t.Context(), held, "r1")
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer lock.Release()
 	for _, tc := range []struct {
 		percent int
 		age     time.Duration
 		dry     bool
+		locks   string
 		want    string
 	}{
-		{79, 25 * time.Hour, false, "nothing to do: Docker's disk is 79% full"},
-		{90, 25 * time.Hour, false, "a run lives: r1"},
-		{90, 23 * time.Hour, false, "no image is dangling and unused for longer than"},
-		{90, 25 * time.Hour, true, "would remove dangling images: 1,"},
+		{79, 25 * time.Hour, false, locks, "nothing to do: Docker's disk is 79% full"},
+		{90, 25 * time.Hour, false, held, "a run lives: r1"},
+		{90, 23 * time.Hour, false, locks, "no image is dangling and unused for longer than"},
+		{90, 25 * time.Hour, true, locks, "would remove dangling images: 1,"},
 	} {
-		if tc.want != "a run lives: r1" {
-			lock.Release()
-		}
-		if said := prune(tc.percent, tc.age, tc.dry, locks); !strings.Contains(said, tc.want) {
+		if said := prune(tc.percent, tc.age, tc.dry, tc.locks); !strings.Contains(said, tc.want) {
 			t.Errorf("it says %q, want %q", said, tc.want)
 		}
 		if !there(dangling) {
 			t.Fatalf("%d%%, %v, %t: it removed an image", tc.percent, tc.age, tc.dry)
 		}
-		if lock, err = harness.LockRun(t.Context(), locks, "r1"); err != nil {
-			t.Fatal(err)
-		}
 	}
-	lock.Release()
 	if said := prune(90, 25*time.Hour, false, locks); !strings.Contains(said, "removed dangling images: 1,") {
 		t.Errorf("it says %q", said)
 	}

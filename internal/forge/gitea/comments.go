@@ -62,10 +62,11 @@ func commentNumber(id ccci.CommentID) (int64, bool) {
 const overlap = 30 * time.Second
 
 // mark is what a Cursor holds: the latest change that was read, and which comments
-// of the seconds that the next poll reads again were read already.
+// of the seconds that the next poll reads again were read already, as they were then:
+// one that was changed since comes again, so that the log can say why it is no command.
 type mark struct {
-	at   int64 // Unix seconds; 0 before anything was read
-	seen map[int64]bool
+	at   int64           // Unix seconds; 0 before anything was read
+	seen map[int64]int64 // the comment's number and its last change, in Unix seconds
 }
 
 // cursorLimit bounds how many comments a cursor names; others are returned again.
@@ -85,7 +86,7 @@ func (m mark) cursor() ccci.Cursor {
 	b.WriteString(strconv.FormatInt(m.at, 10))
 	for i, id := range ids {
 		b.WriteByte(":,"[min(i, 1)])
-		b.WriteString(strconv.FormatInt(id, 10))
+		fmt.Fprintf(&b, "%d-%d", id, m.at-m.seen[id])
 	}
 	return ccci.Cursor(b.String())
 }
@@ -94,14 +95,15 @@ func (m mark) cursor() ccci.Cursor {
 // leaves nothing out.
 func parseMark(c ccci.Cursor) mark {
 	at, list, _ := strings.Cut(string(c), ":")
-	m := mark{seen: map[int64]bool{}}
+	m := mark{seen: map[int64]int64{}}
 	var err error
 	if m.at, err = strconv.ParseInt(at, 10, 64); err != nil || m.at < 0 {
-		return mark{seen: map[int64]bool{}}
+		return mark{seen: map[int64]int64{}}
 	}
 	for text := range strings.SplitSeq(list, ",") {
-		if id, err := strconv.ParseInt(text, 10, 64); err == nil {
-			m.seen[id] = true
+		var id, before int64
+		if n, _ := fmt.Sscanf(text, "%d-%d", &id, &before); n == 2 {
+			m.seen[id] = m.at - before
 		}
 	}
 	return m
@@ -114,16 +116,16 @@ func (f *Forge) Comments(ctx context.Context, repo ccci.RepoRef, since ccci.Curs
 	if err != nil {
 		return nil, since, fmt.Errorf("reading the comments of %s: %w", repo, err)
 	}
-	next := mark{at: from.at, seen: map[int64]bool{}}
+	next := mark{at: from.at, seen: map[int64]int64{}}
 	for _, r := range rows {
 		next.at = max(next.at, r.Updated.Unix())
 	}
 	var comments []ccci.Comment
 	for _, r := range rows {
 		if r.Updated.Unix() >= next.at-int64(overlap/time.Second) {
-			next.seen[r.ID] = true
+			next.seen[r.ID] = r.Updated.Unix()
 		}
-		if r.pull() > 0 && !from.seen[r.ID] {
+		if r.pull() > 0 && from.seen[r.ID] != r.Updated.Unix() {
 			comments = append(comments, r.comment(repo))
 		}
 	}

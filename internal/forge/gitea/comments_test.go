@@ -191,6 +191,27 @@ func TestU14_LateComment(t *testing.T) {
 	}
 }
 
+// A5: one that is changed after it was read comes again, since the log must say why
+// it is no command.
+func TestA5_EditedAfterItWasRead(t *testing.T) {
+	l := &listing{}
+	l.add(1, t0, "looks good")
+	l.add(2, t0, "me too")
+	f := l.start(t)
+	_, cursor, err := f.Comments(t.Context(), repo, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.rows[0].Body, l.rows[0].Updated = "!testme", l.rows[0].Updated.Add(time.Second)
+	got, cursor, err := f.Comments(t.Context(), repo, cursor)
+	if err != nil || !slices.Equal(ids(got), []int{1}) || !got[0].Edited {
+		t.Fatalf("%+v, %v; want the edited one", got, err)
+	}
+	if got, _, err := f.Comments(t.Context(), repo, cursor); err != nil || len(got) != 0 {
+		t.Errorf("it comes again: %v, %v", ids(got), err)
+	}
+}
+
 // The forge bounds no comment's size. One that is absurd costs its own command alone.
 func TestU14_HugeComment(t *testing.T) {
 	l := &listing{}
@@ -205,12 +226,12 @@ func TestU14_HugeComment(t *testing.T) {
 }
 
 func TestU14_CursorIsBounded(t *testing.T) {
-	m := mark{at: t0, seen: map[int64]bool{}}
+	m := mark{at: t0, seen: map[int64]int64{}}
 	for i := range int64(5000) {
-		m.seen[1_000_000+i] = true
+		m.seen[1_000_000+i] = t0 - i%30
 	}
 	c := m.cursor()
-	if back := parseMark(c); back.at != t0 || len(back.seen) != cursorLimit || !back.seen[1_004_999] {
+	if back := parseMark(c); back.at != t0 || len(back.seen) != cursorLimit || back.seen[1_004_999] != t0-4_999%30 {
 		t.Errorf("of %d marks %d are left, at %d", len(m.seen), len(back.seen), back.at)
 	}
 	if len(c) > 8<<10 {
