@@ -218,7 +218,7 @@ func specFor(want Desired, o Observed, name string) (swarm.ServiceSpec, error) {
 	for i, n := range spec.TaskTemplate.Networks {
 		j := slices.IndexFunc(o.Networks, func(have NetworkSeen) bool { return have.Name == n.Target })
 		if j < 0 {
-			return spec, fmt.Errorf("there is no network %s", n.Target)
+			return spec, &Gone{fmt.Errorf("there is no network %s", n.Target)}
 		}
 		spec.TaskTemplate.Networks[i].Target = o.Networks[j].ID
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -109,6 +110,50 @@ func TestNotYet(t *testing.T) {
 			_, err := r.Run(t.Context(), unitOf(example("app:1", "one")))
 			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) || begun != 1 {
 				t.Errorf("%d times: %v, told %d times", times, err, begun)
+			}
+		})
+	}
+}
+
+// haunted is a Docker that lists a network which it has removed, a few times.
+type haunted struct {
+	*world
+	ghost NetworkSeen
+	looks int
+}
+
+func (h *haunted) Observe(ctx context.Context) (Observed, error) {
+	o, err := h.world.Observe(ctx)
+	if h.looks > 0 {
+		h.looks--
+		o.Networks = append(o.Networks, h.ghost)
+	}
+	return o, err
+}
+
+// A32: what one unit makes may vanish while the next is at work. One run is enough all the same.
+func TestA32_GoneMeanwhile(t *testing.T) {
+	shared := Unit{Name: "swarm", Desired: Swarm(SwarmOptions{Network: "proxy"}).Desired}
+	d := example("app:1", "one")
+	d.Networks = slices.DeleteFunc(d.Networks, func(n Network) bool { return n.Name == "proxy" })
+	for _, vanishes := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			h := &haunted{world: newWorld()}
+			r := &Runner{Daemon: h}
+			if _, err := r.Run(t.Context(), shared, unitOf(d)); err != nil {
+				t.Fatal(err)
+			}
+			i := slices.IndexFunc(h.Networks, func(n NetworkSeen) bool { return n.Name == "proxy" })
+			if vanishes {
+				h.ghost, h.looks = h.Networks[i], 2 // the first unit looks twice
+			}
+			h.Networks = slices.Delete(h.Networks, i, i+1)
+			before := len(h.Services)
+			h.Services = slices.DeleteFunc(h.Services, func(s ServiceSeen) bool { return joins(s.Spec, "proxy") })
+			lost := before - len(h.Services)
+			reports, err := r.Run(t.Context(), shared, unitOf(d))
+			if err != nil || len(reports) != 2 || len(reports[0].Actions) != 1 || len(reports[1].Actions) != lost || lost == 0 {
+				t.Errorf("%t: %v, %+v", vanishes, err, reports)
 			}
 		})
 	}

@@ -87,6 +87,13 @@ type NotYet struct{ Err error }
 func (e *NotYet) Error() string { return e.Err.Error() }
 func (e *NotYet) Unwrap() error { return e.Err }
 
+// Gone is an error of Apply's for what an earlier unit makes and what has vanished since: a
+// node lists a network that the swarm has removed until the last task in it has ended.
+type Gone struct{ Err error }
+
+func (e *Gone) Error() string { return e.Err.Error() }
+func (e *Gone) Unwrap() error { return e.Err }
+
 // notYetLimit is how long something may be too early.
 const notYetLimit = time.Minute
 
@@ -95,14 +102,24 @@ const maxChanges = 200
 
 // Run brings the units into their state, one after the other, and returns a report of each
 // that it came to. It ends with the first that fails: those after it need it. The error
-// is that unit's.
+// is that unit's. Once it begins anew, where a unit finds [Gone] what one before it makes.
 func (r *Runner) Run(ctx context.Context, units ...Unit) ([]Report, error) {
 	var reports []Report
-	for _, u := range units {
-		report := r.filled().unit(ctx, u)
-		reports = append(reports, report)
+	for i, anew := 0, false; i < len(units); i++ {
+		report := r.filled().unit(ctx, units[i])
+		if i < len(reports) {
+			report.Actions = append(reports[i].Actions, report.Actions...)
+			reports[i] = report
+		} else {
+			reports = append(reports, report)
+		}
+		var gone *Gone
+		if errors.As(report.Err, &gone) && i > 0 && !anew {
+			i, anew = -1, true
+			continue
+		}
 		if report.Err != nil {
-			return reports, ccci.Errorf(ccci.CodeOf(report.Err), "%s: %w", u.Name, report.Err).WithHint("%s", ccci.HintOf(report.Err))
+			return reports, ccci.Errorf(ccci.CodeOf(report.Err), "%s: %w", units[i].Name, report.Err).WithHint("%s", ccci.HintOf(report.Err))
 		}
 	}
 	return reports, nil

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 )
 
@@ -112,6 +114,31 @@ func (h *testHost) repairs(t *testing.T) {
 		h.await(t, "the network is free", func() bool { err = docker.NetworkRemove(t.Context(), "cc-ci_socket"); return err == nil })
 		return err
 	})
+	// The one that apps share, when no app is there.
+	free := func() error {
+		for _, name := range []string{"wiki_app", "cc-ci_traefik"} {
+			if err := docker.ServiceRemove(t.Context(), name); err != nil && !cerrdefs.IsNotFound(err) {
+				return err
+			}
+		}
+		var err error
+		h.await(t, "the network is free", func() bool { err = docker.NetworkRemove(t.Context(), "proxy"); return err == nil })
+		return err
+	}
+	check("shared network removed", []string{"creating network proxy", "creating service cc-ci_traefik"}, free)
+	check("shared network edited", []string{"removing network proxy", "creating network proxy", "creating service cc-ci_traefik"}, func() error {
+		if err := free(); err != nil {
+			return err
+		}
+		var err error
+		h.await(t, "its name is free", func() bool {
+			_, err = docker.NetworkCreate(t.Context(), "proxy", network.CreateOptions{Driver: "overlay", Attachable: true,
+				IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: "10.77.0.0/16"}}}})
+			return err == nil
+		})
+		return err
+	})
+	h.app(t)
 	check("node label", []string{"labelling node of this machine"}, func() error {
 		node, _, err := docker.NodeInspectWithRaw(t.Context(), o.NodeID)
 		if err != nil {

@@ -135,7 +135,7 @@ func (w *world) service(want Desired, o Observed, a Action) error {
 	}
 	for _, n := range spec.TaskTemplate.Networks {
 		if !slices.ContainsFunc(w.Networks, func(have NetworkSeen) bool { return have.Name == n.Target }) {
-			return fmt.Errorf("there is no network %s", n.Target)
+			return &Gone{fmt.Errorf("there is no network %s", n.Target)}
 		}
 	}
 	if a.Verb == Create {
