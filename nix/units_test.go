@@ -204,7 +204,7 @@ func TestA25_A35_A37_U22_Machine(t *testing.T) {
 
 // Every timer has its service, and each does its one thing.
 func TestTimers(t *testing.T) {
-	commands := map[string]string{"drift": "reconcile all", "janitor": "janitor", "sweep": "sweep", "prune": "prune", "backup": "backup"}
+	commands := map[string]string{"drift": "reconcile swarm backupbot bridge dashboard drone proxy", "janitor": "janitor", "sweep": "sweep", "prune": "prune", "backup": "backup"}
 	for name, h := range hosts(t) {
 		for timer, command := range commands {
 			if lines(h.Units["cc-ci-"+timer+".timer"], "OnCalendar") == nil {

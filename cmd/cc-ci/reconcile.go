@@ -25,10 +25,10 @@ type reconcileCommands struct {
 }
 
 type reconcileCmd struct {
-	Unit   string `arg:"" help:"swarm, proxy, drone, bridge, dashboard, backupbot or all. Every unit begins with swarm, which it stands on."`
-	DryRun bool   `help:"Say what would be done and do nothing."`
-	JSON   bool   `name:"json" help:"Print what was done as JSON."`
-	Retry  bool   `help:"Try an update again that failed less than an hour ago."`
+	Units  []string `arg:"" name:"unit" help:"swarm, proxy, drone, bridge, dashboard, backupbot, several of them, or all. Every unit begins with swarm, which it stands on."`
+	DryRun bool     `help:"Say what would be done and do nothing."`
+	JSON   bool     `name:"json" help:"Print what was done as JSON."`
+	Retry  bool     `help:"Try an update again that failed less than an hour ago."`
 }
 
 // reconcileUnits returns the units of a configuration, in the order in which they stand on each
@@ -49,27 +49,30 @@ func reconcileUnits(cfg config.Config) []reconcile.Unit {
 	}
 }
 
-// chosen returns the unit of that name and those that every unit stands on.
-func chosen(units []reconcile.Unit, name string) ([]reconcile.Unit, error) {
-	if name == "all" {
-		return units, nil
-	}
-	i := slices.IndexFunc(units, func(u reconcile.Unit) bool { return u.Name == name })
-	switch {
-	case i == 0:
-		return units[:1], nil
-	case i > 0:
-		return []reconcile.Unit{units[0], units[i]}, nil
-	}
-	names := []string{"all"}
+// chosen returns the units of these names and the one that every unit stands on, in the
+// order in which they stand on each other.
+func chosen(units []reconcile.Unit, names []string) ([]reconcile.Unit, error) {
+	known := []string{"all"}
 	for _, u := range units {
-		names = append(names, u.Name)
+		known = append(known, u.Name)
 	}
-	unknown := ccci.Errorf(ccci.CodeInvalid, "reconcile: there is no unit %q", name)
-	if near := settings.Nearest(name, names); near != "" {
-		return nil, unknown.WithHint("did you mean %q?", near)
+	for _, name := range names {
+		if slices.Contains(known, name) {
+			continue
+		}
+		unknown := ccci.Errorf(ccci.CodeInvalid, "reconcile: there is no unit %q", name)
+		if near := settings.Nearest(name, known); near != "" {
+			return nil, unknown.WithHint("did you mean %q?", near)
+		}
+		return nil, unknown.WithHint("there are %s", strings.Join(known, ", "))
 	}
-	return nil, unknown.WithHint("there are %s", strings.Join(names, ", "))
+	var picked []reconcile.Unit
+	for i, u := range units {
+		if i == 0 || slices.Contains(names, "all") || slices.Contains(names, u.Name) {
+			picked = append(picked, u)
+		}
+	}
+	return picked, nil
 }
 
 func (c *reconcileCmd) Run(a *app) error {
@@ -88,7 +91,7 @@ func (c *reconcileCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	units, err := chosen(append(reconcileUnits(cfg), services...), c.Unit)
+	units, err := chosen(append(reconcileUnits(cfg), services...), c.Units)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,8 @@ import ../timed.nix {
   description = "cc-ci: every service as the flake declares it";
   after = { cfg, lib }: map (name: "cc-ci-reconcile-${name}.service") (lib.attrNames cfg.reconcile);
   service = { cfg, lib }: {
-    command = "reconcile all";
+    # By name: "all" would bring up again what is disabled. They are put in order there.
+    command = "reconcile swarm ${lib.concatStringsSep " " (lib.attrNames cfg.reconcile)}";
     credentials = lib.unique (lib.concatMap (service: service.credentials) (lib.attrValues cfg.reconcile));
     writes = lib.concatMap (service: service.writes) (lib.attrValues cfg.reconcile);
     serviceConfig = {

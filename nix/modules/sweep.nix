@@ -5,7 +5,7 @@ import ../timed.nix {
     default = true;
     description = "Whether new releases are tested without being asked.";
   };
-  onCalendar = "Sun 03:00";
+  onCalendar = "03:00";
   timer = {
     description = "cc-ci: when new releases are tested";
     spread = "15min";
