@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/swarm"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -54,8 +56,9 @@ func Drone(o DroneOptions) Unit {
 
 type drone struct {
 	DroneOptions
-	http  *http.Client
-	token ccci.Secret
+	http    *http.Client
+	secrets DroneSecrets
+	wanted  Desired
 }
 
 // droneEnv is where the server reads its settings: in a file, so that no secret is
@@ -71,23 +74,47 @@ func (d *drone) desired(context.Context) (Desired, error) {
 	if err != nil {
 		return Desired{}, err
 	}
-	d.token = secrets.Token
-	env := File{Key: "drone_env", Secret: true, Content: d.env(secrets)}
-	s := NewService("drone", d.Image)
+	d.secrets = secrets
+	env := File{Key: "drone_env", Secret: true, Content: d.env(secrets, nil)}
+	s := d.server("drone", env)
 	s.Join(d.Network)
+	s.Route(Route{Name: "drone", Rule: "Host(`" + d.Host + "`)", Port: 80})
+	d.wanted = Desired{Files: []File{env}, Services: []Service{s}}
+	return d.wanted, nil
+}
+
+// server is a service that runs Drone with these settings.
+func (d *drone) server(name string, env File) Service {
+	s := NewService(name, d.Image)
 	s.Mount(env, droneEnv)
 	s.Volume(Prefix+"drone", "/data")
 	s.StopFirst() // one database
 	c := s.Spec.TaskTemplate.ContainerSpec
 	c.Args = []string{"--env-file=" + droneEnv}
 	c.Mounts = append(c.Mounts, mount.Mount{Type: mount.TypeTmpfs, Target: "/tmp"})
-	s.Route(Route{Name: "drone", Rule: "Host(`" + d.Host + "`)", Port: 80})
-	return Desired{Files: []File{env}, Services: []Service{s}}, nil
+	return s
 }
 
-// env are the server's settings, as lines of an environment file. Sorted, so that the
-// same settings are the same secret.
-func (d *drone) env(s DroneSecrets) ccci.Secret {
+// introduction is a second server for a moment. Drone takes an account's token from its
+// settings alone, when it starts, and then writes it into its log: so the one that does
+// has no log, and the one that stays is never told the token.
+func (d *drone) introduction() Step {
+	env := File{Key: "drone_introduction", Secret: true, Content: d.env(d.secrets, map[string]string{
+		"DRONE_USER_CREATE":      "username:" + d.Admin + ",machine:false,admin:true,token:" + d.secrets.Token.Reveal(),
+		"DRONE_CRON_DISABLED":    "true", // these are the other's
+		"DRONE_CLEANUP_DISABLED": "true",
+	})}
+	s := d.server("drone-introduction", env)
+	s.Spec.TaskTemplate.LogDriver = &swarm.Driver{Name: "none"}
+	return Step{Text: "telling Drone the token of " + d.Admin, Do: d.check, Beside: &Desired{
+		Files:    append(slices.Clone(d.wanted.Files), env),
+		Services: append(slices.Clone(d.wanted.Services), s),
+	}}
+}
+
+// env are the server's settings and more, as lines of an environment file. Sorted, so
+// that the same settings are the same secret.
+func (d *drone) env(s DroneSecrets, more map[string]string) ccci.Secret {
 	values := map[string]string{
 		"DRONE_GITEA_SERVER":        d.Forge,
 		"DRONE_GITEA_CLIENT_ID":     s.ClientID.Reveal(),
@@ -98,15 +125,19 @@ func (d *drone) env(s DroneSecrets) ccci.Secret {
 		"DRONE_SERVER_PORT":         ":80", // in the container; the proxy has TLS
 		"DRONE_DATABASE_DRIVER":     "sqlite3",
 		"DRONE_DATABASE_DATASOURCE": "/data/database.sqlite",
-		"DRONE_USER_CREATE":         "username:" + d.Admin + ",machine:false,admin:true,token:" + s.Token.Reveal(),
 		"DRONE_DATADOG_ENABLED":     "false",
 	}
+	maps.Copy(values, more)
 	var text strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		fmt.Fprintf(&text, "%s=%s\n", key, strconv.Quote(values[key]))
 	}
 	return ccci.NewSecret(text.String())
 }
+
+// errUnknownToken is what the introduction is for.
+var errUnknownToken = ccci.Errorf(ccci.CodeInfra, "Drone does not know the token in engine.drone.token_file").
+	WithHint("docker service ps %sdrone-introduction says why it could not be told", Prefix)
 
 // check asks whether the server is up and cc-ci's account is there.
 func (d *drone) check(ctx context.Context) error {
@@ -119,8 +150,7 @@ func (d *drone) check(ctx context.Context) error {
 	case err != nil:
 		return ccci.Errorf(ccci.CodeInfra, "Drone does not answer at %s: %w", d.URL, err).WithHint("docker service logs %sdrone says more", Prefix)
 	case status == http.StatusUnauthorized:
-		return ccci.Errorf(ccci.CodeInfra, "Drone does not know the token of %s", d.Admin).
-			WithHint("an account that was there before keeps its old token: put that one into engine.drone.token_file, or remove the account with drone user rm")
+		return errUnknownToken
 	case status != http.StatusOK:
 		return ccci.Errorf(ccci.CodeInfra, "Drone at %s answers %d", d.URL, status).WithHint("docker service logs %sdrone says more", Prefix)
 	case user.Login != d.Admin || !user.Admin:
@@ -144,6 +174,9 @@ func (d *drone) steps(ctx context.Context) ([]Step, error) {
 		err := d.check(waiting)
 		if err == nil {
 			break
+		}
+		if errors.Is(err, errUnknownToken) {
+			return []Step{d.introduction()}, nil
 		}
 		if pause(waiting, 300*time.Millisecond) != nil {
 			return nil, err
@@ -206,7 +239,7 @@ func (d *drone) ask(ctx context.Context, method, path string, body, into any) (i
 	if err != nil {
 		return 0, err
 	}
-	req.Header.Set("Authorization", "Bearer "+d.token.Reveal())
+	req.Header.Set("Authorization", "Bearer "+d.secrets.Token.Reveal())
 	req.Header.Set("Content-Type", "application/json")
 	res, err := d.http.Do(req)
 	if err != nil {

@@ -3,7 +3,9 @@ package reconcile
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -79,8 +81,74 @@ func TestA16_RealDroneIsSetUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	_, err = (&Runner{Daemon: w, Poll: time.Millisecond}).Run(ctx, onSwarm(Drone(o))...)
-	if err == nil || !strings.Contains(err.Error(), "does not know the token") {
-		t.Errorf("with a wrong token: %v", err)
+	if err == nil || !strings.Contains(err.Error(), "telling Drone the token of cibot: Drone does not know the token") {
+		t.Errorf("with a token that it cannot be told: %v", err)
+	}
+	if len(introductions(w)) > 0 {
+		t.Errorf("left are %v", introductions(w))
+	}
+}
+
+// introductions are the objects by which Drone is told a token.
+func introductions(w *world) (names []string) {
+	for _, s := range w.Services {
+		if strings.Contains(s.Spec.Name, "introduction") {
+			names = append(names, s.Spec.Name)
+		}
+	}
+	for _, f := range w.Files {
+		if strings.Contains(f.Name, "introduction") {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+// A29, A31: Drone logs every token that it takes from its settings. It is told by a second server without
+// a log, which goes again; a new token likewise, and the server that stays is not touched.
+func TestA29_DroneIsToldTheTokenInSilence(t *testing.T) {
+	w := newWorld()
+	var known string // of the token
+	token := "first-token-0123456789abcdef"
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		for _, s := range w.Services {
+			if s.Spec.Name != Prefix+"drone-introduction" {
+				continue
+			}
+			if driver := s.Spec.TaskTemplate.LogDriver; driver == nil || driver.Name != "none" {
+				t.Errorf("it logs to %+v", driver)
+			}
+			known = "Bearer " + token
+		}
+		switch {
+		case r.Header.Get("Authorization") != known:
+			rw.WriteHeader(http.StatusUnauthorized)
+		case r.URL.Path == "/api/user":
+			io.WriteString(rw, `{"login":"cibot","admin":true}`)
+		default:
+			io.WriteString(rw, `{"active":true,"timeout":60}`)
+		}
+	}))
+	defer server.Close()
+	o := droneOptions(server.URL)
+	o.Secrets = func() (DroneSecrets, error) { return DroneSecrets{Token: ccciSecret(token)}, nil }
+	want := []string{
+		"creating secret drone_introduction_", "creating service cc-ci_drone-introduction", "removing service cc-ci_drone-introduction",
+		"removing secret drone_introduction_", "telling Drone the token of cibot",
+	}
+	for round, skip := range []int{2, 0} { // the first makes the server that stays
+		got := did(t, w, Drone(o))
+		ok := len(got) == skip+len(want)
+		for i := 0; ok && i < len(want); i++ {
+			ok = strings.HasPrefix(got[skip+i], want[i])
+		}
+		if !ok {
+			t.Errorf("round %d did\n%s", round, strings.Join(got, "\n"))
+		}
+		if again := did(t, w, Drone(o)); len(again) > 0 || len(introductions(w)) > 0 {
+			t.Errorf("round %d: then did %v, left are %v", round, again, introductions(w))
+		}
+		token = "second-token-0123456789abcdef"
 	}
 }
 
@@ -94,11 +162,13 @@ func TestA13_DroneService(t *testing.T) {
 	for _, line := range []string{
 		`DRONE_GITEA_SERVER="https://git.example.org"`, `DRONE_GITEA_CLIENT_SECRET="a \"quoted\" secret"`, `DRONE_RPC_SECRET="rpc"`,
 		`DRONE_SERVER_HOST="drone.ci.example.org"`, `DRONE_SERVER_PROTO="https"`,
-		`DRONE_USER_CREATE="username:cibot,machine:false,admin:true,token:0123456789abcdef0123456789abcdef"`,
 	} {
 		if !strings.Contains(env, line+"\n") {
 			t.Errorf("%s is not in\n%s", line, env)
 		}
+	}
+	if strings.Contains(env, "0123456789abcdef") {
+		t.Errorf("the server is told the token, and would log it:\n%s", env)
 	}
 	spec, err := json.Marshal(d.Services[0].Spec)
 	if err != nil {

@@ -295,7 +295,7 @@ func TestSteps(t *testing.T) {
 		if limit == 60 {
 			return nil, nil
 		}
-		return []Step{{"setting the limit", func(context.Context) error { limit = 60; return nil }}}, nil
+		return []Step{{Text: "setting the limit", Do: func(context.Context) error { limit = 60; return nil }}}, nil
 	}
 	for _, want := range []string{"setting the limit", ""} {
 		dry, err := (&Runner{Daemon: w, DryRun: true}).Run(t.Context(), u)

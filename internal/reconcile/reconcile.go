@@ -18,6 +18,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,8 +40,8 @@ type Unit struct {
 
 	// Steps, which may be nil, returns what is left to do once all services run and
 	// which Docker does not know of, as a setting in a server's own API. It finds out by
-	// asking; none means nothing to do. After they were done it is asked again and
-	// must return none.
+	// asking; none means nothing to do. After they were done it is asked again, for
+	// what could not be seen before; what was done must not be among it.
 	Steps func(ctx context.Context) ([]Step, error)
 
 	// Check, which may be nil, returns nil when the unit really serves. It is asked
@@ -53,6 +54,9 @@ type Unit struct {
 type Step struct {
 	Text string // what it does, as "setting the time limit of coop/cc-ci to 60 minutes"
 	Do   func(ctx context.Context) error
+	// Beside, which may be nil, makes the change by being there for a while instead of what
+	// is desired otherwise. Do is asked repeatedly then, until it says that this was enough.
+	Beside *Desired
 }
 
 // Daemon is what the Runner needs of Docker. [NewDaemon] returns the real one.
@@ -160,7 +164,8 @@ func (r *Runner) unit(ctx context.Context, u Unit) Report {
 		report.Err = err
 		return report
 	}
-	run := &unitRun{Runner: r, unit: u, desired: d, start: r.Now(), report: &report, awaited: map[string]*awaited{}, updated: map[string]string{}}
+	run := (&unitRun{Runner: r, start: r.Now(), report: &report}).another(d, nil)
+	run.unit = u
 	if r.DryRun {
 		report.Err = run.dry(ctx)
 	} else {
@@ -288,27 +293,8 @@ func (r *unitRun) notYet(text string, at time.Time) time.Time {
 
 // finish does the unit's own steps and asks whether it serves.
 func (r *unitRun) finish(ctx context.Context) error {
-	if r.unit.Steps != nil {
-		steps, err := r.unit.Steps(ctx)
-		if err != nil {
-			return err
-		}
-		for _, s := range steps {
-			r.Began(r.unit.Name, s.action())
-			if err := s.Do(ctx); err != nil {
-				return fmt.Errorf("%s: %w", s.Text, err)
-			}
-			r.report.Actions = append(r.report.Actions, s.action())
-			r.Applied(r.unit.Name, s.action())
-		}
-		if len(steps) > 0 {
-			if steps, err = r.unit.Steps(ctx); err != nil {
-				return err
-			}
-			if len(steps) > 0 {
-				return ccci.Errorf(ccci.CodeInfra, "%s did not help", steps[0].Text)
-			}
-		}
+	if err := r.steps(ctx); err != nil {
+		return err
 	}
 	if r.unit.Check == nil {
 		return nil
@@ -319,15 +305,69 @@ func (r *unitRun) finish(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	var last error
 	for {
 		err := r.unit.Check(ctx)
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil || last == nil { // that time is over is no reason
+			last = err
+		}
 		if r.sleep(ctx) != nil {
-			return err
+			return last
 		}
 	}
+}
+
+// steps does the unit's own steps until there are none.
+func (r *unitRun) steps(ctx context.Context) error {
+	if r.unit.Steps == nil {
+		return nil
+	}
+	done := map[string]bool{}
+	for {
+		steps, err := r.unit.Steps(ctx)
+		if err != nil || len(steps) == 0 {
+			return err
+		}
+		for _, s := range steps {
+			if done[s.Text] {
+				return ccci.Errorf(ccci.CodeInfra, "%s did not help", s.Text)
+			}
+			done[s.Text] = true
+			r.Began(r.unit.Name, s.action())
+			do := s.Do
+			if s.Beside != nil {
+				do = func(ctx context.Context) error { return r.beside(ctx, s) }
+			}
+			if err := do(ctx); err != nil {
+				return fmt.Errorf("%s: %w", s.Text, err)
+			}
+			r.report.Actions = append(r.report.Actions, s.action())
+			r.Applied(r.unit.Name, s.action())
+		}
+	}
+}
+
+// beside brings about what a step wants to be there for a while, and takes it away
+// whatever came of it.
+func (r *unitRun) beside(ctx context.Context, s Step) error {
+	during := *s.Beside
+	during.Unit = r.unit.Name
+	if err := during.check(); err != nil {
+		return err
+	}
+	err := r.another(during, s.Do).converge(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseLimit)
+	defer cancel()
+	return cmp.Or(err, r.another(r.desired, nil).converge(ctx))
+}
+
+// another is a run with the same report that has something else to bring about.
+func (r *unitRun) another(d Desired, check func(context.Context) error) *unitRun {
+	return &unitRun{Runner: r.Runner, unit: Unit{Name: r.unit.Name, Check: check}, desired: d, start: r.start, report: r.report,
+		awaited: map[string]*awaited{}, updated: map[string]string{}}
 }
 
 func (s Step) action() Action { return Action{Verb: Do, Name: s.Text} }

@@ -50,6 +50,7 @@ func TestA34_BlankBoxToGreen(t *testing.T) {
 	o := prepare(t, b)
 	o.furnish(o.world)
 	began := time.Now()
+	processes := b.watch() // before there is one
 	since := func(what string) { t.Logf("%6.1f s: %s", time.Since(began).Seconds(), what) }
 
 	b.powerOn()
@@ -83,6 +84,8 @@ func TestA34_BlankBoxToGreen(t *testing.T) {
 		t.Errorf("from a blank box to a green run it took %s", took)
 	}
 	o.unchanged()
+	o.keepsSecrets(processes)
+	since("no secret is where none may be")
 
 	before := b.kept()
 	b.powerOff()

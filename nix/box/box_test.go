@@ -30,6 +30,8 @@ type box struct {
 	dir  string // of all that is the box's own
 	root string // its root file system
 
+	placed map[string]string // the secrets it was given, by name
+
 	process *exec.Cmd
 	ended   chan struct{}
 	init    int // its first process, as this machine numbers it

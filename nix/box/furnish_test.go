@@ -80,6 +80,7 @@ func (b *box) furnish(w world) {
 	b.write(trusted, read(t, b.path(trusted))+w.authority, 0o644)
 	b.programs(text)
 	secrets := b.secrets(m, w)
+	b.placed = secrets
 	b.write("/etc/cc-ci/runner.env", "DRONE_RPC_SECRET="+secrets["drone_rpc_secret"]+"\n", 0o400)
 	b.around(secrets)
 }

@@ -99,6 +99,7 @@ func prepare(t *testing.T, b *box) *operator {
 		"gitea_token":           o.gitea.Token(t, drone.User, "write:issue", "write:repository", "read:organization", "read:user"),
 		"drone_gitea_client_id": id, "drone_gitea_client_secret": secret,
 		"wildcard_certificate": certificate, "wildcard_key": key,
+		"registry_auth": `{"auths":{"registry.example.org":{"auth":"` + rand.Text() + `"}}}`,
 	}}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(trust.text))

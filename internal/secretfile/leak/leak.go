@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -24,7 +25,12 @@ import (
 )
 
 const (
-	// maxFile bounds what is read of one file, in bytes; larger ones are counted.
+	// piece is how much of a file is looked at at once, in bytes; the next begins with the
+	// last bytes of the one before.
+	piece   = 1 << 20
+	overlap = 64 << 10
+	// maxFile bounds what is asked of git for one version of a file, in bytes; larger ones
+	// are counted.
 	maxFile = 16 << 20
 	// chunk and chunkFiles bound what is asked of git at once.
 	chunk      = 32 << 20
@@ -56,7 +62,7 @@ func (f Finding) String() string {
 type Report struct {
 	Findings []Finding
 	Scanned  int      // files and versions of files
-	Skipped  []string // larger than what is read
+	Skipped  []string // versions of files that are larger than what is asked of git
 }
 
 // Scan looks for leaks. The zero value looks for private keys alone.
@@ -120,16 +126,36 @@ func (s *Scan) file(file, name string) error {
 	if err != nil || !info.Mode().IsRegular() {
 		return err
 	}
-	if info.Size() > maxFile {
-		s.report.Skipped = append(s.report.Skipped, name)
-		return nil
-	}
-	text, err := os.ReadFile(file)
+	f, err := os.Open(file)
 	if err != nil {
 		return err
 	}
-	s.look(name, name, text)
-	return nil
+	defer f.Close()
+	return s.read(name, f)
+}
+
+// read looks at all of a file.
+func (s *Scan) read(name string, r io.Reader) error {
+	s.report.Scanned++
+	var kept []byte // of the piece before
+	for lines := 0; ; {
+		text, err := io.ReadAll(io.LimitReader(io.MultiReader(bytes.NewReader(kept), r), piece))
+		if err != nil {
+			return err
+		}
+		s.look(name, name, lines, text)
+		if len(text) < piece {
+			return nil
+		}
+		lines += bytes.Count(text[:piece-overlap], []byte("\n"))
+		kept = text[piece-overlap:]
+	}
+}
+
+// Text looks at what a program has printed.
+func (s *Scan) Text(where, text string) {
+	s.report.Scanned++
+	s.look(where, "", 0, []byte(text))
 }
 
 // Repository looks at the files of the git work tree at dir, ignored ones excepted, and
@@ -159,7 +185,7 @@ func (s *Scan) Repository(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("looking for leaks: %w", err)
 	}
-	s.look("messages of commits", "", messages)
+	s.Text("messages of commits", string(messages))
 	return s.history(ctx, top)
 }
 
@@ -229,7 +255,8 @@ func (s *Scan) blobs(ctx context.Context, top string, part []blob, total int) er
 		return fmt.Errorf("looking for leaks: git prints %d bytes of %d files that have %d", len(text), len(part), total)
 	}
 	for _, b := range part {
-		s.look("history: "+b.id[:12]+":"+b.path, b.path, text[:b.size])
+		s.report.Scanned++
+		s.look("history: "+b.id[:12]+":"+b.path, b.path, 0, text[:b.size])
 		text = text[b.size:]
 	}
 	return nil
@@ -244,13 +271,13 @@ var (
 	pemCode = regexp.MustCompile(`LS0tLS1CRUdJTi[A-Za-z0-9+/_\-\s]{40,}`) // -----BEGIN, in base64
 )
 
-// look looks at one text. file is its path in a repository.
-func (s *Scan) look(where, file string, text []byte) {
-	s.report.Scanned++
+// look looks at one text, before which there are so many lines. file is its path in a
+// repository.
+func (s *Scan) look(where, file string, lines int, text []byte) {
 	add := func(at int, what string) {
 		line := 0
 		if at >= 0 {
-			line = 1 + bytes.Count(text[:at], []byte("\n"))
+			line = lines + 1 + bytes.Count(text[:at], []byte("\n"))
 		}
 		s.report.Findings = append(s.report.Findings, Finding{where, line, what})
 	}

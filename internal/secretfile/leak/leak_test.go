@@ -89,7 +89,7 @@ func TestA29_KeysAreFoundByTheirForm(t *testing.T) {
 		"marked, elsewhere":        {"# " + ThrowAway + "\n" + ageSecret, "a.txt:2: a secret key of age"},
 	} {
 		var s Scan
-		s.look("a.txt", "a.txt", []byte(c.text))
+		s.look("a.txt", "a.txt", 0, []byte(c.text))
 		found := s.Report().Findings
 		if c.want == "" && found != nil || c.want != "" && (len(found) != 1 || found[0].String() != c.want) {
 			t.Errorf("%s: %v", name, found)
@@ -97,7 +97,7 @@ func TestA29_KeysAreFoundByTheirForm(t *testing.T) {
 	}
 	for file, want := range map[string]int{"examples/secrets/k.txt": 0, "my-examples/k.txt": 1, "examples": 1} {
 		var s Scan
-		s.look(file, file, []byte("# "+ThrowAway+"\n"+ageSecret))
+		s.look(file, file, 0, []byte("# "+ThrowAway+"\n"+ageSecret))
 		if len(s.Report().Findings) != want {
 			t.Errorf("%s: %v", file, s.Report().Findings)
 		}
@@ -117,7 +117,7 @@ func TestA29_KnownValuesAreFoundInEveryEncoding(t *testing.T) {
 		var s Scan
 		s.Know("token", ccci.NewSecret(value+"\n"))
 		s.Know("key", ccci.NewSecret(key))
-		s.look("f", "f", []byte(text))
+		s.look("f", "f", 0, []byte(text))
 		found := s.Report().Findings
 		if len(found) != 1 || strings.Contains(found[0].String(), value) || strings.Contains(found[0].String(), line) {
 			t.Errorf("%s: %v", name, found)
@@ -127,7 +127,7 @@ func TestA29_KnownValuesAreFoundInEveryEncoding(t *testing.T) {
 	var s Scan
 	s.Know("key", ccci.NewSecret(key))
 	s.Know("pin", ccci.NewSecret("admin"))
-	s.look("f", "f", []byte("-----BEGIN PRIVATE KEY-----\nand admin"))
+	s.look("f", "f", 0, []byte("-----BEGIN PRIVATE KEY-----\nand admin"))
 	if found := s.Report().Findings; found != nil {
 		t.Error(found)
 	}
@@ -200,9 +200,11 @@ func TestA29_HistoryIsSearched(t *testing.T) {
 		t.Errorf("clean: %+v", r.Findings)
 	}
 
-	// What is too large is said.
+	// What is too large to be asked of git is said.
 	write(t, dir, "large", make([]byte, maxFile+1))
-	if r := scan(); !slices.Equal(r.Skipped, []string{"large"}) {
+	git(t, dir, "add", ".")
+	git(t, dir, "commit", "-q", "-m", "large")
+	if r := scan(); len(r.Skipped) != 1 || !strings.HasSuffix(r.Skipped[0], ":large") {
 		t.Errorf("skipped %v", r.Skipped)
 	}
 	var s Scan
@@ -227,6 +229,25 @@ func TestA29_ThisRepository(t *testing.T) {
 	}
 	if n := s.Report().Scanned; n < 300 {
 		t.Errorf("only %d files were looked at", n)
+	}
+}
+
+// A29: a large file has no place where nobody looks, and no leak counts twice.
+func TestA29_LargeFilesAreSearched(t *testing.T) {
+	key := ageKeyOf(t)
+	for _, at := range []int{0, piece - overlap - 10, piece - overlap, piece - 10, piece, 2*piece + 5} {
+		text := bytes.Repeat([]byte("0123456789abcde\n"), 3*piece/16)
+		copy(text[at:], "\n"+key+"\n")
+		dir := t.TempDir()
+		write(t, dir, "large", text)
+		var s Scan
+		if err := s.Folder(dir); err != nil {
+			t.Fatal(err)
+		}
+		want := bytes.Count(text[:at], []byte("\n")) + 2
+		if r := s.Report(); len(r.Findings) != 1 || r.Findings[0].Line != want || r.Scanned != 1 {
+			t.Errorf("at %d: %+v, want line %d", at, r, want)
+		}
 	}
 }
 
