@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -10,6 +11,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/pkg/stdcopy"
 
 	dronetest "github.com/recipe-maintainers/cc-ci/internal/testserver/drone"
 )
@@ -56,7 +60,11 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 		o := droneOptions("https://drone." + domain)
 		o.Image, o.Host, o.Transport = "drone:test", "drone."+domain, inside
 		u := Drone(o)
-		u.Steps = nil
+		steps := u.Steps
+		u.Steps = func(ctx context.Context) ([]Step, error) { // those that need no forge
+			all, err := steps(ctx)
+			return slices.DeleteFunc(all, func(s Step) bool { return s.Beside == nil }), err
+		}
 		return u
 	}
 	own := func() []Unit {
@@ -93,6 +101,21 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 	}
 	if again := converge(); len(again) > 0 {
 		t.Fatalf("then it does\n%s", strings.Join(again, "\n"))
+	}
+
+	// A29: Drone was told the token, and its log does not have it.
+	var log bytes.Buffer
+	out, err := h.Docker.ServiceLogs(t.Context(), "cc-ci_drone", container.LogsOptions{ShowStdout: true, ShowStderr: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = stdcopy.StdCopy(&log, &log, out)
+	out.Close()
+	if err != nil || !strings.Contains(log.String(), "starting the http server") || strings.Contains(log.String(), "0123456789abcdef") {
+		t.Errorf("%v, Drone says\n%s", err, &log)
+	}
+	if n := strings.Count(strings.Join(did, "\n"), "telling Drone the token of cibot"); n != 1 {
+		t.Errorf("it was told %d times", n)
 	}
 
 	// A12, A27: both behind one name, each with its own paths.

@@ -19,7 +19,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -88,10 +87,8 @@ var cases = slices.Concat(lifeCases, failureCases, removalCases)
 // a name of this test, and removes it at the end.
 func BuildImage(t testing.TB, d Daemon) string {
 	t.Helper()
-	_, self, _, _ := runtime.Caller(0)
 	binary := filepath.Join(t.TempDir(), "app")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, ".")
-	build.Dir = filepath.Join(filepath.Dir(self), "testdata", "tinyapp")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest/testdata/tinyapp")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the tiny app: %v\n%s", err, out)

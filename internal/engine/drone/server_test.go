@@ -195,8 +195,9 @@ func testStartAfterCrash(t *testing.T, w *world) {
 	}
 	third2.pageSize = 1
 	ref := begin(t, third2, job)
-	if ref != "1" || len(builds(t, w, opts.Repo)) != 3 {
-		t.Errorf("the run is build %s, and there are %d builds; want 1 and 3", ref, len(builds(t, w, opts.Repo)))
+	runs := slices.DeleteFunc(builds(t, w, opts.Repo), func(b *drone.Build) bool { return b.Event != "custom" }) // a push starts one too
+	if ref != "1" || len(runs) != 3 {
+		t.Errorf("the run is build %s, and there are %d builds of runs; want 1 and 3", ref, len(runs))
 	}
 	a.Exit(0)
 	stage.NextFor(other).Exit(0)

@@ -130,7 +130,7 @@ func TestN1_ForksAndForcedPushes(t *testing.T) {
 }
 
 // 500 pushes around comments: what HeadAt calls the head was never pushed after the
-// comment was there. It does as many as fit into a minute and says how many, or all of
+// comment was there. It does as many as fit into half a minute and says how many, or all of
 // them with CCCI_PUSH_RACE=full.
 func TestN1_PushRace(t *testing.T) {
 	s := gitea(t)
@@ -188,7 +188,7 @@ func TestN1_PushRace(t *testing.T) {
 		}
 	}
 	began, pushes, full := time.Now(), 0, os.Getenv("CCCI_PUSH_RACE") == "full"
-	for round := 1; round <= rounds && (round <= atLeast || full || time.Since(began) < time.Minute); round++ {
+	for round := 1; round <= rounds && (round <= atLeast || full || time.Since(began) < 30*time.Second); round++ {
 		refs, made := advance(round)
 		mu.Lock()
 		for commit := range made {
