@@ -165,7 +165,7 @@ func (c *liveFilesCmd) Run(a *app) error {
 		return nil
 	case <-time.After(livefiles.Settled):
 	}
-	if err := livefiles.Sweep(c.Dir, files); err != nil {
+	if err := livefiles.Sweep(ctx, c.Dir, files); err != nil && ctx.Err() == nil {
 		return err
 	}
 	<-ctx.Done()

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
@@ -45,6 +47,11 @@ func Publish(ctx context.Context, dir string, files []File, quiet time.Duration)
 	if len(files) == 0 {
 		return ccci.Errorf(ccci.CodeInvalid, "publishing files: none is given")
 	}
+	release, err := lock(ctx, dir)
+	if err != nil {
+		return ccci.Errorf(ccci.CodeInfra, "publishing files: %w", err)
+	}
+	defer release()
 	for i, f := range files {
 		half, err := halfOf(dir, f)
 		if err != nil {
@@ -70,7 +77,12 @@ const Settled = 10 * time.Second
 
 // Sweep removes what else is in dir: the files of those before. When somebody has published others
 // since, it leaves all to them.
-func Sweep(dir string, files []File) error {
+func Sweep(ctx context.Context, dir string, files []File) error {
+	release, err := lock(ctx, dir)
+	if err != nil {
+		return fmt.Errorf("sweeping files: %w", err)
+	}
+	defer release()
 	last := files[len(files)-1]
 	ours, err := os.ReadFile(last.Source)
 	if err != nil {
@@ -88,13 +100,25 @@ func Sweep(dir string, files []File) error {
 		return fmt.Errorf("sweeping files: %w", err)
 	}
 	for _, e := range entries {
-		if !slices.ContainsFunc(files, func(f File) bool { return f.Name == e.Name() }) {
+		if e.Name() != lockName && !slices.ContainsFunc(files, func(f File) bool { return f.Name == e.Name() }) {
 			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 				return fmt.Errorf("sweeping files: %w", err)
 			}
 		}
 	}
 	return nil
+}
+
+// lockName is a file in the folder. Who holds its lock publishes or sweeps: one that swept while
+// another published took away what that one's last file was about to name.
+const lockName = ".lock"
+
+func lock(ctx context.Context, dir string) (release func(), err error) {
+	l := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o600))
+	if _, err := l.TryLockContext(ctx, 20*time.Millisecond); err != nil {
+		return nil, err
+	}
+	return func() { _ = l.Close() }, nil
 }
 
 // halfOf copies a file into dir under a name that nobody looks for.

@@ -2,6 +2,7 @@ package livefiles
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +27,9 @@ func TestA31_Publish(t *testing.T) {
 		}
 		var all []string
 		for _, e := range entries {
+			if e.Name() == lockName {
+				continue
+			}
 			text, err := os.ReadFile(filepath.Join(out, e.Name()))
 			if err != nil {
 				t.Fatal(err)
@@ -52,11 +56,11 @@ func TestA31_Publish(t *testing.T) {
 	if err := Publish(ended, out, []File{{source("cert3"), "3.crt"}, {source("names4"), "dynamic.yml"}}, time.Hour); err == nil || !strings.HasSuffix(listing(), "3.crt=cert3 dynamic.yml=names3") {
 		t.Errorf("one that is ended: %s, %v", listing(), err)
 	}
-	if err := Sweep(out, first); err != nil || listing() != "1.crt=cert1 2.crt=cert2 3.crt=cert3 dynamic.yml=names3" {
+	if err := Sweep(t.Context(), out, first); err != nil || listing() != "1.crt=cert1 2.crt=cert2 3.crt=cert3 dynamic.yml=names3" {
 		t.Errorf("one that is late: %s, %v", listing(), err)
 	}
 	for range 2 {
-		if err := Sweep(out, third); err != nil || listing() != "3.crt=cert3 dynamic.yml=names3" {
+		if err := Sweep(t.Context(), out, third); err != nil || listing() != "3.crt=cert3 dynamic.yml=names3" {
 			t.Errorf("%s, %v", listing(), err)
 		}
 	}
@@ -67,5 +71,46 @@ func TestA31_Publish(t *testing.T) {
 		if _, err := Parse(text); (err == nil) != ok {
 			t.Errorf("%s: %v", text, err)
 		}
+	}
+}
+
+// A31: a version that sweeps while the next one is being published takes none of it away.
+func TestA31_SweepWhileTheNextIsPublished(t *testing.T) {
+	in, out := t.TempDir(), t.TempDir()
+	source := func(text string) string {
+		path := filepath.Join(in, text)
+		if err := os.WriteFile(path, []byte(text), 0o400); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	first := []File{{source("cert1"), "1.crt"}, {source("names1"), "dynamic.yml"}}
+	second := []File{{source("cert2"), "2.crt"}, {source("names2"), "dynamic.yml"}}
+	if err := Publish(t.Context(), out, first, 0); err != nil {
+		t.Fatal(err)
+	}
+	published := make(chan error)
+	go func() { published <- Publish(t.Context(), out, second, 300*time.Millisecond) }()
+	for { // the new certificate is there, and what names it is not
+		if _, err := os.Stat(filepath.Join(out, "2.crt")); err == nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err := Sweep(t.Context(), out, first); err != nil {
+		t.Error(err)
+	}
+	if err := <-published; err != nil {
+		t.Error(err)
+	}
+	for name, want := range map[string]string{"2.crt": "cert2", "dynamic.yml": "names2"} {
+		if text, err := os.ReadFile(filepath.Join(out, name)); err != nil || string(text) != want {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := Sweep(ended, out, second); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
