@@ -55,7 +55,7 @@ var importRules = []importRule{
 	{"internal/blob/*", []string{"."}, []string{"*"}, adapterWhy},
 	{"internal/deploy/*", []string{".", "harness", "harness/recipe"}, []string{"*"}, adapterWhy},
 	{"internal/backup", []string{".", "harness", "harness/recipe", "internal/box"}, []string{"*"}, adapterWhy},
-	{"internal/browser", []string{".", "harness/checks"}, []string{"*"}, adapterWhy},
+	{"internal/browser", []string{".", "harness/checks", "internal/host"}, []string{"*"}, adapterWhy},
 	{"internal/ingress", []string{".", "harness/recipe", "internal/box"}, []string{"*"}, adapterWhy},
 	{"internal/reconcile", []string{".", "internal/host"}, []string{"github.com/docker/docker", "github.com/containerd/errdefs", "github.com/gofrs/flock", "go.yaml.in/yaml"}, "a unit is what its options say; the configuration is wired to it elsewhere"},
 	{"internal/metrics", []string{".", "bridge"}, []string{"github.com/prometheus/client_golang"}, "figures are kept by whoever watches; nobody who is watched knows Prometheus"},

@@ -20,6 +20,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/checks"
+	"github.com/recipe-maintainers/cc-ci/internal/host"
 )
 
 // Width and Height are the size of every page and screenshot, in CSS pixels.
@@ -58,12 +59,12 @@ type Browser struct {
 
 // Find returns the path of a Chromium program, or an Error that says how to get one.
 func Find() (string, error) {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
+	for _, name := range host.Browsers {
 		if path, err := exec.LookPath(name); err == nil {
 			return path, nil
 		}
 	}
-	return "", ccci.Errorf(ccci.CodeInfra, "there is no Chromium on this machine").WithHint("install it (Debian: apt-get install chromium)")
+	return "", ccci.Errorf(ccci.CodeInfra, "there is no Chromium on this machine").WithHint("install it (Debian: apt-get install chromium-headless-shell)")
 }
 
 // Start starts Chromium. Close it when the run is over.

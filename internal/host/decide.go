@@ -168,7 +168,7 @@ func missingPackages(f Facts) []string {
 		packages = append(packages, "restic")
 	}
 	if f.Chromium == "" {
-		packages = append(packages, "chromium", "fonts-liberation") // without a font, screenshots have no text
+		packages = append(packages, "chromium-headless-shell", "fonts-liberation") // without a font, screenshots have no text
 	}
 	if f.Git == "" {
 		packages = append(packages, "git")

@@ -30,7 +30,7 @@ func TestA24_Decide(t *testing.T) {
 		{"broken swarm", func(f *Facts) { f.Swarm = Swarm{State: "error"} }, true, `!"error"|docker info`},
 		{"nothing installed", func(f *Facts) {
 			*f = Facts{Root: true, Apt: true, Docker: DockerDown}
-		}, true, "installing docker.io, restic, chromium, fonts-liberation, git with apt-get"},
+		}, true, "installing docker.io, restic, chromium-headless-shell, fonts-liberation, git with apt-get"},
 		{"install is not allowed", func(f *Facts) { f.Restic, f.Git = "", "" }, false, "!missing: restic, git|apt-get install restic git"},
 		{"install without root", func(f *Facts) { f.Restic, f.Root = "", false }, true, "!missing: restic|sudo apt-get install restic"},
 		{"install elsewhere", func(f *Facts) { f.Restic, f.Apt = "", false }, true, "!missing: restic|install restic"},
