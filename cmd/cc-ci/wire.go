@@ -226,7 +226,7 @@ func (p *platform) removeNetwork(ctx context.Context, name string) error {
 			}
 		}
 		users, listErr := p.docker.ContainerList(ctx, container.ListOptions{Filters: filters.NewArgs(filters.Arg("network", name))})
-		stays := func(c container.Summary) bool { return c.Labels["com.docker.swarm.task.id"] == "" } // a task may be ending
+		stays := func(c container.Summary) bool { return c.Labels[swarm.LabelTaskID] == "" } // a task may be ending
 		if listErr == nil && slices.ContainsFunc(users, stays) {
 			return leave(err)
 		}

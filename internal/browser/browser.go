@@ -59,10 +59,8 @@ type Browser struct {
 
 // Find returns the path of a Chromium program, or an Error that says how to get one.
 func Find() (string, error) {
-	for _, name := range host.Browsers {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
+	if path := host.Chromium(); path != "" {
+		return path, nil
 	}
 	return "", ccci.Errorf(ccci.CodeInfra, "there is no Chromium on this machine").WithHint("install it (Debian: apt-get install chromium-headless-shell)")
 }

@@ -20,10 +20,20 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// Browsers are the names under which Chromium is installed. The headless shell is the same
+// browsers are the names under which Chromium is installed. The headless shell is the same
 // browser without its own windows, menus and background services: it takes a fifth of
 // the processor time.
-var Browsers = []string{"chromium-headless-shell", "chrome-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}
+var browsers = []string{"chromium-headless-shell", "chrome-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}
+
+// Chromium returns the path of a Chromium program, "" if there is none.
+func Chromium() string {
+	for _, name := range browsers {
+		if p := path(name); p != "" {
+			return p
+		}
+	}
+	return ""
+}
 
 // machine is the real System.
 type machine struct {
@@ -50,12 +60,7 @@ func (m *machine) Client() (*client.Client, error) { return client.NewClientWith
 
 // Look observes the machine.
 func (m *machine) Look(ctx context.Context) (Facts, error) {
-	f := Facts{Root: os.Geteuid() == 0, Systemd: m.systemd, Restic: path("restic"), Git: path("git")}
-	for _, name := range Browsers {
-		if f.Chromium == "" {
-			f.Chromium = path(name)
-		}
-	}
+	f := Facts{Root: os.Geteuid() == 0, Systemd: m.systemd, Restic: path("restic"), Git: path("git"), Chromium: Chromium()}
 	f.Apt = path("apt-get") != "" && debianLike("/etc/os-release")
 	f.Dockerd = path(m.dockerd[0]) != ""
 	_, err := os.Stat("/etc/timezone")

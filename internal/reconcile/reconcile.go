@@ -164,8 +164,7 @@ func (r *Runner) unit(ctx context.Context, u Unit) Report {
 		report.Err = err
 		return report
 	}
-	run := (&unitRun{Runner: r, start: r.Now(), report: &report}).another(d, nil)
-	run.unit = u
+	run := (&unitRun{Runner: r, start: r.Now(), report: &report}).another(u, d)
 	if r.DryRun {
 		report.Err = run.dry(ctx)
 	} else {
@@ -358,15 +357,15 @@ func (r *unitRun) beside(ctx context.Context, s Step) error {
 	if err := during.check(); err != nil {
 		return err
 	}
-	err := r.another(during, s.Do).converge(ctx)
+	err := r.another(Unit{Name: r.unit.Name, Check: s.Do}, during).converge(ctx)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseLimit)
 	defer cancel()
-	return cmp.Or(err, r.another(r.desired, nil).converge(ctx))
+	return cmp.Or(err, r.another(Unit{Name: r.unit.Name}, r.desired).converge(ctx))
 }
 
 // another is a run with the same report that has something else to bring about.
-func (r *unitRun) another(d Desired, check func(context.Context) error) *unitRun {
-	return &unitRun{Runner: r.Runner, unit: Unit{Name: r.unit.Name, Check: check}, desired: d, start: r.start, report: r.report,
+func (r *unitRun) another(u Unit, d Desired) *unitRun {
+	return &unitRun{Runner: r.Runner, unit: u, desired: d, start: r.start, report: r.report,
 		awaited: map[string]*awaited{}, updated: map[string]string{}}
 }
 

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/child"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/dockerd"
 )
 
@@ -33,7 +33,7 @@ type box struct {
 	placed map[string]string // the secrets it was given, by name
 
 	process *exec.Cmd
-	ended   chan struct{}
+	ended   <-chan struct{}
 	init    int // its first process, as this machine numbers it
 }
 
@@ -129,34 +129,26 @@ func (b *box) powerOn() {
 	cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
 	cmd.Stdout, cmd.Stderr = console, console
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	started, ended := make(chan error), make(chan struct{})
-	go func() {
-		// The kernel tells it when this thread ends, so that it does not outlive a killed test.
-		runtime.LockOSThread()
-		defer close(ended)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	if b.ended, err = child.Start(cmd); err != nil {
 		b.t.Fatal(err)
 	}
-	b.process, b.ended = cmd, ended
+	b.process = cmd
 	b.until("the box has a first process", 30*time.Second, func() bool { b.init = firstProcess(cmd.Process.Pid); return b.init > 0 })
 	b.until("systemd answers", time.Minute, func() bool { return b.property("", "Version") != "" })
 }
 
+// numbersOf are those that a process has in each of its namespaces, this machine's first.
+func numbersOf(pid int) []string {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, numbers, _ := strings.Cut(string(status), "\nNSpid:")
+	numbers, _, _ = strings.Cut(numbers, "\n")
+	return strings.Fields(numbers)
+}
+
 // firstProcess finds the process below pid that is number 1 in a namespace of its own.
 func firstProcess(pid int) int {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for line := range strings.Lines(string(status)) {
-		if numbers, ok := strings.CutPrefix(line, "NSpid:"); ok {
-			if all := strings.Fields(numbers); len(all) > 1 && all[len(all)-1] == "1" {
-				return pid
-			}
-		}
+	if all := numbersOf(pid); len(all) > 1 && all[len(all)-1] == "1" {
+		return pid
 	}
 	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)) // nspawn has one thread
 	for _, text := range strings.Fields(string(children)) {

@@ -63,13 +63,8 @@ func (w *witness) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err != nil {
-			continue
-		}
-		status, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "status"))
-		_, numbers, _ := strings.Cut(string(status), "\nNSpid:")
-		numbers, _, _ = strings.Cut(numbers, "\n")
-		if len(strings.Fields(numbers)) < 2 {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || len(numbersOf(pid)) < 2 {
 			continue
 		}
 		if line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")); err == nil {

@@ -29,10 +29,11 @@ const (
 	// made from. The API does not say which version of a service's specification a
 	// task has; this label does, and a rolled back service betrays itself by it.
 	LabelSpec = "cc-ci.spec"
+	// LabelTaskID is swarm's own label for the containers of its tasks.
+	LabelTaskID = "com.docker.swarm.task.id"
 
 	labelStackImage  = "com.docker.stack.image"
 	labelServiceName = "com.docker.swarm.service.name"
-	labelTaskID      = "com.docker.swarm.task.id"
 )
 
 // How services are found inside the app's networks.

@@ -10,16 +10,22 @@ import (
 	"time"
 )
 
-// A31: new files take the place of the old ones; what is not there leaves all as it was.
-func TestA31_Publish(t *testing.T) {
-	in, out := t.TempDir(), t.TempDir()
-	source := func(text string) string {
-		path := filepath.Join(in, text)
+// sources makes files that hold their own name.
+func sources(t *testing.T, dir string) func(text string) (path string) {
+	return func(text string) string {
+		t.Helper()
+		path := filepath.Join(dir, text)
 		if err := os.WriteFile(path, []byte(text), 0o400); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
+}
+
+// A31: new files take the place of the old ones; what is not there leaves all as it was.
+func TestA31_Publish(t *testing.T) {
+	in, out := t.TempDir(), t.TempDir()
+	source := sources(t, in)
 	listing := func() string {
 		entries, err := os.ReadDir(out)
 		if err != nil {
@@ -77,13 +83,7 @@ func TestA31_Publish(t *testing.T) {
 // A31: a version that sweeps while the next one is being published takes none of it away.
 func TestA31_SweepWhileTheNextIsPublished(t *testing.T) {
 	in, out := t.TempDir(), t.TempDir()
-	source := func(text string) string {
-		path := filepath.Join(in, text)
-		if err := os.WriteFile(path, []byte(text), 0o400); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	source := sources(t, in)
 	first := []File{{source("cert1"), "1.crt"}, {source("names1"), "dynamic.yml"}}
 	second := []File{{source("cert2"), "2.crt"}, {source("names2"), "dynamic.yml"}}
 	if err := Publish(t.Context(), out, first, 0); err != nil {

@@ -25,6 +25,8 @@ import (
 
 	"github.com/docker/docker/client"
 	"golang.org/x/sys/unix"
+
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/child"
 )
 
 // Server is a running daemon.
@@ -35,7 +37,7 @@ type Server struct {
 	dir       string
 	namespace string
 	process   *exec.Cmd
-	ended     chan struct{}
+	ended     <-chan struct{}
 }
 
 // Start starts a daemon that lives as long as the test. It needs root, dockerd and
@@ -125,36 +127,16 @@ func (s *Server) Restart() error {
 		"--pidfile", filepath.Join(s.dir, "pid"), "--host", "unix://"+s.Socket, "--bip", Address+"/16", "--log-level", "warn")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
-	if err := s.run(cmd); err != nil {
+	if s.ended, err = child.Start(cmd); err != nil {
 		return err
 	}
+	s.process = cmd
 	if s.Docker == nil {
 		if s.Docker, err = client.NewClientWithOpts(client.WithHost("unix://"+s.Socket), client.WithAPIVersionNegotiation()); err != nil {
 			return err
 		}
 	}
 	return s.await()
-}
-
-// run starts the daemon and sees to it that it does not outlive a test that is killed. The
-// kernel tells it when the thread dies that started it, so that thread stays.
-func (s *Server) run(cmd *exec.Cmd) error {
-	started, ended := make(chan error), make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-		close(ended)
-	}()
-	s.process, s.ended = cmd, ended
-	if err := <-started; err != nil {
-		s.process = nil
-		return err
-	}
-	return nil
 }
 
 func (s *Server) await() error {

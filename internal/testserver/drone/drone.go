@@ -13,6 +13,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
@@ -24,6 +26,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/child"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/gitea"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/peers"
 )
@@ -39,10 +42,11 @@ var (
 
 // Options of [Start].
 type Options struct {
-	Pipeline string            // text of .drone.yml in the repository cibot/cc-ci; empty: there is none yet
-	Capacity int               // of the runner; 0 stands for 1
-	Environ  map[string]string // for every step
-	NoRunner bool              // the test starts it, if at all
+	Pipeline string               // text of .drone.yml in the repository cibot/cc-ci; empty: there is none yet
+	Capacity int                  // of the runner; 0 stands for 1
+	Environ  map[string]string    // for every step
+	NoRunner bool                 // the test starts it, if at all
+	Watch    func(*http.Response) // unless nil, is shown every answer of the server
 }
 
 // Server is a Drone server and its runner.
@@ -71,17 +75,28 @@ func Start(t testing.TB, forge *gitea.Server, opts Options) *Server {
 	}
 	programs := []string{peers.Binary(t, ServerPeer), peers.Binary(t, RunnerPeer)}
 	addr := freeAddr(t)
+	host := addr // by which all others reach it
+	if opts.Watch != nil {
+		to := &url.URL{Scheme: "http", Host: addr}
+		proxy := httptest.NewServer(&httputil.ReverseProxy{
+			Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(to) },
+			FlushInterval:  -1, // log streams
+			ModifyResponse: func(r *http.Response) error { opts.Watch(r); return nil },
+		})
+		t.Cleanup(proxy.Close)
+		host = strings.TrimPrefix(proxy.URL, "http://")
+	}
 	s := &Server{
-		URL: "http://" + addr, Token: ccci.NewSecret("0123456789abcdef0123456789abcdef"),
+		URL: "http://" + host, Token: ccci.NewSecret("0123456789abcdef0123456789abcdef"),
 		t: t, gitea: forge, opts: opts, dir: t.TempDir(), secret: "between-server-and-runner",
 	}
 	forge.User(t, User)
 	id, secret := forge.OAuthApp(t, User, "drone", s.URL+"/login")
 	s.server = &process{
-		name: "drone", path: programs[0], dir: s.dir, ready: s.URL + "/healthz",
+		name: "drone", path: programs[0], dir: s.dir, ready: "http://" + addr + "/healthz",
 		env: []string{
 			"DRONE_GITEA_SERVER=" + forge.URL, "DRONE_GITEA_CLIENT_ID=" + id, "DRONE_GITEA_CLIENT_SECRET=" + secret,
-			"DRONE_RPC_SECRET=" + s.secret, "DRONE_SERVER_HOST=" + addr, "DRONE_SERVER_PROTO=http", "DRONE_SERVER_PORT=" + addr,
+			"DRONE_RPC_SECRET=" + s.secret, "DRONE_SERVER_HOST=" + host, "DRONE_SERVER_PROTO=http", "DRONE_SERVER_PORT=" + addr,
 			"DRONE_DATABASE_DRIVER=sqlite3", "DRONE_DATABASE_DATASOURCE=" + filepath.Join(s.dir, "drone.sqlite"),
 			"DRONE_USER_CREATE=username:" + User + ",machine:false,admin:true,token:" + s.Token.Reveal(),
 			"DRONE_DATADOG_ENABLED=false", "DRONE_LOGS_DEBUG=true",
@@ -91,7 +106,7 @@ func Start(t testing.TB, forge *gitea.Server, opts Options) *Server {
 	s.runner = &process{
 		name: "runner", path: programs[1], args: []string{"daemon"}, dir: s.dir, ready: "http://" + runnerAddr + "/healthz",
 		env: []string{
-			"DRONE_RPC_PROTO=http", "DRONE_RPC_HOST=" + addr, "DRONE_RPC_SECRET=" + s.secret, "DRONE_HTTP_BIND=" + runnerAddr,
+			"DRONE_RPC_PROTO=http", "DRONE_RPC_HOST=" + host, "DRONE_RPC_SECRET=" + s.secret, "DRONE_HTTP_BIND=" + runnerAddr,
 			fmt.Sprintf("DRONE_RUNNER_CAPACITY=%d", opts.Capacity), "DRONE_RUNNER_NAME=test", "DRONE_RUNNER_ROOT=" + filepath.Join(s.dir, "work"),
 			"DRONE_DEBUG=true",
 		},
@@ -237,7 +252,7 @@ type process struct {
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
+	done <-chan struct{} // closed when it has ended
 }
 
 func (p *process) logPath() string { return filepath.Join(p.dir, p.name+".log") }
@@ -263,16 +278,15 @@ func (p *process) start(t testing.TB) {
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = p.dir, log, log
 	p.cmd.Env = append(p.env, "PATH="+os.Getenv("PATH"), "HOME="+p.dir, "TMPDIR="+p.dir)
 	// Ctrl-C at the tests' terminal is not for it.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := p.cmd.Start(); err != nil {
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	done, err := child.Start(p.cmd)
+	if err != nil {
 		p.cmd = nil
 		p.mu.Unlock()
 		t.Fatal(err)
 	}
-	cmd, done := p.cmd, make(chan struct{})
 	p.done = done
 	p.mu.Unlock()
-	go func() { cmd.Wait(); close(done) }()
 	limit := time.After(patience)
 	for {
 		if resp, err := http.Get(p.ready); err == nil {

@@ -14,12 +14,12 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/child"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/peers"
 )
 
@@ -39,7 +39,7 @@ type Server struct {
 	uid  int // 0 for the test's own user
 
 	process *exec.Cmd
-	ended   chan struct{}
+	ended   <-chan struct{}
 }
 
 // Start starts a Gitea that lives as long as the test. Under -short the test is
@@ -209,6 +209,8 @@ DISABLE_REGISTRATION = true
 ENABLED = false
 [webhook]
 ALLOWED_HOST_LIST = loopback
+[queue.webhook_sender]
+TYPE = channel
 [indexer]
 ISSUE_INDEXER_TYPE = db
 [actions]
@@ -241,22 +243,10 @@ func (s *Server) start() error {
 		return err
 	}
 	defer log.Close()
-	s.process, s.ended = s.command("web"), make(chan struct{})
+	s.process = s.command("web")
 	s.process.Stdout, s.process.Stderr = log, log
-	// It dies with the test, also one that is killed. The signal comes at the end
-	// of the thread that started the process, so that thread waits for it.
 	s.process.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer close(s.ended)
-		err := s.process.Start()
-		started <- err
-		if err == nil {
-			s.process.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	if s.ended, err = child.Start(s.process); err != nil {
 		return err
 	}
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}

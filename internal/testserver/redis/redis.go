@@ -9,11 +9,12 @@ import (
 	"io"
 	"net"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/child"
 )
 
 // Server is a running Redis.
@@ -23,7 +24,7 @@ type Server struct {
 	port    string
 	out     bytes.Buffer // read only when ended is closed
 	process *exec.Cmd
-	ended   chan struct{}
+	ended   <-chan struct{}
 }
 
 // Start starts a Redis that lives as long as the test. Under -short the test is
@@ -49,22 +50,11 @@ func Start(t testing.TB) *Server {
 func (s *Server) StartAgain(t testing.TB) {
 	t.Helper()
 	s.out.Reset()
-	cmd, ended := exec.Command("redis-server", "--port", s.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"), make(chan struct{})
+	cmd := exec.Command("redis-server", "--port", s.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 	cmd.Dir, cmd.Stdout, cmd.Stderr = t.TempDir(), &s.out, &s.out
-	// It dies with the test, also one that is killed. The signal comes at the end
-	// of the thread that started the process, so that thread waits for it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer close(ended)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	ended, err := child.Start(cmd)
+	if err != nil {
 		t.Fatalf("starting redis-server (Debian: apt-get install redis-server): %v", err)
 	}
 	s.process, s.ended = cmd, ended
