@@ -86,7 +86,7 @@ func (tr *trial) once() {
 // come back: one wish, one comment, the right verdict.
 func TestU14_ChainSurvivesKills(t *testing.T) {
 	together(t)
-	c := startChain(t, "canary-good")
+	c := startChain(t, "canary-good", nil)
 	for _, kill := range []struct {
 		name string
 		do   func(*trial)
@@ -175,7 +175,7 @@ func badNetwork(t *testing.T, target string, spoil fault) (address string, spoil
 // U14, N2: the network between cc-ci, Gitea and Drone spoils one request in six.
 func TestU14_ChainOnABadNetwork(t *testing.T) {
 	together(t)
-	c := startChain(t, "canary-good")
+	c := startChain(t, "canary-good", nil)
 	for name, spoil := range map[string]fault{
 		"drops requests": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { hangUp(w) },
 		"loses answers": func(w http.ResponseWriter, r *http.Request, next http.Handler) {
