@@ -82,55 +82,70 @@ func (tr *trial) once() {
 	nothingLeftOf(tr.t, r.RunID)
 }
 
-// U14, A11: Gitea, Drone and cc-ci are killed at several steps of the chain, and
-// come back: one wish, one comment, the right verdict.
-func TestU14_ChainSurvivesKills(t *testing.T) {
+// U14, A11: Gitea is killed at several steps of the chain, and comes back: one wish,
+// one comment, the right verdict.
+func TestU14_ChainSurvivesGiteaKilled(t *testing.T) {
 	together(t)
+	kills(t, giteaKills)
+}
+
+// U14, A11: so are Drone and cc-ci itself.
+func TestU14_ChainSurvivesDroneAndItselfKilled(t *testing.T) {
+	together(t)
+	kills(t, engineKills)
+}
+
+func kills(t *testing.T, kills map[string]func(*trial)) {
+	t.Helper()
 	c := startChain(t, "canary-good", nil)
-	for _, kill := range []struct {
-		name string
-		do   func(*trial)
-	}{
-		{"Gitea before the comment is read", func(tr *trial) {
+	for name, kill := range kills {
+		name = strings.ReplaceAll(name, " ", "-")
+		t.Run(name, func(t *testing.T) {
+			tr := c.try(t, "kill-"+name)
+			kill(tr)
+			tr.once()
+		})
+	}
+}
+
+var (
+	giteaKills = map[string]func(*trial){
+		"Gitea before the comment is read": func(tr *trial) {
 			tr.wish()
 			tr.gitea.Kill()
 			tr.says("reading comments")
 			tr.gitea.Restart(tr.t)
-		}},
-		{"Gitea while the recipe is tested", func(tr *trial) {
+		},
+		"Gitea while the recipe is tested": func(tr *trial) {
 			tr.wish()
 			tr.reaches()
 			tr.gitea.Kill()
 			tr.says("run ended")
 			tr.gitea.Restart(tr.t)
-		}},
-		{"Drone before the build", func(tr *trial) {
+		},
+	}
+	engineKills = map[string]func(*trial){
+		"Drone before the build": func(tr *trial) {
 			tr.drone.Stop()
 			tr.wish()
 			tr.says("starting a run")
 			tr.drone.StartAgain()
-		}},
-		{"Drone while the recipe is tested", func(tr *trial) {
+		},
+		"Drone while the recipe is tested": func(tr *trial) {
 			tr.wish()
 			tr.reaches()
 			tr.drone.Stop()
 			tr.drone.StartAgain()
-		}},
-		{"cc-ci while the recipe is tested", func(tr *trial) {
+		},
+		"cc-ci while the recipe is tested": func(tr *trial) {
 			tr.wish()
 			tr.reaches()
 			tr.serve.cmd.Process.Signal(syscall.SIGKILL)
 			tr.serve.wait(tr.t, time.Minute)
 			tr.start()
-		}},
-	} {
-		t.Run(strings.ReplaceAll(kill.name, " ", "_"), func(t *testing.T) {
-			tr := c.try(t, "kill-"+strings.ReplaceAll(kill.name, " ", "-"))
-			kill.do(tr)
-			tr.once()
-		})
+		},
 	}
-}
+)
 
 // fault is what a bad network makes of a request; next asks the real server.
 type fault func(w http.ResponseWriter, r *http.Request, next http.Handler)
@@ -173,15 +188,40 @@ func badNetwork(t *testing.T, target string, spoil fault) (address string, spoil
 }
 
 // U14, N2: the network between cc-ci, Gitea and Drone spoils one request in six.
-func TestU14_ChainOnABadNetwork(t *testing.T) {
+func TestU14_ChainWithBadRequests(t *testing.T) {
 	together(t)
+	onABadNetwork(t, badRequests)
+}
+
+// U14, N2: or the answer.
+func TestU14_ChainWithBadAnswers(t *testing.T) {
+	together(t)
+	onABadNetwork(t, badAnswers)
+}
+
+func onABadNetwork(t *testing.T, faults map[string]fault) {
+	t.Helper()
 	c := startChain(t, "canary-good", nil)
-	for name, spoil := range map[string]fault{
+	for name, spoil := range faults {
+		name = strings.ReplaceAll(name, " ", "-")
+		t.Run(name, func(t *testing.T) {
+			forge, spoiledForge := badNetwork(t, c.gitea.URL, spoil)
+			engine, spoiledEngine := badNetwork(t, c.drone.URL, spoil)
+			c.configure(forge, engine)
+			tr := c.try(t, "network-"+name)
+			tr.wish()
+			tr.once()
+			if spoiledForge.Load() < 3 || spoiledEngine.Load() < 3 {
+				t.Errorf("%d and %d requests were spoiled: this proves nothing", spoiledForge.Load(), spoiledEngine.Load())
+			}
+		})
+	}
+}
+
+// What may happen to a request, and to an answer.
+var (
+	badRequests = map[string]fault{
 		"drops requests": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { hangUp(w) },
-		"loses answers": func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-			next.ServeHTTP(httptest.NewRecorder(), r) // it was done, and nobody hears of it
-			hangUp(w)
-		},
 		"doubles requests": func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			body, _ := io.ReadAll(r.Body)
 			if r.Method != http.MethodPost { // two equal POSTs are two wishes to any server
@@ -191,6 +231,19 @@ func TestU14_ChainOnABadNetwork(t *testing.T) {
 			}
 			r.Body = io.NopCloser(bytes.NewReader(body))
 			next.ServeHTTP(w, r)
+		},
+		"is slow": func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			select {
+			case <-time.After(2 * time.Second):
+				next.ServeHTTP(w, r)
+			case <-r.Context().Done():
+			}
+		},
+	}
+	badAnswers = map[string]fault{
+		"loses answers": func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			next.ServeHTTP(httptest.NewRecorder(), r) // it was done, and nobody hears of it
+			hangUp(w)
 		},
 		"cuts answers": func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			whole := httptest.NewRecorder()
@@ -208,24 +261,5 @@ func TestU14_ChainOnABadNetwork(t *testing.T) {
 			w.Header().Set("Content-Type", "text/html")
 			io.WriteString(w, "<html><body>We will be back soon</body></html>")
 		},
-		"is slow": func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-			select {
-			case <-time.After(2 * time.Second):
-				next.ServeHTTP(w, r)
-			case <-r.Context().Done():
-			}
-		},
-	} {
-		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
-			forge, spoiledForge := badNetwork(t, c.gitea.URL, spoil)
-			engine, spoiledEngine := badNetwork(t, c.drone.URL, spoil)
-			c.configure(forge, engine)
-			tr := c.try(t, "network-"+strings.ReplaceAll(name, " ", "-"))
-			tr.wish()
-			tr.once()
-			if spoiledForge.Load() < 3 || spoiledEngine.Load() < 3 {
-				t.Errorf("%d and %d requests were spoiled: this proves nothing", spoiledForge.Load(), spoiledEngine.Load())
-			}
-		})
 	}
-}
+)
