@@ -9,6 +9,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/race"
 )
 
 var t0 = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
@@ -177,6 +178,9 @@ func TestA4_NoneSlowerThanThirtySeconds(t *testing.T) {
 		{repos: 300, parallel: 8, hot: 300, took: 500 * time.Millisecond, lasts: 5 * time.Minute}, // more heat than can be served
 		{repos: 2000, parallel: 16, hot: 20, took: 150 * time.Millisecond, lasts: 65 * time.Second},
 	} {
+		if race.Detector && tc.repos > 1000 {
+			continue
+		}
 		t.Run(fmt.Sprintf("%d repositories, %d hot", tc.repos, tc.hot), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				forge := &manyForge{took: tc.took, looks: make(chan lookedAt, 200_000), running: make(chan struct{}, tc.parallel)}

@@ -19,6 +19,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/bridge/hook"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/race"
 )
 
 const serverVar = "CC_CI_TEST_HOOK_SERVER"
@@ -186,7 +187,7 @@ func TestA5_Flood(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes five seconds of both processors")
 	}
-	if raceDetector {
+	if race.Detector {
 		t.Skip("the race detector costs more than what is measured: .ci/test runs this once more without it")
 	}
 	a := startAlone(t)

@@ -19,7 +19,7 @@ const suite = "bookworm"
 // answers for the names that an operator puts into the DNS.
 var packages = []string{
 	"systemd", "systemd-sysv", "dbus", "ca-certificates", "iproute2", "docker.io", "iptables", "redis-server", "dnsmasq-base",
-	"git", "restic", "chromium",
+	"git", "restic", "chromium-headless-shell",
 }
 
 // debian returns a folder with a root file system, which nobody may write to. It is made once on

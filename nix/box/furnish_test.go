@@ -149,7 +149,8 @@ func (b *box) programs(configuration string) {
 	b.link("/usr/bin/docker", store+"docker-client/bin/docker")
 	run := store + "cc-ci-run/bin/"
 	b.link(store+"cc-ci/bin/cc-ci", run+"cc-ci")
-	for _, name := range []string{"bash", "chromium", "docker", "git", "restic"} {
+	b.link("/usr/bin/chromium-headless-shell", run+"chromium")
+	for _, name := range []string{"bash", "docker", "git", "restic"} {
 		b.link("/usr/bin/"+name, run+name)
 	}
 	// coreutils, and what NixOS puts on the PATH of every unit.

@@ -9,6 +9,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/githubfake"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/race"
 )
 
 // Random histories of pushes, forced ones and looks around a comment, some within
@@ -16,7 +17,7 @@ import (
 // adapter calls the head must be what the fake knows it was.
 func TestN1_RandomHistories(t *testing.T) {
 	histories := 1500
-	if testing.Short() {
+	if testing.Short() || race.Detector {
 		histories = 300
 	}
 	outcomes := map[string]int{}

@@ -1,0 +1,6 @@
+//go:build race
+
+package race
+
+// Detector says whether it is on.
+const Detector = true
