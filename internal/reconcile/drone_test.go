@@ -47,6 +47,7 @@ func did(t *testing.T, w *world, units ...Unit) []string {
 // A13, A16: on a real Drone in front of a real Gitea: what its API lacks is done
 // once, a limit that somebody changed is set again, and then there is nothing to do.
 func TestA16_RealDroneIsSetUp(t *testing.T) {
+	t.Parallel()
 	forge := gitea.Start(t)
 	server := dronetest.Start(t, forge, dronetest.Options{NoRunner: true})
 	repo := dronetest.User + "/cc-ci"

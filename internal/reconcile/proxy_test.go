@@ -27,6 +27,7 @@ import (
 // TestRealProxy is the proxy on a Docker of its own, from nothing, in one go because
 // the images are large.
 func TestRealProxy(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	t.Run("A32 killed after every change", h.killedAfterEveryChange)
 	t.Run("A32 from nothing, and then nothing to do", h.fromNothing)

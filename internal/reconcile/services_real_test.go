@@ -22,6 +22,7 @@ import (
 // real programs in containers, with the forge and Redis away. What Drone's API is told, for
 // which it needs a forge, is TestA16_RealDroneIsSetUp.
 func TestRealServices(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	dronetest.Import(t, h.Server, "drone:test", nil)
 	inside := ThroughProxy(h.Dial, 443)
