@@ -23,10 +23,10 @@ check:
 # Everything, with real servers. The wrapper makes Docker, restic and Chromium
 # available, and stops what it started.
 test: build
-	$(GO) run ./internal/testserver/testenv -- ./.ci/test
+	$(GO) run -trimpath ./internal/testserver/testenv -- ./.ci/test
 
 bench: build
-	$(GO) run ./internal/testserver/testenv -- $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 40m ./internal/bench
+	$(GO) run -trimpath ./internal/testserver/testenv -- $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 40m ./internal/bench
 
 # One CPU-minute for each parser.
 FUZZTIME ?= 30s

@@ -24,7 +24,7 @@ type sops struct {
 }
 
 func newSops(t *testing.T) sops {
-	s := sops{t, peers.Binary(t, peers.Peer{Name: "sops", Package: "github.com/getsops/sops/v3/cmd/sops"}), t.TempDir(), newIdentity(t)}
+	s := sops{t, peers.Binary(t, peers.Sops), t.TempDir(), newIdentity(t)}
 	s.write("key.txt", []byte(s.id.String()+"\n"))
 	return s
 }

@@ -142,7 +142,7 @@ func (b *box) programs(configuration string) {
 		b.write(to, read(t, from), 0o755)
 	}
 	copied(compiled, store+"cc-ci/bin/cc-ci")
-	copied(peers.Binary(t, drone.RunnerPeer), store+"drone-runner-exec/bin/drone-runner-exec")
+	copied(peers.Binary(t, peers.Runner), store+"drone-runner-exec/bin/drone-runner-exec")
 	if err := os.CopyFS(b.path(store+"cc-ci/share/cc-ci/tests"), os.DirFS("../../tests")); err != nil {
 		t.Fatal(err)
 	}

@@ -34,12 +34,6 @@ import (
 // User is the account at Gitea, an administrator of Drone, that owns the repositories.
 const User = "cibot"
 
-// The programs, for [peers.Binary].
-var (
-	ServerPeer = peers.Peer{Name: "drone", Package: "github.com/drone/drone/cmd/drone-server", Tags: []string{"nolimit"}, CGO: true} // SQLite
-	RunnerPeer = peers.Peer{Name: "runner", Package: "github.com/drone-runners/drone-runner-exec"}
-)
-
 // Options of [Start].
 type Options struct {
 	Pipeline string               // text of .drone.yml in the repository cibot/cc-ci; empty: there is none yet
@@ -73,7 +67,7 @@ func Start(t testing.TB, forge *gitea.Server, opts Options) *Server {
 	if opts.Capacity == 0 {
 		opts.Capacity = 1
 	}
-	programs := []string{peers.Binary(t, ServerPeer), peers.Binary(t, RunnerPeer)}
+	programs := []string{peers.Binary(t, peers.Drone), peers.Binary(t, peers.Runner)}
 	addr := freeAddr(t)
 	host := addr // by which all others reach it
 	if opts.Watch != nil {

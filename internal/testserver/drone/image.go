@@ -15,7 +15,7 @@ import (
 // with more files: paths in the image and where they are on this machine.
 func Import(t testing.TB, docker *dockerd.Server, image string, more map[string]string) {
 	t.Helper()
-	program := peers.Binary(t, ServerPeer)
+	program := peers.Binary(t, peers.Drone)
 	files := map[string]string{"/bin/drone-server": program}
 	maps.Copy(files, more)
 	out, err := exec.Command("ldd", program).Output()
