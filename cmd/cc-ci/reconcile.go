@@ -60,11 +60,8 @@ func chosen(units []reconcile.Unit, names []string) ([]reconcile.Unit, error) {
 		if slices.Contains(known, name) {
 			continue
 		}
-		unknown := ccci.Errorf(ccci.CodeInvalid, "reconcile: there is no unit %q", name)
-		if near := settings.Nearest(name, known); near != "" {
-			return nil, unknown.WithHint("did you mean %q?", near)
-		}
-		return nil, unknown.WithHint("there are %s", strings.Join(known, ", "))
+		return nil, ccci.Errorf(ccci.CodeInvalid, "reconcile: there is no unit %q", name).
+			WithHint("%s", settings.Suggest(name, known, "there are "+strings.Join(known, ", ")))
 	}
 	var picked []reconcile.Unit
 	for i, u := range units {

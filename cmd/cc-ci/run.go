@@ -230,11 +230,8 @@ func unknownStage(name string) error {
 	for _, s := range ccci.StageNames {
 		names = append(names, string(s))
 	}
-	err := ccci.Errorf(ccci.CodeInvalid, "there is no stage %q", name)
-	if near := settings.Nearest(name, names); near != "" {
-		return err.WithHint("did you mean %q?", near)
-	}
-	return err.WithHint("the stages are %s", strings.Join(names, ", "))
+	return ccci.Errorf(ccci.CodeInvalid, "there is no stage %q", name).
+		WithHint("%s", settings.Suggest(name, names, "the stages are "+strings.Join(names, ", ")))
 }
 
 // checkout refuses a folder that is not the root of a git checkout or

@@ -45,10 +45,7 @@ func usageError(parser *kong.Kong, err error) error {
 	flag, _, valueless := strings.Cut(text, `" (<EOL>)`)
 	switch {
 	case surplus && len(commands) > 0:
-		if near := settings.Nearest(word, commands); near != "" {
-			known = fmt.Sprintf("did you mean %q?", near)
-		}
-		return refuse(known, "there is no command %q", word)
+		return refuse(settings.Suggest(word, commands, known), "there is no command %q", word)
 	case surplus:
 		return refuse("put a text with spaces into quotes", "there is an argument too many: %q", word)
 	case incomplete && len(commands) > 0:

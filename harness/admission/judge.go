@@ -154,10 +154,7 @@ func (j *judge) waiverNames() {
 			j.refuse(ruleWaiver, "", w.Rule, at, "", "has a waiver for the rule %q, which cannot be waived", w.Rule)
 			continue
 		}
-		hint := "the rules are listed in docs/admission.md"
-		if near := settings.Nearest(w.Rule, names); near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
-		}
+		hint := settings.Suggest(w.Rule, names, "the rules are listed in docs/admission.md")
 		j.refuse(ruleWaiver, "", w.Rule, at, hint, "has a waiver for the rule %q, which does not exist", w.Rule)
 	}
 }

@@ -89,11 +89,8 @@ func ParseRole(text string) (who string, users []string, err error) {
 		case strings.Trim(word, "0123456789") == "":
 			users = append(users, word)
 		default:
-			bad := ccci.Errorf(ccci.CodeInvalid, "%q is neither anyone, member nor the id of a user", word)
-			if near := settings.Nearest(word, []string{Anyone, Member}); near != "" {
-				return "", nil, bad.WithHint("did you mean %q?", near)
-			}
-			return "", nil, bad.WithHint("an id is a number; the forge shows it, names change hands")
+			hint := settings.Suggest(word, []string{Anyone, Member}, "an id is a number; the forge shows it, names change hands")
+			return "", nil, ccci.Errorf(ccci.CodeInvalid, "%q is neither anyone, member nor the id of a user", word).WithHint("%s", hint)
 		}
 	}
 	if who == Listed && users == nil {
@@ -237,10 +234,7 @@ func (c *Config) finish(d *settings.Decoder) error {
 		}
 	}
 	if c.Forge.Kind != "local" {
-		hint := "others than local stand in the list forges"
-		if c.Forge.Kind != "" && settings.Nearest(c.Forge.Kind, []string{"local"}) != "" {
-			hint = `did you mean "local"?`
-		}
+		hint := settings.Suggest(c.Forge.Kind, []string{KindLocal}, "others than local stand in the list forges")
 		bad("forge.kind", hint, "there is no forge of kind %q", c.Forge.Kind)
 	}
 	if c.Forge.Poll <= 0 || c.Forge.Poll > 30*time.Second {

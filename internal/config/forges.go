@@ -150,11 +150,9 @@ func (f *ForgeEntry) finish(key string, bad complain) {
 	case f.Kind == "":
 		bad(key+".kind", "write "+list(kinds), "a forge is of some kind")
 	case !slices.Contains(kinds, f.Kind):
-		hint := "write " + list(kinds)
-		if near := settings.Nearest(f.Kind, append(kinds, "forgejo")); near == "forgejo" {
+		hint := settings.Suggest(f.Kind, kinds, "write "+list(kinds))
+		if settings.Nearest(f.Kind, append(kinds, "forgejo")) == "forgejo" {
 			hint = "Forgejo is of kind gitea"
-		} else if near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
 		}
 		bad(key+".kind", hint, "there is no forge of kind %q", f.Kind)
 	}
@@ -268,11 +266,8 @@ func (c *Config) finishEngine(bad complain) {
 			bad("engine.drone.repo", ccci.HintOf(err), "%v", err)
 		}
 	default:
-		hint := "write local or drone"
-		if near := settings.Nearest(c.Engine.Kind, []string{KindLocal, KindDrone}); near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
-		}
-		bad("engine.kind", hint, "there is no engine of kind %q", c.Engine.Kind)
+		kinds := []string{KindLocal, KindDrone}
+		bad("engine.kind", settings.Suggest(c.Engine.Kind, kinds, "write "+list(kinds)), "there is no engine of kind %q", c.Engine.Kind)
 	}
 }
 

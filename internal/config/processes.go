@@ -1,8 +1,6 @@
 package config
 
 import (
-	"fmt"
-
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
@@ -38,11 +36,7 @@ func (c *Config) finishProcesses(bad complain) {
 				return true
 			}
 		}
-		hint := "write " + list(words)
-		if near := settings.Nearest(value, words); near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
-		}
-		bad(key, hint, "there is no %s %q", what, value)
+		bad(key, settings.Suggest(value, words, "write "+list(words)), "there is no %s %q", what, value)
 		return false
 	}
 	spread := oneOf("processes", "way to spread processes", c.Processes, Together, Apart)

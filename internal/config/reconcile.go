@@ -110,11 +110,7 @@ const (
 func (c *Config) finishIngress(bad complain) {
 	kinds := []string{IngressEmbedded, IngressTraefik}
 	if !slices.Contains(kinds, c.Ingress.Kind) {
-		hint := "write " + list(kinds)
-		if near := settings.Nearest(c.Ingress.Kind, kinds); near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
-		}
-		bad("ingress.kind", hint, "there is no proxy of kind %q", c.Ingress.Kind)
+		bad("ingress.kind", settings.Suggest(c.Ingress.Kind, kinds, "write "+list(kinds)), "there is no proxy of kind %q", c.Ingress.Kind)
 	}
 	if host, _, _ := net.SplitHostPort(c.Ingress.Address); !isAddress(c.Ingress.Address) || host == "" {
 		bad("ingress.address", "write an address and a port, as 127.0.0.1:443", "%q is not an address", c.Ingress.Address)

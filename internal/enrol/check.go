@@ -239,10 +239,7 @@ func (c *checker) skips() {
 		case s.Stage == ccci.StageInstall:
 			c.bad(k+".stage", "", "install cannot be skipped: everything else needs it")
 		case !slices.Contains(may, string(s.Stage)):
-			hint := "stages are " + strings.Join(may, ", ")
-			if near := settings.Nearest(string(s.Stage), may); near != "" && s.Stage != "" {
-				hint = fmt.Sprintf("did you mean %q?", near)
-			}
+			hint := settings.Suggest(string(s.Stage), may, "stages are "+strings.Join(may, ", "))
 			c.bad(k+".stage", hint, "%q is not a stage that can be skipped", s.Stage)
 		case seen[s.Stage]:
 			c.bad(k+".stage", "", "%s is already skipped", s.Stage)

@@ -69,11 +69,8 @@ func (c *checker) domain(key, name string) {
 		return
 	}
 	if _, ok := c.recipe.Domains[name]; !ok {
-		hint := "declare it under domains"
-		if near := settings.Nearest(name, slices.Sorted(maps.Keys(c.recipe.Domains))); near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
-		}
-		c.bad(key, hint, "there is no domain called %q", name)
+		known := slices.Sorted(maps.Keys(c.recipe.Domains))
+		c.bad(key, settings.Suggest(name, known, "declare it under domains"), "there is no domain called %q", name)
 	}
 }
 

@@ -155,10 +155,7 @@ func (c *checker) known(key, of, name string) {
 	if slices.Contains(have, name) {
 		return
 	}
-	if near := settings.Nearest(name, have); near != "" {
-		hint = fmt.Sprintf("did you mean %q?", near)
-	}
-	c.bad(key, hint, "there is no %q among .%s", name, of)
+	c.bad(key, settings.Suggest(name, have, hint), "there is no %q among .%s", name, of)
 }
 
 // flat returns every text below v, for looking something up in it.

@@ -175,11 +175,7 @@ func (d *Decoder) structure(n *yaml.Node, v reflect.Value, key string) {
 		for i, f := range fields {
 			names[i] = f.Key
 		}
-		hint := "known here: " + strings.Join(names, ", ")
-		if near := Nearest(name, names); near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
-		}
-		d.Add(k.Line, Join(key, name), hint, "there is no such setting")
+		d.Add(k.Line, Join(key, name), Suggest(name, names, "known here: "+strings.Join(names, ", ")), "there is no such setting")
 	})
 }
 

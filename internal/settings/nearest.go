@@ -1,6 +1,9 @@
 package settings
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // Nearest returns the candidate that word was most probably meant to be, or ""
 // when none is near: at most one typing slip per three letters, one in shorter words,
@@ -17,6 +20,15 @@ func Nearest(word string, candidates []string) string {
 		}
 	}
 	return best
+}
+
+// Suggest returns the hint for a word that is none of the candidates: whether the
+// nearest of them was meant, or otherwise where none is near.
+func Suggest(word string, candidates []string, otherwise string) string {
+	if near := Nearest(word, candidates); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return otherwise
 }
 
 // slips is the optimal string alignment distance of a and b.

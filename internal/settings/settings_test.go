@@ -231,6 +231,11 @@ func TestNearest(t *testing.T) {
 	if got := Nearest("bat", []string{"cat", "hat"}); got != "cat" { // the first of equals
 		t.Errorf("got %q", got)
 	}
+	for word, want := range map[string]string{"instal": `did you mean "install"?`, "deploy": "write one", "": "write one"} {
+		if got := Suggest(word, names, "write one"); got != want {
+			t.Errorf("Suggest(%q) = %q, not %q", word, got, want)
+		}
+	}
 }
 
 func TestDoc(t *testing.T) {
