@@ -60,13 +60,13 @@ const fetchLimit = 10 * time.Minute
 // fetch makes sure that the image of a service is there before the service is touched: an old
 // task may have to end before a new one starts, and is not ended for one that cannot.
 func (d *daemon) fetch(ctx context.Context, want Desired, a Action) error {
-	i := slices.IndexFunc(want.Services, func(s Service) bool { return s.Name() == a.Name })
-	if a.Kind != KindService || a.Verb != Create && a.Verb != Update || i < 0 {
+	service, wanted := want.service(a.Name)
+	if a.Kind != KindService || a.Verb != Create && a.Verb != Update || !wanted {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
 	defer cancel()
-	ref := want.Services[i].Spec.TaskTemplate.ContainerSpec.Image
+	ref := service.Spec.TaskTemplate.ContainerSpec.Image
 	_, err := d.docker.ImageInspect(ctx, ref)
 	if !cerrdefs.IsNotFound(err) {
 		return err
@@ -212,8 +212,8 @@ func (d *daemon) applyService(ctx context.Context, want Desired, o Observed, a A
 func specFor(want Desired, o Observed, name string) (swarm.ServiceSpec, error) {
 	p := &planner{desired: want, seen: o}
 	p.files()
-	i := slices.IndexFunc(want.Services, func(s Service) bool { return s.Name() == name })
-	spec, _ := want.finished(want.Services[i], p.names)
+	service, _ := want.service(name)
+	spec, _ := want.finished(service, p.names)
 	spec.TaskTemplate.Networks = slices.Clone(spec.TaskTemplate.Networks)
 	for i, n := range spec.TaskTemplate.Networks {
 		j := slices.IndexFunc(o.Networks, func(have NetworkSeen) bool { return have.Name == n.Target })

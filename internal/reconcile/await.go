@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,13 +49,16 @@ func (r *unitRun) await(ctx context.Context, o Observed, a Action) error {
 		}
 	}
 	watched := s.Update.State == swarm.UpdateStateUpdating || s.Update.State == swarm.UpdateStateRollbackStarted
+	late := o.At.Sub(w.since) > r.patience(a.Name)
 	var err *ccci.Error
 	switch {
+	case isTrial(a.Name) && (news >= failures || late):
+		return r.failedTrial(ctx, o, s, cmp.Or(s.words(a.Hash), a.Why))
 	case s.Update.State == swarm.UpdateStatePaused:
 		err = ccci.Errorf(ccci.CodeInfra, "swarm has stopped the update of %s: %s", a.Name, s.Update.Message)
 	case news >= failures && !watched:
 		err = ccci.Errorf(ccci.CodeInfra, "service %s does not run: %s", a.Name, s.words(a.Hash))
-	case o.At.Sub(w.since) > r.patience(a.Name):
+	case late:
 		err = ccci.Errorf(ccci.CodeInfra, "service %s does not come up within %v: %s", a.Name, r.patience(a.Name), a.Why)
 	default:
 		return r.sleep(ctx)
@@ -63,10 +67,8 @@ func (r *unitRun) await(ctx context.Context, o Observed, a Action) error {
 }
 
 func (r *unitRun) patience(service string) time.Duration {
-	for _, s := range r.desired.Services {
-		if s.Name() == service && s.Patience > 0 {
-			return s.Patience
-		}
+	if s, _ := r.desired.service(service); s.Patience > 0 {
+		return s.Patience
 	}
 	return 3 * time.Minute
 }

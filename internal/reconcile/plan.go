@@ -112,6 +112,7 @@ type planner struct {
 	names   map[fileKey]string // versioned names, by key
 	actions []Action
 	going   map[string]bool // services that are being removed for the sake of a network
+	wanted  map[string]bool // services that are to be there, by name
 }
 
 func (p *planner) add(a Action) { p.actions = append(p.actions, a) }
@@ -271,18 +272,21 @@ func (p *planner) usersOf(kind Kind, name string) []string {
 }
 
 func (p *planner) services() {
-	for _, s := range p.seen.Services {
-		wanted := slices.ContainsFunc(p.desired.Services, func(w Service) bool { return w.Name() == s.Spec.Name })
-		if s.Spec.Labels[LabelUnit] == p.desired.Unit && !wanted && !p.going[s.Spec.Name] {
-			p.add(Action{Verb: Remove, Kind: KindService, Name: s.Spec.Name, ID: s.ID, Why: "it is wanted no longer"})
-		}
-	}
+	p.wanted = map[string]bool{}
+	before := len(p.actions)
 	for _, want := range p.desired.Services {
 		p.service(want)
+	}
+	for _, s := range p.seen.Services {
+		if s.Spec.Labels[LabelUnit] == p.desired.Unit && !p.wanted[s.Spec.Name] && !p.going[s.Spec.Name] {
+			p.actions = slices.Insert(p.actions, before, Action{Verb: Remove, Kind: KindService, Name: s.Spec.Name, ID: s.ID, Why: "it is wanted no longer"})
+			before++
+		}
 	}
 }
 
 func (p *planner) service(want Service) {
+	p.wanted[want.Name()] = true
 	spec, hash := p.desired.finished(want, p.names)
 	act := Action{Kind: KindService, Name: want.Name(), Hash: hash}
 	i := slices.IndexFunc(p.seen.Services, func(s ServiceSeen) bool { return s.Spec.Name == want.Name() })
@@ -306,12 +310,14 @@ func (p *planner) service(want Service) {
 		act.Verb, act.Why = Await, "swarm takes an update back"
 	default:
 		act.Verb, act.Why = Update, why
-		if (have.Spec.Mode.Replicated == nil) != (spec.Mode.Replicated == nil) {
-			act.Verb = Remove // and create: Docker does not change the mode
+		if (have.Spec.Mode.Replicated == nil) != (spec.Mode.Replicated == nil) || isTrial(want.Name()) {
+			act.Verb = Remove // and create: Docker does not change the mode, and a trial is of one version
 		} else if refused, at, words := have.refused(hash); refused && at.After(p.tried) {
 			act.Verb = Hold
 			act.Why = fmt.Sprintf("the update to %s was rolled back at %s: %s", spec.TaskTemplate.ContainerSpec.Image, at.Format(time.RFC3339), words)
 			act.Hint = fmt.Sprintf("the version before it serves; mend what it says, or say cc-ci reconcile %s --retry", p.desired.Unit)
+		} else if needsTrial(have, spec) {
+			p.service(want.trial())
 		}
 	}
 	p.add(act)

@@ -89,7 +89,30 @@ func TestA32_RepairsExactlyThat(t *testing.T) {
 			c := *front(w).Spec.TaskTemplate.ContainerSpec
 			c.Image = "app:0"
 			front(w).Spec.TaskTemplate.ContainerSpec = &c
+		}, []string{
+			"creating service cc-ci_front-trial: it is not there",
+			"updating service cc-ci_front: Image is app:0 and should be app:1",
+			"removing service cc-ci_front-trial: it is wanted no longer",
+		}},
+		{"image, and nothing runs", func(w *world) {
+			c := *front(w).Spec.TaskTemplate.ContainerSpec
+			c.Image = "app:0"
+			front(w).Spec.TaskTemplate.ContainerSpec = &c
+			front(w).Tasks = end(front(w).Tasks, time.Now())
 		}, []string{"updating service cc-ci_front: Image is app:0 and should be app:1"}},
+		{"trial of an older version", func(w *world) {
+			c := *front(w).Spec.TaskTemplate.ContainerSpec
+			c.Image = "app:0"
+			front(w).Spec.TaskTemplate.ContainerSpec = &c
+			spec := NewService("front-trial", "app:2").Spec
+			spec.Labels[LabelUnit] = "test"
+			w.Services = append(w.Services, ServiceSeen{ID: "trial", Spec: spec})
+		}, []string{
+			"removing service cc-ci_front-trial: Configs is missing, Image is app:2 and should be app:1, Labels.cc-ci.unit is missing, 2 more",
+			"creating service cc-ci_front-trial: it is not there",
+			"updating service cc-ci_front: Image is app:0 and should be app:1",
+			"removing service cc-ci_front-trial: it is wanted no longer",
+		}},
 		{"label", func(w *world) { front(w).Spec.Labels = with(front(w).Spec.Labels, "x", "y") }, []string{"updating service cc-ci_front: Labels.x is too much"}},
 		{"replicas", func(w *world) {
 			n := uint64(2)
@@ -216,7 +239,7 @@ func TestU22_RolledBackUpdate(t *testing.T) {
 		}
 		delete(w.broken, "app:2") // mended
 		w.applied = nil
-		if _, err := (&Runner{Daemon: w, Retry: true}).Run(t.Context(), unitOf(d)); err != nil || len(w.applied) != 2 {
+		if _, err := (&Runner{Daemon: w, Retry: true}).Run(t.Context(), unitOf(d)); err != nil || len(w.applied) != 4 { // the trial of one of them, too
 			t.Errorf("mended: %v, did %v", err, w.applied)
 		}
 	})
@@ -253,6 +276,43 @@ func TestU22_CheckFails(t *testing.T) {
 			t.Errorf("again: %v, did %v", err, w.applied)
 		}
 	})
+}
+
+// U22: what is on ports of the host is not ended for a version that does not run.
+func TestU22_Trial(t *testing.T) {
+	for image, want := range map[string]string{
+		"broken":  "cc-ci_front stays as it is: its next version, broken, was tried beside it and does not run: No such image: broken",
+		"pending": "was tried beside it and does not run: 0 of 1 tasks run, the newest is pending",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			older, newer := example("app:1", "one"), example("app:1", "one")
+			newer.Services[1].Spec.TaskTemplate.ContainerSpec.Image = image
+			w := settled(t, older)
+			w.broken["broken"], w.pending["pending"] = true, true
+			for range 2 { // a failed trial is not held against the next
+				w.applied = nil
+				_, err := (&Runner{Daemon: &restarting{w}}).Run(t.Context(), unitOf(newer))
+				if err == nil || !strings.Contains(err.Error(), want) || ccci.CodeOf(err) != ccci.CodeInfra || ccci.HintOf(err) == "" {
+					t.Errorf("%s: %v", image, err)
+				}
+				if did := []string{"creating service cc-ci_front-trial: it is not there", "removing service cc-ci_front-trial: it does not run"}; !slices.Equal(w.applied, did) {
+					t.Errorf("%s: did %s", image, strings.Join(w.applied, "\n"))
+				}
+			}
+			dry, err := (&Runner{Daemon: w, DryRun: true}).Run(t.Context(), unitOf(newer))
+			if err != nil || len(dry[0].Actions) != 2 || dry[0].Actions[1].Verb != Update {
+				t.Errorf("%s: dry it says %v, %v", image, texts(dry[0].Actions), err)
+			}
+			w.applied = nil
+			if _, err := (&Runner{Daemon: w}).Run(t.Context(), unitOf(older)); err != nil || len(w.applied) > 0 {
+				t.Errorf("the version before: %v, did %v", err, w.applied)
+			}
+		})
+	}
+	trial := example("app:1", "one").Services[1].trial()
+	if len(trial.Spec.EndpointSpec.Ports) > 0 || len(trial.Spec.TaskTemplate.Networks) != 2 || len(trial.Spec.TaskTemplate.ContainerSpec.Configs) != 1 {
+		t.Errorf("a trial is %+v", trial.Spec)
+	}
 }
 
 func TestServiceThatDoesNotComeUp(t *testing.T) {

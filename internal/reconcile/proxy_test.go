@@ -17,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/go-connections/nat"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/dockerd"
@@ -35,7 +37,7 @@ func TestRealProxy(t *testing.T) {
 	t.Run("A31 a new certificate drops no request", h.rotates)
 	t.Run("A25 a run goes through it", h.harness)
 	t.Run("A32 repairs exactly what was removed or edited", h.repairs)
-	t.Run("U22 a broken image is rolled back", h.rollsBack)
+	t.Run("U22 a version that does not run is not begun, or rolled back", h.rollsBack)
 	t.Run("the command says so", h.command)
 }
 
@@ -237,10 +239,12 @@ func (h *testHost) serves(t *testing.T) {
 
 // rotates puts a new certificate into place while requests come in, over new connections and
 // over such that last.
-func (h *testHost) rotates(t *testing.T) {
+// load asks the app without pause, over kept and over new connections, until stop, which says how
+// many requests there were and how many of them failed.
+func (h *testHost) load(t *testing.T) (stop func() (asked, failed int64)) {
 	var asked, failed atomic.Int64
 	begin := time.Now()
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	var load sync.WaitGroup
 	for i := range 4 {
 		load.Go(func() {
@@ -263,6 +267,16 @@ func (h *testHost) rotates(t *testing.T) {
 			}
 		})
 	}
+	return func() (int64, int64) {
+		cancel()
+		load.Wait()
+		t.Logf("%d requests in %v, %d failed", asked.Load(), time.Since(begin), failed.Load())
+		return asked.Load(), failed.Load()
+	}
+}
+
+func (h *testHost) rotates(t *testing.T) {
+	begin, stop := time.Now(), h.load(t)
 	older := h.leaf
 	for range 2 {
 		t.Logf("after %v: a new certificate", time.Since(begin))
@@ -272,10 +286,7 @@ func (h *testHost) rotates(t *testing.T) {
 			t.Errorf("Traefik itself is touched:\n%s", strings.Join(did, "\n"))
 		}
 	}
-	stop()
-	load.Wait()
-	t.Logf("%d requests during two rotations, %d failed", asked.Load(), failed.Load())
-	if failed.Load() > 0 || asked.Load() < 100 {
+	if asked, failed := stop(); failed > 0 || asked < 100 {
 		t.Error("that is not none of at least 100")
 	}
 	res, _ := get(t, h.client(false), "https://wiki."+domain+"/health")
@@ -333,8 +344,21 @@ func (h *testHost) rollsBack(t *testing.T) {
 	}
 	get(t, h.client(false), "https://wiki."+domain+"/health") // Traefik was not touched
 	o.Traefik = "traefik:broken"
+	stop := h.load(t)
 	did, err = run()
-	if err == nil || !strings.Contains(err.Error(), "the update to traefik:broken was rolled back") || !strings.Contains(err.Error(), "non-zero exit") || ccci.CodeOf(err) != ccci.CodeInfra {
+	if err == nil || !strings.Contains(err.Error(), "cc-ci_traefik stays as it is: its next version, traefik:broken") || !strings.Contains(err.Error(), "non-zero exit") || ccci.CodeOf(err) != ccci.CodeInfra {
+		t.Errorf("it says %v after %s", err, did)
+	}
+	if asked, failed := stop(); failed > 0 || asked < 100 {
+		t.Error("that is not none of at least 100")
+	}
+	// It runs, but not with the ports: somebody else has one of them.
+	o = h.options()
+	o.Entrypoints = append(o.Entrypoints, Entrypoint{Name: "taken", Port: 2300})
+	free := h.occupy(t, "2300")
+	did, err = run()
+	free()
+	if err == nil || !strings.Contains(err.Error(), "was rolled back") || !strings.Contains(err.Error(), "2300") || ccci.CodeOf(err) != ccci.CodeInfra {
 		t.Errorf("it says %v after %s", err, did)
 	}
 	h.await(t, "the version before serves", func() bool {
@@ -345,8 +369,27 @@ func (h *testHost) rollsBack(t *testing.T) {
 	if did, err := run(); err == nil || did != "" || !strings.Contains(err.Error(), "was rolled back") || time.Since(begin) > 2*time.Second {
 		t.Errorf("a second run says %v after %s", err, did)
 	}
-	if did := h.converge(t, h.options()); len(did) > 0 {
-		t.Errorf("with the good image again it does\n%s", strings.Join(did, "\n"))
+	// The configuration that was tried in vain is all that is left of it.
+	if did := h.converge(t, h.options()); len(did) != 1 || !strings.HasPrefix(did[0], "removing config proxy_static_") {
+		t.Errorf("with what was before again it does\n%s", strings.Join(did, "\n"))
+	}
+}
+
+// occupy takes a port of the host away until free.
+func (h *testHost) occupy(t *testing.T, port string) (free func()) {
+	t.Helper()
+	c, err := h.Docker.ContainerCreate(t.Context(), &container.Config{Image: appImage, ExposedPorts: nat.PortSet{"8080/tcp": {}}},
+		&container.HostConfig{PortBindings: nat.PortMap{"8080/tcp": {{HostPort: port}}}}, nil, nil, "occupier")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Docker.ContainerStart(t.Context(), c.ID, container.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := h.Docker.ContainerRemove(t.Context(), c.ID, container.RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -379,9 +422,9 @@ func (h *testHost) command(t *testing.T) {
 	}{
 		{traefik.Image, []string{"proxy"}, 0, []string{"swarm: nothing to do\nproxy: nothing to do\n"}},
 		{traefik.Image, []string{"proxy", "--json"}, 0, []string{`"unit": "proxy",`, `"state": "nothing",`, `"actions": []`}},
-		{"traefik:other", []string{"proxy", "--dry-run"}, 0, []string{"proxy: updating service cc-ci_traefik: Image is traefik:v3.6.12 and should be traefik:other", "proxy: 1 change to make"}},
-		{"traefik:broken", []string{"proxy"}, 3, []string{"the update to traefik:broken was rolled back", "non-zero exit", "hint: ", "--retry"}},
-		{"traefik:broken", []string{"proxy", "--json"}, 3, []string{`"state": "failed"`, `"code": "infra"`, "rolled back"}},
+		{"traefik:other", []string{"proxy", "--dry-run"}, 0, []string{"proxy: updating service cc-ci_traefik: Image is traefik:v3.6.12 and should be traefik:other", "proxy: 2 changes to make"}},
+		{"traefik:broken", []string{"proxy"}, 3, []string{"its next version, traefik:broken, was tried beside it", "non-zero exit", "hint: "}},
+		{"traefik:broken", []string{"proxy", "--json"}, 3, []string{`"state": "failed"`, `"code": "infra"`, "tried beside it"}},
 		{"", []string{"proxy"}, 2, []string{"needs images", "reconcile.images.traefik"}},
 		{traefik.Image, []string{"prox"}, 2, []string{`did you mean "proxy"?`}},
 	} {

@@ -53,10 +53,18 @@ func (h *testHost) repairs(t *testing.T) {
 			return update(name, func(s *swarm.ServiceSpec) { s.Labels["x"] = "y" })
 		})
 		check(name+" image", []string{"updating service " + name}, func() error {
-			return update(name, func(s *swarm.ServiceSpec) {
+			err := update(name, func(s *swarm.ServiceSpec) {
 				s.TaskTemplate.ContainerSpec.Image = "nobody/has:it"
 				s.UpdateConfig.FailureAction = swarm.UpdateFailureActionContinue
 			})
+			if len(s.Spec.EndpointSpec.Ports) > 0 { // else there is something to lose yet, and a trial
+				h.await(t, name+" runs no longer", func() bool {
+					_, o := h.look(t)
+					i := slices.IndexFunc(o.Services, func(s ServiceSeen) bool { return s.Spec.Name == name })
+					return !slices.ContainsFunc(o.Services[i].Tasks, func(t TaskSeen) bool { return t.State == swarm.TaskStateRunning })
+				})
+			}
+			return err
 		})
 	}
 	check("replicas", []string{"updating service cc-ci_socket-proxy"}, func() error {

@@ -124,8 +124,8 @@ func (w *world) service(want Desired, o Observed, a Action) error {
 	}
 	p := &planner{desired: want, seen: o}
 	p.files()
-	j := slices.IndexFunc(want.Services, func(s Service) bool { return s.Name() == a.Name })
-	spec, hash := want.finished(want.Services[j], p.names)
+	wanted, _ := want.service(a.Name)
+	spec, hash := want.finished(wanted, p.names)
 	for _, kind := range []Kind{KindSecret, KindConfig} {
 		for _, name := range uses(spec, kind) {
 			if !slices.ContainsFunc(w.Files, func(f FileSeen) bool { return f.Kind == kind && f.Name == name }) {
