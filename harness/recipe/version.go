@@ -37,51 +37,46 @@ func CompareVersions(a, b string) int {
 }
 
 // compareTags compares the way people write image tags: numbers as numbers,
-// words as words. A release is newer than its own rc, beta and alpha, and older
+// words as words, and 1.2 is 1.2.0. A release is newer than its own rc, beta and alpha, and older
 // than itself with any other word behind (1.2 < 1.2-p1).
 func compareTags(a, b string) int {
 	as, bs := versionParts.FindAllString(trimV(a), -1), versionParts.FindAllString(trimV(b), -1)
-	for i := range max(len(as), len(bs)) {
-		switch {
-		case i >= len(as):
-			return -tailWeight(bs[i:])
-		case i >= len(bs):
-			return tailWeight(as[i:])
+	part := func(parts []string, i int) string {
+		if i < len(parts) {
+			return parts[i]
 		}
-		if c := comparePart(as[i], bs[i]); c != 0 {
+		return "0"
+	}
+	for i := range max(len(as), len(bs)) {
+		if c := comparePart(part(as, i), part(bs, i)); c != 0 {
 			return c
 		}
 	}
 	return 0
 }
 
-// tailWeight says whether what one version has behind the other makes it newer.
-func tailWeight(tail []string) int {
-	if preRelease(tail[0]) {
-		return -1
+func comparePart(a, b string) int {
+	if c := cmp.Compare(kindOfPart(a), kindOfPart(b)); c != 0 {
+		return c
 	}
-	for _, part := range tail {
-		if strings.Trim(part, "0") != "" {
-			return 1
-		}
+	if !isDigit(a[0]) {
+		return strings.Compare(strings.ToLower(a), strings.ToLower(b))
 	}
-	return 0 // 1.2 and 1.2.0
+	a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
+	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
-func comparePart(a, b string) int {
-	numberA, numberB := isDigit(a[0]), isDigit(b[0])
+// kindOfPart orders the kinds of parts: rc, 0 or nothing, any other word, a number above 0.
+func kindOfPart(part string) int {
 	switch {
-	case numberA && numberB:
-		a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
-		return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
-	case numberA != numberB:
-		// 1.2.1 against 1.2.rc1 or 1.2-alpine: the number is newer.
-		return boolInt(numberA) - boolInt(numberB)
+	case preRelease(part):
+		return 0
+	case strings.Trim(part, "0") == "":
+		return 1
+	case !isDigit(part[0]):
+		return 2
 	}
-	if pa, pb := preRelease(a), preRelease(b); pa != pb {
-		return boolInt(pb) - boolInt(pa)
-	}
-	return strings.Compare(strings.ToLower(a), strings.ToLower(b))
+	return 3
 }
 
 func preRelease(word string) bool {

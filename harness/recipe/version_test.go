@@ -14,7 +14,7 @@ func TestCompareVersions(t *testing.T) {
 	ordered := []string{
 		"latest",
 		"0.0.1", "1.13.4_1", "1.13.4_2", "2.4.8-d7d63b0d", "25.0.1", // before the scheme
-		"0.1.0+1.0", "0.9.0+1.0", "0.10.0+1.0", "1.0.0+1.0-rc1", "1.0.0+1.0-rc2", "1.0.0+1.0", "1.0.0+1.0-p1",
+		"0.1.0+1.0", "0.9.0+1.0", "0.10.0+1.0", "1.0.0+1.0-rc1", "1.0.0+1.0-rc2", "1.0.0+1.0.0rc3", "1.0.0+1.0", "1.0.0+1.0-p1", "1.0.0+1.0.1-rc1", "1.0.0+1.0.1",
 		"1.0.0+v1.2.3", "1.0.0+1.10.0", "1.0.0+2024.01.5", "1.0.1+0.1", "2.0.1+1.0.6-social-amd64", "2.0.1+1.0.7-social-amd64", "10.0.0+1",
 	}
 	for i, a := range ordered {
@@ -38,6 +38,7 @@ func TestCompareVersions(t *testing.T) {
 func FuzzCompareVersions(f *testing.F) {
 	f.Add("1.0.0+1.2", "1.0.0+v1.2.0", "1.0.0+1.2-rc1")
 	f.Add("1.2", "1.2.0", "1.2.a")
+	f.Add("1+1", "1+1C", "01+1+0")
 	f.Fuzz(func(t *testing.T, a, b, c string) {
 		if x, y := recipe.CompareVersions(a, b), recipe.CompareVersions(b, a); x != -y {
 			t.Fatalf("%q %q: %d and %d", a, b, x, y)
