@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,13 +35,11 @@ func Start(t testing.TB) *Server {
 	if testing.Short() {
 		t.Skip("redis is a real server")
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := child.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	free.Close()
-	s := &Server{URL: "redis://127.0.0.1:" + port, port: port}
+	s := &Server{URL: fmt.Sprintf("redis://127.0.0.1:%d", port), port: strconv.Itoa(port)}
 	t.Cleanup(s.Kill)
 	s.StartAgain(t)
 	return s
