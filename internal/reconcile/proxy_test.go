@@ -237,8 +237,6 @@ func (h *testHost) serves(t *testing.T) {
 	}
 }
 
-// rotates puts a new certificate into place while requests come in, over new connections and
-// over such that last.
 // load asks the app without pause, over kept and over new connections, until stop, which says how
 // many requests there were and how many of them failed.
 func (h *testHost) load(t *testing.T) (stop func() (asked, failed int64)) {
@@ -275,6 +273,8 @@ func (h *testHost) load(t *testing.T) (stop func() (asked, failed int64)) {
 	}
 }
 
+// rotates puts a new certificate into place while requests come in, over new connections and
+// over such that last.
 func (h *testHost) rotates(t *testing.T) {
 	begin, stop := time.Now(), h.load(t)
 	older := h.leaf
