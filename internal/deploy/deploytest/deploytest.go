@@ -50,6 +50,8 @@ type Daemon struct {
 type Options struct {
 	Daemon  Daemon
 	Network string // an external swarm network, such as "proxy"; "" skips what needs one
+	// Held makes a Deployer whose daemon keeps a request; nil skips what needs one.
+	Held func(t *testing.T, run ccci.RunID, kind string) Held
 }
 
 // Maker returns a fresh Deployer for the run. It should look often and wait

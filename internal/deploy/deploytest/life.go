@@ -204,10 +204,6 @@ services:
   idle:
     image: IMAGE
     deploy: {replicas: 0}
-  job:
-    image: IMAGE
-    command: ["echo", "done"]
-    deploy: {mode: replicated-job, replicas: 2}
   migrate:
     image: IMAGE
     command: ["exit", "0"]

@@ -18,6 +18,8 @@ var removalCases = []testcase{
 	{"A19_removal_during_a_deployment_leaves_nothing", removeDuring},
 	{"A19_removal_by_another_process_needs_only_the_name", removeByName},
 	{"A19_removal_finds_unlabelled_leftovers_and_spares_others", leftovers},
+	{"A19_removal_outlives_requests_without_an_answer", outlivesCreation},
+	{"A19_jobs_are_refused_and_nothing_is_made", jobs},
 	{"A21_new_refuses_what_exists_and_makes_nothing", conflict},
 	{"A21_secrets_are_made_all_or_none", allOrNone},
 	{"secrets_are_added_once", addSecrets},

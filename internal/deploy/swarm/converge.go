@@ -222,13 +222,7 @@ func isOf(t swarm.Task, want service) bool {
 // current reports whether a task was made from the specification that is wanted
 // and that the service has now.
 func current(t swarm.Task, svc swarm.Service, want service) bool {
-	if !isOf(t, want) || t.Spec.ForceUpdate != svc.Spec.TaskTemplate.ForceUpdate {
-		return false
-	}
-	if svc.JobStatus != nil {
-		return t.JobIteration != nil && t.JobIteration.Index == svc.JobStatus.JobIteration.Index
-	}
-	return true
+	return isOf(t, want) && t.Spec.ForceUpdate == svc.Spec.TaskTemplate.ForceUpdate
 }
 
 // updateFailure recognises an update that swarm gave up.
@@ -293,13 +287,7 @@ func count(want service, svc swarm.Service, tasks []swarm.Task) (bool, string) {
 		}
 	}
 	enough := running
-	switch {
-	case svc.Spec.Mode.ReplicatedJob != nil || svc.Spec.Mode.GlobalJob != nil:
-		enough = complete
-		if running > 0 {
-			others += running
-		}
-	case oneShot(svc):
+	if oneShot(svc) {
 		enough = running + complete
 	}
 	words := fmt.Sprintf("%d of %d tasks", enough, desired)
@@ -312,7 +300,7 @@ func count(want service, svc swarm.Service, tasks []swarm.Task) (bool, string) {
 	if old > 0 {
 		words += fmt.Sprintf(", %d older ones still alive", old)
 	}
-	if svc.Spec.Mode.Global != nil || svc.Spec.Mode.GlobalJob != nil {
+	if svc.Spec.Mode.Global != nil {
 		return desired > 0 && enough >= desired && others == 0, words
 	}
 	// A task too many is one that swarm has not yet told to stop.
@@ -326,21 +314,11 @@ func oneShot(svc swarm.Service) bool {
 }
 
 func desiredTasks(svc swarm.Service, tasks []swarm.Task) int {
-	mode := svc.Spec.Mode
-	switch {
-	case mode.Replicated != nil:
+	if mode := svc.Spec.Mode; mode.Replicated != nil {
 		if mode.Replicated.Replicas == nil {
 			return 1
 		}
 		return int(*mode.Replicated.Replicas)
-	case mode.ReplicatedJob != nil:
-		if mode.ReplicatedJob.TotalCompletions != nil {
-			return int(*mode.ReplicatedJob.TotalCompletions)
-		}
-		if mode.ReplicatedJob.MaxConcurrent != nil {
-			return int(*mode.ReplicatedJob.MaxConcurrent)
-		}
-		return 1
 	}
 	if svc.ServiceStatus != nil && svc.ServiceStatus.DesiredTasks > 0 {
 		return int(svc.ServiceStatus.DesiredTasks)

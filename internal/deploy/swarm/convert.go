@@ -230,14 +230,13 @@ func serviceMode(d types.DeployConfig) (swarm.ServiceMode, error) {
 	switch d.Mode {
 	case "", "replicated":
 		return swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: replicas}}, nil
-	case "replicated-job":
-		return swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: replicas, TotalCompletions: replicas}}, nil
-	case "global", "global-job":
+	case "replicated-job", "global-job":
+		// Swarm keeps the tasks of a job that has completed after its service was
+		// removed, and no request removes them: nothing could tear such an app down.
+		return swarm.ServiceMode{}, fmt.Errorf("deploy.mode %s is not supported: swarm keeps the tasks of a job for ever", d.Mode)
+	case "global":
 		if replicas != nil {
 			return swarm.ServiceMode{}, fmt.Errorf("deploy.replicas cannot be set with mode %s", d.Mode)
-		}
-		if d.Mode == "global-job" {
-			return swarm.ServiceMode{GlobalJob: &swarm.GlobalJob{}}, nil
 		}
 		return swarm.ServiceMode{Global: &swarm.GlobalService{}}, nil
 	}

@@ -75,6 +75,7 @@ func TestConvertRefuses(t *testing.T) {
 		"undeclared config":  "    configs: [nope]\n",
 		"undeclared network": "    networks: [nope]\n",
 		"global replicas":    "    deploy: {mode: global, replicas: 2}\n",
+		"job":                "    deploy: {mode: replicated-job}\n",
 		"unknown mode":       "    deploy: {mode: sometimes}\n",
 		"cpus":               "    deploy: {resources: {limits: {cpus: 'lots'}}}\n",
 		"restart":            "    restart: sometimes\n",

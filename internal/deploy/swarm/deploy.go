@@ -88,9 +88,11 @@ func (d *Deployer) apply(ctx context.Context, stack *recipe.Stack, svc service, 
 	}
 	i := slices.IndexFunc(present, func(s swarm.Service) bool { return s.Spec.Name == svc.name })
 	if i < 0 {
-		made, err := d.docker.ServiceCreate(ctx, spec, swarm.ServiceCreateOptions{EncodedRegistryAuth: auth})
-		d.warn(stack, svc, made.Warnings)
-		return d.fault(activity, err)
+		return d.fault(activity, d.create(ctx, kindService, svc.name, stack.Name, func(ctx context.Context) error {
+			made, err := d.docker.ServiceCreate(ctx, spec, swarm.ServiceCreateOptions{EncodedRegistryAuth: auth})
+			d.warn(stack, svc, made.Warnings)
+			return err
+		}))
 	}
 	old := present[i]
 	const attempts = 4 // swarm itself writes to a service while an update ends

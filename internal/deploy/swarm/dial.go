@@ -103,30 +103,35 @@ func (d *Deployer) boxDial(ctx context.Context, task container.InspectResponse, 
 			}
 		}
 	}
-	made, err := d.docker.ContainerCreate(ctx,
-		&container.Config{
-			Image:      d.o.Box.Image,
-			Entrypoint: d.o.Box.Dial(net.JoinHostPort(host, strconv.Itoa(port))),
-			OpenStdin:  true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
-			Labels: owned(nil, d.o.RunID, stack),
-		},
-		&container.HostConfig{
-			NetworkMode:    container.NetworkMode("container:" + task.ID),
-			AutoRemove:     true,
-			ReadonlyRootfs: true,
-			CapDrop:        []string{"ALL"},
-			SecurityOpt:    []string{"no-new-privileges"},
-		}, nil, nil, "")
+	id := make(chan string, 1)
+	err := d.create(ctx, kindContainer, "for a connection", stack, func(ctx context.Context) error {
+		made, err := d.docker.ContainerCreate(ctx,
+			&container.Config{
+				Image:      d.o.Box.Image,
+				Entrypoint: d.o.Box.Dial(net.JoinHostPort(host, strconv.Itoa(port))),
+				OpenStdin:  true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
+				Labels: owned(nil, d.o.RunID, stack),
+			},
+			&container.HostConfig{
+				NetworkMode:    container.NetworkMode("container:" + task.ID),
+				AutoRemove:     true,
+				ReadonlyRootfs: true,
+				CapDrop:        []string{"ALL"},
+				SecurityOpt:    []string{"no-new-privileges"},
+			}, nil, nil, "")
+		id <- made.ID
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("making a box: %w", err)
 	}
-	conn := &boxConn{docker: d, id: made.ID}
-	attached, err := d.docker.ContainerAttach(ctx, made.ID, container.AttachOptions{Stream: true, Stdin: true, Stdout: true, Stderr: true})
+	conn := &boxConn{docker: d, id: <-id}
+	attached, err := d.docker.ContainerAttach(ctx, conn.id, container.AttachOptions{Stream: true, Stdin: true, Stdout: true, Stderr: true})
 	if err != nil {
 		conn.remove(ctx)
 		return nil, fmt.Errorf("attaching to a box: %w", err)
 	}
-	if err := d.docker.ContainerStart(ctx, made.ID, container.StartOptions{}); err != nil {
+	if err := d.docker.ContainerStart(ctx, conn.id, container.StartOptions{}); err != nil {
 		attached.Close()
 		conn.remove(ctx)
 		return nil, fmt.Errorf("starting a box: %w", err)

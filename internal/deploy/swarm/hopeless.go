@@ -31,7 +31,7 @@ func (h *history) hopeless(want service, svc swarm.Service, tasks []swarm.Task, 
 		}
 		switch t.Status.State {
 		case swarm.TaskStateRejected, swarm.TaskStateFailed, swarm.TaskStateComplete:
-			if t.Status.State == swarm.TaskStateComplete && (oneShot(svc) || svc.JobStatus != nil) {
+			if t.Status.State == swarm.TaskStateComplete && oneShot(svc) {
 				waiting = true
 				continue
 			}

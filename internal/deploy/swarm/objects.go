@@ -71,9 +71,9 @@ func (d *Deployer) AddSecrets(ctx context.Context, stack *recipe.Stack, secrets 
 func (d *Deployer) createSecrets(ctx context.Context, stack *recipe.Stack, specs []swarm.SecretSpec) error {
 	var made []string
 	for _, spec := range specs {
-		created, err := d.docker.SecretCreate(ctx, spec)
+		id, err := d.createSecret(ctx, stack, spec)
 		if err == nil {
-			made = append(made, created.ID)
+			made = append(made, id)
 			continue
 		}
 		undo, cancel := cleanupContext(ctx, explainLimit)
@@ -86,6 +86,45 @@ func (d *Deployer) createSecrets(ctx context.Context, stack *recipe.Stack, specs
 		return d.fault(fmt.Sprintf("creating app %s: secret %s", stack.Name, spec.Name), err)
 	}
 	return nil
+}
+
+func (d *Deployer) createSecret(ctx context.Context, stack *recipe.Stack, spec swarm.SecretSpec) (string, error) {
+	id := make(chan string, 1) // the answer may come when nothing waits for it any more
+	err := d.create(ctx, kindSecret, spec.Name, stack.Name, func(ctx context.Context) error {
+		made, err := d.docker.SecretCreate(ctx, spec)
+		id <- made.ID
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return <-id, nil
+}
+
+func (d *Deployer) createConfig(ctx context.Context, stack *recipe.Stack, spec swarm.ConfigSpec) (string, error) {
+	id := make(chan string, 1)
+	err := d.create(ctx, kindConfig, spec.Name, stack.Name, func(ctx context.Context) error {
+		made, err := d.docker.ConfigCreate(ctx, spec)
+		id <- made.ID
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return <-id, nil
+}
+
+func (d *Deployer) createNetwork(ctx context.Context, stack *recipe.Stack, name string, options network.CreateOptions) (string, error) {
+	id := make(chan string, 1)
+	err := d.create(ctx, kindNetwork, name, stack.Name, func(ctx context.Context) error {
+		made, err := d.docker.NetworkCreate(ctx, name, options)
+		id <- made.ID
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return <-id, nil
 }
 
 func (d *Deployer) secretSpecs(stack *recipe.Stack, values map[string]ccci.Secret) ([]swarm.SecretSpec, error) {
@@ -182,11 +221,11 @@ func (d *Deployer) prepare(ctx context.Context, stack *recipe.Stack, m *model) (
 		if refs.networks[name] != "" {
 			continue
 		}
-		made, err := d.docker.NetworkCreate(ctx, name, options)
+		id, err := d.createNetwork(ctx, stack, name, options)
 		if err != nil {
 			return refs, d.fault(fmt.Sprintf("deploying %s: creating network %s", stack.Name, name), err)
 		}
-		refs.networks[name] = made.ID
+		refs.networks[name] = id
 	}
 	for i, f := range m.files {
 		if err := d.createFile(ctx, stack, f, data[i], refs); err != nil {
@@ -292,18 +331,16 @@ func (d *Deployer) createFile(ctx context.Context, stack *recipe.Stack, f file, 
 		templating = &swarm.Driver{Name: f.template}
 	}
 	activity := fmt.Sprintf("deploying %s: creating %s %s", stack.Name, f.kind(), f.name)
+	var err error
+	var id string
 	if f.secret {
-		made, err := d.docker.SecretCreate(ctx, swarm.SecretSpec{Annotations: annotations, Data: data, Templating: templating})
-		if err != nil {
-			return d.fault(activity, err)
-		}
-		ids[f.name] = made.ID
-		return nil
+		id, err = d.createSecret(ctx, stack, swarm.SecretSpec{Annotations: annotations, Data: data, Templating: templating})
+	} else {
+		id, err = d.createConfig(ctx, stack, swarm.ConfigSpec{Annotations: annotations, Data: data, Templating: templating})
 	}
-	made, err := d.docker.ConfigCreate(ctx, swarm.ConfigSpec{Annotations: annotations, Data: data, Templating: templating})
 	if err != nil {
 		return d.fault(activity, err)
 	}
-	ids[f.name] = made.ID
+	ids[f.name] = id
 	return nil
 }

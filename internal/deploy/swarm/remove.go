@@ -33,7 +33,9 @@ var removalOrder = [][]string{
 // containers are killed at once; what they held is then free. A task that was
 // on its way to a container when its service went may still make one: Remove
 // therefore looks until the daemon has neither an object nor a task that could
-// make one.
+// make one. A request of this Deployer's to create something may still be carried
+// out: Remove outlives it too (creations.go). Swarm keeps the tasks of a removed
+// service only briefly; one that it keeps is an error that names it.
 func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int, error) {
 	if app.RunID == "" && app.StackName == "" {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "removing an app: it has neither a run nor a stack name")
@@ -45,53 +47,66 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 	removed := map[string]int{}
 	tasks := map[string]bool{} // service id -> its tasks must be proven harmless
 	progress := d.o.Now()
+	var absent absence
 	for {
+		// Before the daemon is asked: a request that is answered in between has made
+		// something that this look does not show.
+		waiting, lost := d.creations.of(app.StackName, app.RunID == d.o.RunID)
 		left, err := d.belonging(ctx, app)
 		if err != nil {
 			return removed, err
 		}
+		d.creations.seen(left)
 		for _, o := range left {
 			if o.Kind == kindService {
 				tasks[o.ID] = true
 			}
 		}
+		var why error
 		if len(left) == 0 {
 			pending, err := d.pendingTasks(ctx, app, tasks)
 			if err != nil {
 				return removed, err
 			}
-			if len(pending) == 0 {
+			open := absent.open(waiting, lost, d.o.Now(), d.o.AbsencePatience)
+			if len(pending)+len(open) == 0 {
+				d.giveUp(app, lost)
 				return removed, nil
 			}
-			if d.o.Now().Sub(progress) > d.o.RemovePatience {
-				return removed, d.stuck(app, nil, fmt.Errorf("tasks %s have not ended", strings.Join(pending, ", ")))
+			if len(pending) == 0 {
+				progress = d.o.Now() // requests have bounds of their own
 			}
+			why = fmt.Errorf("the daemon still has, or may still create, %s", strings.Join(append(pending, open...), ", "))
 		} else {
 			n, err := d.sweep(ctx, left, removed)
 			if n > 0 {
 				progress = d.o.Now()
 				continue // look again at once: the common case is that nothing is left
 			}
-			if d.o.Now().Sub(progress) > d.o.RemovePatience {
-				return removed, d.stuck(app, left, err)
-			}
+			why = err
+		}
+		if d.o.Now().Sub(progress) > d.o.RemovePatience {
+			return removed, d.stuck(app, left, why)
 		}
 		if err := d.sleep(ctx); err != nil {
-			return removed, d.stuck(app, left, err)
+			return removed, d.stuck(app, left, errors.Join(why, err))
 		}
 	}
 }
 
-func (d *Deployer) stuck(app harness.App, left harness.Snapshot, err error) error {
-	what := "its tasks"
+func (d *Deployer) stuck(app harness.App, left harness.Snapshot, why error) error {
+	what := "removing " + app.StackName
 	if len(left) > 0 {
-		what = describe(left)
+		what += ": still there: " + describe(left)
+	}
+	if why != nil {
+		what += ": " + clip(words(why), 300)
 	}
 	return &ccci.Error{
 		Code:    ccci.CodeInfra,
-		Message: fmt.Sprintf("removing %s: still there: %s", app.StackName, what),
+		Message: what,
 		Hint:    "the janitor tries again; docker inspect shows who uses them",
-		Err:     err,
+		Err:     why,
 	}
 }
 
@@ -152,9 +167,11 @@ func (d *Deployer) removeObject(ctx context.Context, o harness.Object) (bool, er
 	return err == nil, err
 }
 
-// pendingTasks names tasks of removed services that may still make a container.
-// A task that has ended cannot, and neither can one whose container was made
-// already and is gone. Tasks outlive their service in the list only briefly.
+// pendingTasks names tasks of removed services that may still make a container, and those
+// that swarm keeps. A task that has ended makes none, and neither does one whose
+// container was made already and is gone, or that no node was told of. Swarm
+// forgets a task once its desired state is "remove"; the tasks of a job that has
+// completed never get there, and no request of the API removes them.
 func (d *Deployer) pendingTasks(ctx context.Context, app harness.App, services map[string]bool) ([]string, error) {
 	if len(services) == 0 && app.StackName == "" {
 		return nil, nil
@@ -168,10 +185,10 @@ func (d *Deployer) pendingTasks(ctx context.Context, app harness.App, services m
 		if !services[t.ServiceID] && !taskOf(t, app) {
 			continue
 		}
-		// Nothing assigns a task whose service is gone.
-		unassigned := t.NodeID == ""
-		if !unassigned && !ended(t.Status.State) && !d.spent(ctx, t) {
-			pending = append(pending, t.ID)
+		kept := t.DesiredState != swarm.TaskStateRemove
+		harmless := t.NodeID == "" || ended(t.Status.State) || d.spent(ctx, t)
+		if kept || !harmless {
+			pending = append(pending, "task "+t.ID)
 		}
 	}
 	return pending, nil

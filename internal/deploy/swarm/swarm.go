@@ -70,6 +70,13 @@ type Options struct {
 	MonitorPatience time.Duration
 	// RemovePatience bounds how long Remove tries without any progress, default 60 s.
 	RemovePatience time.Duration
+	// AnswerPatience bounds how long a request to create an object is waited for after
+	// the one who asked has given up, default 90 s.
+	AnswerPatience time.Duration
+	// AbsencePatience is how long an object must have been absent before Remove takes
+	// it that a request to create it, which ended without an answer, comes to nothing;
+	// default 20 s, which is the daemon's own limit for a request to swarm.
+	AbsencePatience time.Duration
 	// MemoryInterval is the time between two memory samples, default 1 s.
 	MemoryInterval time.Duration
 
@@ -96,6 +103,8 @@ type Deployer struct {
 	docker *client.Client
 	log    *slog.Logger
 	memory *memory
+
+	creations creations
 
 	mu    sync.Mutex
 	ready bool
@@ -127,6 +136,8 @@ func New(o Options) (*Deployer, error) {
 	o.LoopWindow = orDefault(o.LoopWindow, 10*time.Second)
 	o.MonitorPatience = orDefault(o.MonitorPatience, 10*time.Second)
 	o.RemovePatience = orDefault(o.RemovePatience, time.Minute)
+	o.AnswerPatience = orDefault(o.AnswerPatience, 90*time.Second)
+	o.AbsencePatience = orDefault(o.AbsencePatience, 20*time.Second)
 	o.MemoryInterval = orDefault(o.MemoryInterval, time.Second)
 	if o.Docker == nil {
 		opts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}

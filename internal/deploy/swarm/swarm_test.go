@@ -69,7 +69,9 @@ func TestA24_Conformance(t *testing.T) {
 	}
 	deploytest.Run(t, func(t *testing.T, run ccci.RunID) harness.Deployer {
 		return newDeployer(t, cli, run)
-	}, deploytest.Options{Daemon: daemon(cli), Network: network})
+	}, deploytest.Options{Daemon: daemon(cli), Network: network, Held: func(t *testing.T, run ccci.RunID, kind string) deploytest.Held {
+		return held(t, cli, run, kind)
+	}})
 }
 
 // daemon hands the suite what the port does not offer.

@@ -1,0 +1,134 @@
+package swarm
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/filters"
+	dswarm "github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/client"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest"
+)
+
+// held puts a proxy in front of the daemon that keeps the first request to create an
+// object of a kind.
+func held(t *testing.T, cli *client.Client, run ccci.RunID, kind string) deploytest.Held {
+	t.Helper()
+	path := regexp.MustCompile(`^(/v[0-9.]+)?/` + kind + `s/create$`)
+	asked, release := make(chan struct{}), make(chan bool, 1)
+	var once sync.Once
+	var looks atomic.Int64
+	daemon := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "docker"})
+	daemon.FlushInterval = -1
+	daemon.Transport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return net.Dial("unix", strings.TrimPrefix(cli.DaemonHost(), "unix://"))
+	}}
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/services") {
+			looks.Add(1)
+		}
+		first := false
+		if r.Method == http.MethodPost && path.MatchString(r.URL.Path) {
+			once.Do(func() { first = true })
+		}
+		if !first {
+			daemon.ServeHTTP(w, r)
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		close(asked)
+		answer := <-release
+		// The daemon does what it was asked to, whether the client is still there or not.
+		r = r.WithContext(context.WithoutCancel(r.Context()))
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if answer {
+			daemon.ServeHTTP(w, r)
+			return
+		}
+		daemon.ServeHTTP(httpDiscard{http.Header{}}, r)
+		panic(http.ErrAbortHandler)
+	})
+	socket := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: handler}
+	go func() { _ = server.Serve(listener) }()
+	through, err := client.NewClientWithOpts(client.WithHost("unix://"+socket), client.WithAPIVersionNegotiation())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		select { // a test that failed has not released it
+		case release <- false:
+		default:
+		}
+		through.Close()
+		server.Close()
+	})
+	d := newDeployer(t, through, run)
+	d.o.AbsencePatience = 3 * time.Second
+	return deploytest.Held{
+		Deployer: d, Asked: asked, Looks: func() int { return int(looks.Load()) },
+		Release: func(answer bool) { release <- answer },
+	}
+}
+
+type httpDiscard struct{ header http.Header }
+
+func (d httpDiscard) Header() http.Header       { return d.header }
+func (httpDiscard) Write(p []byte) (int, error) { return len(p), nil }
+func (httpDiscard) WriteHeader(int)             {}
+
+// The proof of a teardown includes tasks: swarm keeps those of a job.
+func TestA19_TasksThatSwarmKeepsAreNamed(t *testing.T) {
+	cli := docker(t)
+	img := deploytest.BuildImage(t, daemon(cli))
+	const run = ccci.RunID("010203-040506-70b5aa")
+	app := harness.App{RunID: run, StackName: "job70b5aa_ci_test"}
+	labels := owned(nil, run, app.StackName)
+	made, err := cli.ServiceCreate(t.Context(), dswarm.ServiceSpec{
+		Annotations:  dswarm.Annotations{Name: app.StackName + "_job", Labels: labels},
+		Mode:         dswarm.ServiceMode{GlobalJob: &dswarm.GlobalJob{}},
+		TaskTemplate: dswarm.TaskSpec{ContainerSpec: &dswarm.ContainerSpec{Image: img, Args: []string{"exit", "0"}, Labels: labels}},
+	}, dswarm.ServiceCreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := dswarm.TaskListOptions{Filters: filters.NewArgs(filters.Arg("service", made.ID))}
+	var task string
+	for task == "" {
+		tasks, err := cli.TaskList(t.Context(), of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(tasks) > 0 && tasks[0].Status.State == dswarm.TaskStateComplete {
+			task = tasks[0].ID
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	d := newDeployer(t, cli, run)
+	d.o.RemovePatience = time.Second
+	if _, err := d.Remove(t.Context(), app); ccci.CodeOf(err) != ccci.CodeInfra || !strings.Contains(err.Error(), task) {
+		t.Errorf("Remove: %v, want an error that names task %s", err, task)
+	}
+}
