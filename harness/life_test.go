@@ -236,19 +236,37 @@ func TestA19_BackgroundEndsBeforeTheRemoval(t *testing.T) {
 	})
 }
 
-// N6: what belongs to nobody and was not there before turns a green run red.
+// N6: what bears the run's name and was not there before turns a green run red.
 func TestN6_LeftoverTurnsTheRunRed(t *testing.T) {
 	repo, head := example(t)
 	w := newWorld()
-	w.left = Snapshot{{Kind: "volume", ID: "1", Name: "stray-data"}}
 	c := w.config(t, repo, head)
+	stray := "stray-" + string(c.Job.RunID)
+	w.left = Snapshot{{Kind: "volume", ID: "1", Name: stray}}
 	synctest.Test(t, func(t *testing.T) {
 		r := live(t, w, c, t.Context())
-		if r.Status != ccci.StatusFailed || r.Cause.Check != "teardown/clean" || !slices.Equal(r.Teardown.Leftovers, []string{"volume stray-data"}) {
+		if r.Status != ccci.StatusFailed || r.Cause.Check != "teardown/clean" || !slices.Equal(r.Teardown.Leftovers, []string{"volume " + stray}) {
 			t.Errorf("status %s, cause %+v, teardown %+v", r.Status, r.Cause, r.Teardown)
 		}
 		if r.Verdict != ccci.VerdictFailed || r.Teardown.Clean {
 			t.Errorf("verdict %s, clean %v", r.Verdict, r.Teardown.Clean)
+		}
+	})
+}
+
+// N6: what another program made meanwhile is named, and nobody is blamed.
+func TestN6_ObjectsOfOthersAreNamedWithoutBlame(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	w.left = Snapshot{{Kind: "volume", ID: "1", Name: "theirs"}}
+	c := w.config(t, repo, head)
+	synctest.Test(t, func(t *testing.T) {
+		r := live(t, w, c, t.Context())
+		if r.Status != ccci.StatusPassed || !r.Teardown.Clean || len(r.Teardown.Leftovers) > 0 {
+			t.Errorf("status %s, cause %+v, teardown %+v", r.Status, r.Cause, r.Teardown)
+		}
+		if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "volume theirs") }) {
+			t.Errorf("the volume is not named: %q", r.Warnings)
 		}
 	})
 }

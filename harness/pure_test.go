@@ -15,33 +15,39 @@ import (
 
 func TestN6_Leftovers(t *testing.T) {
 	const run, stack = ccci.RunID("261121-030405-abcdef"), "wiki-abc_ci_example_org"
+	const left, unclear, neither = "left", "unclear", "neither"
 	before := Snapshot{{Kind: "volume", ID: "1", Name: "old"}, {Kind: "network", ID: "2", Name: "proxy"}}
 	for name, c := range map[string]struct {
 		after Object
-		left  bool
+		want  string // left, unclear or neither
 	}{
-		"was there before":            {Object{Kind: "volume", ID: "1", Name: "old"}, false},
-		"same id of another kind":     {Object{Kind: "secret", ID: "1", Name: "old"}, true},
-		"ours by label":               {Object{Kind: "container", ID: "9", Name: "x", Run: string(run)}, true},
-		"ours by stack":               {Object{Kind: "service", ID: "9", Name: "x", Stack: stack}, true},
-		"ours by name":                {Object{Kind: "volume", ID: "9", Name: stack + "_data"}, true},
-		"ours though labelled theirs": {Object{Kind: "volume", ID: "9", Name: stack + "_data", Stack: "other"}, true},
-		"another run's":               {Object{Kind: "container", ID: "9", Name: "x", Run: "261121-030405-000000"}, false},
-		"another stack's":             {Object{Kind: "service", ID: "9", Name: "blog_app", Stack: "blog"}, false},
-		"a stack of a longer name":    {Object{Kind: "service", ID: "9", Name: stack + "2_app", Stack: stack + "2"}, false},
-		"nobody's":                    {Object{Kind: "volume", ID: "9", Name: "stray-data"}, true},
+		"was there before":            {Object{Kind: "volume", ID: "1", Name: "old"}, neither},
+		"same id of another kind":     {Object{Kind: "secret", ID: "1", Name: "old"}, unclear},
+		"ours by label":               {Object{Kind: "container", ID: "9", Name: "x", Run: string(run)}, left},
+		"ours by stack":               {Object{Kind: "service", ID: "9", Name: "x", Stack: stack}, left},
+		"ours by name":                {Object{Kind: "volume", ID: "9", Name: stack + "_data"}, left},
+		"ours though labelled theirs": {Object{Kind: "volume", ID: "9", Name: stack + "_data", Stack: "other"}, left},
+		"another run's":               {Object{Kind: "container", ID: "9", Name: "x", Run: "261121-030405-000000"}, neither},
+		"another stack's":             {Object{Kind: "service", ID: "9", Name: "blog_app", Stack: "blog"}, neither},
+		"a stack of a longer name":    {Object{Kind: "service", ID: "9", Name: stack + "2_app", Stack: stack + "2"}, neither},
+		"nobody's":                    {Object{Kind: "volume", ID: "9", Name: "stray-data"}, unclear},
+		"nobody's, of our name":       {Object{Kind: "volume", ID: "9", Name: "stray-" + string(run)}, left},
+		"theirs, of our name":         {Object{Kind: "volume", ID: "9", Name: "x-" + string(run), Run: "261121-030405-000000"}, neither},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var want []string
-			if c.left {
-				want = []string{c.after.Kind + " " + c.after.Name}
+			wantLeft, wantUnclear := []string(nil), []string(nil)
+			switch c.want {
+			case left:
+				wantLeft = []string{c.after.Kind + " " + c.after.Name}
+			case unclear:
+				wantUnclear = []string{c.after.Kind + " " + c.after.Name}
 			}
-			if got := Leftovers(before, Snapshot{c.after}, run, stack); !slices.Equal(got, want) {
-				t.Errorf("%q, want %q", got, want)
+			if got, open := Leftovers(before, Snapshot{c.after}, run, stack); !slices.Equal(got, wantLeft) || !slices.Equal(open, wantUnclear) {
+				t.Errorf("left %q, unclear %q; want %q, %q", got, open, wantLeft, wantUnclear)
 			}
 		})
 	}
-	got := Leftovers(nil, Snapshot{{Kind: "volume", ID: "1", Name: "b"}, {Kind: "network", ID: "2", Name: "a"}}, run, stack)
+	got, _ := Leftovers(nil, Snapshot{{Kind: "volume", ID: "1", Name: "b", Run: string(run)}, {Kind: "network", ID: "2", Name: "a", Run: string(run)}}, run, stack)
 	if !slices.Equal(got, []string{"network a", "volume b"}) {
 		t.Errorf("not in order: %q", got)
 	}

@@ -78,7 +78,7 @@ func TestN7_StatusAndVerdict(t *testing.T) {
 			}
 			w := newWorld()
 			if c.leftover {
-				w.left = Snapshot{{Kind: "volume", ID: "1", Name: "stray"}}
+				w.left = Snapshot{{Kind: "volume", ID: "1", Name: "stray-" + string(l.Job.RunID)}}
 			}
 			w.looks = 1
 			if c.removal != nil {

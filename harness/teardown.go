@@ -57,7 +57,11 @@ func (l *life) teardown(ctx context.Context, before Snapshot) {
 	after, err := l.Deployer.Snapshot(ctx)
 	note("listing what is left", err)
 	if err == nil {
-		proof.Leftovers = Leftovers(before, after, l.Job.RunID, stacks...)
+		var unclear []string
+		proof.Leftovers, unclear = Leftovers(before, after, l.Job.RunID, stacks...)
+		if len(unclear) > 0 {
+			l.warn("appeared on the daemon during the run, and bears neither its label nor its name: " + someOf(unclear, 6))
+		}
 	}
 	proof.Error = strings.Join(trouble, "; ")
 	proof.Clean = len(proof.Leftovers) == 0 && proof.Error == ""
@@ -76,24 +80,38 @@ func (l *life) teardown(ctx context.Context, before Snapshot) {
 	l.sayCheck(c, nil)
 }
 
-// Leftovers names what the daemon has after a run and had not before it, as
-// "kind name". Objects of other runs and of other stacks, which live beside
-// this one, are not counted; what belongs to nobody is.
-func Leftovers(before, after Snapshot, run ccci.RunID, stacks ...string) []string {
+// Leftovers compares the daemon after a run with what it was before, as "kind name".
+// Left is what the run left: what bears its label, its identifier in the name, or the name
+// of one of its stacks. Unclear is what appeared meanwhile and bears no label of anybody's:
+// another program on this machine may have made it. What belongs to other runs
+// and other stacks, which live beside this one, is in neither.
+func Leftovers(before, after Snapshot, run ccci.RunID, stacks ...string) (left, unclear []string) {
 	had := map[string]bool{}
 	for _, o := range before {
 		had[o.Kind+" "+o.ID] = true
 	}
-	var left []string
 	for _, o := range after {
 		ours := o.Run == string(run) || slices.ContainsFunc(stacks, func(stack string) bool {
 			return o.Stack == stack || strings.HasPrefix(o.Name, stack+"_")
 		})
 		foreign := o.Run != "" || o.Stack != ""
-		if !had[o.Kind+" "+o.ID] && (ours || !foreign) {
+		switch {
+		case had[o.Kind+" "+o.ID]:
+		case ours || !foreign && strings.Contains(o.Name, string(run)):
 			left = append(left, o.Kind+" "+o.Name)
+		case !foreign:
+			unclear = append(unclear, o.Kind+" "+o.Name)
 		}
 	}
 	slices.Sort(left)
-	return left
+	slices.Sort(unclear)
+	return left, unclear
+}
+
+// someOf joins at most n names.
+func someOf(names []string, n int) string {
+	if len(names) > n {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
+	}
+	return strings.Join(names, ", ")
 }

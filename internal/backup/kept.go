@@ -172,7 +172,9 @@ func (k *Kept) makeVolume(ctx context.Context, stack *recipe.Stack, v Volume) er
 		labels = map[string]string{}
 	}
 	labels[harness.RunLabel], labels[labelStack] = string(k.opts.RunID), stack.Name
-	_, err := k.opts.Docker.VolumeCreate(ctx, volume.CreateOptions{Name: v.Name, Driver: declared.Driver, DriverOpts: declared.DriverOpts, Labels: labels})
+	asked, cancel := lasting(ctx)
+	defer cancel()
+	_, err := k.opts.Docker.VolumeCreate(asked, volume.CreateOptions{Name: v.Name, Driver: declared.Driver, DriverOpts: declared.DriverOpts, Labels: labels})
 	if err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "making volume %s: %w", v.Key, err)
 	}

@@ -47,7 +47,9 @@ func (b *Backup) start(ctx context.Context, volumes []Volume) error {
 		}
 		mounts = append(mounts, mount.Mount{Type: mount.TypeVolume, Source: v.Name, Target: v.Root(), VolumeOptions: &mount.VolumeOptions{NoCopy: true}})
 	}
-	created, err := b.opts.Docker.ContainerCreate(ctx,
+	asked, cancel := lasting(ctx)
+	defer cancel()
+	created, err := b.opts.Docker.ContainerCreate(asked,
 		&container.Config{
 			Image:  b.opts.Box,
 			Cmd:    box.HoldCommand(holdFor),
@@ -79,13 +81,24 @@ func (b *Backup) repositoryMount(ctx context.Context) (mount.Mount, error) {
 	name := b.opts.Repo.Volume
 	if name == "" {
 		name = "cc-ci-backup-" + strings.ToLower(string(b.opts.RunID))
-		_, err := b.opts.Docker.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: map[string]string{harness.RunLabel: string(b.opts.RunID)}})
+		asked, cancel := lasting(ctx)
+		defer cancel()
+		_, err := b.opts.Docker.VolumeCreate(asked, volume.CreateOptions{Name: name, Labels: map[string]string{harness.RunLabel: string(b.opts.RunID)}})
 		if err != nil {
 			return mount.Mount{}, err
 		}
 		b.ownVolume = name
 	}
 	return mount.Mount{Type: mount.TypeVolume, Source: name, Target: repository}, nil
+}
+
+// createLimit bounds a request to create an object.
+const createLimit = 30 * time.Second
+
+// lasting is the context of a request to create an object. The end of a run does not cut
+// it short: the daemon could carry the request out after the teardown.
+func lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), createLimit)
 }
 
 func (b *Backup) dropContainer(ctx context.Context) error {

@@ -193,6 +193,7 @@ func (d *Deployer) observe(ctx context.Context, stack *recipe.Stack, services []
 	if err != nil {
 		return o, d.fault("listing containers", err)
 	}
+	d.noteVolumes(containers)
 	for _, c := range containers {
 		if !slices.ContainsFunc(services, func(s service) bool { return s.name == c.Labels[labelServiceName] }) {
 			o.strays++

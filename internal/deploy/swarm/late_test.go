@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	dswarm "github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/client"
@@ -130,5 +131,47 @@ func TestA19_TasksThatSwarmKeepsAreNamed(t *testing.T) {
 	d.o.RemovePatience = time.Second
 	if _, err := d.Remove(t.Context(), app); ccci.CodeOf(err) != ccci.CodeInfra || !strings.Contains(err.Error(), task) {
 		t.Errorf("Remove: %v, want an error that names task %s", err, task)
+	}
+}
+
+// A volume that an image asked for bears no label. It is the run's all the same, also when
+// its container went without it.
+func TestN6_AnonymousVolumesOfTheRunAreItsOwn(t *testing.T) {
+	cli := docker(t)
+	img := deploytest.BuildImage(t, daemon(cli))
+	const run = ccci.RunID("010203-040506-a0101e")
+	app := harness.App{RunID: run, StackName: "anonymous_ci_test"}
+	d := newDeployer(t, cli, run)
+	made, err := cli.ContainerCreate(t.Context(),
+		&container.Config{Image: img, Labels: owned(nil, run, app.StackName), Volumes: map[string]struct{}{"/x": {}}}, nil, nil, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := func() (names []string) {
+		all, err := d.Snapshot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range all {
+			if o.Kind == kindVolume && o.Run == string(run) {
+				names = append(names, o.Name)
+			}
+		}
+		return names
+	}
+	if len(ours()) != 1 {
+		t.Fatalf("the run's volumes are %v", ours())
+	}
+	if err := cli.ContainerRemove(t.Context(), made.ID, container.RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if len(ours()) != 1 {
+		t.Errorf("without the container the run's volumes are %v", ours())
+	}
+	if removed, err := d.Remove(t.Context(), app); err != nil || removed[kindVolume] != 1 {
+		t.Errorf("Remove: %v, %v", removed, err)
+	}
+	if len(ours()) != 0 {
+		t.Errorf("after the removal the run's volumes are %v", ours())
 	}
 }

@@ -18,6 +18,7 @@ import (
 // Deploy to Remove.
 type memory struct {
 	docker   *client.Client
+	seen     func([]container.Summary) // is shown the containers of each sample
 	interval time.Duration
 	peak     atomic.Int64
 
@@ -79,6 +80,7 @@ func (m *memory) sample(ctx context.Context, stack string) int64 {
 	if err != nil {
 		return 0
 	}
+	m.seen(list)
 	var sum int64
 	for _, c := range list {
 		answer, err := m.docker.ContainerStatsOneShot(ctx, c.ID)

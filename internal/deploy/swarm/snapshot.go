@@ -37,7 +37,15 @@ func (d *Deployer) Snapshot(ctx context.Context) (harness.Snapshot, error) {
 
 func (d *Deployer) inventory(ctx context.Context) (harness.Snapshot, error) {
 	lists := []func(context.Context) (harness.Snapshot, error){
-		d.services, d.containers, d.networks, d.configs, d.secrets, d.volumes,
+		d.services, d.networks, d.configs, d.secrets,
+		func(ctx context.Context) (harness.Snapshot, error) { // the containers tell whose anonymous volumes are
+			containers, err := d.containers(ctx)
+			if err != nil {
+				return nil, err
+			}
+			volumes, err := d.volumes(ctx)
+			return append(containers, volumes...), err
+		},
 	}
 	found := make([]harness.Snapshot, len(lists))
 	group, ctx := errgroup.WithContext(ctx)
@@ -86,6 +94,7 @@ func (d *Deployer) containers(ctx context.Context) (harness.Snapshot, error) {
 	if err != nil {
 		return nil, d.fault("listing containers", err)
 	}
+	d.noteVolumes(list)
 	var out harness.Snapshot
 	for _, c := range list {
 		if _, proxy := c.Labels[labelIngress]; proxy {
@@ -125,7 +134,11 @@ func (d *Deployer) volumes(ctx context.Context) (harness.Snapshot, error) {
 	}
 	var out harness.Snapshot
 	for _, v := range list.Volumes {
-		out = append(out, object(kindVolume, v.Name, v.Name, v.Labels))
+		o := object(kindVolume, v.Name, v.Name, v.Labels)
+		if d.anonymous.has(v) {
+			o.Run = string(d.o.RunID)
+		}
+		out = append(out, o)
 	}
 	return out, nil
 }

@@ -105,6 +105,7 @@ type Deployer struct {
 	memory *memory
 
 	creations creations
+	anonymous anonymous
 
 	mu    sync.Mutex
 	ready bool
@@ -151,13 +152,15 @@ func New(o Options) (*Deployer, error) {
 		}
 		o.Docker = docker
 	}
-	return &Deployer{
-		o:      o,
-		docker: o.Docker,
-		log:    o.Logger,
-		memory: &memory{docker: o.Docker, interval: o.MemoryInterval},
-		floor:  map[string]uint64{},
-	}, nil
+	d := &Deployer{
+		o:         o,
+		docker:    o.Docker,
+		log:       o.Logger,
+		anonymous: anonymous{since: o.Now(), names: map[string]bool{}},
+		floor:     map[string]uint64{},
+	}
+	d.memory = &memory{docker: o.Docker, interval: o.MemoryInterval, seen: d.noteVolumes}
+	return d, nil
 }
 
 func orDefault[T ~int | ~int64](v, def T) T {
