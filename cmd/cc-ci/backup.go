@@ -35,7 +35,7 @@ func (backupCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	ctx, life := a.begin()
 	defer life.stop()
 	docker, err := dockerClient()
 	if err != nil {

@@ -36,7 +36,7 @@ func serve(a *app, cfg config.Config, o serverOptions) (err error) {
 	if o.ConfigPath, err = a.absoluteConfig(); err != nil {
 		return err
 	}
-	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	ctx, life := a.beginServer(neverOrphaned)
 	defer life.stop()
 	say := func(line string) { fmt.Fprintln(a.stdout, line) }
 	o.Say = say

@@ -31,7 +31,7 @@ func (c *dashCmd) Run(a *app) error {
 		return err
 	}
 	cfg.ListenOn(c.Listen)
-	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	ctx, life := a.beginServer(neverOrphaned)
 	defer life.stop()
 	r, err := newReading(ctx, cfg, a.logger(cfg))
 	if err != nil {

@@ -48,7 +48,7 @@ func (c *demoCmd) Run(a *app) (err error) {
 			return ccci.Errorf(ccci.CodeInvalid, "making the output folder: %w", err).WithHint("name one that you may write to with --out")
 		}
 	}
-	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	ctx, life := a.begin()
 	defer life.stop()
 	dir, err := os.MkdirTemp("", "cc-ci-demo-")
 	if err != nil {

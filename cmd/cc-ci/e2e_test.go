@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -560,6 +561,35 @@ func TestU12_SignalTearsDown(t *testing.T) {
 	r := readResult(t, filepath.Join(out, "result.json"), s.out.String())
 	if r.Status != ccci.StatusCancelled || r.Verdict != ccci.VerdictInconclusive || r.Teardown == nil || !r.Teardown.Clean {
 		t.Errorf("%s, %s, %+v", r.Status, r.Verdict, r.Teardown)
+	}
+	nothingLeftOf(t, r.RunID)
+}
+
+// U12: cc-ci run DIR | head. A pipe without a reader leads into the same teardown.
+func TestU12_ClosedPipeTearsDown(t *testing.T) {
+	together(t)
+	dir, config := workspace(t, "")
+	repo, branch := example(t, dir, "canary-good")
+	out := filepath.Join(dir, "out")
+	cmd := exec.Command(binary(t), "--config", config, "run", "--out", out, repo, "--head", branch)
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(pipe); lines.Scan() && !strings.HasPrefix(lines.Text(), "upgrade"); {
+	}
+	pipe.Close()
+	if cmd.Wait(); cmd.ProcessState.ExitCode() != exitUnread {
+		t.Errorf("it ended with %v\n%s", cmd.ProcessState, said.String())
+	}
+	r := readResult(t, filepath.Join(out, "result.json"), said.String())
+	if r.Status != ccci.StatusCancelled || r.Teardown == nil || !r.Teardown.Clean || r.Teardown.Removed["service"] == 0 {
+		t.Errorf("%s, %+v", r.Status, r.Teardown)
 	}
 	nothingLeftOf(t, r.RunID)
 }

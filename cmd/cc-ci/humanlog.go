@@ -22,7 +22,11 @@ type humanLog struct {
 }
 
 func newHumanLog(out io.Writer) *humanLog {
-	f, ok := out.(*os.File)
+	screen := out
+	if s, ok := out.(*survivor); ok {
+		screen = s.w
+	}
+	f, ok := screen.(*os.File)
 	return &humanLog{out: out, colour: ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""}
 }
 

@@ -31,6 +31,10 @@ func begin(parent context.Context, stderr io.Writer, orphaned func() bool) (cont
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	done := make(chan struct{})
+	// A channel that nothing reads: the kernel does not end the process at a write to a
+	// pipe without a reader, the write fails, and programs that are started keep
+	// their default.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	l.stop = func() { signal.Stop(signals); close(done); cancel(nil) }
 	go func() {
 		for {
@@ -53,6 +57,26 @@ func begin(parent context.Context, stderr io.Writer, orphaned func() bool) (cont
 	return ctx, l
 }
 
+// begin is begin for a command that a person reads: when the reader of its output is gone
+// (cc-ci run DIR | head), or a write to it fails, the command ends as on a signal.
+func (a *app) begin() (context.Context, *life) {
+	ctx, l := begin(a.ctx, a.stderr, neverOrphaned)
+	unread := func() {
+		if l.signal.CompareAndSwap(0, int32(syscall.SIGPIPE)) {
+			l.cancel(harness.ErrCancelled)
+		}
+	}
+	a.stdout, a.stderr = surviving(a.stdout, unread), surviving(a.stderr, unread)
+	return ctx, l
+}
+
+// beginServer is begin for a command that goes on whoever reads its output.
+func (a *app) beginServer(orphaned func() bool) (context.Context, *life) {
+	ctx, l := begin(a.ctx, a.stderr, orphaned)
+	a.stdout, a.stderr = surviving(a.stdout, func() {}), surviving(a.stderr, func() {})
+	return ctx, l
+}
+
 // exit is the code for an end by signal, or nil.
 func (l *life) exit() error {
 	switch syscall.Signal(l.signal.Load()) {
@@ -60,6 +84,8 @@ func (l *life) exit() error {
 		return nil
 	case syscall.SIGINT:
 		return codeError(exitInterrupt)
+	case syscall.SIGPIPE:
+		return codeError(exitUnread)
 	}
 	return codeError(exitTerminate)
 }
@@ -87,7 +113,7 @@ func dieWith(parent int) (orphaned func() bool, err error) {
 // its own log, when whoever read its output is gone (a runner of Drone's that was
 // killed). broken is called at the first write that fails.
 func surviving(w io.Writer, broken func()) io.Writer {
-	signal.Ignore(syscall.SIGPIPE) // else the kernel ends the process at that write
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // as in begin
 	return &survivor{w: w, broken: broken}
 }
 

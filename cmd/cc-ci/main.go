@@ -28,13 +28,14 @@ const (
 	exitInfra     = 3 // our infrastructure
 	exitRefused   = 4 // understood and not allowed
 	exitInterrupt = 130
+	exitUnread    = 141 // the reader of the output went away
 	exitTerminate = 143
 )
 
 const description = `cc-ci tests Co-op Cloud recipes by really deploying them.
 
 Exit codes: 0 passed, 1 the recipe failed, 2 usage or configuration, 3 trouble
-on our side, 4 refused, 130 or 143 interrupted (after the teardown).`
+on our side, 4 refused, 130, 141 or 143 interrupted (after the teardown).`
 
 type cli struct {
 	Config string `short:"c" env:"CC_CI_CONFIG" placeholder:"FILE" help:"Configuration file; without one the defaults hold. See: cc-ci config doc."`

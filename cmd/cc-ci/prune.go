@@ -40,7 +40,7 @@ func (c *pruneCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	ctx, life := a.begin()
 	defer life.stop()
 	docker, err := dockerClient()
 	if err != nil {

@@ -82,7 +82,7 @@ func (c *reconcileCmd) Run(a *app) error {
 		return err
 	}
 	defer docker.Close()
-	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	ctx, life := a.begin()
 	defer life.stop()
 	services, err := a.serviceUnits(ctx, cfg, docker)
 	if err != nil {
@@ -131,7 +131,7 @@ type socketProxyCmd struct {
 }
 
 func (c *socketProxyCmd) Run(a *app) error {
-	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	ctx, life := a.begin()
 	defer life.stop()
 	return socketproxy.Serve(ctx, c.Listen, c.Socket, slog.New(slog.NewTextHandler(a.stderr, nil)))
 }
@@ -151,7 +151,7 @@ func (c *liveFilesCmd) Run(a *app) error {
 		}
 		files = append(files, f)
 	}
-	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	ctx, life := a.begin()
 	defer life.stop()
 	if err := livefiles.Publish(ctx, c.Dir, files, livefiles.Quiet); err != nil {
 		return err

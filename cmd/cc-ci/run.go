@@ -76,12 +76,12 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
+	ctx, life := a.begin()
+	defer life.stop()
 	log := io.Writer(newHumanLog(a.stdout))
 	if c.JSON {
 		log = newHumanLog(a.stderr)
 	}
-	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
-	defer life.stop()
 	p, err := openPlatform(ctx, cfg, a.logger(cfg), platformOptions{Say: func(line string) { fmt.Fprintln(log, line) }})
 	if err != nil {
 		discard()
@@ -295,7 +295,8 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	ctx, life := begin(a.ctx, a.stderr, orphaned)
+	read := a.stdout
+	ctx, life := a.beginServer(orphaned)
 	defer life.stop()
 	settings, err := enrol.Read(cfg.Tests, job.Recipe)
 	if err != nil {
@@ -310,7 +311,7 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 	if err := os.Mkdir(out, 0o700); err != nil {
 		return fmt.Errorf("making an output folder: %w", err)
 	}
-	stdout := surviving(a.stdout, func() { life.cancel(harness.ErrOrphaned) })
+	stdout := surviving(read, func() { life.cancel(harness.ErrOrphaned) })
 	options := platformOptions{Child: true, Say: func(line string) { fmt.Fprintln(stdout, line) }}
 	if c.JobEnv != "" {
 		options.Slot = job.RunID

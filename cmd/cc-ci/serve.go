@@ -33,7 +33,7 @@ func (janitorCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	ctx, life := a.begin()
 	defer life.stop()
 	p, err := openPlatform(ctx, cfg, a.logger(cfg), platformOptions{Say: func(line string) { fmt.Fprintln(a.stdout, line) }})
 	if err != nil {

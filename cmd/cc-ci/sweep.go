@@ -36,7 +36,7 @@ func (c *sweepCmd) Run(a *app) error {
 	if c.JSON {
 		log = newHumanLog(a.stderr)
 	}
-	ctx, life := begin(a.ctx, a.stderr, neverOrphaned)
+	ctx, life := a.begin()
 	defer life.stop()
 	rows, err := c.sweep(ctx, a, cfg, log)
 	if len(rows) > 0 || err == nil {
