@@ -26,12 +26,21 @@ const NetworkLabel = "cc-ci.network"
 // share, unless it is there, and returns whether cc-ci has made it, in this
 // process or an earlier one. One that is there
 // and cannot serve (not an overlay, not attachable) is an Error with CodeConflict; no swarm is CodeInfra.
+// One that the daemon lists and the swarm does not know is removed and created again.
 func EnsureNetwork(ctx context.Context, docker *client.Client, name string) (bool, error) {
 	found, err := awaitNetwork(ctx, docker, name)
 	if err == nil {
-		return isOurs(found), usable(found)
-	}
-	if !cerrdefs.IsNotFound(err) {
+		if err := usable(found); err != nil {
+			return isOurs(found), err
+		}
+		there, err := known(ctx, docker, found.ID)
+		if err != nil || there {
+			return isOurs(found), err
+		}
+		if err := forget(ctx, docker, found); err != nil {
+			return false, err
+		}
+	} else if !cerrdefs.IsNotFound(err) {
 		return false, ccci.Errorf(ccci.CodeInfra, "looking for network %s: %w", name, err)
 	}
 	all, err := docker.NetworkList(ctx, network.ListOptions{})
