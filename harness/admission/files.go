@@ -54,7 +54,7 @@ func (l Limits) orDefault() Limits {
 // CheckFiles reads files, named relative to dir, and checks their raw text
 // before anything expands it: size, nesting, aliases and what they expand to,
 // repeated keys, several documents, tags that loaders understand differently.
-// Beyond a limit is an Error with CodeRefused, text that is no single YAML
+// What a yaml-* rule refuses is an Error with CodeRefused, text that is no YAML
 // mapping one with CodeInvalid; both name file and line.
 func CheckFiles(dir string, files []string, lim Limits) error {
 	lim = lim.orDefault()
@@ -70,7 +70,7 @@ func CheckFiles(dir string, files []string, lim Limits) error {
 			return err
 		}
 		if total += int64(len(text)); total > lim.TotalBytes {
-			return ccci.Errorf(ccci.CodeRefused, "%s: the compose files have more than %d KiB together", name, lim.TotalBytes>>10).
+			return ccci.Errorf(ccci.CodeRefused, "%s: the compose files have more than %d KiB together (rule yaml-size)", name, lim.TotalBytes>>10).
 				WithHint("a recipe of that size cannot be reviewed; split it")
 		}
 		if err := checkText(name, text, lim); err != nil {
@@ -140,7 +140,7 @@ func checkText(name string, text []byte, lim Limits) error {
 		return ccci.Errorf(ccci.CodeRefused, "%s has more than the %d KiB that a compose file may have (rule yaml-size)", name, lim.FileBytes>>10)
 	}
 	if i := badByte(text); i >= 0 {
-		return ccci.Errorf(ccci.CodeInvalid, "%s:%d: the text holds bytes that are not printable UTF-8 (rule yaml-text)", name, 1+bytes.Count(text[:i], []byte("\n")))
+		return ccci.Errorf(ccci.CodeRefused, "%s:%d: the text holds bytes that are not printable UTF-8 (rule yaml-text)", name, 1+bytes.Count(text[:i], []byte("\n")))
 	}
 	doc, err := parse(name, text, lim.Depth)
 	if err != nil {
@@ -180,7 +180,7 @@ func parse(name string, text []byte, depth int) (*yaml.Node, error) {
 	if err == nil && doc.Kind == yaml.DocumentNode && len(doc.Content) == 1 {
 		err = loader.Load(&more)
 		if err == nil {
-			return nil, ccci.Errorf(ccci.CodeInvalid, "%s:%d: the file holds more than one YAML document (rule yaml-documents)", name, max(more.Line, 1)).
+			return nil, ccci.Errorf(ccci.CodeRefused, "%s:%d: the file holds more than one YAML document (rule yaml-documents)", name, max(more.Line, 1)).
 				WithHint("a loader reads the first one and drops the rest; use one file each")
 		}
 	}
@@ -219,10 +219,29 @@ func (w *walker) refuse(n *yaml.Node, hint, format string, args ...any) error {
 	return ccci.Errorf(ccci.CodeRefused, "%s:%d: "+format, append([]any{w.name, n.Line}, args...)...).WithHint("%s", hint)
 }
 
-var coreTags = map[string]bool{
-	"!!str": true, "!!int": true, "!!float": true, "!!bool": true, "!!null": true,
-	"!!map": true, "!!seq": true, "!!merge": true, "!!timestamp": true,
+// writtenTags may stand in a file, before a value. Every other tag, and every tag
+// before a key, is read differently by one library than by the next: a key tagged
+// !!merge is a merge to some and an ordinary key to docker/cli's loader.
+var writtenTags = map[string]bool{
+	"!!str": true, "!!int": true, "!!float": true, "!!bool": true, "!!null": true, "!!map": true, "!!seq": true,
 }
+
+// resolvedTags are those that a plain value has by its form.
+var resolvedTags = map[string]bool{"!!merge": true, "!!timestamp": true}
+
+func (w *walker) tag(n *yaml.Node) error {
+	tag := n.ShortTag()
+	if n.Tag == "!" {
+		tag = n.Tag // "! <<" is a merge to docker/cli's loader, and a text to others
+	}
+	if writtenTags[tag] || resolvedTags[tag] && !tagged(n) {
+		return nil
+	}
+	return w.refuse(n, "loaders disagree about it; write the value plainly", "the tag %s is not allowed (rule yaml-tag)", short(tag))
+}
+
+// tagged reports whether a tag is written before a node.
+func tagged(n *yaml.Node) bool { return n.Style&yaml.TaggedStyle != 0 || n.Tag == "!" }
 
 func (w *walker) walk(n *yaml.Node, level int) (extent, error) {
 	if level > w.lim.Depth {
@@ -231,8 +250,8 @@ func (w *walker) walk(n *yaml.Node, level int) (extent, error) {
 	if n.Kind == yaml.AliasNode {
 		return w.alias(n, level)
 	}
-	if !coreTags[n.ShortTag()] {
-		return extent{}, w.refuse(n, "loaders disagree about it; write the value plainly", "the tag %s is not allowed (rule yaml-tag)", n.Tag)
+	if err := w.tag(n); err != nil {
+		return extent{}, err
 	}
 	w.open[n] = true
 	defer delete(w.open, n)
@@ -264,7 +283,7 @@ func (w *walker) alias(n *yaml.Node, level int) (extent, error) {
 		return extent{}, w.refuse(n, "", "there are more than %d aliases (rule yaml-aliases)", w.lim.Aliases)
 	}
 	if n.Alias == nil || w.open[n.Alias] {
-		return extent{}, w.refuse(n, "", "the alias *%s refers to what contains it (rule yaml-aliases)", n.Value)
+		return extent{}, w.refuse(n, "", "the alias *%s refers to what contains it (rule yaml-aliases)", short(n.Value))
 	}
 	e := w.known[n.Alias]
 	if level+e.depth > w.lim.Depth {
@@ -273,17 +292,22 @@ func (w *walker) alias(n *yaml.Node, level int) (extent, error) {
 	return e, nil
 }
 
-// keys refuses a mapping with keys that repeat or are not text.
+// keys refuses a mapping with keys that repeat, are not plain text or bear a tag.
 func (w *walker) keys(n *yaml.Node) error {
 	seen := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := n.Content[i]
 		if k.Kind != yaml.ScalarNode {
-			return ccci.Errorf(ccci.CodeInvalid, "%s:%d: a key must be plain text (rule yaml-keys)", w.name, k.Line)
+			return w.refuse(k, "", "a key must be plain text (rule yaml-keys)")
+		}
+		if tagged(k) {
+			return w.refuse(k, "loaders disagree about it; write the key plainly", "the key %q has the tag %s (rule yaml-tag)", short(k.Value), short(k.Tag))
+		}
+		if k.Value == "<<" && k.ShortTag() != "!!merge" {
+			return w.refuse(k, "write << without quotes to merge", "the key << is quoted (rule yaml-keys)")
 		}
 		if first, dup := seen[k.Value]; dup {
-			return ccci.Errorf(ccci.CodeInvalid, "%s:%d: the key %q was already given in line %d (rule yaml-keys)", w.name, k.Line, k.Value, first).
-				WithHint("loaders disagree about which one counts; keep one")
+			return w.refuse(k, "loaders disagree about which one counts; keep one", "the key %q was already given in line %d (rule yaml-keys)", short(k.Value), first)
 		}
 		seen[k.Value] = k.Line
 	}

@@ -82,7 +82,7 @@ func (c nodeCounter) count(node *yaml.Node, depth int) int {
 
 // composeFile reads and parses one file of the tree.
 func (t *Tree) composeFile(name string) (*composeFile, error) {
-	text, err := t.ReadFile(name, maxComposeFile)
+	text, err := t.readCompose(name)
 	if err != nil {
 		return nil, err
 	}

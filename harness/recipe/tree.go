@@ -63,7 +63,7 @@ func Open(dir string, commit ccci.Commit) (*Tree, error) {
 			WithHint("git rev-parse prints all 40 digits")
 	}
 	t := &Tree{Dir: abs, Commit: commit, Recipe: path.Base(filepath.ToSlash(abs))}
-	if _, err := t.ReadFile(composeName, maxComposeFile); err != nil {
+	if _, err := t.readCompose(composeName); err != nil {
 		return nil, notRecipe(err, "a recipe has its stack in compose.yml at the root")
 	}
 	sample, err := t.sample()
@@ -139,10 +139,23 @@ func readInside(dir, name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("reading %s: %w", clean, err)
 	}
 	if int64(len(text)) > limit {
-		return nil, ccci.Errorf(ccci.CodeInvalid, "%s is larger than %d KiB", clean, limit>>10).
-			WithHint("make it smaller; swarm takes configs up to 1000 KiB and secrets up to 500 KiB")
+		return nil, &ccci.Error{Code: ccci.CodeInvalid, Message: fmt.Sprintf("%s is larger than %d KiB", clean, limit>>10),
+			Hint: "make it smaller; swarm takes configs up to 1000 KiB and secrets up to 500 KiB", Err: errTooLarge}
 	}
 	return text, nil
+}
+
+var errTooLarge = errors.New("larger than its limit")
+
+// readCompose reads a compose file of the tree. One that is too large is refused by
+// the rule yaml-size, as admission refuses those that are smaller and too large still.
+func (t *Tree) readCompose(name string) ([]byte, error) {
+	text, err := t.ReadFile(name, maxComposeFile)
+	if errors.Is(err, errTooLarge) {
+		return nil, ccci.Errorf(ccci.CodeRefused, "%w (rule yaml-size)", err).
+			WithHint("move payload into files under configs")
+	}
+	return text, err
 }
 
 func (t *Tree) sample() (*EnvFile, error) {
@@ -180,7 +193,7 @@ func (t *Tree) ComposeFiles(env Env) ([]string, error) {
 		if slices.Contains(files, clean) {
 			continue
 		}
-		if _, err := t.ReadFile(clean, maxComposeFile); err != nil {
+		if _, err := t.readCompose(clean); err != nil {
 			code := ccci.CodeOf(err)
 			return nil, ccci.Errorf(code, "COMPOSE_FILE names %q: %w", name, err).
 				WithHint("COMPOSE_FILE in %s is a list of compose files divided by colons, relative to the recipe's root", sampleName)
