@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -22,7 +23,7 @@ import (
 type enrolCmd struct {
 	Repo     string `arg:"" help:"OWNER/NAME on the forge."`
 	Forge    string `placeholder:"NAME" help:"Which forge, when the configuration has several."`
-	Recipe   string `placeholder:"NAME" help:"Recipe it holds; default: what its .env.sample says, else the repository's name."`
+	Recipe   string `placeholder:"NAME" help:"Recipe it holds, which is the name of its enrolment; default: the repository's name."`
 	Checkout string `placeholder:"DIR" help:"Judge this checkout rather than cloning the repository."`
 	Anyway   bool   `help:"Enrol it although the linter finds errors."`
 	Write    bool   `help:"Put it into the configuration file as well, rather than print the lines."`
@@ -49,7 +50,7 @@ func (c *enrolCmd) Run(a *app) error {
 	if err := c.lint(a, dir); err != nil {
 		return err
 	}
-	name := c.recipeName(dir, ref)
+	name := c.recipeName(a, dir, ref)
 	if err := prepareTests(a, cfg, name); err != nil {
 		return err
 	}
@@ -168,16 +169,16 @@ func (c *enrolCmd) lint(a *app, dir string) error {
 	return ccci.Errorf(ccci.CodeRecipe, "the recipe breaks %s of the linter", number(len(bad), "rule")).WithHint("mend them on its default branch, or enrol it all the same with --anyway")
 }
 
-// recipeName is the name under which the recipe is enrolled.
-func (c *enrolCmd) recipeName(dir string, ref ccci.RepoRef) string {
-	if c.Recipe != "" {
-		return c.Recipe
-	}
+// recipeName is the name under which the recipe is enrolled. The repository's files do not
+// choose it: an enrolment that is there has waivers and hooks, which belong to the operator.
+func (c *enrolCmd) recipeName(a *app, dir string, ref ccci.RepoRef) string {
+	name := cmp.Or(c.Recipe, ref.Name)
 	// A clone's own folder has a name that was made up, which a recipe without TYPE would take.
-	if tree, err := recipe.Open(dir, ""); err == nil && tree.Recipe != "" && (c.Checkout != "" || tree.Recipe != filepath.Base(dir)) {
-		return tree.Recipe
+	tree, err := recipe.Open(dir, "")
+	if err == nil && tree.Recipe != name && tree.Recipe != filepath.Base(dir) {
+		fmt.Fprintf(a.stdout, "the recipe calls itself %s in .env.sample; it is enrolled as %s (--recipe names another)\n", tree.Recipe, name)
 	}
-	return ref.Name
+	return name
 }
 
 // prepareTests makes the enrolment's folder with a recipe.yml to begin with. What

@@ -26,14 +26,15 @@ import (
 )
 
 type runCmd struct {
-	Dir    string   `arg:"" optional:"" name:"recipe-dir" help:"Git checkout of the recipe."`
-	Tests  string   `placeholder:"DIR" help:"Folder that holds <recipe>/recipe.yml; default: tests in the configuration, if it is there."`
-	Base   string   `placeholder:"VERSION" help:"Release to upgrade from; default: the canonical, else the newest one older than the head."`
-	Head   string   `default:"HEAD" placeholder:"REF" help:"Branch, tag or commit to test."`
-	Stages []string `placeholder:"STAGE" help:"Only these stages: install, upgrade, backup, restore, checks. Install always runs."`
-	Quick  bool     `help:"Only the upgrade from the recipe's canonical with its data; makes no level."`
-	Out    string   `type:"path" placeholder:"DIR" help:"Folder for result.json, logs and screenshots; default: a new one in the data folder."`
-	JSON   bool     `name:"json" help:"Print the result as JSON on standard output; progress goes to standard error."`
+	Dir       string   `arg:"" optional:"" name:"recipe-dir" help:"Git checkout of the recipe."`
+	Tests     string   `placeholder:"DIR" help:"Folder that holds <recipe>/recipe.yml; default: tests in the configuration, if it is there."`
+	Enrolment string   `placeholder:"NAME" help:"Enrolment whose settings, waivers and hooks apply; default: the one that checkouts in the configuration names for the directory, else the directory's name."`
+	Base      string   `placeholder:"VERSION" help:"Release to upgrade from; default: the canonical, else the newest one older than the head."`
+	Head      string   `default:"HEAD" placeholder:"REF" help:"Branch, tag or commit to test."`
+	Stages    []string `placeholder:"STAGE" help:"Only these stages: install, upgrade, backup, restore, checks. Install always runs."`
+	Quick     bool     `help:"Only the upgrade from the recipe's canonical with its data; makes no level."`
+	Out       string   `type:"path" placeholder:"DIR" help:"Folder for result.json, logs and screenshots; default: a new one in the data folder."`
+	JSON      bool     `name:"json" help:"Print the result as JSON on standard output; progress goes to standard error."`
 
 	Job    string `hidden:"" type:"existingfile"`
 	JobEnv string `hidden:"" placeholder:"NAME"` // the job is in this variable, as Drone hands it over
@@ -53,7 +54,7 @@ func (c *runCmd) Run(a *app) error {
 
 // byHand tests a checkout on behalf of the person at the terminal.
 func (c *runCmd) byHand(a *app, cfg config.Config) error {
-	job, err := c.job(a.ctx, cfg)
+	job, chosen, err := c.job(a.ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -82,6 +83,7 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 	if c.JSON {
 		log = newHumanLog(a.stderr)
 	}
+	chosen.announce(log, tests, enrolment)
 	p, err := openPlatform(ctx, cfg, a.logger(cfg), platformOptions{Say: func(line string) { fmt.Fprintln(log, line) }})
 	if err != nil {
 		discard()
@@ -90,9 +92,6 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 	defer p.Close(context.WithoutCancel(ctx))
 	if c.Head == "HEAD" && uncommitted(ctx, job.CloneURL) {
 		fmt.Fprintf(log, "%s has changes that are not committed; commit %s is tested, without them\n", job.CloneURL, job.Commit.Short())
-	}
-	if enrolment.Dir == "" {
-		fmt.Fprintf(log, "%s is not enrolled in %s: the generic suite runs\n", job.Recipe, tests)
 	}
 	files, err := scratch.Make(string(job.RunID))
 	if err != nil {
@@ -171,46 +170,50 @@ func ending(l *life, r *ccci.Result) error {
 }
 
 // job describes the wish in the form in which an engine gets it.
-func (c *runCmd) job(ctx context.Context, cfg config.Config) (ccci.Job, error) {
+func (c *runCmd) job(ctx context.Context, cfg config.Config) (ccci.Job, choice, error) {
 	if c.Dir == "" {
-		return ccci.Job{}, ccci.Errorf(ccci.CodeInvalid, "no recipe is named").WithHint("cc-ci run RECIPE_DIR, where RECIPE_DIR is a git checkout of a recipe")
+		return ccci.Job{}, choice{}, ccci.Errorf(ccci.CodeInvalid, "no recipe is named").WithHint("cc-ci run RECIPE_DIR, where RECIPE_DIR is a git checkout of a recipe")
 	}
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {
-		return ccci.Job{}, fmt.Errorf("finding %s: %w", c.Dir, err)
+		return ccci.Job{}, choice{}, fmt.Errorf("finding %s: %w", c.Dir, err)
 	}
 	tree, err := recipe.Open(dir, "")
 	if err != nil {
-		return ccci.Job{}, err
+		return ccci.Job{}, choice{}, err
+	}
+	chosen, err := c.choose(cfg, tree)
+	if err != nil {
+		return ccci.Job{}, choice{}, err
 	}
 	commit, err := revision(ctx, dir, c.Head)
 	if err != nil {
-		return ccci.Job{}, err
+		return ccci.Job{}, choice{}, err
 	}
 	if c.Base != "" {
 		releases, err := recipe.Releases(ctx, dir)
 		if err != nil {
-			return ccci.Job{}, err
+			return ccci.Job{}, choice{}, err
 		}
 		if _, err := recipe.FindRelease(releases, c.Base); err != nil {
-			return ccci.Job{}, err
+			return ccci.Job{}, choice{}, err
 		}
 	}
 	stages, err := parseStages(c.Stages)
 	if err != nil {
-		return ccci.Job{}, err
+		return ccci.Job{}, choice{}, err
 	}
 	if c.Quick && (c.Base != "" || len(stages) > 0) {
-		return ccci.Job{}, ccci.Errorf(ccci.CodeInvalid, "a quick run chooses its base and its stages itself").WithHint("leave --base and --stages out, or --quick")
+		return ccci.Job{}, choice{}, ccci.Errorf(ccci.CodeInvalid, "a quick run chooses its base and its stages itself").WithHint("leave --base and --stages out, or --quick")
 	}
 	id, err := ccci.NewRunID(time.Now(), rand.Reader)
 	if err != nil {
-		return ccci.Job{}, err
+		return ccci.Job{}, choice{}, err
 	}
 	return ccci.Job{
-		RunID: id, Recipe: tree.Recipe, Commit: commit, CloneURL: dir, Deadline: cfg.Engine.Deadline,
+		RunID: id, Recipe: chosen.name, Commit: commit, CloneURL: dir, Deadline: cfg.Engine.Deadline,
 		Options: ccci.Options{Stages: stages, From: c.Base, Quick: c.Quick},
-	}, nil
+	}, chosen, nil
 }
 
 func parseStages(names []string) ([]ccci.StageName, error) {

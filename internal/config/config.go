@@ -32,15 +32,16 @@ type Config struct {
 	Network string `yaml:"network" default:"proxy" doc:"Overlay network that the proxy and the apps share."`
 	Log     string `yaml:"log" default:"info" doc:"How much is logged: debug, info, warn or error."`
 
-	Forge   Forge        `yaml:"forge" doc:"Where pull requests are, when they are on this machine."`
-	Repos   []Repo       `yaml:"repos" doc:"Enrolled repositories of the local forge."`
-	Forges  []ForgeEntry `yaml:"forges" doc:"Where pull requests are otherwise: any number of forges, in place of forge and repos."`
-	Bridge  Bridge       `yaml:"bridge" doc:"What other programs reach."`
-	Roles   Roles        `yaml:"roles" doc:"Who may use which command: anyone, member, or numeric user ids, separated by commas; member, 7 admits one more."`
-	Engine  Engine       `yaml:"engine" doc:"What runs the tests."`
-	Ingress Ingress      `yaml:"ingress" doc:"The proxy that apps under test are reached through."`
-	Badge   Badge        `yaml:"badge" doc:"Badges."`
-	Keep    Keep         `yaml:"keep" doc:"How long results are kept."`
+	Forge     Forge        `yaml:"forge" doc:"Where pull requests are, when they are on this machine."`
+	Repos     []Repo       `yaml:"repos" doc:"Enrolled repositories of the local forge."`
+	Forges    []ForgeEntry `yaml:"forges" doc:"Where pull requests are otherwise: any number of forges, in place of forge and repos."`
+	Bridge    Bridge       `yaml:"bridge" doc:"What other programs reach."`
+	Checkouts []Checkout   `yaml:"checkouts" doc:"Checkouts that cc-ci run tests under another enrolment than their directory's name says."`
+	Roles     Roles        `yaml:"roles" doc:"Who may use which command: anyone, member, or numeric user ids, separated by commas; member, 7 admits one more."`
+	Engine    Engine       `yaml:"engine" doc:"What runs the tests."`
+	Ingress   Ingress      `yaml:"ingress" doc:"The proxy that apps under test are reached through."`
+	Badge     Badge        `yaml:"badge" doc:"Badges."`
+	Keep      Keep         `yaml:"keep" doc:"How long results are kept."`
 
 	Processes string `yaml:"processes" default:"together" doc:"together: cc-ci serve is bridge and dashboard in one process; apart: cc-ci bridge and cc-ci dashboard are two, on one machine with one data folder."`
 	Bus       Bus    `yaml:"bus" doc:"How parts of cc-ci give each other hints."`
@@ -168,6 +169,7 @@ func Parse(path string, text []byte) (Config, error) {
 			return c, ccci.Errorf(ccci.CodeInvalid, "finding the folder of %s: %w", path, err).WithHint("name the file by its whole path")
 		}
 		c.fromFolder(dir)
+		c.checkoutsFromFolder(dir)
 		for _, p := range []*string{&c.Data, &c.Tests} {
 			if *p != "" && !filepath.IsAbs(*p) && d.Line(keyOf(p, &c)) > 0 {
 				*p = filepath.Join(dir, *p)
@@ -241,6 +243,7 @@ func (c *Config) finish(d *settings.Decoder) error {
 		bad("forge.poll", "a longer pause would lose the promise of an answer within half a minute", "%s is not between 0 and 30s", c.Forge.Poll)
 	}
 	finishRepos("repos", c.Repos, bad)
+	c.finishCheckouts(bad)
 	c.finishForges(d, bad)
 	c.finishEngine(bad)
 	c.finishReconcile(bad)

@@ -34,6 +34,9 @@ func Default(name string) ccci.Recipe {
 	return r
 }
 
+// ValidName reports whether name can be that of an enrolment.
+func ValidName(name string) bool { return recipeName.MatchString(name) }
+
 // Read returns how the recipe called name is enrolled in testsDir. A recipe
 // without a folder has the defaults and an empty Dir; a folder without
 // recipe.yml has the defaults and its Dir. Mistakes are one ccci.Error with
