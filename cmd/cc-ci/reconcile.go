@@ -126,7 +126,7 @@ func (c *reconcileCmd) Run(a *app) error {
 }
 
 type socketProxyCmd struct {
-	Listen string `default:":2375" help:"Address."`
+	Listen string `required:"" help:"Path of the Unix socket to answer at."`
 	Socket string `default:"/var/run/docker.sock" help:"Docker's socket."`
 }
 

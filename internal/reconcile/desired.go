@@ -27,6 +27,9 @@ const (
 	LabelDigest = "cc-ci.digest"
 	// LabelHost is on the node whose files and socket the services mount.
 	LabelHost = "cc-ci.host"
+	// LabelProxy is "true" on the container that apps are reached through, and on no other: a
+	// run attaches that container to its own network.
+	LabelProxy = "cc-ci.proxy"
 	// LabelStack is Docker's own for the members of a stack; docker stack ps cc-ci lists all.
 	LabelStack = "com.docker.stack.namespace"
 

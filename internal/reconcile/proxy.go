@@ -46,14 +46,16 @@ const (
 	dynamicDir  = "/dynamic"
 	dynamicFile = "dynamic.yml"
 	staticPath  = "/etc/traefik/traefik.yml"
+	socketDir   = "/run/cc-ci-docker"
+	socketPath  = socketDir + "/docker.sock"
 	pingPath    = "/.well-known/cc-ci-proxy"
-	socketPort  = 2375
 	pingPort    = 8082
 )
 
 // Proxy is Traefik with what it needs:
 //
-//   - cc-ci_socket-proxy, the only one with Docker's socket, on a network of two;
+//   - cc-ci_socket-proxy, the only one with Docker's socket, which Traefik reaches by a Unix
+//     socket in a volume of the two: no app can stand in between, whatever its names are;
 //   - cc-ci_certificates, which holds certificate, key and the dynamic configuration as secrets and
 //     configs and hands them to Traefik's file provider in a folder in memory, so that a new
 //     certificate is served without a restart;
@@ -100,7 +102,6 @@ func (p *proxy) desired(context.Context) (Desired, error) {
 	dynamic := File{Key: "proxy_dynamic", Content: ccci.NewSecret(dynamicText)}
 	traefikConf := File{Key: "proxy_static", Content: ccci.NewSecret(static)}
 	return Desired{
-		Networks: []Network{{Name: Prefix + "socket", Internal: true}},
 		Files:    []File{cert, key, dynamic, traefikConf},
 		Services: []Service{p.socketProxy(), p.certificates(cert, key, dynamic, certName, keyName), p.traefik(traefikConf)},
 	}, nil
@@ -108,11 +109,11 @@ func (p *proxy) desired(context.Context) (Desired, error) {
 
 func (p *proxy) socketProxy() Service {
 	s := NewService("socket-proxy", p.CCCI)
-	s.Join(Prefix + "socket")
 	s.Bind(p.Socket, "/docker.sock", true)
 	c := s.Spec.TaskTemplate.ContainerSpec
+	c.Mounts = append(c.Mounts, memoryVolume("proxy-socket", socketDir, false))
 	c.User = "0:0" // the socket's owner
-	c.Args = []string{"socket-proxy", "--listen", ":" + strconv.Itoa(socketPort), "--socket", "/docker.sock"}
+	c.Args = []string{"socket-proxy", "--listen", socketPath, "--socket", "/docker.sock"}
 	return s
 }
 
@@ -121,17 +122,18 @@ func (p *proxy) certificates(cert, key, dynamic File, certName, keyName string) 
 	s.Mount(cert, "/run/secrets/certificate")
 	s.Mount(key, "/run/secrets/key")
 	s.Mount(dynamic, "/"+dynamicFile)
-	s.Spec.TaskTemplate.ContainerSpec.Mounts = []mount.Mount{dynamicVolume(false)}
+	s.Spec.TaskTemplate.ContainerSpec.Mounts = []mount.Mount{memoryVolume("proxy-files", dynamicDir, false)}
 	c := s.Spec.TaskTemplate.ContainerSpec
 	c.User = "0:0"
 	c.Args = []string{"live-files", dynamicDir, certName + "=/run/secrets/certificate", keyName + "=/run/secrets/key", dynamicFile + "=/" + dynamicFile}
 	return s
 }
 
-// dynamicVolume is memory that two services share. It holds a key, so it is on no disk.
-func dynamicVolume(readOnly bool) mount.Mount {
+// memoryVolume is a folder in memory that two services share, root's alone. It is on no disk: one
+// holds a key.
+func memoryVolume(name, target string, readOnly bool) mount.Mount {
 	return mount.Mount{
-		Type: mount.TypeVolume, Source: Prefix + "proxy-files", Target: dynamicDir, ReadOnly: readOnly,
+		Type: mount.TypeVolume, Source: Prefix + name, Target: target, ReadOnly: readOnly,
 		VolumeOptions: &mount.VolumeOptions{
 			NoCopy: true,
 			Labels: map[string]string{LabelUnit: "proxy"},
@@ -144,10 +146,11 @@ func dynamicVolume(readOnly bool) mount.Mount {
 
 func (p *proxy) traefik(static File) Service {
 	s := NewService("traefik", p.Traefik)
-	s.Join(p.Network, Prefix+"socket")
+	s.Join(p.Network)
 	s.Mount(static, staticPath)
 	c := s.Spec.TaskTemplate.ContainerSpec
-	c.Mounts = []mount.Mount{dynamicVolume(true)}
+	c.Mounts = []mount.Mount{memoryVolume("proxy-files", dynamicDir, true), memoryVolume("proxy-socket", socketDir, true)}
+	c.Labels[LabelProxy] = "true"
 	c.User = "0:0" // the files are readable for their owner alone
 	c.Args = []string{"--configFile=" + staticPath}
 	c.CapabilityAdd = []string{"CAP_NET_BIND_SERVICE"}

@@ -29,6 +29,8 @@ const (
 	domain    = "ci.example.org"
 	selfImage = "cc-ci:test"
 	appImage  = "tinyapp:test"
+	// guestImage is what a hostile image could hold.
+	guestImage = "guest:test"
 )
 
 var programsDir string
@@ -43,7 +45,7 @@ func build() (map[string]string, error) {
 	}
 	programsDir = dir
 	out := map[string]string{}
-	for name, pkg := range map[string]string{"cc-ci": "../../cmd/cc-ci", "app": "../demoimages/tinyapp"} {
+	for name, pkg := range map[string]string{"cc-ci": "../../cmd/cc-ci", "app": "../demoimages/tinyapp", "guest": "../testserver/guest"} {
 		out[name] = filepath.Join(dir, name)
 		compile := exec.Command("go", "build", "-trimpath", "-o", out[name], pkg)
 		compile.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -107,7 +109,7 @@ func newHost(t *testing.T) *testHost {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for image, program := range map[string]string{selfImage: "cc-ci", appImage: "app"} {
+	for image, program := range map[string]string{selfImage: "cc-ci", appImage: "app", guestImage: "guest"} {
 		if err := h.Import(t.Context(), image, map[string]string{"/app": files[program]}, `ENTRYPOINT ["/app"]`, `ENV TINYAPP_DATA=/tmp`); err != nil {
 			t.Fatal(err)
 		}

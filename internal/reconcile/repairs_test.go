@@ -112,16 +112,6 @@ func (h *testHost) repairs(t *testing.T) {
 			return docker.ConfigRemove(t.Context(), f.Name)
 		})
 	}
-	check("network removed", []string{"creating network cc-ci_socket", "creating service cc-ci_socket-proxy", "creating service cc-ci_traefik"}, func() error {
-		for _, name := range []string{"cc-ci_socket-proxy", "cc-ci_traefik"} {
-			if err := docker.ServiceRemove(t.Context(), name); err != nil {
-				return err
-			}
-		}
-		var err error
-		h.await(t, "the network is free", func() bool { err = docker.NetworkRemove(t.Context(), "cc-ci_socket"); return err == nil })
-		return err
-	})
 	// The one that apps share, when no app is there.
 	free := func() error {
 		for _, name := range []string{"wiki_app", "cc-ci_traefik"} {

@@ -39,7 +39,7 @@ func staticConfig(o ProxyOptions) (string, error) {
 			// How fast an app that has come up is reached.
 			"providersThrottleDuration": "100ms",
 			"swarm": object{
-				"endpoint":         fmt.Sprintf("tcp://%ssocket-proxy:%d", Prefix, socketPort),
+				"endpoint":         "unix://" + socketPath,
 				"exposedByDefault": false,
 				"network":          o.Network,
 				"refreshSeconds":   "300ms",

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,10 +20,14 @@ const trialSuffix = "-trial"
 func isTrial(service string) bool { return strings.HasSuffix(service, trialSuffix) }
 
 // trial is the service without what there can be only once, its ports, and without
-// the routes that lead to it.
+// the routes that lead to it. Nor is it what runs take for the proxy.
 func (s Service) trial() Service {
 	s.Spec.Name += trialSuffix
 	s.Spec.Labels = map[string]string{LabelStack: Stack}
+	c := *s.Spec.TaskTemplate.ContainerSpec
+	c.Labels = maps.Clone(c.Labels)
+	delete(c.Labels, LabelProxy)
+	s.Spec.TaskTemplate.ContainerSpec = &c
 	endpoint := *s.Spec.EndpointSpec
 	endpoint.Ports = nil
 	s.Spec.EndpointSpec = &endpoint

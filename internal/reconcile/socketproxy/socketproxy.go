@@ -5,21 +5,24 @@
 // every variable of every container. Behind this proxy Docker answers to GET and
 // HEAD of the few paths that Traefik's swarm provider asks for, and what describes a
 // container (command, environment, mounts, secrets) is taken out of the answers.
+//
+// It listens at a Unix socket alone, in a volume that it shares with Traefik. An address
+// or a name could be taken over by an app in one of Traefik's networks.
 package socketproxy
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"regexp"
-	"strconv"
 	"time"
 )
 
@@ -28,9 +31,6 @@ var allowed = regexp.MustCompile(`^(/v1\.[0-9]{1,3})?/(_ping|version|events|serv
 
 // described are the paths whose answers describe containers.
 var described = regexp.MustCompile(`/(services|tasks)$`)
-
-// answerLimit bounds an answer that is looked into, in bytes.
-const answerLimit = 64 << 20
 
 // Handler returns what answers for the Docker at a Unix socket.
 func Handler(socket string, log *slog.Logger) http.Handler {
@@ -47,7 +47,7 @@ func Handler(socket string, log *slog.Logger) http.Handler {
 			ResponseHeaderTimeout: 30 * time.Second,
 		},
 		FlushInterval:  -1, // events are to arrive when they happen
-		ModifyResponse: censor,
+		ModifyResponse: func(res *http.Response) error { return censor(res, log) },
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			log.Warn("asking Docker", "path", r.URL.Path, "error", err)
@@ -57,7 +57,7 @@ func Handler(socket string, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead || !allowed.MatchString(r.URL.Path) || r.URL.RawPath != "" ||
 			r.Header.Get("Upgrade") != "" {
-			log.Warn("refused", "method", r.Method, "path", r.URL.Path, "from", r.RemoteAddr)
+			log.Warn("refused", "method", r.Method, "path", r.URL.Path)
 			refuse(w, http.StatusForbidden, "this may not be asked here")
 			return
 		}
@@ -74,64 +74,36 @@ func refuse(w http.ResponseWriter, status int, message string) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"message": message})
 }
 
-// censor takes out of an answer what describes containers.
-func censor(res *http.Response) error {
-	if res.StatusCode != http.StatusOK || !described.MatchString(res.Request.URL.Path) || res.Request.Method == http.MethodHead {
-		return nil
-	}
-	text, err := io.ReadAll(io.LimitReader(res.Body, answerLimit+1))
-	if err != nil {
-		return err
-	}
-	_ = res.Body.Close()
-	if len(text) > answerLimit {
-		return fmt.Errorf("its answer has more than %d bytes", answerLimit)
-	}
-	var list []map[string]json.RawMessage
-	if err := json.Unmarshal(text, &list); err != nil {
-		return err
-	}
-	for _, object := range list {
-		for _, key := range []string{"Spec", "PreviousSpec"} {
-			if err := strip(object, key); err != nil {
-				return err
-			}
-		}
-	}
-	if text, err = json.Marshal(list); err != nil {
-		return err
-	}
-	res.Body = io.NopCloser(bytes.NewReader(text))
-	res.ContentLength = int64(len(text))
-	res.Header.Set("Content-Length", strconv.Itoa(len(text)))
-	return nil
-}
-
-// strip removes ContainerSpec from a specification, be it a service's or a task's.
-func strip(object map[string]json.RawMessage, key string) error {
-	if object[key] == nil {
-		return nil
-	}
-	var spec map[string]json.RawMessage
-	if err := json.Unmarshal(object[key], &spec); err != nil || spec == nil {
-		return err
-	}
-	if err := strip(spec, "TaskTemplate"); err != nil {
-		return err
-	}
-	delete(spec, "ContainerSpec")
-	text, err := json.Marshal(spec)
-	object[key] = text
-	return err
-}
-
-// Serve answers at an address until ctx ends.
+// Serve answers at the Unix socket listen until ctx ends. Only the owner may connect. A
+// socket that is there already is replaced in one step: while an update replaces this process,
+// the new one has taken the path before the old one ends, and the old one leaves it alone.
 func Serve(ctx context.Context, listen, socket string, log *slog.Logger) error {
-	server := &http.Server{Addr: listen, Handler: Handler(socket, log), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
+	listener, err := open(listen)
+	if err != nil {
+		return fmt.Errorf("listening at %s: %w", listen, err)
+	}
+	server := &http.Server{Handler: Handler(socket, log), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
-	if err := server.ListenAndServe(); ctx.Err() == nil {
+	if err := server.Serve(listener); ctx.Err() == nil {
 		return err
 	}
 	return nil
+}
+
+// open listens at a path, whatever is there.
+func open(path string) (*net.UnixListener, error) {
+	next := path + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: next, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	listener.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(next, 0o600), os.Rename(next, path)); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return listener, nil
 }

@@ -2,14 +2,20 @@ package socketproxy
 
 import (
 	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // A25: what Traefik asks for is answered, without what is nobody's business; all else is refused before Docker
@@ -96,4 +102,147 @@ func TestA25_WhatIsAnswered(t *testing.T) {
 	if status, _ := ask("GET", "/v1.41/services"); status != http.StatusBadGateway {
 		t.Errorf("without Docker: %d", status)
 	}
+}
+
+// One app cannot stop the routes of all: an answer may be as large as it likes, and only a service whose own
+// labels are too large is left out of it.
+func TestN3_LargeAnswersStopNoRoute(t *testing.T) {
+	docker := listen(t, func(w http.ResponseWriter, r *http.Request) {
+		fill := strings.Repeat("x", 1<<20)
+		io.WriteString(w, `[{"ID":"first","Spec":{"Labels":{"traefik.enable":"true","other":"y"}}}`)
+		for i := range 66 {
+			fmt.Fprintf(w, `,{"ID":"big%d","Spec":{"Labels":{"traefik.enable":"true"},"TaskTemplate":{"ContainerSpec":{"Env":["A=%s"]}}}}`, i, fill)
+		}
+		fmt.Fprintf(w, `,{"ID":"greedy","Spec":{"Labels":{"traefik.x":"%s"}}}`, fill)
+		io.WriteString(w, `,{"ID":"last","Spec":{"Labels":{"Traefik.enable":"true"}}}]`)
+	})
+	var log strings.Builder
+	server := httptest.NewServer(Handler(docker, slog.New(slog.NewTextHandler(&log, nil))))
+	defer server.Close()
+	res, err := http.Get(server.URL + "/v1.41/services")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%s, %v", res.Status, err)
+	}
+	var services []struct {
+		ID   string
+		Spec struct{ Labels map[string]string }
+	}
+	if err := json.Unmarshal(text, &services); err != nil {
+		t.Fatalf("%v in %.200q", err, text)
+	}
+	if n := len(services); n != 68 || services[0].ID != "first" || services[n-1].ID != "last" || len(text) > 1<<20 {
+		t.Errorf("there are %d services in %d bytes", n, len(text))
+	}
+	if l := services[0].Spec.Labels; len(l) != 1 || l["traefik.enable"] != "true" {
+		t.Errorf("the labels are %v", l)
+	}
+	if !strings.Contains(log.String(), "greedy") {
+		t.Errorf("the log has %q", &log)
+	}
+}
+
+// An answer that breaks off, or is none, is an error for whoever asks.
+func TestBrokenAnswers(t *testing.T) {
+	for _, text := range []string{"", "[", "{}", `[{"ID":"a"}`, `[{"ID":"a"},`, `[1]`, `[{"Spec":3}`, `[{"ID":"` + strings.Repeat("x", objectLimit+1<<20) + `"}]`} {
+		docker := listen(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) })
+		server := httptest.NewServer(Handler(docker, slog.New(slog.DiscardHandler)))
+		res, err := http.Get(server.URL + "/v1.41/tasks")
+		if err == nil {
+			_, err = io.ReadAll(res.Body)
+			res.Body.Close()
+		}
+		if err == nil {
+			t.Errorf("%.40q passes", text)
+		}
+		server.Close()
+	}
+	docker := listen(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, " [] ") })
+	server := httptest.NewServer(Handler(docker, slog.New(slog.DiscardHandler)))
+	defer server.Close()
+	res, err := http.Get(server.URL + "/v1.41/tasks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if text, err := io.ReadAll(res.Body); err != nil || strings.TrimSpace(string(text)) != "[]" {
+		t.Errorf("an empty list is %q, %v", text, err)
+	}
+}
+
+// While an update runs there are two: the new one takes the path over, and the end of the old one
+// does not take it away. Nobody but the owner may connect.
+func TestA25_TheSocketChangesHands(t *testing.T) {
+	docker := listen(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "OK") })
+	path := filepath.Join(t.TempDir(), "docker.sock")
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}}
+	answers := func() bool {
+		res, err := client.Get("http://docker/_ping")
+		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
+	}
+	start := func() (inode uint64, stop func()) {
+		before := inodeOf(path)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- Serve(ctx, path, docker, slog.New(slog.DiscardHandler)) }()
+		for inodeOf(path) == before {
+			select {
+			case err := <-ended:
+				t.Fatal(err)
+			case <-time.After(time.Millisecond):
+			}
+		}
+		return inodeOf(path), func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	_, stopFirst := start()
+	if !answers() {
+		t.Error("the first does not answer")
+	}
+	second, stopSecond := start()
+	stopFirst()
+	if !answers() || inodeOf(path) != second {
+		t.Error("the second does not answer once the first has ended")
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("its mode is %v, %v", info.Mode(), err)
+	}
+	stopSecond()
+	_, stopThird := start() // over what a dead one left
+	if !answers() {
+		t.Error("the third does not answer")
+	}
+	stopThird()
+}
+
+func inodeOf(path string) uint64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Sys().(*syscall.Stat_t).Ino
+}
+
+// listen serves at a Unix socket and returns its path.
+func listen(t *testing.T, handle http.HandlerFunc) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: handle}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	return socket
 }
