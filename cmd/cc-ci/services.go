@@ -29,7 +29,7 @@ func (a *app) serviceUnits(ctx context.Context, cfg config.Config, docker *clien
 	}
 	self := func(secrets []string) reconcile.Self {
 		return reconcile.Self{
-			Image: r.Images.CCCI, Network: cfg.Network, Domain: cfg.Domain, HTTPS: r.Proxy.HTTPS,
+			Image: r.Images.CCCI, Domain: cfg.Domain, HTTPS: r.Proxy.HTTPS,
 			Config: path, Secrets: secrets, Data: cfg.Data, Tests: cfg.Tests,
 		}
 	}
@@ -42,6 +42,7 @@ func (a *app) serviceUnits(ctx context.Context, cfg config.Config, docker *clien
 		err := p.findLocks(ctx)
 		return p.lockDir, err
 	}}
+	bridge.Self.Egress = true // to forges and Drone
 	for _, f := range cfg.AllForges() {
 		if f.Kind != config.KindLocal {
 			bridge.Hook = hook.Path + f.Name
@@ -59,7 +60,7 @@ func (a *app) serviceUnits(ctx context.Context, cfg config.Config, docker *clien
 func droneOptions(cfg config.Config) reconcile.DroneOptions {
 	d := cfg.Reconcile.Drone
 	o := reconcile.DroneOptions{
-		Image: cfg.Reconcile.Images.Drone, Network: cfg.Network, Host: d.Host, URL: strings.TrimRight(cfg.Engine.Drone.URL, "/"), Admin: d.Admin, Timeout: cfg.Engine.Deadline,
+		Image: cfg.Reconcile.Images.Drone, Host: d.Host, URL: strings.TrimRight(cfg.Engine.Drone.URL, "/"), Admin: d.Admin, Timeout: cfg.Engine.Deadline,
 	}
 	if u, err := url.Parse(o.URL); err == nil && u.Scheme == "https" && u.Hostname() == d.Host {
 		o.Transport = reconcile.ThroughProxy(nil, cfg.Reconcile.Proxy.HTTPS)

@@ -138,16 +138,25 @@ func (d *daemon) applyNetwork(ctx context.Context, want Desired, a Action) error
 		}
 	}
 	i := slices.IndexFunc(want.Networks, func(n Network) bool { return n.Name == a.Name })
-	n := want.Networks[i]
-	options := network.CreateOptions{
-		Driver: "overlay", Scope: "swarm", Attachable: n.Attachable, Internal: n.Internal,
-		Labels: map[string]string{LabelUnit: want.Unit, LabelStack: Stack},
+	_, err := d.docker.NetworkCreate(ctx, a.Name, want.Networks[i].options(want.Unit))
+	return err
+}
+
+// options are a network's as Docker wants them.
+func (n Network) options(unit string) network.CreateOptions {
+	labels := map[string]string{LabelUnit: unit, LabelStack: Stack}
+	switch {
+	case n.Bridge != "":
+		return network.CreateOptions{Driver: "bridge", ConfigOnly: true, Labels: labels,
+			Options: map[string]string{bridgeName: n.Bridge, bridgeIsolation: "false"}}
+	case n.From != "":
+		return network.CreateOptions{Driver: "bridge", Scope: "swarm", ConfigFrom: &network.ConfigReference{Network: n.From}}
 	}
+	options := network.CreateOptions{Driver: "overlay", Scope: "swarm", Attachable: n.Attachable, Internal: n.Internal, Labels: labels}
 	if n.Subnet != "" {
 		options.IPAM = &network.IPAM{Config: []network.IPAMConfig{{Subnet: n.Subnet}}}
 	}
-	_, err := d.docker.NetworkCreate(ctx, n.Name, options)
-	return err
+	return options
 }
 
 func (d *daemon) applySecret(ctx context.Context, want Desired, o Observed, a Action) error {

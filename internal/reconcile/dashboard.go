@@ -21,6 +21,7 @@ func Dashboard(o DashboardOptions) Unit {
 			if err != nil {
 				return Desired{}, err
 			}
+			s.Memory(128<<20, 512<<20)
 			s.Route(Route{Name: "dashboard", Rule: "Host(`" + o.Self.Domain + "`)", Port: o.Port})
 			return Desired{Files: files, Services: []Service{s}}, nil
 		},

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -50,13 +51,41 @@ type Desired struct {
 	Services   []Service // in the order in which they are brought up, each before the next
 }
 
-// Network is an overlay network. Its options cannot be changed in Docker, so that another one
-// of its name is replaced, unless somebody else's services use it.
+// Network is an overlay network, unless Bridge or From says otherwise. Its options cannot be
+// changed in Docker, so that another one of its name is replaced, unless somebody else's
+// services use it.
 type Network struct {
 	Name       string
 	Subnet     string // as 10.10.0.0/16; "" leaves it to Docker
 	Attachable bool
 	Internal   bool // no way out
+
+	// Bridge makes it the node's settings for a bridge network: the name of the bridge on the
+	// host, at most 15 characters. Containers on it do not reach each other.
+	Bridge string
+	// From makes it a bridge network of the swarm with the settings of the network of that
+	// name, which has Bridge and comes before it. Docker allows no labels on it.
+	From string
+}
+
+// Networks of cc-ci's own services. No app is in one of them.
+const (
+	// InfraNetwork is where the proxy reaches Drone, bridge and dashboard. It has no way out.
+	InfraNetwork = Prefix + "infra"
+	// EgressNetwork is the way out of those that need one: a task in it has its default route
+	// there and is not on docker_gwbridge, where apps are.
+	EgressNetwork = Prefix + "egress"
+	// EgressBridge is EgressNetwork's interface on the host, by which the firewall knows it.
+	EgressBridge = "br-cc-ci"
+)
+
+// infraNetworks are those, as the unit swarm makes them.
+func infraNetworks() []Network {
+	return []Network{
+		{Name: InfraNetwork, Internal: true},
+		{Name: EgressNetwork + "-host", Bridge: EgressBridge},
+		{Name: EgressNetwork, From: EgressNetwork + "-host"},
+	}
 }
 
 // File is a secret or a config: something that appears as a file in containers.
@@ -96,11 +125,12 @@ func (s Service) Name() string { return s.Spec.Name }
 // NewService returns a service of one task as all of them are: on this node, found by the
 // addresses of its tasks (which needs no IPVS in the kernel and takes no virtual address),
 // started anew when it ends, without capabilities, with a read-only root file system and a bounded log, watched
-// for 5 s when updated and rolled back when it fails. Its name is Prefix and name.
+// for 5 s when updated and rolled back when it fails. Its name is Prefix and name. It has the
+// memory and the processes of a small server; see [Service.Memory].
 func NewService(name, image string) Service {
 	one, delay := uint64(1), 2*time.Second
 	noInit := true
-	return Service{
+	s := Service{
 		Patience: 3 * time.Minute,
 		Spec: swarm.ServiceSpec{
 			Annotations: swarm.Annotations{Name: Prefix + name, Labels: map[string]string{LabelStack: Stack}},
@@ -119,7 +149,26 @@ func NewService(name, image string) Service {
 			RollbackConfig: &swarm.UpdateConfig{Parallelism: 1, FailureAction: swarm.UpdateFailureActionPause, Monitor: 2 * time.Second, Order: swarm.UpdateOrderStopFirst},
 		},
 	}
+	s.Memory(32<<20, 256<<20)
+	return s
 }
+
+// Memory reserves memory, in bytes, so that apps cannot take it, and bounds what the service itself
+// uses. Its processes and threads are bounded by pidsLimit. All own services are Go programs,
+// which collect garbage harder from nine tenths of the limit on.
+func (s *Service) Memory(reserved, limit int64) {
+	s.Spec.TaskTemplate.Resources = &swarm.ResourceRequirements{
+		Reservations: &swarm.Resources{MemoryBytes: reserved},
+		Limits:       &swarm.Limit{MemoryBytes: limit, Pids: pidsLimit},
+	}
+	const name = "GOMEMLIMIT="
+	c := s.Spec.TaskTemplate.ContainerSpec
+	c.Env = slices.DeleteFunc(c.Env, func(v string) bool { return strings.HasPrefix(v, name) })
+	c.Env = append(c.Env, fmt.Sprintf("%s%d", name, limit/10*9))
+}
+
+// pidsLimit is far above what any of the services uses.
+const pidsLimit = 1024
 
 // StopFirst makes an update end the old task before the new one starts: for what
 // cannot be there twice, as whoever has a port of the host or a database file.

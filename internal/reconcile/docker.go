@@ -82,14 +82,37 @@ func (d *daemon) networks(ctx context.Context, o *Observed) error {
 			continue
 		}
 		for _, n := range all {
-			seen := NetworkSeen{ID: n.ID, Name: n.Name, Driver: n.Driver, Labels: n.Labels, Network: Network{Attachable: n.Attachable, Internal: n.Internal}}
+			seen := NetworkSeen{ID: n.ID, Name: n.Name, Driver: n.Driver, Labels: n.Labels,
+				Network: Network{Attachable: n.Attachable, Internal: n.Internal, From: n.ConfigFrom.Network}}
 			for _, c := range n.IPAM.Config {
 				seen.Subnets = append(seen.Subnets, c.Subnet)
 			}
 			o.Networks = append(o.Networks, seen)
 		}
-		return nil
+		return d.settings(ctx, o)
 	}
+}
+
+// Options of a bridge network.
+const (
+	bridgeName      = "com.docker.network.bridge.name"
+	bridgeIsolation = "com.docker.network.bridge.enable_icc"
+)
+
+// settings lists what this node has for bridge networks of the swarm.
+func (d *daemon) settings(ctx context.Context, o *Observed) error {
+	all, err := d.docker.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("scope", "local"))})
+	for _, n := range all {
+		if !n.ConfigOnly {
+			continue
+		}
+		seen := NetworkSeen{ID: n.ID, Name: n.Name, Driver: n.Driver, Labels: n.Labels}
+		if n.Options[bridgeIsolation] == "false" { // else it is another bridge than any that is wanted
+			seen.Bridge = n.Options[bridgeName]
+		}
+		o.Networks = append(o.Networks, seen)
+	}
+	return err
 }
 
 func (d *daemon) secrets(ctx context.Context, o *Observed) error {

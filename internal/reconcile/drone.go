@@ -24,7 +24,6 @@ import (
 // DroneOptions describe the Drone server. All but Transport are needed.
 type DroneOptions struct {
 	Image   string
-	Network string // of the proxy
 	Host    string // where it is reached, as drone.ci.example.org
 	URL     string // the same as cc-ci asks it
 	Forge   string // address of the Gitea whose accounts sign in
@@ -77,7 +76,7 @@ func (d *drone) desired(context.Context) (Desired, error) {
 	d.secrets = secrets
 	env := File{Key: "drone_env", Secret: true, Content: d.env(secrets, nil)}
 	s := d.server("drone", env)
-	s.Join(d.Network)
+	s.Join(InfraNetwork, EgressNetwork)
 	s.Route(Route{Name: "drone", Rule: "Host(`" + d.Host + "`)", Port: 80})
 	d.wanted = Desired{Files: []File{env}, Services: []Service{s}}
 	return d.wanted, nil
@@ -89,6 +88,7 @@ func (d *drone) server(name string, env File) Service {
 	s.Mount(env, droneEnv)
 	s.Volume(Prefix+"drone", "/data")
 	s.StopFirst() // one database
+	s.Memory(128<<20, 1<<30)
 	c := s.Spec.TaskTemplate.ContainerSpec
 	c.Args = []string{"--env-file=" + droneEnv}
 	c.Mounts = append(c.Mounts, mount.Mount{Type: mount.TypeTmpfs, Target: "/tmp"})

@@ -18,7 +18,7 @@ import (
 
 func droneOptions(url string) DroneOptions {
 	return DroneOptions{
-		Image: "drone:1", Network: "proxy", Host: "drone.ci.example.org", URL: url, Forge: "https://git.example.org", Admin: dronetest.User,
+		Image: "drone:1", Host: "drone.ci.example.org", URL: url, Forge: "https://git.example.org", Admin: dronetest.User,
 		Repo: ccci.RepoRef{Owner: dronetest.User, Name: "cc-ci"}, Timeout: time.Hour,
 		Secrets: func() (DroneSecrets, error) {
 			return DroneSecrets{ClientID: ccciSecret("id"), ClientSecret: ccciSecret("a \"quoted\" secret"), RPC: ccciSecret("rpc"), Token: ccciSecret("0123456789abcdef0123456789abcdef")}, nil
@@ -27,7 +27,7 @@ func droneOptions(url string) DroneOptions {
 }
 
 func onSwarm(units ...Unit) []Unit {
-	return append([]Unit{Swarm(SwarmOptions{Network: "proxy", Subnet: "10.10.0.0/16"})}, units...)
+	return append([]Unit{Swarm(SwarmOptions{Subnet: "10.10.0.0/16"})}, units...)
 }
 
 // did returns what units did that stand on the swarm.

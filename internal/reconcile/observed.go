@@ -21,7 +21,7 @@ type Observed struct {
 	Services   []ServiceSeen
 }
 
-// NetworkSeen is a network of the swarm.
+// NetworkSeen is a network of the swarm, or settings of this node for one.
 type NetworkSeen struct {
 	ID, Name string
 	Driver   string

@@ -21,7 +21,7 @@ import (
 // ProxyOptions describe the proxy. All but Entrypoints, Dial and Now are needed.
 type ProxyOptions struct {
 	Domain       string // it has a certificate for this name and *.Domain
-	Network      string // of the apps
+	Network      string // of apps deployed by hand; runs attach the proxy to their own
 	Certificates string // folder with fullchain.pem and privkey.pem
 	Traefik      string // image
 	CCCI         string // image, with cc-ci as its entrypoint
@@ -146,7 +146,8 @@ func memoryVolume(name, target string, readOnly bool) mount.Mount {
 
 func (p *proxy) traefik(static File) Service {
 	s := NewService("traefik", p.Traefik)
-	s.Join(p.Network)
+	s.Join(p.Network, InfraNetwork)
+	s.Memory(128<<20, 1<<30)
 	s.Mount(static, staticPath)
 	c := s.Spec.TaskTemplate.ContainerSpec
 	c.Mounts = []mount.Mount{memoryVolume("proxy-files", dynamicDir, true), memoryVolume("proxy-socket", socketDir, true)}

@@ -112,6 +112,22 @@ func (h *testHost) repairs(t *testing.T) {
 			return docker.ConfigRemove(t.Context(), f.Name)
 		})
 	}
+	check("own network removed", []string{"creating network cc-ci_infra", "creating service cc-ci_traefik"}, func() error {
+		if err := docker.ServiceRemove(t.Context(), "cc-ci_traefik"); err != nil {
+			return err
+		}
+		var err error
+		h.await(t, "the network is free", func() bool { err = docker.NetworkRemove(t.Context(), InfraNetwork); return err == nil })
+		return err
+	})
+	check("way out removed", []string{"creating network cc-ci_egress", "creating network cc-ci_egress-host"}, func() error {
+		for _, name := range []string{EgressNetwork, EgressNetwork + "-host"} {
+			if err := docker.NetworkRemove(t.Context(), name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	// The one that apps share, when no app is there.
 	free := func() error {
 		for _, name := range []string{"wiki_app", "cc-ci_traefik"} {

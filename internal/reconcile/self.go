@@ -24,10 +24,10 @@ import (
 // Self is what the services have in common that are cc-ci itself. All but Secrets and
 // Dial are needed.
 type Self struct {
-	Image   string // with cc-ci as its entrypoint
-	Network string // of the proxy
-	Domain  string // where the proxy serves them
-	HTTPS   int    // port of the host
+	Image  string // with cc-ci as its entrypoint
+	Domain string // where the proxy serves them
+	HTTPS  int    // port of the host
+	Egress bool   // they ask something outside of InfraNetwork, as a forge
 
 	Config  string   // path of the configuration file on the host
 	Secrets []string // paths of the files with secrets that the service reads
@@ -83,7 +83,10 @@ func (s Self) service(name string, args ...string) (Service, []File, error) {
 	for _, ref := range c.Secrets {
 		ref.File.UID, ref.File.GID = uid, gid
 	}
-	service.Join(s.Network)
+	service.Join(InfraNetwork)
+	if s.Egress {
+		service.Join(EgressNetwork)
+	}
 	// Readers of the store take part in its shared memory, so the folder is writable for
 	// them too; what only reads opens it so.
 	service.Bind(s.Data, s.Data, false)
@@ -166,11 +169,12 @@ type Route struct {
 	Port int // in the container
 }
 
-// Route gives the service the labels that the proxy reads.
+// Route gives the service, which is in InfraNetwork, the labels that the proxy reads.
 func (s *Service) Route(r Route) {
 	router := "traefik.http.routers.cc-ci-" + r.Name
 	for key, value := range map[string]string{
 		"traefik.enable":        "true",
+		"traefik.swarm.network": InfraNetwork,
 		router + ".rule":        r.Rule,
 		router + ".entrypoints": "web-secure",
 		router + ".tls":         "true",

@@ -55,7 +55,7 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 	redis := put("redis_url", "redis://127.0.0.1:9")
 	secrets := []string{redis, put("drone_token", "drone-geheim"), put("git_token", "git-geheim")}
 	self := func(secrets ...string) Self {
-		return Self{Image: selfImage, Network: "proxy", Domain: domain, HTTPS: 443, Config: filepath.Join(dir, "cc-ci.yml"), Secrets: secrets, Data: data, Tests: tests, Dial: h.Dial}
+		return Self{Image: selfImage, Domain: domain, HTTPS: 443, Config: filepath.Join(dir, "cc-ci.yml"), Secrets: secrets, Data: data, Tests: tests, Dial: h.Dial}
 	}
 	droneServer := func() Unit {
 		o := droneOptions("https://drone." + domain)
@@ -149,7 +149,7 @@ func TestA12_ServicesHoldLittle(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	self := Self{Image: "cc-ci:1", Network: "proxy", Domain: domain, Config: filepath.Join(dir, "cc-ci.yml"), Data: dir, Tests: dir + "/none", Secrets: []string{filepath.Join(dir, "redis_url")}}
+	self := Self{Image: "cc-ci:1", Domain: domain, Config: filepath.Join(dir, "cc-ci.yml"), Data: dir, Tests: dir + "/none", Secrets: []string{filepath.Join(dir, "redis_url")}}
 	bridge := self
 	bridge.Secrets = append(bridge.Secrets, filepath.Join(dir, "drone_token"))
 	for _, u := range []Unit{

@@ -4,17 +4,17 @@ import "context"
 
 // SwarmOptions say what every unit stands on.
 type SwarmOptions struct {
-	Network string // that the proxy and the apps share
+	Network string // that the proxy and apps deployed by hand share
 	Subnet  string // its addresses, a /16
 }
 
-// Swarm is the unit that every other one stands on: the swarm of this node, the node's label
-// and the network of proxy and apps.
+// Swarm is the unit that every other one stands on: the swarm of this node, the node's label,
+// the network of proxy and apps deployed by hand, and those of cc-ci's own services.
 func Swarm(o SwarmOptions) Unit {
 	return Unit{Name: "swarm", Desired: func(context.Context) (Desired, error) {
 		return Desired{
 			NodeLabels: map[string]string{LabelHost: "true"},
-			Networks:   []Network{{Name: o.Network, Subnet: o.Subnet, Attachable: true}},
+			Networks:   append([]Network{{Name: o.Network, Subnet: o.Subnet, Attachable: true}}, infraNetworks()...),
 		}, nil
 	}}
 }

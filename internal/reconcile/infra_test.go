@@ -1,0 +1,160 @@
+package reconcile
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// ownServices returns the desired state of each unit that makes services.
+func ownServices(t *testing.T) map[string]Desired {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"cc-ci.yml", "redis_url"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeCertificate(t, dir, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), domain, "*."+domain)
+	self := Self{Image: "cc-ci:1", Domain: domain, Config: filepath.Join(dir, "cc-ci.yml"), Data: dir, Tests: dir + "/none"}
+	withForges := self
+	withForges.Egress = true
+	proxy := ProxyOptions{Domain: domain, Network: "proxy", Certificates: dir, Traefik: "traefik:1", CCCI: "cc-ci:1", Socket: "/var/run/docker.sock", HTTP: 80, HTTPS: 443}
+	all := map[string]Desired{}
+	for _, u := range []Unit{
+		Proxy(proxy), Drone(droneOptions("https://drone." + domain)),
+		Bridge(BridgeOptions{Self: withForges, Port: 1, Locks: func() (string, error) { return dir, nil }}),
+		Dashboard(DashboardOptions{Self: self, Port: 1}),
+	} {
+		d, err := u.Desired(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[u.Name] = d
+	}
+	return all
+}
+
+// Infrastructure and apps share no network, but for what the proxy has for apps deployed by hand.
+func TestN3_InfrastructureHasNetworksOfItsOwn(t *testing.T) {
+	want := map[string][]string{
+		"cc-ci_socket-proxy": nil, "cc-ci_certificates": nil,
+		"cc-ci_traefik": {"proxy", InfraNetwork}, "cc-ci_drone": {InfraNetwork, EgressNetwork},
+		"cc-ci_bridge": {InfraNetwork, EgressNetwork}, "cc-ci_dashboard": {InfraNetwork},
+	}
+	for unit, d := range ownServices(t) {
+		for _, s := range d.Services {
+			var networks []string
+			for _, n := range s.Spec.TaskTemplate.Networks {
+				networks = append(networks, n.Target)
+				if len(n.Aliases) > 0 {
+					t.Errorf("%s has the names %v", s.Name(), n.Aliases)
+				}
+			}
+			if expected, ok := want[s.Name()]; !ok || !slices.Equal(networks, expected) {
+				t.Errorf("%s is in %v", s.Name(), networks)
+			}
+			delete(want, s.Name())
+			if unit != "proxy" && s.Spec.Labels["traefik.swarm.network"] != InfraNetwork {
+				t.Errorf("the proxy reaches %s in %q", s.Name(), s.Spec.Labels["traefik.swarm.network"])
+			}
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("there is no %v", want)
+	}
+	for _, n := range infraNetworks() {
+		if n.Attachable || !n.Internal && n.Bridge == "" && n.From == "" {
+			t.Errorf("%+v", n)
+		}
+	}
+}
+
+// Runs find the proxy by a label on its container, which is on no other, its trial included.
+func TestN3_OneContainerIsTheProxy(t *testing.T) {
+	var labelled []string
+	for _, d := range ownServices(t) {
+		for _, s := range d.Services {
+			for _, s := range []Service{s, s.trial()} {
+				if s.Spec.TaskTemplate.ContainerSpec.Labels[LabelProxy] != "" {
+					labelled = append(labelled, s.Name())
+				}
+				if s.Spec.Labels[LabelProxy] != "" {
+					t.Errorf("%s has it as a service", s.Name())
+				}
+			}
+		}
+	}
+	if !slices.Equal(labelled, []string{"cc-ci_traefik"}) {
+		t.Errorf("it is on %v", labelled)
+	}
+}
+
+// Traefik is in networks of apps, so it resolves no name: whatever it is told to reach is a path or
+// an address of its own.
+func TestN3_TraefikResolvesNoName(t *testing.T) {
+	static, err := staticConfig(ProxyOptions{Domain: domain, Network: "proxy", HTTP: 80, HTTPS: 443, Entrypoints: []Entrypoint{{Name: "ssh", Port: 2222}, {Name: "udp", Port: 1, UDP: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dynamic, err := dynamicConfig("a.crt", "a.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	harmless := regexp.MustCompile(`^(|/[a-z0-9/_.-]+|unix:///[a-z0-9/_.-]+|(127\.0\.0\.1)?:[0-9]+(/udp)?|https|INFO|v2|proxy|ping|[0-9]+ms|VersionTLS12)$`)
+	var walk func(path string, v any)
+	walk = func(path string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for key, value := range v {
+				walk(path+"."+key, value)
+			}
+		case []any:
+			for _, value := range v {
+				walk(path, value)
+			}
+		case string:
+			if !harmless.MatchString(v) {
+				t.Errorf("%s is %q", path, v)
+			}
+		}
+	}
+	for _, text := range []string{static, dynamic} {
+		var tree map[string]any
+		if err := yaml.Unmarshal([]byte(text), &tree); err != nil {
+			t.Fatal(err)
+		}
+		walk("", tree)
+		for _, asks := range []string{"acme", "redis", "tracing", "otlp", "url:", "plugins", "http://"} {
+			if strings.Contains(text, asks) {
+				t.Errorf("%s is in\n%s", asks, text)
+			}
+		}
+	}
+}
+
+// Each own service has memory that no app takes, and a bound of its own.
+func TestInfrastructureHasResources(t *testing.T) {
+	var reserved int64
+	for _, d := range ownServices(t) {
+		for _, s := range d.Services {
+			r := s.Spec.TaskTemplate.Resources
+			if r == nil || r.Reservations.MemoryBytes < 32<<20 || r.Limits.MemoryBytes < 2*r.Reservations.MemoryBytes || r.Limits.MemoryBytes > 1<<30 || r.Limits.Pids != pidsLimit {
+				t.Fatalf("%s has %+v", s.Name(), r)
+			}
+			reserved += r.Reservations.MemoryBytes
+			if env := s.Spec.TaskTemplate.ContainerSpec.Env; len(env) != 1 || !strings.HasPrefix(env[0], "GOMEMLIMIT=") {
+				t.Errorf("%s has %v", s.Name(), env)
+			}
+		}
+	}
+	if reserved > 1<<30 {
+		t.Errorf("all together reserve %d bytes", reserved)
+	}
+}
