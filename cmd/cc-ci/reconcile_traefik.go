@@ -19,6 +19,7 @@ import (
 type proxyServer interface {
 	harness.Router
 	Addr() string                    // host:port of HTTPS
+	Container() string               // its name; "" where containers with the proxy's label are it
 	CAFile() string                  // what signs its certificate, in PEM; "" for the system's authorities
 	Close(ctx context.Context) error // ends this use of it
 }
@@ -58,6 +59,7 @@ func openKeptProxy(ctx context.Context, settings config.Ingress) (keptProxy, err
 func (keptProxy) Route(context.Context, *recipe.Stack) error { return nil }
 func (keptProxy) Unroute(context.Context, string) error      { return nil }
 func (keptProxy) Close(context.Context) error                { return nil }
+func (keptProxy) Container() string                          { return "" }
 func (p keptProxy) Addr() string                             { return p.address }
 func (p keptProxy) CAFile() string                           { return p.caFile }
 func (p keptProxy) Transport() http.RoundTripper             { return transportTo(p.address, p.cas) }

@@ -242,6 +242,7 @@ func (p *platform) removeNetwork(ctx context.Context, name string) error {
 func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out string, log io.Writer) (harness.Config, error) {
 	deployer, err := swarm.New(swarm.Options{
 		RunID: job.RunID, Docker: p.docker, Logger: p.log, EndpointMode: p.cfg.Engine.DNSRR,
+		Network: p.cfg.Network, Proxy: p.ingress.Container(),
 		Box: swarm.Box{Image: p.box, Dial: box.DialCommand},
 	})
 	if err != nil {

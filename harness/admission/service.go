@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/docker/cli/cli/compose/types"
+
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
 var (
@@ -20,10 +22,7 @@ var (
 
 // defaultCaps are what a container has when it asks for nothing. Asking for
 // them adds nothing; after cap_drop: [ALL] it is what a careful author does.
-var defaultCaps = []string{
-	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE",
-	"NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
-}
+var defaultCaps = recipe.Capabilities
 
 // raw judges each compose file by itself: a key that an overlay hides or that
 // swarm drops is still honoured by whoever uses the file in another way.

@@ -27,6 +27,9 @@ import (
 // Label marks the ingress's container; its value is a digest of what it was made for.
 const Label = "cc-ci.ingress"
 
+// ProxyLabel marks the container as the proxy that joins the networks of runs.
+const ProxyLabel = "cc-ci.proxy"
+
 const (
 	httpsPort = nat.Port("8443/tcp") // above 1024: the container's user may not be root
 	httpPort  = nat.Port("8080/tcp")
@@ -41,7 +44,7 @@ func (in *Ingress) ensureContainer(ctx context.Context) error {
 	if err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "starting the ingress: network %s: %w", in.opts.Network, err)
 	}
-	want := shortDigest("1", in.opts.Box, in.opts.Domain, net.ID, in.opts.StateDir, in.opts.Addr, in.opts.WebAddr, user())
+	want := shortDigest("2", in.opts.Box, in.opts.Domain, net.ID, in.opts.StateDir, in.opts.Addr, in.opts.WebAddr, user())
 	found, err := in.opts.Docker.ContainerInspect(ctx, in.opts.Name)
 	if err != nil && !cerrdefs.IsNotFound(err) {
 		return ccci.Errorf(ccci.CodeInfra, "looking for the ingress: %w", err)
@@ -120,7 +123,7 @@ func (in *Ingress) create(ctx context.Context, digest string) error {
 		&container.Config{
 			Image:        in.opts.Box,
 			User:         user(),
-			Labels:       map[string]string{Label: digest},
+			Labels:       map[string]string{Label: digest, ProxyLabel: "true"},
 			ExposedPorts: nat.PortSet{httpsPort: {}, httpPort: {}},
 			Cmd: []string{box.Program, "ingress", "serve", "--conf", "/conf", "--socket", "/run/cc-ci/" + socketFile,
 				"--http", ":" + httpPort.Port(), "--https", ":" + httpsPort.Port(), "--https-port", https.HostPort},

@@ -25,7 +25,10 @@ type model struct {
 	services []service
 	networks map[string]network.CreateOptions // to create, by name
 	external externals                        // must be there already
-	files    []file                           // configs and secrets made from files of the recipe
+	// proxied: the run's network to the proxy is among networks, and some service that
+	// has tasks is on it.
+	proxied bool
+	files   []file // configs and secrets made from files of the recipe
 }
 
 type service struct {
@@ -54,14 +57,15 @@ type converter struct {
 	stack *recipe.Stack
 	run   ccci.RunID
 	dnsrr bool
+	proxy string // the external network that recipes name towards the proxy
 }
 
 // convert translates a stack. Errors name service and key and are the recipe's.
-func convert(stack *recipe.Stack, run ccci.RunID, dnsrr bool) (*model, error) {
+func convert(stack *recipe.Stack, run ccci.RunID, dnsrr bool, proxy string) (*model, error) {
 	if stack == nil || stack.Config == nil || stack.Name == "" {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "converting a stack: it has no name or no compose model")
 	}
-	c := converter{stack, run, dnsrr}
+	c := converter{stack, run, dnsrr, proxy}
 	m := &model{}
 	for _, s := range stack.Config.Services {
 		svc, err := c.service(s)
@@ -98,7 +102,7 @@ func (c converter) service(s types.ServiceConfig) (service, error) {
 		delete(labels, "traefik.docker.lbswarm")
 		delete(labels, "traefik.swarm.lbswarm")
 	}
-	labels = owned(labels, c.run, c.stack.Name)
+	labels = owned(c.proxyLabels(s, labels), c.run, c.stack.Name)
 	labels[labelStackImage] = s.Image
 
 	spec := swarm.ServiceSpec{
@@ -162,7 +166,7 @@ func (c converter) task(s types.ServiceConfig) (swarm.TaskSpec, error) {
 			Image:           s.Image,
 			Command:         s.Entrypoint,
 			Args:            s.Command,
-			Hostname:        s.Hostname,
+			Hostname:        c.hostname(s),
 			Hosts:           extraHosts(s.ExtraHosts),
 			DNSConfig:       dns(s),
 			Healthcheck:     health,

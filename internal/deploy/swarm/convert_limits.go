@@ -11,6 +11,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/swarm"
 	units "github.com/docker/go-units"
+
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
 // This file converts what a task may use: processors, memory, limits, capabilities.
@@ -74,7 +76,8 @@ func ulimits(all map[string]*types.UlimitsConfig) []*container.Ulimit {
 	return out
 }
 
-// capabilities brings names into the daemon's form. Adding wins over dropping.
+// capabilities brings names into the daemon's form. Adding wins over dropping. What
+// Docker gives by default and ordinary images do not need is dropped unless it is added.
 func capabilities(add, drop []string) (added, dropped []string) {
 	norm := func(names []string) []string {
 		var out []string
@@ -89,6 +92,9 @@ func capabilities(add, drop []string) (added, dropped []string) {
 		return slices.Compact(out)
 	}
 	added = norm(add)
+	if !slices.Contains(added, "ALL") {
+		drop = slices.Concat(drop, recipe.DroppedCapabilities)
+	}
 	for _, n := range norm(drop) {
 		if !slices.Contains(added, n) {
 			dropped = append(dropped, n)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/docker/cli/cli/compose/types"
 	"github.com/docker/docker/api/types/mount"
@@ -115,12 +116,21 @@ func (c converter) networkName(key string) (name string, external bool, err erro
 
 func (c converter) attachments(s types.ServiceConfig) ([]swarm.NetworkAttachmentConfig, error) {
 	var out []swarm.NetworkAttachmentConfig
+	if c.onRunNetwork(s) {
+		out = append(out, c.proxyAttachment(s))
+	}
 	for _, key := range networkKeys(s) {
+		if c.toProxy(key) {
+			continue
+		}
 		name, _, err := c.networkName(key)
 		if err != nil {
 			return nil, err
 		}
 		a := swarm.NetworkAttachmentConfig{Target: name, Aliases: []string{s.Name}}
+		if lost := s.Hostname; lost != s.Name && lost != c.hostname(s) && strings.Trim(strings.ToLower(lost), nameCharacters) == "" {
+			a.Aliases = append(a.Aliases, lost) // the stack's own services may know it by this name
+		}
 		if own := s.Networks[key]; own != nil {
 			for _, alias := range own.Aliases {
 				if !slices.Contains(a.Aliases, alias) {
@@ -210,6 +220,8 @@ func (c converter) shared(m *model) {
 	var usedSecrets, usedConfigs, usedNetworks []string
 	for _, s := range c.stack.Config.Services {
 		usedNetworks = append(usedNetworks, networkKeys(s)...)
+		stopped := s.Deploy.Replicas != nil && *s.Deploy.Replicas == 0
+		m.proxied = m.proxied || c.onRunNetwork(s) && !stopped
 		for _, ref := range s.Secrets {
 			usedSecrets = append(usedSecrets, ref.Source)
 		}
@@ -221,6 +233,8 @@ func (c converter) shared(m *model) {
 		name, external, err := c.networkName(key)
 		switch {
 		case err != nil: // reported by the service that uses it
+		case c.toProxy(key):
+			m.networks[RunNetwork(c.run)] = runNetworkOptions(c.run)
 		case external:
 			m.external.networks = append(m.external.networks, name)
 		default:

@@ -25,7 +25,7 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 	if err := d.check(ctx); err != nil {
 		return err
 	}
-	m, err := convert(stack, d.o.RunID, d.useDNSRR(ctx, stack))
+	m, err := convert(stack, d.o.RunID, d.useDNSRR(ctx, stack), d.o.Network)
 	if err != nil {
 		return err
 	}
@@ -38,6 +38,9 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 		return err
 	}
 	d.memory.start(d.o.RunID, stack.Name)
+	if err := d.link.follow(ctx, stack.Name, m.proxied); err != nil {
+		return err
+	}
 	for _, old := range present {
 		if !slices.ContainsFunc(m.services, func(s service) bool { return s.name == old.Spec.Name }) {
 			d.log.Info("removing a service that the stack no longer has", "stack", stack.Name, "service", old.Spec.Name)
@@ -51,7 +54,10 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 			return err
 		}
 	}
-	return d.wait(ctx, stack, m.services, false)
+	if err := d.wait(ctx, stack, m.services, false); err != nil || !m.proxied {
+		return err
+	}
+	return d.link.await(ctx)
 }
 
 // Settle waits until what is deployed has converged, and beyond Deploy until swarm
@@ -62,7 +68,7 @@ func (d *Deployer) Settle(ctx context.Context, stack *recipe.Stack) error {
 	if err := d.check(ctx); err != nil {
 		return err
 	}
-	m, err := convert(stack, d.o.RunID, d.useDNSRR(ctx, stack))
+	m, err := convert(stack, d.o.RunID, d.useDNSRR(ctx, stack), d.o.Network)
 	if err != nil {
 		return err
 	}

@@ -197,7 +197,8 @@ func (d *Deployer) prepare(ctx context.Context, stack *recipe.Stack, m *model) (
 		if n.Scope != "swarm" {
 			continue
 		}
-		if _, mine := m.networks[n.Name]; mine && n.Labels[LabelStack] != stack.Name {
+		own := n.Labels[LabelStack] == stack.Name || n.Labels[LabelRun] == string(d.o.RunID) && isRunNetwork(n.Name, n.Labels)
+		if _, mine := m.networks[n.Name]; mine && !own {
 			return refs, ccci.Errorf(ccci.CodeConflict, "deploying %s: a network %s exists and belongs to somebody else", stack.Name, n.Name).
 				WithHint("a network with a name of its own is shared by every app of the recipe; leave the name out")
 		}

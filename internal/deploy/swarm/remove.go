@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,12 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 	}
 	d.memory.stop()
 	if err := d.check(ctx); err != nil {
+		return nil, err
+	}
+	// First of all: swarm leaves a network behind when the run's last task goes and the
+	// proxy is still on it.
+	d.link.stop()
+	if err := d.detachProxy(ctx, cmp.Or(app.RunID, d.o.RunID)); err != nil {
 		return nil, err
 	}
 	removed := map[string]int{}
@@ -151,6 +158,9 @@ func (d *Deployer) removeObject(ctx context.Context, o harness.Object) (bool, er
 	case kindContainer:
 		err = d.docker.ContainerRemove(ctx, o.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
 	case kindNetwork:
+		if isRunNetwork(o.Name, map[string]string{LabelRun: o.Run}) {
+			_ = d.clear(ctx, o.ID, ccci.RunID(o.Run)) // for one that came late; the removal says what stays
+		}
 		err = d.docker.NetworkRemove(ctx, o.ID)
 	case kindConfig:
 		err = d.docker.ConfigRemove(ctx, o.ID)

@@ -86,7 +86,8 @@ func (d *Deployer) services(ctx context.Context) (harness.Snapshot, error) {
 }
 
 // labelIngress marks the proxy's container (package ingress). It serves many
-// runs, belongs to none, and may come and go with another cc-ci.
+// runs, belongs to none, and may come and go with another cc-ci. On a container of a
+// run the label comes from its image and means nothing.
 const labelIngress = "cc-ci.ingress"
 
 func (d *Deployer) containers(ctx context.Context) (harness.Snapshot, error) {
@@ -97,7 +98,7 @@ func (d *Deployer) containers(ctx context.Context) (harness.Snapshot, error) {
 	d.noteVolumes(list)
 	var out harness.Snapshot
 	for _, c := range list {
-		if _, proxy := c.Labels[labelIngress]; proxy {
+		if _, proxy := c.Labels[labelIngress]; proxy && c.Labels[LabelRun] == "" {
 			continue
 		}
 		name := c.ID[:12]

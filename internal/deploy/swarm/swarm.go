@@ -8,9 +8,11 @@
 package swarm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,6 +86,13 @@ type Options struct {
 	// none. It may be nil.
 	RegistryAuth func(reference string) (string, error)
 
+	// Network is the external network that recipes name towards the proxy, default
+	// "proxy". Services that join it join the run's own network in its place.
+	Network string
+	// Proxy is the name of the proxy's container. Without one, every container is a
+	// proxy that carries [LabelProxy].
+	Proxy string
+
 	// Box is how [Deployer.Dial] reaches an app that the host cannot route to.
 	Box Box
 
@@ -103,6 +112,7 @@ type Deployer struct {
 	docker *client.Client
 	log    *slog.Logger
 	memory *memory
+	link   *proxyLink
 
 	creations creations
 	anonymous anonymous
@@ -132,6 +142,7 @@ func New(o Options) (*Deployer, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.Network = cmp.Or(o.Network, "proxy")
 	o.PollInterval = orDefault(o.PollInterval, 150*time.Millisecond)
 	o.Stable = orDefault(o.Stable, 3)
 	o.LoopWindow = orDefault(o.LoopWindow, 10*time.Second)
@@ -160,6 +171,7 @@ func New(o Options) (*Deployer, error) {
 		floor:     map[string]uint64{},
 	}
 	d.memory = &memory{docker: o.Docker, interval: o.MemoryInterval, seen: d.noteVolumes}
+	d.link = &proxyLink{d: d, stacks: map[string]bool{}}
 	return d, nil
 }
 
@@ -188,11 +200,14 @@ func (d *Deployer) check(ctx context.Context) error {
 	return nil
 }
 
-// owned returns labels with those that mark an object as the run's own.
+// owned returns labels with those that mark an object as the run's own. Others that begin
+// as ours are left out: they are not a recipe's to set.
 func owned(labels map[string]string, run ccci.RunID, stack string) map[string]string {
 	out := make(map[string]string, len(labels)+2)
 	for k, v := range labels {
-		out[k] = v
+		if !strings.HasPrefix(k, "cc-ci.") {
+			out[k] = v
+		}
 	}
 	out[LabelRun] = string(run)
 	if stack != "" {
