@@ -6,10 +6,13 @@ import (
 	"errors"
 	"image"
 	_ "image/png" // screenshots
+	"slices"
+	"strings"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/checks"
+	"github.com/recipe-maintainers/cc-ci/internal/censor"
 )
 
 // screenshot takes a picture of the app. It never changes a verdict (U16).
@@ -23,7 +26,7 @@ func (l *life) screenshot(ctx context.Context, stage string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(l.settings.Timeouts.Step, 30*time.Second))
 	defer cancel()
-	png, _, err := l.runner.Screenshot(ctx, l.settings.Screenshot)
+	png, _, err := l.runner.Screenshot(ctx, l.settings.Screenshot, l.hidden())
 	if err != nil {
 		var failure *checks.Failure
 		if errors.As(err, &failure) {
@@ -37,7 +40,46 @@ func (l *life) screenshot(ctx context.Context, stage string) {
 	if l.base == nil {
 		title = "After the install"
 	}
-	l.artifact("screenshot-"+stage+".png", title, "screenshot", png)
+	l.picture("screenshot-"+stage+".png", title, png)
+}
+
+// picture saves a screenshot, if there is one.
+func (l *life) picture(path, title string, png []byte) {
+	if png == nil {
+		l.warn(path + " was not taken: " + checks.ErrSecretShown.Error())
+		return
+	}
+	l.artifact(path, title, "screenshot", png)
+}
+
+// hidden lists what no picture may show: the secrets of every app of the run.
+func (l *life) hidden() []string {
+	var values []string
+	add := func(secrets map[string]ccci.Secret) {
+		for _, secret := range secrets {
+			if value := secret.Reveal(); len(value) >= censor.MinLength {
+				values = append(values, value)
+			}
+		}
+	}
+	add(l.secrets)
+	for _, d := range l.dependencies {
+		add(d.secrets)
+	}
+	slices.Sort(values)
+	return slices.Compact(values)
+}
+
+// noteRefused says what pages asked for outside of the run. It was not loaded, which may be
+// why a page looks different than elsewhere.
+func (l *life) noteRefused() {
+	browser, err := l.startedBrowser()
+	if err != nil {
+		return
+	}
+	if refused := browser.Refused(); len(refused) > 0 {
+		l.warn("pages asked for addresses outside of the run, which the browser does not load: " + strings.Join(refused, ", "))
+	}
 }
 
 // blank reports whether a picture shows one colour only.

@@ -45,14 +45,17 @@ type Config struct {
 	Keeper   Keeper // nil: no data is kept, and none is there
 	// Canonical reads the recipe's canonical, or returns ErrNotFound; nil: there is none.
 	Canonical func(context.Context) (ccci.Canonical, error)
-	// Browser starts a browser. It is called once, beside the deployment.
-	Browser func(context.Context) (checks.Browser, func(), error)
+	// Browser starts a browser that reaches the hosts of the run and nothing else; they
+	// may grow while it runs. It is called once, beside the deployment.
+	Browser func(context.Context, *checks.Hosts) (checks.Browser, func(), error)
 
 	Log    io.Writer // for people; every line passes the censor first
 	Censor *censor.Censor
 	Env    []string // for hooks and Go tests: PATH, HOME, DOCKER_HOST and the like
 	Now    func() time.Time
 	Rand   io.Reader
+
+	reached *checks.Hosts // of every app of the run
 }
 
 // life is one run while it lives.
@@ -167,6 +170,7 @@ func (l *life) live(ctx context.Context) {
 		l.stage(ctx, stage.name, stage.run)
 	}
 	l.compare()
+	l.noteRefused()
 	l.keepLogs(context.WithoutCancel(ctx))
 	l.keep(ctx)
 	l.teardown(context.WithoutCancel(ctx), before)
@@ -181,7 +185,7 @@ func (l *life) startBackground(ctx context.Context) {
 			l.browser.err = checks.ErrNoBrowser
 			return
 		}
-		l.browser.browser, l.browser.stop, l.browser.err = l.Browser(ctx)
+		l.browser.browser, l.browser.stop, l.browser.err = l.Browser(ctx, l.reached)
 	})
 	l.prepared = make(chan error, 1)
 	if l.Job.Options.Wants(ccci.StageBackup) && l.skipReason(ccci.StageBackup) == "" {

@@ -27,9 +27,15 @@ type instance struct {
 	secrets map[string]ccci.Secret
 }
 
-// newInstance names an app; id tells it from every other one.
+// newInstance names an app; id tells it from every other one. The hosts of all apps of a run
+// are what its steps reach.
 func newInstance(c *Config, id ccci.RunID, recipe string, settings ccci.Recipe) *instance {
-	return &instance{Config: c, recipe: recipe, settings: settings, domain: id.AppName(recipe) + "." + c.CIDomain, deps: map[string]string{}}
+	in := &instance{Config: c, recipe: recipe, settings: settings, domain: id.AppName(recipe) + "." + c.CIDomain, deps: map[string]string{}}
+	if c.reached == nil {
+		c.reached = &checks.Hosts{}
+	}
+	c.reached.Add(in.hosts()...)
+	return in
 }
 
 func (in *instance) stackName() string { return recipe.StackName(in.domain) }
@@ -198,7 +204,7 @@ func inStep(name string, err error) error {
 // makeRunner prepares the steps' view of the app.
 func (in *instance) makeRunner() {
 	target := checks.Target{
-		Domain: in.domain, Domains: in.extraHosts(), HTTP: in.client(),
+		Domain: in.domain, Domains: in.extraHosts(), Hosts: in.reached, HTTP: in.client(),
 		Exec: func(ctx context.Context, service, user string, args []string, stdin []byte) (int, []byte, error) {
 			r, err := in.Deployer.Exec(ctx, in.current, ExecCmd{Service: service, User: user, Args: args, Stdin: stdin})
 			return r.ExitCode, append(r.Stdout, r.Stderr...), err
@@ -210,10 +216,10 @@ func (in *instance) makeRunner() {
 	in.runner = &checks.Runner{Target: target, Limit: in.settings.Timeouts.Step, Vars: in.vars()}
 }
 
-// client speaks to the app through the proxy and follows no redirect.
+// client speaks to the run's apps through the proxy and follows no redirect.
 func (in *instance) client() *http.Client {
 	return &http.Client{
-		Transport:     in.Router.Transport(),
+		Transport:     in.reached.Within(in.Router.Transport()),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

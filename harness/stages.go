@@ -272,11 +272,11 @@ func (l *life) checks(ctx context.Context, s *ccci.Stage) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, l.settings.Timeouts.Step)
 		defer cancel()
-		png, text, err := l.runner.Screenshot(ctx, l.settings.Screenshot)
+		png, text, err := l.runner.Screenshot(ctx, l.settings.Screenshot, l.hidden())
 		if err != nil {
 			return err
 		}
-		l.artifact("screenshot-final.png", "At the end", "screenshot", png)
+		l.picture("screenshot-final.png", "At the end", png)
 		if strings.TrimSpace(text) == "" && blank(png) {
 			return &checks.Failure{Message: "the browser shows an empty page at " + l.settings.Screenshot.Path}
 		}

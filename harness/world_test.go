@@ -197,15 +197,17 @@ func (b worldBrowser) Page(context.Context) (checks.Page, error) {
 	return worldPage{world: b.world}, nil
 }
 
+func (b worldBrowser) Refused() []string { return nil }
+
 type worldPage struct {
 	checks.Page // as with the deployer
 	*world
 }
 
-func (p worldPage) Open(context.Context, string) error         { return p.did("open page") }
-func (p worldPage) Visible(context.Context) (string, error)    { return "hello", nil }
-func (p worldPage) Screenshot(context.Context) ([]byte, error) { return picture(false), nil }
-func (p worldPage) Close()                                     {}
+func (p worldPage) Open(context.Context, string) error                   { return p.did("open page") }
+func (p worldPage) Visible(context.Context) (string, error)              { return "hello", nil }
+func (p worldPage) Screenshot(context.Context, []string) ([]byte, error) { return picture(false), nil }
+func (p worldPage) Close()                                               {}
 
 // picture draws a small PNG, of one colour or of two.
 func picture(plain bool) []byte {
@@ -261,7 +263,7 @@ func (w *world) config(t testing.TB, repo string, head ccci.Commit) Config {
 		CIDomain: "ci.example.org", Network: "proxy",
 		WorkDir: filepath.Join(dir, "work"), OutDir: out, LockDir: filepath.Join(dir, "locks"), Version: "test",
 		Deployer: worldDeployer{world: w}, Router: worldRouter{w}, Backup: worldBackup{w},
-		Browser: func(context.Context) (checks.Browser, func(), error) {
+		Browser: func(context.Context, *checks.Hosts) (checks.Browser, func(), error) {
 			return worldBrowser{w}, func() { w.did("stop browser") }, w.did("start browser")
 		},
 		Log: io.Discard, Censor: &censor.Censor{}, Now: time.Now, Rand: countingReader{},

@@ -318,7 +318,7 @@ func (d *demo) verdictComment(ctx context.Context, run ccci.Run) (string, error)
 }
 
 func (d *demo) picture(ctx context.Context) ([]byte, error) {
-	b, err := browser.Start(ctx, browser.Options{Path: d.server.platform.tools.chromium})
+	b, err := browser.Start(ctx, browser.Options{Path: d.server.platform.tools.chromium, Route: browser.Only(d.server.cfg.URL)})
 	if err != nil {
 		return nil, err
 	}
@@ -331,7 +331,7 @@ func (d *demo) picture(ctx context.Context) ([]byte, error) {
 	if err := page.Open(ctx, d.server.cfg.URL+"/"); err != nil {
 		return nil, fmt.Errorf("opening the dashboard in the browser: %w", err)
 	}
-	return page.Screenshot(ctx)
+	return page.Screenshot(ctx, nil)
 }
 
 // close waits for the server's end and removes the images that were built here.

@@ -19,7 +19,7 @@ func TestA27_APersonsWay(t *testing.T) {
 	s, url, _ := served(t, "canary-good")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	b, err := browser.Start(ctx, browser.Options{})
+	b, err := browser.Start(ctx, browser.Options{Route: browser.Only(url)})
 	if err != nil {
 		t.Fatal(err)
 	}

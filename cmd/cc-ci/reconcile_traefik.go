@@ -72,8 +72,9 @@ func transportTo(address string, cas *x509.CertPool) http.RoundTripper {
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, network, address)
 		},
-		ForceAttemptHTTP2: true,
-		MaxIdleConns:      8,
-		IdleConnTimeout:   30 * time.Second,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           8,
+		IdleConnTimeout:        30 * time.Second,
+		MaxResponseHeaderBytes: 1 << 20,
 	}
 }

@@ -261,7 +261,7 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 		Canonical: func(ctx context.Context) (ccci.Canonical, error) {
 			return ccci.ReadCanonical(ctx, blobs, job.Recipe)
 		},
-		Browser: func(ctx context.Context) (checks.Browser, func(), error) { return p.startBrowser(ctx, files) },
+		Browser: p.startBrowser,
 		Log:     log, Censor: &censor.Censor{}, Env: p.hookEnv(), Now: time.Now, Rand: rand.Reader,
 	}, nil
 }
@@ -321,8 +321,15 @@ func (p *platform) refuseEnded(ctx context.Context, job ccci.Job) error {
 	return ccci.Errorf(ccci.CodeConflict, "run %s has already ended", job.RunID).WithHint("ask for a new run with !retest or !testme on the pull request")
 }
 
-func (p *platform) startBrowser(ctx context.Context, files string) (checks.Browser, func(), error) {
-	b, err := browser.Start(ctx, browser.Options{Path: p.tools.chromium, Dir: files, Proxy: p.ingress.Addr(), Domain: p.cfg.Domain, AnyCertificate: true, Logger: p.log})
+// startBrowser starts a browser that reaches a run's hosts through the proxy.
+func (p *platform) startBrowser(ctx context.Context, hosts *checks.Hosts) (checks.Browser, func(), error) {
+	route := func(host, port string) string {
+		if port == "443" && hosts.Has(host) {
+			return p.ingress.Addr()
+		}
+		return ""
+	}
+	b, err := browser.Start(ctx, browser.Options{Path: p.tools.chromium, Route: route, AnyCertificate: true, Logger: p.log})
 	if err != nil {
 		return nil, nil, err
 	}

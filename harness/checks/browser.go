@@ -8,14 +8,25 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// Browser is a real browser that reaches every run's host names.
+// Browser is a real browser that reaches the run's host names and nothing else.
 type Browser interface {
-	// Page opens an empty page with cookies of its own.
+	// Page opens an empty page with cookies of its own. A browser that ended because of
+	// an earlier page returns a [*Failure].
 	Page(ctx context.Context) (Page, error)
+	// Refused lists addresses outside of the run that pages asked for and did not get, as
+	// "host:port", at most 20.
+	Refused() []string
 }
 
+// ErrSecretShown says that there is no picture, because the page writes a secret as often
+// as it is taken out.
+var ErrSecretShown = errors.New("the page keeps showing a secret")
+
 // Page is one page. Selectors are CSS. Each method waits until the page allows
-// the action or ctx is done. Close is legal twice.
+// the action or ctx is done. A page that leaves the run's hosts, ends its renderer or
+// opens dialogs without end can no longer be judged: every method then returns a
+// [*Failure] that says so. Windows that it opens are closed, dialogs are dismissed.
+// Close is legal twice.
 type Page interface {
 	Open(ctx context.Context, url string) error
 	Fill(ctx context.Context, selector, value string) error
@@ -27,8 +38,10 @@ type Page interface {
 	Press(ctx context.Context, key string) error
 	// Visible returns the text that a person can read on the page.
 	Visible(ctx context.Context) (string, error)
-	// Screenshot waits until the page is quiet, for a while, and returns a PNG of 1280×800.
-	Screenshot(ctx context.Context) ([]byte, error)
+	// Screenshot waits until the page is quiet, for a while, takes the texts to hide out of
+	// the page, and returns a PNG of 1280×800, or ErrSecretShown. What is drawn without text,
+	// such as an image, is not read.
+	Screenshot(ctx context.Context, hide []string) ([]byte, error)
 	Close()
 }
 
@@ -55,12 +68,17 @@ func (r *Runner) walk(ctx context.Context, page Page, steps []ccci.BrowserStep) 
 			return err
 		}
 		seen, _ := page.Visible(context.WithoutCancel(ctx))
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = errors.New("it did not come to that in time")
-		}
-		return failf([]byte(seen), "browser step %d, %s: %v", i+1, what, err)
+		return failf([]byte(seen), "browser step %d, %s: %v", i+1, what, inTime(err))
 	}
 	return nil
+}
+
+// inTime says of a page that let its time pass that it did.
+func inTime(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("it did not come to that in time")
+	}
+	return err
 }
 
 func (r *Runner) act(ctx context.Context, page Page, step ccci.BrowserStep) (what string, err error) {
@@ -105,9 +123,10 @@ func (r *Runner) act(ctx context.Context, page Page, step ccci.BrowserStep) (wha
 	return "", ccci.Errorf(ccci.CodeInvalid, "a browser step does nothing").WithHint("give it one of open, fill, select, click, see, text, url, press")
 }
 
-// Screenshot shows the page that shot names and returns a picture of it and
-// the text that a person can read there.
-func (r *Runner) Screenshot(ctx context.Context, shot ccci.Screenshot) (png []byte, text string, err error) {
+// Screenshot shows the page that shot names and returns a picture of it, without the texts
+// to hide, and the text that a person can read there. The picture is nil if the page keeps
+// showing one of them. What goes wrong once there is a page is a [*Failure].
+func (r *Runner) Screenshot(ctx context.Context, shot ccci.Screenshot, hide []string) (png []byte, text string, err error) {
 	if r.Target.Browser == nil {
 		return nil, "", ErrNoBrowser
 	}
@@ -117,14 +136,17 @@ func (r *Runner) Screenshot(ctx context.Context, shot ccci.Screenshot) (png []by
 	}
 	defer page.Close()
 	if err := page.Open(ctx, "https://"+r.Target.Domain+or(shot.Path, "/")); err != nil {
-		return nil, "", failf(nil, "opening %s in the browser: %v", or(shot.Path, "/"), err)
+		return nil, "", failf(nil, "opening %s in the browser: %v", or(shot.Path, "/"), inTime(err))
 	}
 	if err := r.walk(ctx, page, shot.Steps); err != nil {
 		return nil, "", err
 	}
-	if png, err = page.Screenshot(ctx); err != nil {
-		return nil, "", fmt.Errorf("taking a screenshot: %w", err)
+	png, err = page.Screenshot(ctx, hide)
+	if err != nil && !errors.Is(err, ErrSecretShown) {
+		return nil, "", failf(nil, "taking a screenshot: %v", inTime(err))
 	}
-	text, err = page.Visible(ctx)
-	return png, text, err
+	if text, err = page.Visible(ctx); err != nil {
+		return nil, "", failf(nil, "reading the page in the browser: %v", inTime(err))
+	}
+	return png, text, nil
 }

@@ -20,7 +20,9 @@ import (
 type Target struct {
 	Domain  string            // the app's own host name
 	Domains map[string]string // extra host names by the name that recipe.yml gives them
-	// HTTP reaches the app through the proxy, whatever the host name, and does
+	// Hosts are those of the whole run; nil: Domain and Domains.
+	Hosts *Hosts
+	// HTTP reaches the run's hosts through the proxy and nothing else, and does
 	// not follow redirects.
 	HTTP *http.Client
 	// Exec runs a command in the newest running container of a service.

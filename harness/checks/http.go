@@ -32,6 +32,9 @@ func (r *Runner) http(ctx context.Context, step ccci.HTTPStep) error {
 	if err != nil {
 		return failf(body, "%s %s: reading the response: %v", req.Method, req.URL, err)
 	}
+	if to := r.elsewhere(resp); to != "" && !judges(step.Expect, "Location") {
+		return failf(body, "%s %s redirects to %s, which is no address of this run", req.Method, req.URL, to)
+	}
 	if err := r.expect(req, resp, body, step.Expect); err != nil {
 		return err
 	}
@@ -62,6 +65,10 @@ func (r *Runner) request(ctx context.Context, step ccci.HTTPStep) (*http.Request
 	if err != nil {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "making the request for %q: %w", path, err)
 	}
+	// A path may hold what the app answered: it must not make another host of this one.
+	if req.URL.Host != host || req.URL.User != nil {
+		return nil, failf(nil, "the path %q leads away from https://%s", path, host)
+	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
@@ -81,6 +88,16 @@ func (r *Runner) request(ctx context.Context, step ccci.HTTPStep) (*http.Request
 		req.SetBasicAuth(user, password)
 	}
 	return req, nil
+}
+
+// judges reports whether an enrolment says what a header must hold.
+func judges(want ccci.HTTPExpect, header string) bool {
+	for name := range want.Headers {
+		if strings.EqualFold(name, header) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *Runner) body(step ccci.HTTPStep) (body []byte, contentType string, err error) {

@@ -69,9 +69,12 @@ func (r *Runner) probeHTTP(ctx context.Context, probe ccci.HTTPProbe) error {
 		return err
 	}
 	path := or(probe.Path, "/")
-	status, body, err := r.fetch(ctx, host, path)
+	status, body, to, err := r.fetch(ctx, host, path)
 	if err != nil {
 		return err
+	}
+	if to != "" {
+		return failf(body, "https://%s%s redirects to %s, which is no address of this run", host, path, to)
 	}
 	if !slices.Contains(probe.Status, status) {
 		return failf(body, "https://%s%s answered %d, expected %s", host, path, status, codes(probe.Status))
@@ -80,32 +83,32 @@ func (r *Runner) probeHTTP(ctx context.Context, probe ccci.HTTPProbe) error {
 		return failf(body, "https://%s%s: the answer does not hold %q", host, path, probe.Contains)
 	}
 	// What does the proxy say for a name that no app has?
-	strangerStatus, stranger, err := r.fetch(ctx, "nobody-"+host, path)
-	if err == nil && strangerStatus == status && bytes.Equal(stranger, body) {
+	strangerStatus, answer, _, err := r.fetch(ctx, stranger+host, path)
+	if err == nil && strangerStatus == status && bytes.Equal(answer, body) {
 		return failf(body, "https://%s%s answers what the proxy answers for any unknown name: the app is not behind it", host, path)
 	}
 	return nil
 }
 
-// fetch asks for one page and reads it; a transport error is a Failure, since
-// an app that is starting up refuses connections.
-func (r *Runner) fetch(ctx context.Context, host, path string) (int, []byte, error) {
+// fetch asks for one page and reads it, and says where outside of the run it redirects to.
+// A transport error is a Failure, since an app that is starting up refuses connections.
+func (r *Runner) fetch(ctx context.Context, host, path string) (status int, body []byte, elsewhere string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+path, nil)
 	if err != nil {
-		return 0, nil, ccci.Errorf(ccci.CodeInvalid, "asking https://%s%s: %w", host, path, err)
+		return 0, nil, "", ccci.Errorf(ccci.CodeInvalid, "asking https://%s%s: %w", host, path, err)
 	}
 	resp, err := r.Target.HTTP.Do(req)
 	if err != nil {
-		return 0, nil, failf(nil, "https://%s%s: %v", host, path, unwrapURL(err))
+		return 0, nil, "", failf(nil, "https://%s%s: %v", host, path, unwrapURL(err))
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
-		return 0, nil, failf(nil, "https://%s%s: reading the answer: %v", host, path, err)
+		return 0, nil, "", failf(nil, "https://%s%s: reading the answer: %v", host, path, err)
 	}
-	return resp.StatusCode, body, nil
+	return resp.StatusCode, body, r.elsewhere(resp), nil
 }
 
 func (r *Runner) probeTCP(ctx context.Context, probe ccci.TCPProbe) error {

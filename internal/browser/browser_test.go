@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -51,14 +52,9 @@ func TestA22_StepsInARealBrowser(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
-	dir, err := os.MkdirTemp("", "cc-ci-test-") // t.TempDir is too long for Chromium's socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	elsewhere := t.TempDir()
-	t.Setenv("TMPDIR", elsewhere)
-	b, err := browser.Start(ctx, browser.Options{Dir: dir, Proxy: strings.TrimPrefix(server.URL, "https://"), Domain: "ci.localhost", AnyCertificate: true})
+	files := t.TempDir()
+	t.Setenv("TMPDIR", files)
+	b, err := browser.Start(ctx, browser.Options{Route: runRoute(server, "app-123456.ci.localhost"), AnyCertificate: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +71,7 @@ func TestA22_StepsInARealBrowser(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 
-	shot, text, err := r.Screenshot(ctx, ccci.Screenshot{Path: "/"})
+	shot, text, err := r.Screenshot(ctx, ccci.Screenshot{Path: "/"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,17 +82,21 @@ func TestA22_StepsInARealBrowser(t *testing.T) {
 	if err != nil || img.Bounds().Dx() != browser.Width || img.Bounds().Dy() != browser.Height {
 		t.Errorf("screenshot: %v %v", img.Bounds(), err)
 	}
-	// One removal takes everything of a browser that nobody could close.
-	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
-		t.Errorf("in the folder that was named: %v, %v", files, err)
-	}
-	if files, err := os.ReadDir(elsewhere); err != nil || len(files) != 0 {
-		t.Errorf("in the temporary directory: %v, %v", files, err)
-	}
 	b.Close()
-	b.Close() // legal twice
-	if files, err := os.ReadDir(dir); err != nil || len(files) != 0 {
-		t.Errorf("after Close: %v, %v", files, err)
+	b.Close()                                                         // legal twice
+	if left, err := os.ReadDir(files); err != nil || len(left) != 0 { // a killed one has nothing to leave
+		t.Errorf("in the temporary directory: %v, %v", left, err)
+	}
+}
+
+// runRoute is that of a run: its hosts by HTTPS, all served by one proxy.
+func runRoute(server *httptest.Server, hosts ...string) browser.Route {
+	addr := server.Listener.Addr().String()
+	return func(host, port string) string {
+		if port == "443" && slices.Contains(hosts, host) {
+			return addr
+		}
+		return ""
 	}
 }
 
@@ -175,7 +175,7 @@ func surviveANewInterface(t *testing.T, http2 bool) {
 	defer server.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	b, err := browser.Start(ctx, browser.Options{AnyCertificate: true})
+	b, err := browser.Start(ctx, browser.Options{Route: browser.Only(server.URL), AnyCertificate: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,88 @@
+package checks
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+)
+
+// Hosts are the host names of one run: those of its app and of what that depends on. Steps
+// reach them and nothing else. The zero value holds none. Safe for concurrent use.
+type Hosts struct {
+	mu    sync.RWMutex
+	names map[string]bool
+}
+
+// Add makes host names part of the run.
+func (h *Hosts) Add(names ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.names == nil {
+		h.names = map[string]bool{}
+	}
+	for _, name := range names {
+		h.names[strings.ToLower(name)] = true
+	}
+}
+
+// Has reports whether a host name, as it stands in a URL, is one of the run's. Another
+// spelling of the same name is not.
+func (h *Hosts) Has(name string) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.names[strings.ToLower(name)]
+}
+
+// stranger is put before a host name to make one that nobody has.
+const stranger = "nobody-"
+
+// Within returns a transport that refuses requests for any host but the run's, and but the
+// one that a probe asks for to learn what the proxy answers for an unknown name.
+func (h *Hosts) Within(transport http.RoundTripper) http.RoundTripper { return within{h, transport} }
+
+type within struct {
+	hosts *Hosts
+	next  http.RoundTripper
+}
+
+func (w within) RoundTrip(req *http.Request) (*http.Response, error) {
+	host := req.URL.Hostname()
+	if !w.hosts.Has(host) && !w.hosts.Has(strings.TrimPrefix(host, stranger)) {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, fmt.Errorf("%s is no host of this run", host)
+	}
+	return w.next.RoundTrip(req)
+}
+
+// elsewhere names the address that an answer sends its client to, if it is none of the
+// run's. Nothing follows it.
+func (r *Runner) elsewhere(resp *http.Response) string {
+	if resp.StatusCode < 300 || resp.StatusCode > 399 || resp.Header.Get("Location") == "" {
+		return ""
+	}
+	to, err := resp.Location()
+	if err == nil && (to.Scheme == "https" || to.Scheme == "http") && r.reaches(to) {
+		return ""
+	}
+	address := resp.Header.Get("Location")
+	if len(address) > 200 {
+		address = address[:200] + "..."
+	}
+	return fmt.Sprintf("%q", address)
+}
+
+func (r *Runner) reaches(u *url.URL) bool {
+	if r.Target.Hosts != nil {
+		return r.Target.Hosts.Has(u.Hostname())
+	}
+	var own Hosts
+	own.Add(r.Target.Domain)
+	for _, name := range r.Target.Domains {
+		own.Add(name)
+	}
+	return own.Has(u.Hostname())
+}
