@@ -155,6 +155,7 @@ func flags(o Options, g *guest) []chromedp.ExecAllocatorOption {
 		chromedp.Flag("disable-site-isolation-trials", true),
 		chromedp.Flag("disable-features", "Translate,BlinkGenPropertyTrees,IsolateOrigins,site-per-process"),
 		chromedp.Flag("renderer-process-limit", "4"),
+		chromedp.Flag("js-flags", "--max-old-space-size=1024"), // MiB
 		chromedp.Flag("disk-cache-size", "67108864"),
 		chromedp.ModifyCmdFunc(g.confine),
 		// Nothing of this process's environment: it may name proxies and hold secrets.

@@ -35,7 +35,7 @@ func makeRoot(program string) error {
 		return fmt.Errorf("taking the mounts out of the machine's sight: %w", err)
 	}
 	// Any directory does, to stand on.
-	if err := mountMemory("/tmp", 1<<20); err != nil {
+	if err := mountMemory("/tmp", 1<<20, 0o755); err != nil {
 		return err
 	}
 	if err := os.Mkdir("/tmp"+outside, 0o700); err != nil {
@@ -63,7 +63,7 @@ func makeRoot(program string) error {
 	if err := os.Mkdir(insideDir, 0o755); err != nil {
 		return fmt.Errorf("making the browser's root: %w", err)
 	}
-	if err := mountMemory(insideDir, insideSize); err != nil {
+	if err := mountMemory(insideDir, insideSize, 0o1777); err != nil {
 		return err
 	}
 	if err := unix.Unmount(outside, unix.MNT_DETACH); err != nil {
@@ -75,8 +75,8 @@ func makeRoot(program string) error {
 	return readOnly("/", 0)
 }
 
-func mountMemory(dir string, size int) error {
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("size=%d,nr_inodes=65536,mode=0755", size)); err != nil {
+func mountMemory(dir string, size, mode int) error {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("size=%d,nr_inodes=65536,mode=%o", size, mode)); err != nil {
 		return fmt.Errorf("mounting memory at %s: %w", dir, err)
 	}
 	return nil

@@ -1,0 +1,235 @@
+package browser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// again runs tests of this program in another process.
+func again(t *testing.T, pattern string, attr *syscall.SysProcAttr, env ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run="+pattern, "-test.v", "-test.timeout=5m")
+	cmd.Dir = "/"
+	cmd.Env = append(env, "PATH="+os.Getenv("PATH"), "HOME=/tmp", "CI="+os.Getenv("CI"))
+	cmd.SysProcAttr = attr
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// N3: the same holds for a cc-ci that is not root, as the runner of a host is.
+func TestN3_BrowserIsAGuestOfAnyUser(t *testing.T) {
+	skipWithoutChromium(t)
+	if os.Geteuid() != 0 {
+		t.Skip("it has no other user")
+	}
+	again(t, "^(TestN3_BrowserIsAGuest|TestN3_BrowserSeesNoFileOfTheMachine|TestN3_BrowserLeavesNothing|TestA22_StepsInARealBrowser)$",
+		&syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1999, Gid: 1999, Groups: []uint32{}}})
+}
+
+// N3: without user namespaces root still has the others, and leaves root.
+func TestN3_BrowserOfRootWithoutUserNamespaces(t *testing.T) {
+	skipWithoutChromium(t)
+	if os.Geteuid() != 0 {
+		t.Skip("only root can do without")
+	}
+	f := newField(t)
+	b, err := start(t.Context(), options(t, f), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	ids := status(t, b, "Uid")
+	if want := strconv.Itoa(guestID); !strings.Contains(ids, want) || strings.Contains(ids, "\t0") {
+		t.Errorf("it runs as %q", ids)
+	}
+	for _, a := range attacks[:6] {
+		t.Run(a.name, func(t *testing.T) {
+			named := f.serve(t, a)
+			page, err := b.Page(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer page.Close()
+			if a.leaves {
+				f.mustLeave(t, t.Context(), page, named)
+			} else {
+				f.mustStay(t, t.Context(), page)
+			}
+			if n := f.hits.Load(); n != 0 {
+				t.Errorf("%d connections arrived", n)
+			}
+		})
+	}
+}
+
+func options(t *testing.T, f *field) Options {
+	t.Helper()
+	path, err := Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Options{Path: path, Route: f.route, AnyCertificate: true}
+}
+
+// status reads a line of what the kernel says of the browser's first process.
+func status(t *testing.T, b *Browser, key string) string {
+	t.Helper()
+	pid := chromedp.FromContext(b.ctx).Browser.Process().Pid
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, key+":"); ok {
+			return strings.TrimRight(value, "\n")
+		}
+	}
+	t.Fatalf("the kernel says nothing of %s", key)
+	return ""
+}
+
+// N3: the browser has no right, no new ones to come by, and nobody's user.
+func TestN3_BrowserHasNoPrivileges(t *testing.T) {
+	skipWithoutChromium(t)
+	b := startBrowser(t, Options{})
+	for key, want := range map[string]string{
+		"CapInh": "\t0000000000000000", "CapPrm": "\t0000000000000000", "CapEff": "\t0000000000000000", "CapBnd": "\t0000000000000000", "CapAmb": "\t0000000000000000",
+		"NoNewPrivs": "\t1", "Seccomp": "\t2",
+	} {
+		if got := status(t, b, key); got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+	if os.Geteuid() == 0 && !strings.HasPrefix(status(t, b, "Uid"), "\t"+strconv.Itoa(guestID)) {
+		t.Errorf("it runs as %q", status(t, b, "Uid"))
+	}
+	pid := chromedp.FromContext(b.ctx).Browser.Process().Pid
+	for _, kind := range []string{"net", "pid", "ipc", "uts", "mnt", "user"} {
+		theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+		ours, err2 := os.Readlink("/proc/self/ns/" + kind)
+		if err != nil || err2 != nil || theirs == ours {
+			t.Errorf("its namespace %s is %q, %v; ours is %q, %v", kind, theirs, err, ours, err2)
+		}
+	}
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Max core file size 0 0", "Max processes 1024 1024", "Max file size 536870912 536870912", "Max data size 4294967296 4294967296"} {
+		if !strings.Contains(strings.Join(strings.Fields(string(limits)), " "), want) {
+			t.Errorf("%q is not among its limits:\n%s", want, limits)
+		}
+	}
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil || strings.Contains(strings.ToLower(string(environ)), "gopath") || strings.Contains(string(environ), "DOCKER") {
+		t.Errorf("its environment: %q, %v", environ, err)
+	}
+}
+
+// N3: service workers and everything else that a page started end with the browser, also when
+// this process is killed before it can close it.
+func TestN3_BrowserLeavesNothing(t *testing.T) {
+	skipWithoutChromium(t)
+	f := newField(t)
+	f.serve(t, attack{html: `<script>navigator.serviceWorker.register("/service.js?/ping").then(() => navigator.serviceWorker.ready).then(() => fetch("/done"))</script>`})
+	b := startBrowser(t, Options{Route: f.route, AnyCertificate: true})
+	page, err := b.Page(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := page.Open(t.Context(), "https://"+runHost+"/"); err != nil {
+		t.Fatal(err)
+	}
+	<-f.done
+	pids := processesIn(t, chromedp.FromContext(b.ctx).Browser.Process().Pid)
+	if len(pids) < 3 {
+		t.Fatalf("the browser has the processes %v", pids)
+	}
+	b.Close()
+	for _, pid := range pids {
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err != nil || !strings.Contains(string(text), "chrom") {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("process %d lives on", pid)
+			}
+		}
+	}
+}
+
+// processesIn lists the processes in the process namespace of one, as they are called out here.
+func processesIn(t *testing.T, pid int) (pids []int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		n, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", n)); err == nil && ns == wanted {
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}
+
+// N3: where there are no namespaces, there is no browser: it never runs without.
+func TestN3_NoBrowserWithoutNamespaces(t *testing.T) {
+	skipWithoutChromium(t)
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make such a machine")
+	}
+	all := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 65536}}
+	again(t, "^TestNoNamespacesInside$", &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWUSER, UidMappings: all, GidMappings: all, GidMappingsEnableSetgroups: true,
+	}, "CC_CI_TEST_WITHOUT_NAMESPACES=1")
+}
+
+// TestNoNamespacesInside is the part of the test above that runs as root of a user namespace:
+// it forbids more of them, and becomes somebody else.
+func TestNoNamespacesInside(t *testing.T) {
+	if os.Getenv("CC_CI_TEST_WITHOUT_NAMESPACES") == "" {
+		t.Skip("part of TestN3_NoBrowserWithoutNamespaces")
+	}
+	if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setgroups(nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setresuid(1000, 1000, 1000); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	b, err := Start(ctx, Options{})
+	if err == nil {
+		b.Close()
+		t.Fatal("it started")
+	}
+	if ccci.CodeOf(err) != ccci.CodeInfra || !errors.Is(err, errNoNamespaces) || !strings.Contains(ccci.HintOf(err), "max_user_namespaces") {
+		t.Errorf("%v (%s), hint %q", err, ccci.CodeOf(err), ccci.HintOf(err))
+	}
+}

@@ -1,0 +1,270 @@
+package browser
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	cdpbrowser "github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/cdp"
+	cdppage "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/checks"
+)
+
+// N3: what a page may do to its own window never hangs, breaks or changes the check.
+func TestN3_PageThatMisbehavesIsJudgedAsItIs(t *testing.T) {
+	skipWithoutChromium(t)
+	f := newField(t)
+	b := startBrowser(t, Options{Route: f.route, AnyCertificate: true})
+	for name, html := range map[string]string{
+		"print":         `<script>print(); fetch("/done")</script>`,
+		"print on load": `<body onload='print(); print(); fetch("/done")'>`,
+		"alert":         `<script>alert(1); confirm(2); prompt(3); fetch("/done")</script>`,
+		"beforeunload":  `<script>onbeforeunload = e => { e.preventDefault(); return "stay" }; fetch("/done")</script>`,
+		"window.open":   `<script>for (let i = 0; i < 20; i++) window.open("/"+i, "w"+i); fetch("/done")</script>`,
+		"empty window":  `<script>const w = window.open(); if (w) { w.document.write("<h1>popup</h1>"); w.focus() } fetch("/done")</script>`,
+		"a file":        `<script>location = "file:///etc/passwd"; setTimeout(() => fetch("/done"), 300)</script>`,
+		"file frame":    `<iframe src="file:///etc/passwd"></iframe>` + told,
+		"data":          `<script>location = "data:text/html,CANARY"; setTimeout(() => fetch("/done"), 300)</script>`,
+		"filesystem":    `<script>location = "filesystem:https://` + runHost + `/temporary/x"; setTimeout(() => fetch("/done"), 300)</script>`,
+		"source":        `<script>location = "view-source:https://` + runHost + `/"; setTimeout(() => fetch("/done"), 300)</script>`,
+		"chrome":        `<script>location = "chrome://version"; setTimeout(() => fetch("/done"), 300)</script>`,
+		"download":      `<body><a id=a download=x href="/download">x</a><script>a.click(); setTimeout(() => fetch("/done"), 300)</script>`,
+		"permissions": `<script>navigator.geolocation.getCurrentPosition(() => {}, () => {}); Notification.requestPermission();
+			navigator.mediaDevices && navigator.mediaDevices.getUserMedia({audio: true, video: true}).catch(() => {}); setTimeout(() => fetch("/done"), 300)</script>`,
+		"full screen":  `<body><script>document.documentElement.requestFullscreen().catch(() => {}); try { document.body.requestPointerLock() } catch {} ; setTimeout(() => fetch("/done"), 300)</script>`,
+		"file chooser": `<body><input type=file id=i><script>try { i.showPicker() } catch {} i.click(); setTimeout(() => fetch("/done"), 300)</script>`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f.serve(t, attack{html: html})
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			page, err := b.Page(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer page.Close()
+			f.mustStay(t, ctx, page)
+			if text, err := page.Visible(ctx); err != nil || strings.Contains(text, "root:") || strings.Contains(text, "popup") {
+				t.Errorf("the page shows %q, %v", text, err)
+			}
+			if err := page.Open(ctx, "https://"+runHost+"/again"); err != nil { // it can be left
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// N3: a page that can no longer be judged is the recipe's failure, which says why, in the time
+// that its step has; nothing of it is ever "infrastructure errored".
+func TestN3_PageThatCannotBeJudgedIsTheRecipesFailure(t *testing.T) {
+	skipWithoutChromium(t)
+	f := newField(t)
+	b := startBrowser(t, Options{Route: f.route, AnyCertificate: true})
+	for name, c := range map[string]struct {
+		html, want string
+		limit      time.Duration
+	}{
+		"dialogs without end": {`<script>for (;;) alert(1)</script>`, "one dialog after the other", 20 * time.Second},
+		"hangs":               {`<script>for (;;);</script>`, "in time", 2 * time.Second},
+		"hangs later":         {`<script>onload = () => setTimeout(() => { for (;;); }, 10)</script>`, "in time", 2 * time.Second},
+		"takes memory":        {`<script>const a = []; for (;;) a.push(new Array(1e6).fill({}))</script>`, "", 2 * time.Second},
+		"never ends":          {`<img src="/endless">`, "in time", 2 * time.Second},
+		"is a download":       {`<script>location = "/302?/download"</script>`, `text "nowhere"`, 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f.serve(t, attack{html: c.html})
+			r := &checks.Runner{Target: checks.Target{Domain: runHost, Browser: b}, Limit: c.limit}
+			started := time.Now()
+			mustFail(t, r.Run(t.Context(), ccci.Step{Browser: []ccci.BrowserStep{{Open: "/"}, {Text: "nowhere"}}}), c.want)
+			if took := time.Since(started); took > c.limit+12*time.Second { // what the page shows is asked for once more, then it is closed
+				t.Errorf("it took %s", took)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			if _, _, err := r.Screenshot(ctx, ccci.Screenshot{Path: "/"}, nil); err != nil {
+				mustFail(t, err, "")
+			}
+		})
+	}
+	t.Run("crashes its renderer", func(t *testing.T) {
+		f.serve(t, attack{html: told})
+		page, err := b.Page(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer page.Close()
+		f.mustStay(t, t.Context(), page)
+		ctx, cancel := context.WithTimeout(page.(interface{ tab() context.Context }).tab(), 2*time.Second)
+		defer cancel()
+		_, _ = chromedp.Call(ctx, cdppage.Crash, cdp.Empty{})
+		mustFail(t, page.Text(t.Context(), "nowhere"), "crashed")
+		_, err = page.Screenshot(t.Context(), nil)
+		mustFail(t, err, "crashed")
+	})
+	// The browser still serves the next page.
+	f.serve(t, attack{html: told})
+	page, err := b.Page(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Close()
+	f.mustStay(t, t.Context(), page)
+}
+
+// N3: a page that takes the whole browser with it is the recipe's failure, and every page after it.
+func TestN3_BrowserThatAPageEndedIsTheRecipesFailure(t *testing.T) {
+	skipWithoutChromium(t)
+	f := newField(t)
+	f.serve(t, attack{html: told})
+	b := startBrowser(t, Options{Route: f.route, AnyCertificate: true})
+	opened, err := b.Page(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := opened.Open(t.Context(), "https://"+runHost+"/"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(b.ctx, 5*time.Second)
+	defer cancel()
+	_, _ = cdp.Call(ctx, chromedp.FromContext(b.ctx).Browser, cdpbrowser.Crash, cdp.Empty{})
+	<-b.lost
+	mustFail(t, opened.See(t.Context(), "body"), "the browser ended")
+	r := &checks.Runner{Target: checks.Target{Domain: runHost, Browser: b}, Limit: 10 * time.Second}
+	mustFail(t, r.Run(t.Context(), ccci.Step{Browser: []ccci.BrowserStep{{Open: "/"}}}), "the browser ended")
+	_, _, err = r.Screenshot(t.Context(), ccci.Screenshot{Path: "/"}, nil)
+	mustFail(t, err, "the browser ended")
+}
+
+func mustFail(t *testing.T, err error, want string) {
+	t.Helper()
+	var failure *checks.Failure
+	if !errors.As(err, &failure) || !strings.Contains(failure.Message, want) {
+		t.Errorf("got %T %v, want a failure of the recipe with %q", err, err, want)
+	}
+}
+
+// N3: an address that only whoever drives the browser could open shows nothing of the machine.
+func TestN3_BrowserSeesNoFileOfTheMachine(t *testing.T) {
+	skipWithoutChromium(t)
+	b := startBrowser(t, Options{})
+	secret := t.TempDir() + "/secret"
+	if err := os.WriteFile(secret, []byte("CANARY"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{secret, "/etc/passwd", "/var/run/docker.sock", "/run", "/proc/1/environ", "/root", "/home", "/var", "/etc/cc-ci", "/"} {
+		page, err := b.Page(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = page.Open(t.Context(), "file://"+path)
+		if _, err := page.Visible(t.Context()); err == nil || !strings.Contains(err.Error(), "no address of this run") {
+			t.Errorf("%s was judged: %v", path, err)
+		}
+		text, err := chromedp.Run(page.(interface{ tab() context.Context }).tab(), chromedp.Evaluate[string](`document.documentElement?.outerHTML ?? ""`))
+		if err != nil || strings.Contains(text, "CANARY") || strings.Contains(text, "root:") || strings.Contains(text, "docker") {
+			t.Errorf("%s shows %q, %v", path, text, err)
+		}
+		page.Close()
+	}
+}
+
+// U17: no picture shows a secret of the run as text, wherever on the page it stands.
+func TestU17_PicturesShowNoSecret(t *testing.T) {
+	skipWithoutChromium(t)
+	const secret, other = "s3cr3t-Of-The-Run", `qu"ote<&>'\s3cr3t`
+	const sub = "sandbox-" + runHost
+	var body atomic.Value
+	fill := strings.NewReplacer("{secret}", secret, "{json}", fmt.Sprintf("%q", other))
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		html := body.Load().(string)
+		switch r.URL.Path {
+		case "/frame":
+			html = "<p>{secret}</p>"
+		case "/isolated":
+			w.Header().Set("Origin-Agent-Cluster", "?1")
+			html = "<p>{secret}</p>"
+		}
+		fmt.Fprint(w, "<!doctype html><meta charset=utf-8><body>", fill.Replace(html))
+	}))
+	defer server.Close()
+	b := startBrowser(t, Options{AnyCertificate: true, Route: func(host, port string) string {
+		if port == "443" && (host == runHost || host == sub) {
+			return server.Listener.Addr().String()
+		}
+		return ""
+	}})
+	r := &checks.Runner{Target: checks.Target{Domain: runHost, Browser: b}, Limit: 20 * time.Second}
+	for name, html := range map[string]string{
+		"text":            `<p>the password is {secret}.</p>`,
+		"field":           `<input value="{secret}">`,
+		"typed":           `<input id=i><script>i.value = "{secret}"</script>`,
+		"number field":    `<input type=email value="{secret}">`,
+		"text area":       `<textarea>{secret}</textarea>`,
+		"placeholder":     `<input placeholder="{secret}">`,
+		"attribute":       `<style>b::after { content: attr(data-x) }</style><b data-x="{secret}"></b>`,
+		"option":          `<select><option>{secret}</option></select>`,
+		"cut":             `<p><b>s3cr3t</b>-<i>Of-<u>The-</u></i>Run</p>`,
+		"a letter each":   `<p id=p></p><script>for (const c of "{secret}") { const s = document.createElement("span"); s.textContent = c; p.append(s) }</script>`,
+		"with line ends":  "<pre>s3cr3t-Of\n-The-Run</pre>",
+		"SVG":             `<svg width=600 height=40><text y=30>{secret}</text></svg>`,
+		"editable":        `<div contenteditable>{secret}</div>`,
+		"open tree":       `<div id=d></div><script>d.attachShadow({mode: "open"}).innerHTML = "<p>{secret}</p>"</script>`,
+		"closed tree":     `<div id=d></div><script>d.attachShadow({mode: "closed"}).innerHTML = "<p>{secret}</p>"</script>`,
+		"frame":           `<iframe srcdoc="<p>{secret}</p>"></iframe>`,
+		"frame elsewhere": `<iframe src="https://` + sub + `/frame"></iframe>`,
+		"isolated frame":  `<iframe src="https://` + sub + `/isolated"></iframe>`,
+		"sandbox":         `<iframe sandbox srcdoc="<p>{secret}</p>"></iframe>`,
+		"object":          `<object data="/frame" type="text/html"></object>`,
+		"quotes":          `<p id=p></p><script>p.textContent = {json}</script>`,
+		"table":           `<table><tr><td>user<td>{secret}</table>`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			body.Store(html)
+			shown := func(hide ...string) (png []byte, text string) {
+				t.Helper()
+				png, text, err := r.Screenshot(t.Context(), ccci.Screenshot{Path: "/"}, hide)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return png, text
+			}
+			hidden, text := shown(secret, other)
+			if strings.Contains(text, secret) || strings.Contains(text, other) {
+				t.Errorf("the page still shows %q", text)
+			}
+			if plain, _ := shown(); bytes.Equal(plain, hidden) {
+				t.Error("the picture is the same with and without the secret")
+			}
+		})
+	}
+}
+
+// U17: a page that writes a secret again whenever it is taken out is in no picture; its check is
+// none of this one's business.
+func TestU17_PageThatInsistsOnASecretIsInNoPicture(t *testing.T) {
+	skipWithoutChromium(t)
+	f := newField(t)
+	f.serve(t, attack{html: `<p id=p></p><script>const s = "s3cr3t-Of-The-Run", write = () => { if (p.textContent !== s) p.textContent = s };
+		new MutationObserver(write).observe(p, {childList: true, characterData: true, subtree: true}); write()</script>`})
+	b := startBrowser(t, Options{Route: f.route, AnyCertificate: true})
+	r := &checks.Runner{Target: checks.Target{Domain: runHost, Browser: b}, Limit: 20 * time.Second}
+	png, text, err := r.Screenshot(t.Context(), ccci.Screenshot{Path: "/"}, []string{"s3cr3t-Of-The-Run"})
+	if err != nil || png != nil || !strings.Contains(text, "the app's page") {
+		t.Errorf("picture %t, text %q, %v", png != nil, text, err)
+	}
+}
+
+func (p *page) tab() context.Context { return p.ctx }
