@@ -12,7 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/dronelimits"
 )
 
 // lines returns the values of a key of a unit, in order.
@@ -89,6 +91,16 @@ func TestA14_A15_Runner(t *testing.T) {
 		c, err := config.Parse("cc-ci.yml", []byte(h.Config))
 		if err != nil {
 			t.Fatal(err)
+		}
+		// N3: it takes builds of the one repository, and those alone that cc-ci starts.
+		repo, err := ccci.ParseRepoRef(c.Engine.Drone.Repo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, value := range dronelimits.Runner(repo) {
+			if line := fmt.Sprintf("Environment=%q\n", key+"="+value); !strings.Contains(unit, line) {
+				t.Errorf("%s: the runner has no %s in\n%s", name, line, unit)
+			}
 		}
 		if limit := fmt.Sprintf("limit: %d\n", c.Engine.Capacity); !strings.Contains(read(t, "../.drone.yml"), limit) {
 			t.Errorf("%s: engine.capacity is %d, and .drone.yml has another limit", name, c.Engine.Capacity)

@@ -19,6 +19,7 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/dronelimits"
 )
 
 // DroneOptions describe the Drone server. All but Transport are needed.
@@ -45,7 +46,7 @@ type DroneSecrets struct {
 }
 
 // Drone is the Drone server behind the proxy, with Gitea's accounts, and its one
-// repository: active, and with the time limit of a build.
+// repository: active, with the time limit of a build, and limited to cc-ci's builds.
 func Drone(o DroneOptions) Unit {
 	d := &drone{DroneOptions: o, http: &http.Client{Transport: o.Transport, Timeout: 20 * time.Second,
 		// A redirect could take the token elsewhere.
@@ -127,6 +128,7 @@ func (d *drone) env(s DroneSecrets, more map[string]string) ccci.Secret {
 		"DRONE_DATABASE_DATASOURCE": "/data/database.sqlite",
 		"DRONE_DATADOG_ENABLED":     "false",
 	}
+	maps.Copy(values, dronelimits.Server(d.Admin, d.Repo))
 	maps.Copy(values, more)
 	var text strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(values)) {
@@ -164,6 +166,7 @@ func (d *drone) check(ctx context.Context) error {
 type droneRepo struct {
 	Active  bool  `json:"active"`
 	Timeout int64 `json:"timeout"` // minutes
+	dronelimits.Repository
 }
 
 // steps finds out what Drone lacks. The server may just have started.
@@ -205,6 +208,11 @@ func (d *drone) steps(ctx context.Context) ([]Step, error) {
 			fmt.Sprintf("sign in once as %s at %s: until then Drone has no token of the forge", d.Admin, d.URL))
 	} else if status != http.StatusOK {
 		return nil, d.trouble("looking at "+d.Repo.String(), fmt.Errorf("Drone answers %d", status))
+	}
+	// Before it is active: no webhook may come in between.
+	if differ := repo.Differences(); len(differ) > 0 {
+		add(fmt.Sprintf("limiting %s: %s", d.Repo, strings.Join(differ, ", ")), http.MethodPatch, d.path(), dronelimits.Wanted(),
+			fmt.Sprintf("%s needs to be an administrator of Drone", d.Admin))
 	}
 	if !repo.Active {
 		add("activating "+d.Repo.String(), http.MethodPost, d.path(), nil,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/dronelimits"
 	dronetest "github.com/recipe-maintainers/cc-ci/internal/testserver/drone"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/gitea"
 )
@@ -56,8 +57,10 @@ func TestA16_RealDroneIsSetUp(t *testing.T) {
 	o := droneOptions(server.URL)
 	first := did(t, w, Drone(o))
 	if want := []string{
-		"asking the forge for the repositories of cibot", "activating cibot/cc-ci", "setting the time limit of cibot/cc-ci to 60 minutes",
-	}; len(first) != 5 || !slices.Equal(first[2:], want) {
+		"asking the forge for the repositories of cibot",
+		"limiting cibot/cc-ci: visibility private, config_path .drone.yml, protected true, ignore_forks true, ignore_pull_requests true",
+		"activating cibot/cc-ci", "setting the time limit of cibot/cc-ci to 60 minutes",
+	}; len(first) != 6 || !slices.Equal(first[2:], want) {
 		t.Errorf("did\n%s", strings.Join(first, "\n"))
 	}
 	for range 2 {
@@ -66,8 +69,22 @@ func TestA16_RealDroneIsSetUp(t *testing.T) {
 		}
 	}
 	var seen droneRepo
-	if err := json.Unmarshal(server.API(http.MethodGet, "/api/repos/"+repo, nil), &seen); err != nil || !seen.Active || seen.Timeout != 60 {
-		t.Errorf("Drone says %+v, %v", seen, err)
+	look := func() {
+		t.Helper()
+		if err := json.Unmarshal(server.API(http.MethodGet, "/api/repos/"+repo, nil), &seen); err != nil || !seen.Active || seen.Timeout != 60 || seen.Repository != dronelimits.Wanted() {
+			t.Errorf("Drone says %+v, %v", seen, err)
+		}
+	}
+	look()
+	// N3: each limit that somebody opened is closed again.
+	for setting, open := range map[string]any{
+		"visibility": "public", "config_path": "evil.yml", "trusted": true, "protected": false, "ignore_forks": false, "ignore_pull_requests": false,
+	} {
+		server.API(http.MethodPatch, "/api/repos/"+repo, map[string]any{setting: open})
+		if again := did(t, w, Drone(o)); len(again) != 1 || !strings.HasPrefix(again[0], "limiting cibot/cc-ci: "+setting+" ") {
+			t.Errorf("with %s %v did %v", setting, open, again)
+		}
+		look()
 	}
 	server.API(http.MethodPatch, "/api/repos/"+repo, map[string]int{"timeout": 600})
 	reports, err := (&Runner{Daemon: w, DryRun: true}).Run(t.Context(), onSwarm(Drone(o))...)
@@ -127,7 +144,8 @@ func TestA29_DroneIsToldTheTokenInSilence(t *testing.T) {
 		case r.URL.Path == "/api/user":
 			io.WriteString(rw, `{"login":"cibot","admin":true}`)
 		default:
-			io.WriteString(rw, `{"active":true,"timeout":60}`)
+			repo := droneRepo{Active: true, Timeout: 60, Repository: dronelimits.Wanted()}
+			json.NewEncoder(rw).Encode(repo)
 		}
 	}))
 	defer server.Close()
@@ -163,6 +181,7 @@ func TestA13_DroneService(t *testing.T) {
 	for _, line := range []string{
 		`DRONE_GITEA_SERVER="https://git.example.org"`, `DRONE_GITEA_CLIENT_SECRET="a \"quoted\" secret"`, `DRONE_RPC_SECRET="rpc"`,
 		`DRONE_SERVER_HOST="drone.ci.example.org"`, `DRONE_SERVER_PROTO="https"`,
+		`DRONE_REGISTRATION_CLOSED="true"`, `DRONE_USER_FILTER="cibot"`, `DRONE_REPOSITORY_FILTER="cibot"`,
 	} {
 		if !strings.Contains(env, line+"\n") {
 			t.Errorf("%s is not in\n%s", line, env)

@@ -72,10 +72,16 @@ func testTrigger(t *testing.T, w *world) {
 	t.Logf("trigger to step: median %s of %v", took[len(took)/2], took)
 }
 
-// A13: a custom build has the pipeline recipe-ci and no other, a push self-test.
+// A13: .drone.yml has the pipeline recipe-ci alone, for custom builds. Where somebody adds
+// another one, its builds are none of the engine's.
 func testPipelines(t *testing.T, w *world) {
 	place, stage := t.TempDir(), enginetest.NewStage(t)
 	opts := w.options(t, place, 1)
+	shipped := pipeline(t, place, 1)
+	if n := strings.Count(shipped, "kind:"); n != 1 {
+		t.Errorf(".drone.yml has %d pipelines", n)
+	}
+	opts.Repo = w.AddRepository("with-a-test-of-pushes", shipped+"\n---\nkind: pipeline\ntype: exec\nname: self-test\ntrigger: {event: [push]}\nsteps: [{name: test, commands: [\"true\"]}]\n")
 	e, _ := open(t, opts)
 	job := stage.Job()
 	ref := begin(t, e, job)

@@ -10,14 +10,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,6 +39,8 @@ type Options struct {
 	Pipeline string               // text of .drone.yml in the repository cibot/cc-ci; empty: there is none yet
 	Capacity int                  // of the runner; 0 stands for 1
 	Environ  map[string]string    // for every step
+	Server   map[string]string    // further settings of the server
+	Runner   map[string]string    // and of the runner
 	NoRunner bool                 // the test starts it, if at all
 	Watch    func(*http.Response) // unless nil, is shown every answer of the server
 }
@@ -55,6 +58,8 @@ type Server struct {
 	secret string
 	server *process
 	runner *process
+
+	runnerEnv []string // of every runner
 }
 
 const patience = 60 * time.Second
@@ -75,6 +80,7 @@ func Start(t testing.TB, forge *gitea.Server, opts Options) *Server {
 			Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(to) },
 			FlushInterval:  -1, // log streams
 			ModifyResponse: func(r *http.Response) error { opts.Watch(r); return nil },
+			ErrorLog:       log.New(io.Discard, "", 0), // of requests that their sender gave up
 		})
 		t.Cleanup(proxy.Close)
 		host = strings.TrimPrefix(proxy.URL, "http://")
@@ -95,6 +101,7 @@ func Start(t testing.TB, forge *gitea.Server, opts Options) *Server {
 			"DRONE_DATADOG_ENABLED=false", "DRONE_LOGS_DEBUG=true",
 		},
 	}
+	s.server.env = append(s.server.env, lines(opts.Server)...)
 	runnerAddr := freeAddr(t)
 	s.runner = &process{
 		name: "runner", path: programs[1], args: []string{"daemon"}, dir: s.dir, ready: "http://" + runnerAddr + "/healthz",
@@ -116,6 +123,8 @@ func Start(t testing.TB, forge *gitea.Server, opts Options) *Server {
 		}
 		s.runner.env = append(s.runner.env, "DRONE_RUNNER_ENVFILE="+file)
 	}
+	s.runnerEnv = s.runner.env
+	s.SetRunner(opts.Runner)
 	t.Cleanup(func() {
 		s.StopRunner()
 		s.Stop()
@@ -145,6 +154,19 @@ func (s *Server) StopRunner() { s.runner.kill() }
 
 // StartRunner starts the runner unless it runs, and returns when it listens.
 func (s *Server) StartRunner() { s.t.Helper(); s.runner.start(s.t) }
+
+// SetRunner sets what the next runner gets besides the settings that every runner has.
+func (s *Server) SetRunner(more map[string]string) {
+	s.runner.env = append(slices.Clone(s.runnerEnv), lines(more)...)
+}
+
+// lines are settings as a process takes them.
+func lines(settings map[string]string) (all []string) {
+	for name, value := range settings {
+		all = append(all, name+"="+value)
+	}
+	return all
+}
 
 // API asks Drone as the administrator and returns the answer; what is not a
 // success ends the test.
@@ -201,41 +223,6 @@ func (s *Server) Push(repo ccci.RepoRef, path, text string) {
 	s.giteaAPI(http.MethodPost, "/api/v1/repos/"+repo.String()+"/contents/"+path, map[string]any{
 		"content": base64.StdEncoding.EncodeToString([]byte(text)), "message": "add " + path, "branch": "main",
 	})
-}
-
-// SignIn gives Drone a token of Gitea's, by the pages that a browser would show:
-// sign in to Gitea as [User], be sent there by Drone, consent, be sent back. Both are reached
-// through transport; nil stands for Go's own.
-func SignIn(t testing.TB, transport http.RoundTripper, droneURL, giteaURL string) {
-	t.Helper()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	browser := &http.Client{Jar: jar, Timeout: patience, Transport: transport}
-	page := func(resp *http.Response, err error) *url.URL {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		text, _ := io.ReadAll(resp.Body)
-		if resp.StatusCode > 299 {
-			t.Fatalf("signing in: %s: %s %.300s", resp.Request.URL, resp.Status, text)
-		}
-		return resp.Request.URL
-	}
-	page(browser.PostForm(giteaURL+"/user/login", url.Values{"user_name": {User}, "password": {gitea.Password}}))
-	at := page(browser.Get(droneURL + "/login"))
-	if strings.HasPrefix(at.String(), giteaURL) { // the first time Gitea asks for consent
-		q := at.Query()
-		at = page(browser.PostForm(giteaURL+"/login/oauth/grant", url.Values{
-			"client_id": q["client_id"], "state": q["state"], "scope": q["scope"], "nonce": q["nonce"], "redirect_uri": q["redirect_uri"], "granted": {"true"},
-		}))
-	}
-	if !strings.HasPrefix(at.String(), droneURL) {
-		t.Fatalf("signing in to Drone ended at %s", at)
-	}
 }
 
 // process is a server process of a test.
