@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -113,17 +114,21 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		checks = append(checks, forgeChecks(a, cfg, entry)...)
 	}
 	if cfg.Engine.Kind == config.KindDrone {
-		checks = append(checks, droneChecks(cfg.Engine.Drone)...)
+		checks = append(checks, droneChecks(cfg)...)
 	}
 	return checks
 }
 
-func droneChecks(d config.Drone) []doctor.Check {
+func droneChecks(cfg config.Config) []doctor.Check {
+	d := cfg.Engine.Drone
 	checks := []doctor.Check{doctor.Secret(d.TokenFile, "Drone's token"), doctor.Reach("drone", d.URL+"/healthz", nil)}
 	token, tokenErr := config.ReadSecret(d.TokenFile)
 	repo, repoErr := ccci.ParseRepoRef(d.Repo)
 	if tokenErr == nil && repoErr == nil { // otherwise it was said
 		checks = append(checks, doctor.Drone(strings.TrimRight(d.URL, "/"), token, repo, nil))
+	}
+	if u, err := url.Parse(d.URL); err == nil && repoErr == nil {
+		checks = append(checks, doctor.DroneSettings(u.Host, cfg.Reconcile.Drone.Admin, repo))
 	}
 	return checks
 }

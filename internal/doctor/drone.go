@@ -9,10 +9,12 @@ import (
 	"net/url"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/dronelimits"
 )
 
-// Drone looks whether a Drone server takes the token, and whether its user may start
-// builds of the repository that holds .drone.yml.
+// Drone looks whether a Drone server takes the token, whether its user may start
+// builds of the repository that holds .drone.yml, and whether anybody or anything else
+// may: other accounts, other repositories, pushes and pull requests.
 func Drone(address string, token ccci.Secret, repo ccci.RepoRef, transport http.RoundTripper) Check {
 	return func(ctx context.Context) []ccci.Diagnosis {
 		var user struct {
@@ -28,28 +30,42 @@ func Drone(address string, token ccci.Secret, repo ccci.RepoRef, transport http.
 			return []ccci.Diagnosis{{Check: "drone: account", Code: ccci.CodeInfra, Message: fmt.Sprintf("Drone answers %d to who the token is", status), Hint: "check engine.drone.url in the configuration, and Drone's own log"}}
 		}
 		out := []ccci.Diagnosis{Well("drone: account", "cc-ci acts as %s", user.Login)}
-		return append(out, droneRepo(ctx, address, token, repo, user.Login, transport))
+		out = append(out, droneRepo(ctx, address, token, repo, user.Login, transport)...)
+		get := func(path string, into any) (int, error) { return ask(ctx, transport, address+path, token, into) }
+		return append(out, droneOthers(get, address, repo, user.Login)...)
 	}
 }
 
-func droneRepo(ctx context.Context, address string, token ccci.Secret, repo ccci.RepoRef, login string, transport http.RoundTripper) ccci.Diagnosis {
-	const name = "drone: repository"
-	var r struct {
-		Active      bool  `json:"active"`
-		Timeout     int64 `json:"timeout"` // minutes
-		Permissions struct {
-			Write bool `json:"write"`
-			Admin bool `json:"admin"`
-		} `json:"permissions"`
-	}
-	page := address + "/" + repo.String() + "/settings"
+// droneRepository is what Drone says of a repository to its user.
+type droneRepository struct {
+	Active      bool  `json:"active"`
+	Timeout     int64 `json:"timeout"` // minutes
+	Permissions struct {
+		Write bool `json:"write"`
+		Admin bool `json:"admin"`
+	} `json:"permissions"`
+	dronelimits.Repository
+}
+
+func droneRepo(ctx context.Context, address string, token ccci.Secret, repo ccci.RepoRef, login string, transport http.RoundTripper) []ccci.Diagnosis {
+	var r droneRepository
 	status, err := ask(ctx, transport, address+"/api/repos/"+url.PathEscape(repo.Owner)+"/"+url.PathEscape(repo.Name), token, &r)
+	if err == nil && status == http.StatusOK {
+		return []ccci.Diagnosis{droneRights(r, repo, login, address), droneLimits(r.Repository, repo, address)}
+	}
+	d := ccci.Diagnosis{Check: "drone: repository", Code: ccci.CodeRefused, Message: fmt.Sprintf("Drone shows %s no repository %s", login, repo),
+		Hint: fmt.Sprintf("sign in as %s at %s once, give it access to the repository on the forge, and press Sync", login, address)}
+	if err != nil {
+		d.Code, d.Message, d.Hint = ccci.CodeInfra, err.Error(), "see whether it is reachable"
+	}
+	return []ccci.Diagnosis{d}
+}
+
+// droneRights says whether cc-ci may start builds.
+func droneRights(r droneRepository, repo ccci.RepoRef, login, address string) ccci.Diagnosis {
+	const name = "drone: repository"
+	page := address + "/" + repo.String() + "/settings"
 	switch {
-	case err != nil:
-		return ccci.Diagnosis{Check: name, Code: ccci.CodeInfra, Message: err.Error(), Hint: "see whether it is reachable"}
-	case status != http.StatusOK:
-		return ccci.Diagnosis{Check: name, Code: ccci.CodeRefused, Message: fmt.Sprintf("Drone shows %s no repository %s", login, repo),
-			Hint: fmt.Sprintf("sign in as %s at %s once, give it access to the repository on the forge, and press Sync", login, address)}
 	case !r.Active:
 		return ccci.Diagnosis{Check: name, Code: ccci.CodeInvalid, Message: repo.String() + " is not active on Drone", Hint: fmt.Sprintf("activate it at %s; %s must be its administrator on the forge for that", page, login)}
 	case !r.Permissions.Write:
