@@ -37,7 +37,7 @@ var importRules = []importRule{
 		"the dashboard reads ports and renders; it knows neither bridge nor harness nor any adapter"},
 	{"harness/recipe", []string{".", "internal/gitcmd"}, []string{"github.com/docker/cli/cli/compose", "github.com/docker/go-connections", "github.com/docker/go-units", "golang.org/x/mod", "go.yaml.in/yaml", "golang.org/x/sys"},
 		"the recipe format knows docker/cli's compose loader and nothing of the daemon"},
-	{"harness/admission", []string{".", "harness/recipe", "internal/settings"}, []string{"github.com/docker/cli/cli/compose", "go.yaml.in/yaml", "golang.org/x/sys"},
+	{"harness/admission", []string{".", "harness/recipe", "internal/settings"}, []string{"github.com/docker/cli/cli/compose", "github.com/distribution/reference", "go.yaml.in/yaml", "golang.org/x/sys"},
 		"admission judges the rendered model; it never talks to a daemon"},
 	{"harness/checks", []string{"."}, nil,
 		"steps reach the app through what the harness hands them"},

@@ -19,7 +19,7 @@ func Admit(tree *recipe.Tree, o recipe.RenderOptions, lim Limits, p Policy) (*re
 	if err != nil {
 		return nil, err
 	}
-	if err := CheckFiles(tree.Dir, files, lim); err != nil {
+	if err := CheckFiles(tree.Dir, files, lim, env.Lookup); err != nil {
 		return nil, err
 	}
 	stack, err := tree.Render(o)
@@ -28,8 +28,10 @@ func Admit(tree *recipe.Tree, o recipe.RenderOptions, lim Limits, p Policy) (*re
 		refused := Error(JudgeFiles(&recipe.Stack{Dir: tree.Dir, Files: files, Env: env}, p))
 		return nil, cmp.Or(refused, err)
 	}
-	if err := Error(Judge(stack, p)); err != nil {
+	refusals, notes := judgeStack(stack, p)
+	if err := Error(refusals); err != nil {
 		return nil, err
 	}
+	stack.Warnings = append(stack.Warnings, notes...)
 	return stack, nil
 }

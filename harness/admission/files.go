@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -25,11 +26,13 @@ type Limits struct {
 	Depth      int   // nesting, counted after aliases are followed
 	Aliases    int   // uses of anchors in one file, merges (<<) included
 	Nodes      int   // values of one file after aliases are expanded
+	Files      int   // compose files
+	Expanded   int   // bytes of all values together, aliases and variables filled in
 }
 
 // DefaultLimits is ten times what the largest known recipe needs.
 func DefaultLimits() Limits {
-	return Limits{FileBytes: 128 << 10, TotalBytes: 512 << 10, Depth: 24, Aliases: 200, Nodes: 20_000}
+	return Limits{FileBytes: 128 << 10, TotalBytes: 512 << 10, Depth: 24, Aliases: 200, Nodes: 20_000, Files: 60, Expanded: 2 << 20}
 }
 
 func (l Limits) orDefault() Limits {
@@ -37,7 +40,7 @@ func (l Limits) orDefault() Limits {
 	for _, f := range []struct {
 		have *int
 		def  int
-	}{{&l.Depth, d.Depth}, {&l.Aliases, d.Aliases}, {&l.Nodes, d.Nodes}} {
+	}{{&l.Depth, d.Depth}, {&l.Aliases, d.Aliases}, {&l.Nodes, d.Nodes}, {&l.Files, d.Files}, {&l.Expanded, d.Expanded}} {
 		if *f.have == 0 {
 			*f.have = f.def
 		}
@@ -55,15 +58,20 @@ func (l Limits) orDefault() Limits {
 // before anything expands it: size, nesting, aliases and what they expand to,
 // repeated keys, several documents, tags that loaders understand differently.
 // What a yaml-* rule refuses is an Error with CodeRefused, text that is no YAML
-// mapping one with CodeInvalid; both name file and line.
-func CheckFiles(dir string, files []string, lim Limits) error {
+// mapping one with CodeInvalid; both name file and line. lookup gives the values of
+// variables, for the size that texts have with them.
+func CheckFiles(dir string, files []string, lim Limits, lookup func(string) (string, bool)) error {
 	lim = lim.orDefault()
+	if len(files) > lim.Files {
+		return ccci.Errorf(ccci.CodeRefused, "COMPOSE_FILE names %d files, and a recipe may have %d (rule %s)", len(files), lim.Files, ruleSize)
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("checking the compose files of %s: %w", dir, err)
 	}
 	defer root.Close()
 	var total int64
+	expanded, count := 0, sections{}
 	for _, name := range files {
 		text, err := readPlain(root, name, lim.FileBytes)
 		if err != nil {
@@ -73,7 +81,15 @@ func CheckFiles(dir string, files []string, lim Limits) error {
 			return ccci.Errorf(ccci.CodeRefused, "%s: the compose files have more than %d KiB together (rule yaml-size)", name, lim.TotalBytes>>10).
 				WithHint("a recipe of that size cannot be reviewed; split it")
 		}
-		if err := checkText(name, text, lim); err != nil {
+		doc, size, err := checkText(name, text, lim, lookup)
+		if err != nil {
+			return err
+		}
+		if expanded += size.bytes; expanded > lim.Expanded {
+			return ccci.Errorf(ccci.CodeRefused, "%s: with aliases and variables filled in, the compose files have more than %d KiB (rule yaml-expansion)", name, lim.Expanded>>10).
+				WithHint("a long value that many places repeat belongs into a config")
+		}
+		if err := count.add(name, doc); err != nil {
 			return err
 		}
 	}
@@ -134,21 +150,21 @@ func plainPath(root *os.Root, name string) error {
 	return nil
 }
 
-// checkText checks the text of one compose file.
-func checkText(name string, text []byte, lim Limits) error {
+// checkText checks the text of one compose file, and returns its mapping and what it comes to.
+func checkText(name string, text []byte, lim Limits, lookup func(string) (string, bool)) (*yaml.Node, extent, error) {
 	if int64(len(text)) > lim.FileBytes {
-		return ccci.Errorf(ccci.CodeRefused, "%s has more than the %d KiB that a compose file may have (rule yaml-size)", name, lim.FileBytes>>10)
+		return nil, extent{}, ccci.Errorf(ccci.CodeRefused, "%s has more than the %d KiB that a compose file may have (rule yaml-size)", name, lim.FileBytes>>10)
 	}
 	if i := badByte(text); i >= 0 {
-		return ccci.Errorf(ccci.CodeRefused, "%s:%d: the text holds bytes that are not printable UTF-8 (rule yaml-text)", name, 1+bytes.Count(text[:i], []byte("\n")))
+		return nil, extent{}, ccci.Errorf(ccci.CodeRefused, "%s:%d: the text holds bytes that are not printable UTF-8 (rule yaml-text)", name, 1+bytes.Count(text[:i], []byte("\n")))
 	}
 	doc, err := parse(name, text, lim.Depth)
 	if err != nil {
-		return err
+		return nil, extent{}, err
 	}
-	w := &walker{name: name, lim: lim, known: map[*yaml.Node]extent{}, open: map[*yaml.Node]bool{}}
-	_, err = w.walk(doc, 0)
-	return err
+	w := &walker{name: name, lim: lim, lookup: lookup, known: map[*yaml.Node]extent{}, open: map[*yaml.Node]bool{}}
+	size, err := w.walk(doc, 0)
+	return doc, size, err
 }
 
 // badByte returns the offset of the first byte that no compose file has a
@@ -203,13 +219,14 @@ func parse(name string, text []byte, depth int) (*yaml.Node, error) {
 }
 
 // extent is what a node comes to when its aliases are followed.
-type extent struct{ nodes, depth int }
+type extent struct{ nodes, depth, bytes int }
 
 // walker measures a tree in time linear in its text, however much its aliases
 // expand to.
 type walker struct {
 	name    string
 	lim     Limits
+	lookup  func(string) (string, bool) // nil: no variable has a value
 	aliases int
 	known   map[*yaml.Node]extent // of anchored nodes
 	open    map[*yaml.Node]bool   // being walked: an alias to one is a cycle
@@ -260,13 +277,14 @@ func (w *walker) walk(n *yaml.Node, level int) (extent, error) {
 			return extent{}, err
 		}
 	}
-	sum := extent{nodes: 1}
+	sum := extent{nodes: 1, bytes: w.bytes(n.Value)}
 	for _, child := range n.Content {
 		e, err := w.walk(child, level+1)
 		if err != nil {
 			return extent{}, err
 		}
 		sum.nodes += e.nodes
+		sum.bytes = min(sum.bytes+e.bytes, 1<<40)
 		sum.depth = max(sum.depth, e.depth+1)
 		if sum.nodes > w.lim.Nodes {
 			return extent{}, w.refuse(child, "", "the file expands to more than %d values (rule yaml-expansion)", w.lim.Nodes)
@@ -276,6 +294,21 @@ func (w *walker) walk(n *yaml.Node, level int) (extent, error) {
 		w.known[n] = sum
 	}
 	return sum, nil
+}
+
+var variableName = regexp.MustCompile(`\$\{?([A-Za-z_][A-Za-z0-9_]*)`)
+
+// bytes returns how long a text can become with its variables filled in.
+func (w *walker) bytes(text string) int {
+	sum := len(text)
+	if w.lookup == nil || !strings.Contains(text, "$") {
+		return sum
+	}
+	for _, m := range variableName.FindAllStringSubmatchIndex(text, -1) {
+		value, _ := w.lookup(text[m[2]:m[3]])
+		sum = min(sum+len(value), 1<<40)
+	}
+	return sum
 }
 
 func (w *walker) alias(n *yaml.Node, level int) (extent, error) {

@@ -66,7 +66,7 @@ func TestN3_YAMLLimits(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "f.yml"), []byte(c.text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			err := CheckFiles(dir, []string{"f.yml"}, small)
+			err := CheckFiles(dir, []string{"f.yml"}, small, nil)
 			switch {
 			case c.want == "" && err != nil:
 				t.Fatal(err)
@@ -86,7 +86,7 @@ func TestN3_BombIsMeasuredWithoutExpandingIt(t *testing.T) {
 	for i := 1; i < 150; i++ {
 		fmt.Fprintf(&b, "a%d: &a%d [*a%d]\n", i, i, i-1)
 	}
-	err := checkText("f.yml", []byte(b.String()), Limits{FileBytes: 1 << 20, Depth: 1000, Aliases: 1000, Nodes: 1 << 40})
+	_, _, err := checkText("f.yml", []byte(b.String()), Limits{FileBytes: 1 << 20, Depth: 1000, Aliases: 1000, Nodes: 1 << 40}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestN3_BombIsMeasuredWithoutExpandingIt(t *testing.T) {
 	for i := 1; i < 60; i++ {
 		fmt.Fprintf(&b, "a%d: &a%d [*a%d, *a%d]\n", i, i, i-1, i-1)
 	}
-	err = checkText("f.yml", []byte(b.String()), Limits{FileBytes: 1 << 20, Depth: 1000, Aliases: 1000, Nodes: 1 << 40})
+	_, _, err = checkText("f.yml", []byte(b.String()), Limits{FileBytes: 1 << 20, Depth: 1000, Aliases: 1000, Nodes: 1 << 40}, nil)
 	if err == nil || !strings.Contains(err.Error(), "expands to more than") {
 		t.Fatalf("2^60 values: %v", err)
 	}
@@ -124,12 +124,12 @@ func TestN3_FilesAreReadWithinTheRecipe(t *testing.T) {
 		"l.yml": "is a symbolic link", "s/b.yml": "s is a symbolic link", ".git/c.yml": "git's own folder",
 		"../a.yml": "lies outside", "/etc/passwd": "lies outside", "sub": "not a regular file", "none.yml": "does not exist",
 	} {
-		err := CheckFiles(dir, []string{name}, Limits{})
+		err := CheckFiles(dir, []string{name}, Limits{}, nil)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 	}
-	if err := CheckFiles(dir, []string{"a.yml", "sub/b.yml"}, Limits{TotalBytes: 80}); err == nil || !strings.Contains(err.Error(), "together") {
+	if err := CheckFiles(dir, []string{"a.yml", "sub/b.yml"}, Limits{TotalBytes: 80}, nil); err == nil || !strings.Contains(err.Error(), "together") {
 		t.Errorf("the sum is not bounded: %v", err)
 	}
 }
@@ -145,7 +145,7 @@ func FuzzCheckFiles(f *testing.F) {
 	}
 	lim := Limits{FileBytes: 16 << 10, Depth: 12, Aliases: 20, Nodes: 500}.orDefault()
 	f.Fuzz(func(t *testing.T, text []byte) {
-		err := checkText("f.yml", text, lim)
+		_, _, err := checkText("f.yml", text, lim, nil)
 		if err != nil {
 			if code := ccci.CodeOf(err); code != ccci.CodeInvalid && code != ccci.CodeRefused {
 				t.Fatalf("code %q for %v", code, err)

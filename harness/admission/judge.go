@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v4"
+
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/settings"
@@ -20,6 +22,9 @@ type Policy struct {
 	Waivers []ccci.Waiver
 	Now     time.Time
 	Network string // the proxy's network; "" stands for "proxy"
+	// Entrypoints are those of the proxy for TCP that belong to whichever recipe asks:
+	// a router on them alone may match every host.
+	Entrypoints []string
 }
 
 // Refusal is one thing that a recipe asks for and does not get.
@@ -39,27 +44,41 @@ type judge struct {
 	sources []source
 	out     []Refusal
 	seen    map[[3]string]bool // rule, service, value: said once
+	notes   []recipe.Warning   // what is admitted and does not work as its author expects
+	located int                // lines searched for
+	fills   map[*yaml.Node]string
 }
 
 // Judge looks at a rendered stack, and at the files it was made from, and
 // returns everything that is refused, ordered by file, service and rule. An
 // empty list admits the stack. The model must be exactly what is deployed.
 func Judge(stack *recipe.Stack, p Policy) []Refusal {
+	refusals, _ := judgeStack(stack, p)
+	return refusals
+}
+
+// judgeStack is Judge, with notes on what is admitted and does not work as expected.
+func judgeStack(stack *recipe.Stack, p Policy) ([]Refusal, []recipe.Warning) {
 	j, err := newJudge(stack, p)
 	if err != nil {
 		// Nothing can be proven about files that cannot be read.
-		return []Refusal{{Rule: ruleFileOutside, File: strings.Join(stack.Files, ", "), Message: err.Error(), Hint: ccci.HintOf(err)}}
+		return []Refusal{{Rule: ruleFileOutside, File: strings.Join(stack.Files, ", "), Message: err.Error(), Hint: ccci.HintOf(err)}}, nil
+	}
+	if j.size(); len(j.out) > 0 {
+		return j.sorted(), nil // what is too large is not looked at
 	}
 	j.waiverNames()
 	j.raw()
 	for i := range stack.Config.Services {
 		j.service(&stack.Config.Services[i])
 	}
+	j.tasks()
 	j.volumes()
 	j.networks()
 	j.fileObjects()
+	j.templates()
 	j.variables()
-	return j.sorted()
+	return j.sorted(), j.notes
 }
 
 // JudgeFiles judges the compose files alone, for a stack that did not
@@ -77,7 +96,7 @@ func JudgeFiles(stack *recipe.Stack, p Policy) []Refusal {
 func newJudge(stack *recipe.Stack, p Policy) (*judge, error) {
 	p.Network = cmp.Or(p.Network, "proxy")
 	sources, err := readSources(stack.Dir, stack.Files)
-	return &judge{stack: stack, policy: p, sources: sources, seen: map[[3]string]bool{}}, err
+	return &judge{stack: stack, policy: p, sources: sources, seen: map[[3]string]bool{}, fills: map[*yaml.Node]string{}}, err
 }
 
 func (j *judge) sorted() []Refusal {
@@ -88,12 +107,23 @@ func (j *judge) sorted() []Refusal {
 	return j.out
 }
 
+// maxRefusals bounds how many refusals are kept, maxListed how many a message lists.
+const (
+	maxRefusals = 1000
+	maxListed   = 40
+)
+
 // refuse records a refusal unless a waiver lifts it. what completes the
 // sentence "service app …".
 func (j *judge) refuse(rule, service, value string, at place, hint, what string, args ...any) {
 	id := [3]string{rule, service, value}
-	if j.seen[id] {
+	if j.seen[id] || len(j.out) >= maxRefusals {
 		return
+	}
+	for i, arg := range args {
+		if text, ok := arg.(string); ok {
+			args[i] = short(text)
+		}
 	}
 	j.seen[id] = true
 	doc, _ := ruleDoc(rule)
@@ -172,7 +202,11 @@ func Error(refusals []Refusal) error {
 	}
 	var lines, hints []string
 	waivable := false
-	for _, r := range refusals {
+	for i, r := range refusals {
+		if i == maxListed {
+			lines = append(lines, fmt.Sprintf("and %d more", len(refusals)-maxListed))
+			break
+		}
 		lines = append(lines, r.Message)
 		if r.Hint != "" && !slices.Contains(hints, r.Hint) {
 			hints = append(hints, r.Hint)
@@ -183,7 +217,7 @@ func Error(refusals []Refusal) error {
 	}
 	message := lines[0]
 	if len(lines) > 1 {
-		message = fmt.Sprintf("the recipe asks for %d things that a run does not get:\n%s", len(lines), strings.Join(lines, "\n"))
+		message = fmt.Sprintf("the recipe asks for %d things that a run does not get:\n%s", len(refusals), strings.Join(lines, "\n"))
 	}
 	if waivable {
 		hints = append(hints, "where the recipe cannot do without it, whoever runs cc-ci may add a waiver with rule, service, value, reason, owner and expiry to tests/<recipe>/recipe.yml")

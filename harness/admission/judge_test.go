@@ -25,7 +25,7 @@ services:
 `
 
 // tree writes a recipe of a few files.
-func tree(t *testing.T, files map[string]string) string {
+func tree(t testing.TB, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	if _, ok := files[".env.sample"]; !ok {
@@ -212,7 +212,7 @@ func TestN3_TheStackIsTheRunsOwn(t *testing.T) {
 		"another domain":   func(s *recipe.Stack) { s.Domain, s.Name = "ghost.example.org", "ghost_example_org" },
 		"STACK_NAME":       func(s *recipe.Stack) { s.Env.Set("STACK_NAME", "ghost_example_org") },
 		"DOMAIN":           func(s *recipe.Stack) { s.Env.Set("DOMAIN", "ghost.example.org") },
-		"HOME":             func(s *recipe.Stack) { s.Env.Set("HOME", "/root") },
+		"LD_PRELOAD":       func(s *recipe.Stack) { s.Env.Set("LD_PRELOAD", "/x.so") },
 	} {
 		s := loaded(t, dir, "compose.yml")
 		if got := Judge(s, testPolicy()); len(got) != 0 {

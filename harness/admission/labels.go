@@ -8,19 +8,21 @@ import (
 	"slices"
 	"strings"
 
-	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/docker/cli/cli/compose/types"
+
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
 // fileMiddlewares are those of the proxy's own file that recipes may name.
 var fileMiddlewares = []string{"security", "keycloak", "basicauth"}
 
-var backupPath = regexp.MustCompile(`^backupbot\.backup\.volumes\.[^.]+\.path$`)
+var backupPath = regexp.MustCompile(`^backupbot\.backup\.volumes\..+\.path$`)
 
 // labels judges the labels of a service. path says where they stand.
 func (j *judge) labels(service string, labels map[string]string, path ...string) {
 	path = append([]string{"services", service}, path...)
 	j.reserved(service, labels, path...)
-	t := &traefikLabels{judge: j, service: service, path: path, ruled: map[string]bool{}, named: map[string]string{}}
+	t := &traefikLabels{judge: j, service: service, path: path, seen: map[string]bool{}, routers: map[string]*router{}}
 	for _, key := range sorted(labels) {
 		value := labels[key]
 		low := strings.ToLower(strings.TrimSpace(key))
@@ -39,11 +41,18 @@ func (j *judge) labels(service string, labels map[string]string, path ...string)
 // reserved refuses labels by which cc-ci and swarm know whose an object is.
 func (j *judge) reserved(service string, labels map[string]string, path ...string) {
 	for _, key := range sorted(labels) {
-		low := strings.ToLower(key)
+		low := strings.ToLower(strings.TrimSpace(key))
+		if !strings.HasPrefix(low, "cc-ci") && !strings.HasPrefix(low, "com.docker.") {
+			continue
+		}
 		at := j.locate(key, path...)
 		switch {
-		case low == "cc-ci.run" && j.policy.RunID != "" && ccci.RunID(labels[key]) != j.policy.RunID:
-			j.refuse(ruleReserved, service, key, at, "remove the label", "sets the label %q to another run", key)
+		case low == "cc-ci" || strings.HasPrefix(low, "cc-ci."):
+			// Rendering gave the stack's own labels their values last, so any other is the recipe's.
+			want, ours := j.stack.Labels[key]
+			if !ours || labels[key] != want {
+				j.refuse(ruleReserved, service, key, at, "remove the label", "sets the label %q, which is cc-ci's own", key)
+			}
 		case low == "com.docker.stack.namespace" && labels[key] == j.stack.Name:
 		case strings.HasPrefix(low, "com.docker.stack.") || strings.HasPrefix(low, "com.docker.swarm."):
 			j.refuse(ruleReserved, service, key, at, "remove the label", "sets the label %q, which is swarm's own", key)
@@ -68,47 +77,56 @@ func (j *judge) backupPaths(service, key, value string, at []string) {
 	}
 }
 
+// router is what the labels say of one router of the proxy.
+type router struct {
+	label       string // one that names it
+	ruleLabel   string // the one with its rule, "" without
+	rule        string
+	entrypoints []string
+}
+
 // traefikLabels judges the Traefik labels of one service. Traefik reads keys
 // without regard to case, so keys come in lower case here.
 type traefikLabels struct {
 	*judge
 	service string
 	path    []string
-	ruled   map[string]bool   // routers with a rule, as "http/name"
-	named   map[string]string // all routers, with a label that names each
+	seen    map[string]bool    // keys in lower case
+	routers map[string]*router // as "http/name"
 }
 
 func (t *traefikLabels) refuse(rule, key, value, hint, format string, args ...any) {
 	t.judge.refuse(rule, t.service, value, t.locate(key, t.path...), hint, format, args...)
 }
 
+// objectName is that of a router, service or middleware in a label's key.
+var objectName = regexp.MustCompile(`^[a-z0-9_-]+$`)
+
 // label judges one label; k is its key in lower case without "traefik".
 func (t *traefikLabels) label(key string, k []string, value string) {
+	low := strings.Join(k, ".")
 	switch {
-	case len(k) == 1 && (k[0] == "enable" || k[0] == "tags"):
-	case len(k) == 2 && (k[0] == "docker" || k[0] == "swarm"):
-		if k[1] == "network" && !t.reachable(value) {
+	case t.seen[low]:
+		t.refuse(ruleTraefik, key, key, "write it once", "sets the label %q twice, in different spellings", key)
+	case len(value) > maxLabelValue:
+		t.refuse(ruleTraefik, key, key, "", "sets the label %q to a value of more than %d KiB", key, maxLabelValue>>10)
+	case low == "enable":
+	case low == "tags" || low == "docker.lbswarm" || low == "swarm.lbswarm":
+	case low == "docker.network" || low == "swarm.network":
+		if !t.reachable(value) {
 			t.refuse(ruleTraefik, key, value, "leave it out, or name ${STACK_NAME}_<network>", "lets the proxy reach it through the network %q, which is not its own", value)
-		}
-	case len(k) > 3 && (k[0] == "http" || k[0] == "tcp") && slices.Contains([]string{"routers", "services", "middlewares"}, k[1]):
-		if !strings.HasPrefix(k[2], strings.ToLower(t.stack.Name)) {
-			t.refuse(ruleNamespace, key, k[1]+"."+k[2], "begin the name with ${STACK_NAME}", "defines %s %q outside its own names", "the proxy's "+strings.TrimSuffix(k[1], "s"), k[2])
-		}
-		switch k[1] {
-		case "routers":
-			t.router(key, k, value)
-		case "services":
-			if field := strings.Join(k[3:], "."); strings.HasSuffix(field, "server.url") || strings.HasSuffix(field, "server.address") {
-				t.refuse(ruleTraefik, key, value, "name the port with loadbalancer.server.port", "sends its visitors to %q", value)
-			}
-		case "middlewares":
-			t.middleware(key, k, value)
 		}
 	case k[0] == "udp":
 		t.refuse(ruleHost, key, key, "", "routes UDP, which knows no hosts: %s", key)
+	case len(k) > 2 && optionTable[k[0]+"."+k[1]] != nil:
+		if !objectName.MatchString(k[2]) || !strings.HasPrefix(k[2], strings.ToLower(t.stack.Name)) {
+			t.refuse(ruleNamespace, key, k[1]+"."+k[2], "begin the name with ${STACK_NAME}", "defines %s %q outside its own names", "the proxy's "+strings.TrimSuffix(k[1], "s"), k[2])
+		}
+		t.option(key, k, value)
 	default:
 		t.refuse(ruleTraefik, key, key, "", "sets the label %q, which is not about its own routers", key)
 	}
+	t.seen[low] = true
 }
 
 // reachable reports whether a network is the proxy's or the stack's own.
@@ -116,14 +134,45 @@ func (t *traefikLabels) reachable(network string) bool {
 	return network == t.policy.Network || t.own(network)
 }
 
+// option judges one option of a router, service or middleware.
+func (t *traefikLabels) option(key string, k []string, value string) {
+	kind, option := k[0]+"."+k[1], strings.Join(k[3:], ".")
+	if k[1] == "routers" {
+		t.router(key, k, value)
+	}
+	check, known := optionCheck(kind, option)
+	switch {
+	case strings.HasPrefix(option, "plugin."):
+		t.refuse(ruleMiddleware, key, option, "", "uses a plugin of the proxy: %s", key)
+	case strings.HasPrefix(option, "forwardauth.tls."):
+		t.refuse(ruleMiddleware, key, value, "", "lets the proxy read its file or trust everybody: %s", key)
+	case strings.Contains(option, "server.url") || strings.Contains(option, "server.address"):
+		t.refuse(ruleTraefik, key, value, "name the port with loadbalancer.server.port", "sends its visitors to %q", value)
+	case !known:
+		t.refuse(ruleTraefik, key, key, "the options that are admitted are those of harness/admission/traefik.go", "sets the label %q, an option of the proxy that is not admitted", key)
+	case check != nil:
+		if wrong := check(t, value); wrong != "" {
+			t.refuse(ruleTraefik, key, key, "", "sets the label %q to %q, which %s", key, value, wrong)
+		}
+	case k[1] == "middlewares":
+		t.middleware(key, option, value)
+	}
+}
+
+// router judges an option of a router that has no check of its own.
 func (t *traefikLabels) router(key string, k []string, value string) {
 	id := k[0] + "/" + k[2]
-	t.named[id] = key
+	r := t.routers[id]
+	if r == nil {
+		r = &router{label: key}
+		t.routers[id] = r
+	}
 	switch field := strings.Join(k[3:], "."); {
 	case field == "rule":
-		t.ruled[id] = true
-		if err := proveRule(value, t.policy.Domains); err != nil {
-			t.refuse(ruleHost, key, value, "write Host(`${DOMAIN}`) and narrow it with && as needed", "has a router rule that cannot be admitted: %s; %s", value, err)
+		r.ruleLabel, r.rule = key, value
+	case field == "entrypoints":
+		for name := range strings.SplitSeq(value, ",") {
+			r.entrypoints = append(r.entrypoints, strings.TrimSpace(name))
 		}
 	case field == "middlewares":
 		t.middlewares(key, value)
@@ -133,8 +182,8 @@ func (t *traefikLabels) router(key string, k []string, value string) {
 		}
 	case strings.HasPrefix(field, "tls.domains["):
 		for host := range strings.SplitSeq(value, ",") {
-			if err := proveRule("Host(`"+strings.TrimSpace(host)+"`)", t.policy.Domains); err != nil {
-				t.refuse(ruleHost, key, value, "", "asks for a certificate for %q: %s", value, err)
+			if _, err := proveRule("Host(`"+strings.TrimSpace(host)+"`)", t.policy.Domains); err != nil {
+				t.refuse(ruleHost, key, value, "", "asks for a certificate for %q: %s", value, short(err.Error()))
 			}
 		}
 	}
@@ -143,7 +192,7 @@ func (t *traefikLabels) router(key string, k []string, value string) {
 // ownReference reports whether a reference names an object of this stack.
 func (t *traefikLabels) ownReference(ref string) bool {
 	name, provider, _ := strings.Cut(strings.ToLower(strings.TrimSpace(ref)), "@")
-	return strings.HasPrefix(name, strings.ToLower(t.stack.Name)) && slices.Contains([]string{"", "docker", "swarm"}, provider)
+	return objectName.MatchString(name) && strings.HasPrefix(name, strings.ToLower(t.stack.Name)) && slices.Contains([]string{"", "docker", "swarm"}, provider)
 }
 
 func (t *traefikLabels) middlewares(key, list string) {
@@ -158,46 +207,71 @@ func (t *traefikLabels) middlewares(key, list string) {
 	}
 }
 
-func (t *traefikLabels) middleware(key string, k []string, value string) {
-	field := strings.Join(k[3:], ".")
-	switch {
-	case field == "chain.middlewares":
+func (t *traefikLabels) middleware(key, option, value string) {
+	switch option {
+	case "chain.middlewares":
 		t.middlewares(key, value)
-	case strings.HasSuffix(field, "auth.usersfile"):
+	case "basicauth.usersfile", "digestauth.usersfile":
 		t.refuse(ruleMiddleware, key, value, "list the users in a label", "lets the proxy read its file %q", value)
-	case field == "forwardauth.address":
+	case "forwardauth.address":
 		if !t.ownAddress(value) {
 			t.refuse(ruleMiddleware, key, value, "name a service as http://${STACK_NAME}_<service>:<port>/", "lets the proxy call %q, which is not its own", value)
 		}
-	case strings.HasPrefix(field, "forwardauth.tls."):
-		t.refuse(ruleMiddleware, key, value, "", "lets the proxy read its file or trust everybody: %s", key)
-	case field == "errors.service":
+	case "errors.service":
 		if !t.ownReference(value) {
 			t.refuse(ruleMiddleware, key, value, "", "shows errors of the proxy's service %q, which is not its own", value)
 		}
-	case strings.HasPrefix(field, "plugin."):
-		t.refuse(ruleMiddleware, key, field, "", "uses a plugin of the proxy: %s", key)
 	}
 }
 
-// ownAddress reports whether a URL leads to a service or host of this run.
+// ownAddress reports whether a URL leads to a service of the stack or to a host of
+// this run. A name that only begins like the stack's leads wherever its owner likes.
 func (t *traefikLabels) ownAddress(address string) bool {
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Opaque != "" || strings.ContainsAny(address, "\\ \t\r\n") {
 		return false
 	}
-	host := u.Hostname()
-	return t.own(host) || slices.Contains(t.policy.Domains, strings.ToLower(host))
+	host := strings.ToLower(u.Hostname())
+	if slices.Contains(t.policy.Domains, host) {
+		return true
+	}
+	return slices.ContainsFunc(t.stack.Config.Services, func(s types.ServiceConfig) bool {
+		return host == strings.ToLower(t.stack.Name+"_"+s.Name)
+	})
 }
 
-// finish judges what is missing: without a rule Traefik's default applies,
-// which this side does not know.
+// dedicated reports whether a router is for TCP and on entrypoints alone that the
+// operator gives to whichever recipe asks.
+func (t *traefikLabels) dedicated(id string, r *router) bool {
+	return strings.HasPrefix(id, "tcp/") && len(r.entrypoints) > 0 && !slices.ContainsFunc(r.entrypoints, func(name string) bool {
+		return !slices.Contains(t.policy.Entrypoints, name)
+	})
+}
+
+// finish judges routers as a whole. Without a rule Traefik's default applies, which
+// this side does not know.
 func (t *traefikLabels) finish() {
-	for _, id := range sorted(t.named) {
-		if !t.ruled[id] {
-			_, name, _ := strings.Cut(id, "/")
-			t.refuse(ruleHost, t.named[id], name, "add "+fmt.Sprintf("traefik.%s.rule=Host(`${DOMAIN}`)", strings.ReplaceAll(strings.Replace(id, "/", ".routers.", 1), t.stack.Name, "${STACK_NAME}")),
+	for _, id := range sorted(t.routers) {
+		r := t.routers[id]
+		_, name, _ := strings.Cut(id, "/")
+		if r.ruleLabel == "" {
+			t.refuse(ruleHost, r.label, name, "add "+fmt.Sprintf("traefik.%s.rule=Host(`${DOMAIN}`)", strings.ReplaceAll(strings.Replace(id, "/", ".routers.", 1), t.stack.Name, "${STACK_NAME}")),
 				"has the router %q without a rule", name)
+			continue
+		}
+		if strings.TrimSpace(r.rule) == "HostSNI(`*`)" && t.dedicated(id, r) {
+			continue
+		}
+		below, err := proveRule(r.rule, t.policy.Domains)
+		if err != nil {
+			t.refuse(ruleHost, r.ruleLabel, r.rule, "write Host(`${DOMAIN}`) and narrow it with && as needed", "has a router rule that cannot be admitted: %s; %s", r.rule, short(err.Error()))
+			continue
+		}
+		if below != "" {
+			at := t.locate(r.ruleLabel, t.path...)
+			t.notes = append(t.notes, recipe.Warning{File: at.file, Line: at.line, Message: fmt.Sprintf(
+				"service %s: the router %s serves %s, below the app's own host; the wildcard certificate covers one level, so the proxy answers there with its default certificate",
+				t.service, short(name), short(below))})
 		}
 	}
 }

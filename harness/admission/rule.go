@@ -15,33 +15,35 @@ import (
 // maxRule bounds a router rule, in bytes.
 const maxRule = 4096
 
-// proveRule returns nil when every request that rule matches is for one of
-// hosts, in Traefik's syntax of version 2 and of version 3 alike, and else an
-// error that says which part of it does not hold.
+// proveRule returns no error when every request that rule matches is for one of
+// hosts or of names below them, in Traefik's syntax of version 2 and of version 3 alike,
+// and else an error that says which part of it does not hold. below is one of the
+// matched names or patterns that lie below a host, "" when there is none.
 //
 // Traefik reads rules as Go expressions, so Go's own parser reads them here:
 // what it sees is what Traefik sees.
-func proveRule(rule string, hosts []string) error {
+func proveRule(rule string, hosts []string) (below string, err error) {
 	if len(rule) > maxRule {
-		return fmt.Errorf("it has more than %d characters", maxRule)
+		return "", fmt.Errorf("it has more than %d characters", maxRule)
 	}
 	expr, err := parser.ParseExpr(rule)
 	if err != nil {
-		return fmt.Errorf("it does not parse")
+		return "", fmt.Errorf("it does not parse")
 	}
 	p := &prover{hosts: hosts}
 	bounded := p.bounded(expr, false)
 	if p.err != nil {
-		return p.err
+		return "", p.err
 	}
 	if !bounded {
-		return fmt.Errorf("it also matches other hosts")
+		return "", fmt.Errorf("it also matches other hosts")
 	}
-	return nil
+	return p.below, nil
 }
 
 type prover struct {
 	hosts []string
+	below string
 	err   error
 }
 
@@ -124,9 +126,28 @@ func (p *prover) matcher(call *ast.CallExpr) bool {
 	return false
 }
 
+// label is one part of a host name.
+var label = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$`)
+
+// own reports whether a host is one of the run's, or a name below one.
 func (p *prover) own(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	return slices.ContainsFunc(p.hosts, func(own string) bool { return strings.ToLower(own) == host })
+	return slices.ContainsFunc(p.hosts, func(own string) bool {
+		front, ok := strings.CutSuffix(host, strings.ToLower(own))
+		if !ok || front == "" {
+			return ok
+		}
+		if front, ok = strings.CutSuffix(front, "."); !ok || len(host) > 253 {
+			return false
+		}
+		for part := range strings.SplitSeq(front, ".") {
+			if !label.MatchString(part) {
+				return false
+			}
+		}
+		p.below = host
+		return true
+	})
 }
 
 // pattern proves that a host pattern names a finite set of the run's hosts.
@@ -141,6 +162,10 @@ func (p *prover) pattern(pattern string) {
 		expr = v2
 	}
 	words, ok := language(expr)
+	if !ok && p.endsOwn(expr) {
+		p.below = pattern
+		return
+	}
 	if !ok {
 		p.fail("the host pattern %q matches more than the hosts of this run", pattern)
 		return
@@ -211,6 +236,33 @@ func topLevelBar(expr string) bool {
 		}
 	}
 	return false
+}
+
+// endsOwn reports whether every text that expr matches ends in a dot and one of the
+// run's hosts, whatever stands before.
+func (p *prover) endsOwn(expr string) bool {
+	re, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return false
+	}
+	var ends func(re *syntax.Regexp) bool
+	ends = func(re *syntax.Regexp) bool {
+		switch re.Op {
+		case syntax.OpCapture:
+			return ends(re.Sub[0])
+		case syntax.OpAlternate:
+			return len(re.Sub) > 0 && !slices.ContainsFunc(re.Sub, func(sub *syntax.Regexp) bool { return !ends(sub) })
+		case syntax.OpConcat:
+			n := len(re.Sub)
+			if n < 2 || re.Sub[n-1].Op != syntax.OpEndText || re.Sub[n-2].Op != syntax.OpLiteral {
+				return false
+			}
+			text := strings.ToLower(string(re.Sub[n-2].Rune))
+			return slices.ContainsFunc(p.hosts, func(own string) bool { return strings.HasSuffix(text, "."+strings.ToLower(own)) })
+		}
+		return false
+	}
+	return ends(re)
 }
 
 const maxLanguage = 64

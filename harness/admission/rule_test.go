@@ -73,7 +73,7 @@ func TestN3_RouterRules(t *testing.T) {
 		"Foo(`x`)":                                                              "the matcher Foo is not known",
 		strings.Repeat("(", 3000) + strings.Repeat(")", 3000):                   "more than 4096",
 	} {
-		err := proveRule(rule, ownHosts)
+		_, err := proveRule(rule, ownHosts)
 		switch {
 		case want == "" && err != nil:
 			t.Errorf("%s: %v", rule, err)
@@ -87,10 +87,10 @@ func TestN3_RouterRules(t *testing.T) {
 // every host that has d2 in it.
 func TestN3_HostTemplateOfVersion2IsReadAsVersion3Too(t *testing.T) {
 	hosts := []string{"d1.example.org", "d2.example.org", "d3.example.org"}
-	if err := proveRule("HostRegexp(`{h:d1|d2|d3}.example.org`)", hosts); err == nil {
+	if _, err := proveRule("HostRegexp(`{h:d1|d2|d3}.example.org`)", hosts); err == nil {
 		t.Error("admitted")
 	}
-	if err := proveRule("HostRegexp(`{h:(d1|d2|d3)}.example.org`)", hosts); err != nil {
+	if _, err := proveRule("HostRegexp(`{h:(d1|d2|d3)}.example.org`)", hosts); err != nil {
 		t.Error(err)
 	}
 }
@@ -112,7 +112,7 @@ func FuzzRule(f *testing.F) {
 		"demo-0a1b2cxci.example.org", "ci.example.org", "sandbox-.ci.example.org", "demo-0a1b2c", "evil",
 	}
 	f.Fuzz(func(t *testing.T, rule string) {
-		if proveRule(rule, ownHosts) != nil {
+		if _, err := proveRule(rule, ownHosts); err != nil {
 			return
 		}
 		expr, err := parser.ParseExpr(rule)

@@ -56,6 +56,16 @@ const (
 	ruleOOM           = "oom-score"
 	ruleControlVar    = "control-variable"
 	ruleWaiver        = "waiver"
+	ruleHostname      = "hostname"
+	ruleReservedName  = "reserved-name"
+	ruleTemplate      = "template"
+	ruleImage         = "image"
+	ruleDNS           = "dns"
+	ruleUlimits       = "ulimits"
+	ruleMode          = "mode"
+	ruleMountPath     = "mount-path"
+	ruleHealth        = "healthcheck"
+	ruleSize          = "stack-size"
 )
 
 var ruleDocs = []RuleDoc{
@@ -67,45 +77,55 @@ var ruleDocs = []RuleDoc{
 	{ruleIPC, "`ipc` other than private, shareable or none", "The host's shared memory can be read.", true},
 	{ruleUserNS, "`userns_mode`", "It switches the daemon's user remapping off.", true},
 	{ruleSecurityOpt, "`security_opt` other than no-new-privileges", "It switches seccomp, AppArmor or labels off.", true},
-	{ruleSysctls, "`sysctls`", "Kernel settings are not an app's.", true},
+	{ruleSysctls, "`sysctls` other than net.core.somaxconn, net.ipv4.ip_unprivileged_port_start, net.ipv4.ip_local_port_range, the keepalive and queue settings of net.ipv4.tcp_*, and net.ipv6.conf.*.disable_ipv6", "Others reach beyond the container's network.", true},
 	{ruleCgroup, "`cgroup_parent` and `cgroupns_mode: host`", "It escapes the limits of the run.", true},
 	{ruleCredential, "`credential_spec`", "It names files and registry keys of the host.", true},
 	{ruleIsolation, "`isolation` other than default", "It changes how the container is confined.", true},
 	{ruleRuntime, "`runtime`", "Another runtime may confine less.", true},
-	{ruleSocket, "any path to a Docker, containerd, Podman or CRI-O socket or data folder, in mounts, driver options, files, variables and commands", "Whoever speaks to the daemon is root.", true},
+	{ruleSocket, "any path to a Docker, containerd, Podman or CRI-O socket or data folder, in mounts, driver options and files", "Whoever speaks to the daemon is root.", true},
 	{ruleBind, "bind mounts", "They read and write the host's files.", true},
 	{ruleMountType, "mounts other than volume and tmpfs", "Nobody has judged them.", true},
 	{ruleVolumeDriver, "volume drivers other than local, `driver_opts`, cluster volumes", "Options turn a named volume into a bind mount or a network share.", true},
 	{ruleVolume, "volumes whose name does not begin with the stack's name", "Another app's data would be mounted.", true},
 	{ruleNetwork, "networks of other stacks and of the host; the proxy's network is allowed", "Other apps would be reachable from inside.", true},
 	{ruleNetworkDriver, "network drivers other than overlay, driver options, own subnets", "macvlan and host networks bypass the swarm; subnets of two runs collide.", true},
-	{ruleProxyAlias, "aliases on the proxy's network that do not begin with the stack's name", "Another app's name would resolve to this one.", true},
+	{ruleProxyAlias, "aliases, on networks that are not the run's own, other than the app's hosts and names that begin with the stack's; there also service keys with a dot and keys that look like another run's", "Another app's name would resolve to this one.", true},
+	{ruleHostname, "`hostname` of a service on a network that is not the run's own, other than its key, the app's hosts and names that begin with the stack's", "Another app's name would resolve to this one.", true},
+	{ruleReservedName, "service keys, aliases and host names that are those of cc-ci's own services, `cc-ci` and `cc-ci_…` in any case; names that are not made of letters, digits, hyphens, underscores and dots", "The proxy finds its configuration by such a name.", false},
 	{ruleSecret, "secrets whose name does not begin with the stack's name", "Another app's secret would be read.", true},
 	{ruleConfig, "configs whose name does not begin with the stack's name", "Another app's configuration would be read.", true},
 	{ruleFileDriver, "drivers of configs and secrets; template drivers other than golang", "A driver fetches values from elsewhere.", true},
 	{ruleFileOutside, "`file:` and `env_file:` outside the recipe, or within .git", "They would read the host's files.", false},
 	{ruleSymlink, "`file:` and `env_file:` through a symbolic link", "A link leads out of the recipe.", false},
 	{rulePort, "published ports, `<published or any>:<target>/<protocol>`", "Ports of the machine are shared by all runs; apps are reached through the proxy.", true},
-	{ruleHost, "router rules that match, or cannot be proven not to match, hosts other than the run's own; rules without a host; UDP routers; certificates for other hosts", "Other apps' visitors would be served by this one.", true},
+	{ruleHost, "router rules that match, or cannot be proven not to match, hosts other than the run's own and names below them; rules without a host, except HostSNI(`*`) of a TCP router on further entrypoints of the host; UDP routers; certificates for other hosts", "Other apps' visitors would be served by this one.", true},
 	{ruleMiddleware, "middlewares of other stacks, `@file` ones except security, keycloak and basicauth, and own ones that read files or call other hosts", "The proxy would act with rights that are not the recipe's.", true},
-	{ruleTraefik, "Traefik labels that choose another network, another stack's or an internal service, plugins, or global TLS settings", "They change the proxy for everybody.", true},
+	{ruleTraefik, "Traefik labels that choose another network, or another stack's or an internal service; every option that is not on the list below, and values that its check does not admit", "They change the proxy for everybody, or make it call others.", true},
 	{ruleNamespace, "routers, services and middlewares whose name does not begin with the stack's name; `coop-cloud.` labels of other stacks", "Names are shared by all apps of the proxy.", true},
 	{ruleReserved, "labels `cc-ci.*`, `com.docker.stack.*` and `com.docker.swarm.*`", "Teardown and its proof go by them.", false},
 	{ruleBackupPath, "backup paths that are absolute or hold ..", "The backup would read outside the volume.", false},
 	{rulePlacement, "placement constraints other than on node.role and node.platform", "A run does not choose its machine.", true},
+	{ruleMode, "`deploy.mode` other than replicated and global", "Tasks of a job stay in the swarm after their service.", true},
 	{ruleReplicas, "more than 20 replicas", "One run would take the whole machine.", true},
-	{ruleExtraHosts, "`extra_hosts` with host-gateway", "It names the machine itself.", true},
-	{ruleLogging, "logging drivers other than json-file, local, journald and none", "The daemon itself would connect elsewhere, and the run's logs would be lost.", true},
+	{ruleExtraHosts, "`extra_hosts` with anything but one public address: no host-gateway, no loopback, link-local, private or other special range", "It names the machine itself, or a network around it.", true},
+	{ruleDNS, "`dns` with anything but public addresses, `dns_search` with anything but domains", "Name servers within a network answer with its inner names.", true},
+	{ruleImage, "images of registries without a public name: addresses, localhost, names of one word, .local and .internal", "The daemon itself would ask there, from the machine's own address.", true},
+	{ruleUlimits, "`ulimits` beyond nofile 1048576, nproc 65536 and msgqueue 819200; rtprio, nice and rttime", "They are limits of the machine, not of one container.", true},
+	{ruleMountPath, "targets of volumes, configs and secrets that hold .., are / or lie in /proc, /sys or /dev (except /dev/shm); volume subpaths that leave the volume", "They replace what confines a container, or leave it.", true},
+	{ruleHealth, "healthchecks more often than once a second", "The daemon starts a process for each.", true},
+	{ruleTemplate, "Go templates in environment, hostname, mounts and logging options, except fields of the task; in configs and secrets with a template driver everything but conditions, env, secret, config, comparisons and plain printing", "The daemon evaluates them, and a few lines can fill its memory.", false},
+	{ruleLogging, "logging drivers other than json-file, local, journald and none; options other than max-size, max-file, compress, labels, env, tag and mode", "The daemon itself would connect elsewhere, and the run's logs would be lost.", true},
 	{ruleOOM, "a negative `oom_score_adj`", "Other processes would be killed first.", true},
-	{ruleControlVar, "variables in env files and abra.sh that steer tools on the host (DOCKER_HOST, COMPOSE_* except COMPOSE_FILE, PATH, LD_*, HOME …), and a STACK_NAME or DOMAIN of another app", "Tools of operators read these files.", true},
+	{ruleControlVar, "variables in env files and abra.sh that steer tools on the host (DOCKER_HOST, COMPOSE_* except COMPOSE_FILE, PATH, LD_PRELOAD …), and a STACK_NAME or DOMAIN of another app", "Tools of operators read these files.", true},
 	{ruleWaiver, "a waiver that names no rule of this table, or a rule that cannot be waived", "It would lift nothing, and nobody would notice.", false},
+	{ruleSize, fmt.Sprintf("more than %d services, %d tasks, %d volumes, %d networks, %d configs, %d secrets, 60 compose files; of one service more than %d labels, %d KiB of labels, %d KiB of environment", maxServices, maxTasks, maxVolumes, maxNetworks, maxConfigs, maxSecrets, maxLabels, maxLabelBytes>>10, maxEnvBytes>>10), "One run would take the whole machine.", false},
 	{"yaml-size", "a compose file over 128 KiB, or 512 KiB together", "Nobody can review it.", false},
 	{"yaml-depth", "nesting beyond 24 levels", "Loaders recurse.", false},
 	{"yaml-aliases", "more than 200 aliases, or an alias within what it names", "Loaders expand them.", false},
-	{"yaml-expansion", "aliases that expand to more than 20000 values", "A few lines would fill the memory.", false},
-	{"yaml-keys", "repeated keys and keys that are not text", "Loaders disagree about which one counts.", false},
+	{"yaml-expansion", "aliases that expand to more than 20000 values; texts that come to more than 2 MiB with variables filled in", "A few lines would fill the memory.", false},
+	{"yaml-keys", "repeated keys, keys that are not text, and << in quotes", "Loaders disagree about which one counts.", false},
 	{"yaml-documents", "several documents in one file", "Loaders read one and drop the rest.", false},
-	{"yaml-tag", "tags other than those of YAML's core", "Loaders disagree about their meaning.", false},
+	{"yaml-tag", "tags before keys, and tags other than str, int, float, bool, null, map and seq", "Loaders disagree about their meaning.", false},
 	{"yaml-text", "control characters, broken UTF-8, bidirectional overrides", "A reviewer would read something else.", false},
 }
 
@@ -144,6 +164,19 @@ everybody's review go by them.
 
 `
 
+const docOptions = `
+## Options of the proxy
+
+Labels may set these options of Traefik, besides ` + "`traefik.enable`, `traefik.docker.network` and `traefik.docker.lbswarm`" + ` (or swarm in
+place of docker). A name begins with ` + "`${STACK_NAME}`" + `. The rule ` + "`traefik-label`" + ` refuses every other option, and values that
+make the proxy call another host, read a file or keep more than 16 MiB of a request; a waiver names the label as its value.
+[n] stands for an index, * for one name of the recipe's choice, ** for any.
+
+Names below the app's own hosts, as ` + "`www.${DOMAIN}`" + `, are admitted. The wildcard certificate of the host covers one level
+under its domain, so the proxy serves them with its default certificate; the result says so.
+
+`
+
 // Doc returns docs/admission.md: how a recipe is judged, and the table of all rules.
 func Doc() string {
 	var b strings.Builder
@@ -154,6 +187,11 @@ func Doc() string {
 			waiver = "possible"
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.Name, strings.ReplaceAll(r.What, "|", `\|`), r.Why, waiver)
+	}
+	b.WriteString(docOptions)
+	for _, kind := range sorted(optionTable) {
+		protocol, objects, _ := strings.Cut(kind, ".")
+		fmt.Fprintf(&b, "- `traefik.%s.%s.<name>.`: `%s`\n", protocol, objects, strings.Join(sorted(optionTable[kind]), "`, `"))
 	}
 	return b.String()
 }

@@ -16,8 +16,6 @@ var (
 	plainName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 	// daemonPath are sockets and data folders of container daemons.
 	daemonPath = regexp.MustCompile(`(?i)(docker|containerd|podman|crio|buildkitd?)\.sock|/run/(docker|containerd|podman|crio)\b|/var/lib/(docker|containerd|containers)\b|pipe[/\\]docker_engine`)
-	// runStack is how the stack of a run begins, see ccci.RunID.AppName.
-	runStack = regexp.MustCompile(`^[a-z0-9]{1,4}-[0-9a-f]{6}_`)
 )
 
 // defaultCaps are what a container has when it asks for nothing. Asking for
@@ -109,7 +107,9 @@ func (j *judge) plain(service, key, value string, at place) {
 			no(ruleSecurityOpt, "asks for security_opt %s", value)
 		}
 	case "sysctls":
-		no(ruleSysctls, "sets the kernel parameter %s", value)
+		if !ownSysctl.MatchString(low) {
+			no(ruleSysctls, "sets the kernel parameter %s", value)
+		}
 	case "cgroup_parent", "cgroup", "cgroupns_mode":
 		if low != "" && !(key != "cgroup_parent" && low == "private") {
 			no(ruleCgroup, "asks for %s %s", key, value)
@@ -155,11 +155,21 @@ func (j *judge) service(s *types.ServiceConfig) {
 	for _, f := range s.EnvFile {
 		j.file(s.Name, j.shown(f), "env_file", j.locate("", "services", s.Name, "env_file"))
 	}
+	for _, ref := range s.Configs {
+		j.target(s.Name, ref.Target, "configs")
+	}
+	for _, ref := range s.Secrets {
+		j.target(s.Name, ref.Target, "secrets")
+	}
 	j.serviceNetworks(s)
+	j.names(s)
+	j.image(s)
+	j.addresses(s)
+	j.logging(s)
 	j.labels(s.Name, s.Deploy.Labels, "deploy", "labels")
 	j.labels(s.Name, s.Labels, "labels")
 	j.scheduling(s)
-	j.daemonPaths(s)
+	j.limits(s)
 }
 
 func (j *judge) confinement(s *types.ServiceConfig) {
@@ -195,16 +205,6 @@ func (j *judge) confinement(s *types.ServiceConfig) {
 			one("credential_spec", kv[0]+"="+kv[1])
 		}
 	}
-	for _, h := range s.ExtraHosts {
-		if strings.HasSuffix(h, "host-gateway") {
-			j.refuse(ruleExtraHosts, s.Name, h, j.locate("host-gateway", "services", s.Name, "extra_hosts"), "",
-				"gives the machine a name of its own, %s", h)
-		}
-	}
-	if l := s.Logging; l != nil && !slices.Contains([]string{"", "json-file", "local", "journald", "none"}, l.Driver) {
-		j.refuse(ruleLogging, s.Name, l.Driver, j.locate(l.Driver, "services", s.Name, "logging"), "remove logging, the run keeps all logs",
-			"sends its log through the driver %s", l.Driver)
-	}
 }
 
 // shown is a path as the recipe's author knows it: the loader makes paths
@@ -216,7 +216,7 @@ func (j *judge) shown(path string) string {
 	}
 	if !filepath.IsLocal(rel) {
 		for _, s := range j.sources {
-			if j.lineOf(s.root, path, strings.Contains, 0) > 0 {
+			if j.lineOf(s.root, path, strings.Contains) > 0 {
 				return path // written so
 			}
 		}
@@ -239,7 +239,12 @@ func (j *judge) mount(service string, m types.ServiceVolumeConfig) {
 		j.refuse(ruleBind, service, source+":"+m.Target, at, "ship files as configs and keep data in named volumes",
 			"mounts %s of the host at %s", source, m.Target)
 	case "tmpfs":
+		j.target(service, m.Target, "volumes")
 	case "volume", "":
+		j.target(service, m.Target, "volumes")
+		if m.Volume != nil && m.Volume.Subpath != "" && !filepath.IsLocal(m.Volume.Subpath) {
+			j.refuse(ruleMountPath, service, m.Volume.Subpath, at, "name a folder of the volume", "mounts %q, which is not within the volume %s", m.Volume.Subpath, source)
+		}
 		if _, declared := j.stack.Config.Volumes[source]; source != "" && !declared {
 			j.refuse(ruleVolume, service, source, at, "declare it under volumes", "mounts the volume %s, which the recipe does not declare", source)
 		}
@@ -251,23 +256,17 @@ func (j *judge) mount(service string, m types.ServiceVolumeConfig) {
 func (j *judge) serviceNetworks(s *types.ServiceConfig) {
 	for _, key := range sorted(s.Networks) {
 		at := j.locate(key, "services", s.Name, "networks")
-		declared, ok := j.stack.Config.Networks[key]
-		if !ok && key != "default" {
+		if _, ok := j.stack.Config.Networks[key]; !ok && key != "default" {
 			j.refuse(ruleNetwork, s.Name, key, at, "declare it under networks", "joins the network %s, which the recipe does not declare", key)
 			continue
-		}
-		onProxy := bool(declared.External.External) && declared.Name == j.policy.Network
-		if onProxy && runStack.MatchString(s.Name) && !strings.HasPrefix(s.Name, j.stack.Name) {
-			j.refuse(ruleProxyAlias, s.Name, s.Name, at, "give the service a short name", "would answer to %q on the network %s", s.Name, declared.Name)
 		}
 		n := s.Networks[key]
 		if n == nil {
 			continue
 		}
-		for _, alias := range n.Aliases {
-			if onProxy && !strings.HasPrefix(alias, j.stack.Name) {
-				j.refuse(ruleProxyAlias, s.Name, alias, j.locate(alias, "services", s.Name, "networks"),
-					"begin it with ${STACK_NAME}", "would answer to %q on the network %s", alias, declared.Name)
+		for _, address := range []string{n.Ipv4Address, n.Ipv6Address} {
+			if address != "" {
+				j.refuse(ruleNetworkDriver, s.Name, address, at, "leave the address out", "chooses its own address %s", address)
 			}
 		}
 		for _, opt := range sorted(n.DriverOpts) {
@@ -279,6 +278,10 @@ func (j *judge) serviceNetworks(s *types.ServiceConfig) {
 // scheduling judges what a service takes of the swarm.
 func (j *judge) scheduling(s *types.ServiceConfig) {
 	d := s.Deploy
+	if !slices.Contains([]string{"", "replicated", "global"}, d.Mode) {
+		j.refuse(ruleMode, s.Name, d.Mode, j.locate("", "services", s.Name, "deploy", "mode"),
+			"use a replicated service with restart_policy: condition: none", "runs in the mode %s", d.Mode)
+	}
 	for _, c := range d.Placement.Constraints {
 		on, _, _ := strings.Cut(strings.ReplaceAll(c, " ", ""), "=")
 		on = strings.TrimSuffix(on, "!")
@@ -296,24 +299,6 @@ func (j *judge) scheduling(s *types.ServiceConfig) {
 			if g.DiscreteResourceSpec != nil {
 				kind := g.DiscreteResourceSpec.Kind
 				j.refuse(ruleDevices, s.Name, kind, j.locate(kind, "services", s.Name, "deploy"), "", "reserves the device %s", kind)
-			}
-		}
-	}
-}
-
-// daemonPaths looks for sockets in what a container is told: a path there is
-// a mount that was tried, or one that somebody will add.
-func (j *judge) daemonPaths(s *types.ServiceConfig) {
-	for _, key := range sorted(s.Environment) {
-		if v := s.Environment[key]; v != nil && daemonPath.MatchString(*v) {
-			j.refuse(ruleSocket, s.Name, key, j.locate(key, "services", s.Name, "environment"), "",
-				"names a path of the container daemon in the variable %s", key)
-		}
-	}
-	for key, args := range map[string][]string{"command": s.Command, "entrypoint": s.Entrypoint} {
-		for _, arg := range args {
-			if daemonPath.MatchString(arg) {
-				j.refuse(ruleSocket, s.Name, arg, j.locate("", "services", s.Name, key), "", "names a path of the container daemon in its %s", key)
 			}
 		}
 	}

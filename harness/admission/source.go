@@ -32,10 +32,7 @@ func readSources(dir string, files []string) ([]source, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := checkText(name, text, lim); err != nil {
-			return nil, err
-		}
-		node, err := parse(name, text, lim.Depth)
+		node, _, err := checkText(name, text, lim, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -113,9 +110,16 @@ func (p place) String() string {
 	return fmt.Sprintf("%s:%d", p.file, p.line)
 }
 
+// maxLocated bounds how often a line is searched for. A recipe with more refusals
+// than this gets the file's name alone for the rest: a search costs as much as the file is long.
+const maxLocated = 300
+
 // locate finds the place of the value under path, in the last file that has it. With a
 // text, the line within it that holds the text is preferred.
 func (j *judge) locate(text string, path ...string) place {
+	if j.located++; j.located > maxLocated {
+		return place{file: j.stack.Files[len(j.stack.Files)-1]}
+	}
 	var fallback place
 	for _, s := range slices.Backward(j.sources) {
 		n := child(s.root, path...)
@@ -129,7 +133,7 @@ func (j *judge) locate(text string, path ...string) place {
 			break
 		}
 		for _, same := range []func(string, string) bool{func(a, b string) bool { return a == b }, strings.Contains} {
-			if line := j.lineOf(n, text, same, 0); line > 0 {
+			if line := j.lineOf(n, text, same); line > 0 {
 				return place{s.name, line}
 			}
 		}
@@ -144,20 +148,42 @@ func (j *judge) locate(text string, path ...string) place {
 }
 
 // lineOf returns the line of the first key or value below n that is the same
-// as text once variables are filled in, or 0.
-func (j *judge) lineOf(n *yaml.Node, text string, same func(have, text string) bool, depth int) int {
-	if n = follow(n); n == nil || depth > DefaultLimits().Depth {
+// as text once variables are filled in, or 0. Each node is looked at once, however
+// many aliases lead to it.
+func (j *judge) lineOf(n *yaml.Node, text string, same func(have, text string) bool) int {
+	seen := map[*yaml.Node]bool{}
+	var search func(n *yaml.Node) int
+	search = func(n *yaml.Node) int {
+		if n.Kind == yaml.AliasNode {
+			if n = n.Alias; n == nil || seen[n] {
+				return 0
+			}
+			seen[n] = true
+		}
+		if n.Kind == yaml.ScalarNode && same(j.filled(n), text) {
+			return n.Line
+		}
+		for _, c := range n.Content {
+			if line := search(c); line > 0 {
+				return line
+			}
+		}
 		return 0
 	}
-	if n.Kind == yaml.ScalarNode && same(j.fill(n.Value), text) {
-		return n.Line
+	return search(n)
+}
+
+// filled is fill of a scalar, made once.
+func (j *judge) filled(n *yaml.Node) string {
+	if !strings.Contains(n.Value, "$") {
+		return n.Value
 	}
-	for _, c := range n.Content {
-		if line := j.lineOf(c, text, same, depth+1); line > 0 {
-			return line
-		}
+	text, ok := j.fills[n]
+	if !ok {
+		text = j.fill(n.Value)
+		j.fills[n] = text
 	}
-	return 0
+	return text
 }
 
 // fill replaces variables as the loader does; a text that it cannot fill stays.
@@ -183,7 +209,7 @@ func (j *judge) texts(n *yaml.Node) []rawText {
 	switch n.Kind {
 	case yaml.ScalarNode:
 		if n.ShortTag() != "!!null" {
-			out = append(out, rawText{j.fill(n.Value), n.Line})
+			out = append(out, rawText{j.filled(n), n.Line})
 		}
 	case yaml.SequenceNode:
 		for _, item := range n.Content {
@@ -192,7 +218,7 @@ func (j *judge) texts(n *yaml.Node) []rawText {
 	case yaml.MappingNode:
 		for _, p := range pairs(n) {
 			if v := follow(p[1]); v.Kind == yaml.ScalarNode {
-				out = append(out, rawText{p[0].Value + "=" + j.fill(v.Value), p[0].Line})
+				out = append(out, rawText{p[0].Value + "=" + j.filled(v), p[0].Line})
 			} else {
 				out = append(out, rawText{p[0].Value, p[0].Line})
 			}

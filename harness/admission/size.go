@@ -1,0 +1,136 @@
+package admission
+
+import (
+	"fmt"
+	"maps"
+
+	"go.yaml.in/yaml/v4"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// Bounds of a stack. The largest known recipe has a third of each.
+const (
+	maxServices   = 50
+	maxTasks      = 60 // replicas of all services together
+	maxVolumes    = 100
+	maxNetworks   = 20
+	maxConfigs    = 100
+	maxSecrets    = 100
+	maxLabels     = 300       // of one service, those of its containers included
+	maxLabelBytes = 64 << 10  // of one service, keys and values
+	maxEnvBytes   = 128 << 10 // of one service, keys and values
+	maxEnvSum     = 1 << 20   // of all services
+	maxWords      = 1000      // of command, entrypoint and healthcheck of one service
+	maxFileSum    = 8 << 20   // bytes of all files of configs and secrets
+)
+
+var maxObjects = map[string]int{
+	"services": maxServices, "volumes": maxVolumes, "networks": maxNetworks, "configs": maxConfigs, "secrets": maxSecrets,
+}
+
+// sections are the names that the files of a stack declare, by section. They are
+// counted before the stack is rendered, as rendering thousands of services takes minutes.
+type sections map[string]map[string]bool
+
+func (s sections) add(file string, doc *yaml.Node) error {
+	for _, section := range sorted(maxObjects) {
+		node := child(doc, section)
+		if s[section] == nil {
+			s[section] = map[string]bool{}
+		}
+		for _, p := range pairs(node) {
+			s[section][p[0].Value] = true
+		}
+		if n, most := len(s[section]), maxObjects[section]; n > most {
+			return ccci.Errorf(ccci.CodeRefused, "%s:%d: the stack has %d %s, and may have %d (rule %s)", file, follow(node).Line, n, section, most, ruleSize).
+				WithHint("test a smaller set of overlays: COMPOSE_FILE in .env.sample chooses them")
+		}
+	}
+	return nil
+}
+
+// size judges how much a stack is. What is too large is looked at no further.
+func (j *judge) size() {
+	c := j.stack.Config
+	for section, n := range map[string]int{
+		"services": len(c.Services), "volumes": len(c.Volumes), "networks": len(c.Networks), "configs": len(c.Configs), "secrets": len(c.Secrets),
+	} {
+		if most := maxObjects[section]; n > most {
+			j.refuse(ruleSize, "", section, j.locate("", section), "", "has %d %s, and may have %d", n, section, most)
+		}
+	}
+	env := 0
+	for i := range c.Services {
+		s := &c.Services[i]
+		env += j.serviceSize(s.Name, "environment", valueBytes(s.Environment), maxEnvBytes)
+		labels := valueBytes(pointers(s.Labels)) + valueBytes(pointers(s.Deploy.Labels))
+		j.serviceSize(s.Name, "labels", labels, maxLabelBytes)
+		if n := len(s.Labels) + len(s.Deploy.Labels); n > maxLabels {
+			j.refuse(ruleSize, s.Name, "labels", j.locate("", "services", s.Name), "", "has %d labels, and may have %d", n, maxLabels)
+		}
+		words := len(s.Command) + len(s.Entrypoint)
+		if s.HealthCheck != nil {
+			words += len(s.HealthCheck.Test)
+		}
+		if words > maxWords {
+			j.refuse(ruleSize, s.Name, "command", j.locate("", "services", s.Name), "", "has commands of %d words, and may have %d", words, maxWords)
+		}
+	}
+	if env > maxEnvSum {
+		j.refuse(ruleSize, "", "environment", j.locate("", "services"), "", "has environments of %d KiB together, and may have %d", env>>10, maxEnvSum>>10)
+	}
+	files := 0
+	for _, data := range []map[string][]byte{j.stack.ConfigData, j.stack.SecretData} {
+		for text := range maps.Values(data) {
+			files += len(text)
+		}
+	}
+	if files > maxFileSum {
+		j.refuse(ruleSize, "", "files", j.locate("", "configs"), "", "has configs and secrets of %d KiB together, and may have %d", files>>10, maxFileSum>>10)
+	}
+}
+
+// tasks judges how many tasks the services have together.
+func (j *judge) tasks() {
+	sum := uint64(0)
+	for _, s := range j.stack.Config.Services {
+		count := uint64(1)
+		if s.Deploy.Replicas != nil {
+			count = min(*s.Deploy.Replicas, 1<<32)
+		}
+		sum += count
+	}
+	if sum > maxTasks {
+		j.refuse(ruleSize, "", "tasks", j.locate("", "services"), "ask for fewer replicas", "asks for %d tasks, and may have %d", sum, maxTasks)
+	}
+}
+
+func (j *judge) serviceSize(service, what string, bytes, most int) int {
+	if bytes > most {
+		j.refuse(ruleSize, service, what, j.locate("", "services", service, what), "ship long texts as configs",
+			"has %s of %s, and may have %s", what, kib(bytes), kib(most))
+	}
+	return bytes
+}
+
+func kib(bytes int) string { return fmt.Sprintf("%d KiB", bytes>>10) }
+
+func valueBytes(values map[string]*string) int {
+	sum := 0
+	for key, value := range values {
+		sum += len(key)
+		if value != nil {
+			sum += len(*value)
+		}
+	}
+	return sum
+}
+
+func pointers(values map[string]string) map[string]*string {
+	out := make(map[string]*string, len(values))
+	for key, value := range values {
+		out[key] = &value
+	}
+	return out
+}
