@@ -34,10 +34,12 @@ type Config struct {
 	Enrolment func(recipe string) (ccci.Recipe, error)
 	CIDomain  string // runs live at <app>.<CIDomain>
 	Network   string // the proxy's network
-	WorkDir   string // for checkouts; this run's own, removed at its end
-	OutDir    string // where result.json and the artifacts go; must exist
-	LockDir   string // kernel locks of runs; shared by all runs of the machine
-	Version   string // of cc-ci
+	// Entrypoints are those of the proxy, for TCP, that are there for whichever recipe asks.
+	Entrypoints []string
+	WorkDir     string // for checkouts; this run's own, removed at its end
+	OutDir      string // where result.json and the artifacts go; must exist
+	LockDir     string // kernel locks of runs; shared by all runs of the machine
+	Version     string // of cc-ci
 
 	Deployer Deployer
 	Router   Router

@@ -100,7 +100,7 @@ func (in *instance) render(tree *recipe.Tree, envFile []byte, env map[string]str
 		o.ExtraDomains[key] = hosts[name]
 	}
 	stack, err := admission.Admit(tree, o, admission.DefaultLimits(), admission.Policy{
-		RunID: in.Job.RunID, Domains: in.hosts(), Waivers: in.settings.Waivers, Now: in.Now(), Network: in.Network,
+		RunID: in.Job.RunID, Domains: in.hosts(), Waivers: in.settings.Waivers, Now: in.Now(), Network: in.Network, Entrypoints: in.Entrypoints,
 	})
 	if err != nil {
 		return nil, err

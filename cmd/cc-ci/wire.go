@@ -254,7 +254,7 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 	}
 	restic := backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, Logger: p.log}
 	return harness.Config{
-		Job: job, Settings: settings, CIDomain: p.cfg.Domain, Network: p.cfg.Network,
+		Job: job, Settings: settings, CIDomain: p.cfg.Domain, Network: p.cfg.Network, Entrypoints: furtherEntrypoints(p.cfg),
 		WorkDir: filepath.Join(files, "work"), OutDir: out, LockDir: p.lockDir, Version: version(),
 		Deployer: deployer, Router: p.ingress,
 		Backup: backup.NewApp(restic, deployer), Keeper: backup.NewKept(keptDir(p.cfg), restic),
@@ -264,6 +264,17 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 		Browser: p.startBrowser,
 		Log:     log, Censor: &censor.Censor{}, Env: p.hookEnv(), Now: time.Now, Rand: rand.Reader,
 	}, nil
+}
+
+// furtherEntrypoints are the entrypoints for TCP beside those that all apps share.
+func furtherEntrypoints(cfg config.Config) []string {
+	var names []string
+	for _, text := range cfg.Reconcile.Proxy.Entrypoints {
+		if e, err := config.ParseEntrypoint(text); err == nil && !e.UDP { // the configuration keeps web and web-secure out
+			names = append(names, e.Name)
+		}
+	}
+	return names
 }
 
 // keptDir has the data of apps that outlives their runs.
