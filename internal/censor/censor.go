@@ -1,15 +1,20 @@
-// Package censor masks registered secrets in everything that leaves a run: its
-// log, its artifacts, its result. A secret is found in the encodings in which
-// programs print it: plain, base64, hexadecimal, URL and JSON escapes.
+// Package censor finds registered secrets in text, and masks them in everything that
+// leaves a run: its log, its artifacts, its result.
+//
+// A secret is found in the forms in which programs print it, in any letter case: plain
+// or reversed, in base64 (wrapped and URL-safe too), hexadecimal, lists of byte values and
+// dumps (xxd, hexdump, od); behind the escapes of JSON, C, shells, URLs, HTML and
+// quoted-printable, one within another; with terminal sequences or line ends in it; and in
+// base64 of gzip. It is not found when it is encrypted, compressed otherwise, drawn
+// as a picture, or written in an encoding that is not named here.
+//
+// Text is read in windows of fixed size, so that memory does not grow with it.
 package censor
 
 import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
-	"io"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -21,44 +26,77 @@ import (
 // would mask ordinary words.
 const MinLength = 8
 
-const mask = "***"
+const (
+	mask = "***"
+
+	// pieceLength is the longest form that is looked for as a whole, in bytes. A longer
+	// value is looked for in overlapping pieces, so that a window can hold any of them.
+	pieceLength  = 256
+	pieceOverlap = 16
+
+	// lineLength is from when on a line of a value with several lines is looked for by itself,
+	// and from when on a value is found across a line end, in bytes: shorter ones
+	// would be found in ordinary columns of words.
+	lineLength = 16
+)
 
 // Censor masks a growing set of secrets. The zero value masks nothing.
 // Safe for concurrent use.
 type Censor struct {
 	mu    sync.RWMutex
-	forms [][]byte // longest first
-	names map[string]string
+	forms *forms // replaced as a whole, never changed
 }
 
-// Add registers a secret under the name it goes by.
+// Add registers a secret under the name it goes by. A value of less than
+// [MinLength] bytes is ignored. Line ends do not count as part of a value.
 func (c *Censor) Add(name string, secret ccci.Secret) {
-	value := secret.Reveal()
-	if len(value) < MinLength {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.names == nil {
-		c.names = map[string]string{}
+	var all []form
+	if c.forms != nil {
+		all = slices.Clone(c.forms.all)
 	}
-	for _, form := range encodings(value) {
-		if _, known := c.names[form]; !known {
-			c.names[form] = name
-			c.forms = append(c.forms, []byte(form))
-		}
+	for _, value := range parts(secret.Reveal()) {
+		all = append(all, formsOf(name, value)...)
 	}
-	slices.SortFunc(c.forms, func(a, b []byte) int { return len(b) - len(a) })
+	c.forms = newForms(all)
 }
 
-// encodings lists the forms in which a value may appear. base64 depends on
-// where in a longer text the value stands, so the stable middle part of each of
-// the three alignments is taken.
-func encodings(value string) []string {
-	forms := []string{value, url.QueryEscape(value), url.PathEscape(value), hex.EncodeToString([]byte(value)), strings.ToUpper(hex.EncodeToString([]byte(value)))}
-	if quoted, err := json.Marshal(value); err == nil {
-		forms = append(forms, string(quoted[1:len(quoted)-1]))
+// parts cuts a value into what is looked for: the whole, or pieces of what is too long
+// for a window, and each longer line of a value with several.
+func parts(value string) []string {
+	var all []string
+	whole := strings.Trim(value, "\r\n")
+	for rest := whole; ; rest = rest[pieceLength-pieceOverlap:] {
+		if len(rest) <= pieceLength {
+			if len(rest) < pieceLength && len(whole) > pieceLength {
+				rest = whole[len(whole)-pieceLength:]
+			}
+			all = append(all, rest)
+			break
+		}
+		all = append(all, rest[:pieceLength])
 	}
+	if lines := strings.Split(whole, "\n"); len(lines) > 1 {
+		for _, line := range lines {
+			line = strings.TrimSpace(line)
+			if len(line) >= lineLength && !strings.HasPrefix(line, "-----") {
+				all = append(all, parts(line)...)
+			}
+		}
+	}
+	return all
+}
+
+// formsOf lists the codes in which a value may appear. Escapes are not among them: they
+// are taken off the text. base64 depends on where in a longer text the value
+// stands, so the stable middle part of each of the three alignments is taken.
+func formsOf(name, value string) []form {
+	plain := normalise(value)
+	if len(plain) < MinLength {
+		return nil
+	}
+	codes := []string{plain, hex.EncodeToString([]byte(value))}
 	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		for shift := range 3 {
 			coded := enc.EncodeToString(append(make([]byte, shift), value...))
@@ -68,95 +106,82 @@ func encodings(value string) []string {
 				end-- // the last character mixes with what follows
 			}
 			if end-start >= MinLength {
-				forms = append(forms, coded[start:end])
+				codes = append(codes, coded[start:end])
 			}
 		}
 	}
-	slices.Sort(forms)
-	return slices.Compact(forms)
-}
-
-// Mask returns b with every registered secret replaced by ***.
-func (c *Censor) Mask(b []byte) []byte {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	for _, form := range c.forms {
-		if bytes.Contains(b, form) {
-			b = bytes.ReplaceAll(b, form, []byte(mask))
+	var all []form
+	for i, code := range codes {
+		lines := i > 0 || len(plain) >= lineLength || strings.Contains(strings.Trim(value, "\r\n"), "\n")
+		for _, text := range [][]byte{[]byte(code), reversed(code)} {
+			for j, b := range text {
+				text[j] = fold[b]
+			}
+			all = append(all, form{text: text, name: name, lines: lines})
 		}
 	}
+	return all
+}
+
+// normalise reads a value as windows are read, so that the two can be compared.
+func normalise(value string) string {
+	var t reading
+	for i := range len(value) {
+		t.put(value[i], 0, 0)
+	}
+	return string(t.b)
+}
+
+func reversed(s string) []byte {
+	b := []byte(s)
+	slices.Reverse(b)
 	return b
 }
 
+// Mask returns b with every registered secret replaced by ***. It returns b itself
+// when there is none in it.
+func (c *Censor) Mask(b []byte) []byte {
+	var out bytes.Buffer
+	s := c.NewStream(func(text []byte, _ int64) error {
+		out.Write(text)
+		return nil
+	})
+	_, _ = s.Write(b) // only out could fail
+	_ = s.Close()
+	if s.masked == 0 {
+		return b
+	}
+	return out.Bytes()
+}
+
 // MaskString is Mask for a string.
-func (c *Censor) MaskString(s string) string { return string(c.Mask([]byte(s))) }
+func (c *Censor) MaskString(s string) string {
+	if len(s) < MinLength {
+		return s
+	}
+	return string(c.Mask([]byte(s)))
+}
+
+// MaskLines masks lines that belong together, as those of one message: a secret may run over
+// the end of a line. It returns lines itself when there is none in them.
+func (c *Censor) MaskLines(lines []string) []string {
+	text := strings.Join(lines, "\n")
+	if masked := c.MaskString(text); masked != text {
+		return strings.Split(masked, "\n")
+	}
+	return lines
+}
 
 // Find returns the names of the secrets that b holds, sorted.
 func (c *Censor) Find(b []byte) []string {
+	s := c.NewStream(nil)
+	_, _ = s.Write(b) // nothing is passed on that could fail
+	_ = s.Close()
+	return s.Found()
+}
+
+func (c *Censor) current() *forms {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	var found []string
-	for _, form := range c.forms {
-		if bytes.Contains(b, form) {
-			found = append(found, c.names[string(form)])
-		}
-	}
-	slices.Sort(found)
-	return slices.Compact(found)
-}
-
-func (c *Censor) longest() int {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if len(c.forms) == 0 {
-		return 0
-	}
-	return len(c.forms[0])
-}
-
-// Writer masks what is written to w, line by line: a line is passed on when
-// it is complete, or on Flush, so that a secret split over two writes is
-// found. A line longer than 64 KiB is passed on in parts.
-type Writer struct {
-	c    *Censor
-	w    io.Writer
-	mu   sync.Mutex
-	rest []byte
-}
-
-// NewWriter returns a masking writer. It is safe for concurrent use.
-func (c *Censor) NewWriter(w io.Writer) *Writer { return &Writer{c: c, w: w} }
-
-const maxLine = 64 << 10
-
-func (w *Writer) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.rest = append(w.rest, p...)
-	cut := bytes.LastIndexByte(w.rest, '\n') + 1
-	if cut == 0 && len(w.rest) > maxLine {
-		// What was masked as a whole may be cut anywhere that leaves room for a
-		// secret which has only begun.
-		w.rest = w.c.Mask(w.rest)
-		cut = max(len(w.rest)-w.c.longest(), 0)
-	}
-	if cut == 0 {
-		return len(p), nil
-	}
-	masked := w.c.Mask(slices.Clone(w.rest[:cut]))
-	w.rest = slices.Clone(w.rest[cut:])
-	if _, err := w.w.Write(masked); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-// Flush passes on an unfinished last line.
-func (w *Writer) Flush() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	rest := w.c.Mask(w.rest)
-	w.rest = nil
-	_, err := w.w.Write(rest)
-	return err
+	return c.forms
 }

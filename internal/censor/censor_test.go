@@ -49,7 +49,7 @@ func TestU17_WriterFindsSecretsSplitOverWrites(t *testing.T) {
 	var c Censor
 	c.Add("k", ccci.NewSecret(value))
 	for _, size := range []int{1, 3, 7, 1000} {
-		for _, pad := range []int{0, maxLine - 10, 3 * maxLine} {
+		for _, pad := range []int{0, windowSize - 10, 3 * windowSize} {
 			var out bytes.Buffer
 			w := c.NewWriter(&out)
 			text := []byte(strings.Repeat("x", pad) + "a " + value + " b\nlast " + value)
