@@ -6,6 +6,8 @@ import (
 	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/recipe-maintainers/cc-ci/internal/plain"
 )
 
 // escape is a family of escapes that programs write in place of characters.
@@ -74,32 +76,8 @@ func after(t *reading, sign byte, ask func(i int) bool) bool {
 	}
 }
 
-// terminal drops control sequences: CSI (colours, cursor), strings (OSC, DCS, titles, links)
-// and two-character escapes. What has no end within reason is no sequence.
-func terminal(b []byte) ([]byte, int) {
-	if len(b) < 2 {
-		return nil, 0
-	}
-	switch b[1] {
-	case '[':
-		for i := 2; i < len(b) && i < 64; i++ {
-			if b[i] >= 0x40 && b[i] <= 0x7e {
-				return nil, i + 1
-			}
-		}
-		return nil, 2
-	case ']', 'P', 'X', '^', '_':
-		for i := 2; i < len(b) && i < 1024; i++ {
-			if b[i] == 0x07 {
-				return nil, i + 1
-			}
-			if b[i] == 0x1b {
-				return nil, min(i+2, len(b))
-			}
-		}
-	}
-	return nil, 2
-}
+// terminal drops control sequences.
+func terminal(b []byte) ([]byte, int) { return nil, plain.Sequence(b) }
 
 // backslash reads the escapes of JSON, C, JavaScript, Python and Go.
 func backslash(b []byte) ([]byte, int) {

@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/recipe-maintainers/cc-ci/internal/plain"
 )
 
 // Text renders one line of foreign text for the middle of a Markdown line.
@@ -18,7 +20,7 @@ func Text(s string) string {
 		// An empty list item under a line would make that line a heading.
 		return "(nothing)"
 	}
-	if !plain(s) {
+	if !wordy(s) {
 		return span(s)
 	}
 	var b strings.Builder
@@ -58,9 +60,9 @@ func listMarker(s string) int {
 	return 0
 }
 
-// plain reports whether s, once its few Markdown characters are escaped, can
+// wordy reports whether s, once its few Markdown characters are escaped, can
 // only ever be read as words.
-func plain(s string) bool {
+func wordy(s string) bool {
 	for _, r := range s {
 		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(` .,:;()'"%+-/=?…–→<>&_*[]`, r) {
 			return false
@@ -98,7 +100,7 @@ func Block(lines []string) string {
 	var b strings.Builder
 	for _, line := range lines {
 		for part := range strings.SplitSeq(strings.TrimRight(line, "\r\n"), "\n") {
-			part = clip(visibleLine(part), 300)
+			part = clip(plain.Line(part), 300)
 			if n := longestRun(part); n >= len(fence) {
 				fence = strings.Repeat("`", n+1)
 			}
@@ -125,65 +127,7 @@ func longestRun(s string) int {
 // visible makes s one line without any character that hides or reorders text:
 // white space collapses, the rest is spelled out as <U+202E>.
 func visible(s string) string {
-	return strings.Join(strings.Fields(visibleLine(s)), " ")
-}
-
-func visibleLine(s string) string {
-	s = stripANSI(s)
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case r == '\t' || r == '\n' || r == '\r':
-			b.WriteByte(' ')
-		case r == utf8.RuneError:
-			b.WriteByte('?')
-		case unicode.IsSpace(r) && r != ' ':
-			b.WriteByte(' ')
-		case !unicode.IsPrint(r) || hidden(r):
-			fmt.Fprintf(&b, "<U+%04X>", r)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
-}
-
-// emojiStyle follows many emoji to ask for their coloured form.
-const emojiStyle = '\uFE0F'
-
-// hidden names printable characters that show nothing.
-func hidden(r rune) bool {
-	return r != emojiStyle && unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) || r == '\u2800'
-}
-
-// stripANSI drops terminal sequences: CSI (colours, cursor) and OSC (titles, links).
-func stripANSI(s string) string {
-	if !strings.ContainsRune(s, '\x1b') {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\x1b' {
-			b.WriteByte(s[i])
-			continue
-		}
-		i++
-		if i >= len(s) {
-			break
-		}
-		switch s[i] {
-		case '[':
-			for i++; i < len(s) && (s[i] < 0x40 || s[i] > 0x7e); i++ {
-			}
-		case ']':
-			for i++; i < len(s) && s[i] != '\a' && s[i] != '\x1b'; i++ {
-			}
-			if i+1 < len(s) && s[i] == '\x1b' && s[i+1] == '\\' {
-				i++
-			}
-		}
-	}
-	return b.String()
+	return strings.Join(strings.Fields(plain.Line(s)), " ")
 }
 
 // clip cuts s to at most limit bytes, at a character, and shows that it did.
