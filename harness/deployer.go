@@ -57,8 +57,12 @@ type Deployer interface {
 	CopyIn(ctx context.Context, stack *recipe.Stack, service string, files map[string][]byte) error
 	CopyOut(ctx context.Context, stack *recipe.Stack, service, path string) ([]byte, error)
 
-	// Logs returns each service's log, oldest line first, at most limit bytes from its end.
-	Logs(ctx context.Context, stack *recipe.Stack, limit int64) (map[string][]byte, error)
+	// Logs reads the logs of all containers of the app, ended ones too, from their first
+	// byte: one service after the other, by name, and of each one container after the other,
+	// oldest first. take gets them piece by piece, as the app wrote them: without
+	// timestamps, and without regard to where the daemon cuts them. Memory does not
+	// grow with the log. An error of take ends the reading and is returned.
+	Logs(ctx context.Context, stack *recipe.Stack, take func(LogPiece) error) error
 
 	// PeakMemory is the highest sum, in bytes, over the app's containers that was
 	// sampled since the first Deploy.
@@ -109,12 +113,27 @@ type ExecResult struct {
 	Stdout, Stderr []byte // at most 1 MiB each; the rest is dropped
 }
 
+// LogPiece is a part of one container's log.
+type LogPiece struct {
+	Service   string // key in the compose file
+	Container string // id
+	Stderr    bool
+	Text      []byte // valid until take returns; may end anywhere
+
+	// Err says that the container's log, or the rest of it, cannot be read: with CodeRecipe
+	// where the service's logging driver keeps none. Text is empty then.
+	Err error
+	// Rotated, in the last piece of a container, says that the beginning of the log may
+	// have been rotated away.
+	Rotated bool
+}
+
 // TaskFailure is one task's own account of why it is not running.
 type TaskFailure struct {
 	Service string
 	State   string   // rejected, failed, …
 	Message string   // the task's own words (Status.Err), or the exit code
-	Log     []string // its last lines, at most 20
+	Log     []string // its last lines, at most 20, whole ones, of at most 64 KiB
 }
 
 // DeployError says why a deployment did not converge.

@@ -100,9 +100,11 @@ func blank(picture []byte) bool {
 	return true
 }
 
-// keepLogs saves each service's log, masked.
+// keepLogs saves each service's log, masked, unless the look for secrets did it.
 func (l *life) keepLogs(ctx context.Context) {
-	l.keepLogsOf(ctx, l.instance, "logs/", "Log of ")
+	if !l.logsKept {
+		l.keepLogsOf(ctx, l.instance, "logs/", "Log of ")
+	}
 	for _, d := range l.dependencies {
 		l.keepLogsOf(ctx, d.instance, "logs/"+safeName(d.recipe)+"/", "Log of dependency "+d.recipe+", ")
 	}
@@ -112,15 +114,8 @@ func (l *life) keepLogsOf(ctx context.Context, in *instance, folder, title strin
 	if in.current == nil {
 		return
 	}
-	logs, err := l.Deployer.Logs(ctx, in.current, l.logLimit())
-	if err != nil {
+	if _, err := l.readLogs(ctx, in, folder, title); err != nil {
 		l.sayf("reading the logs of %s: %v", in.recipe, err)
-		return
-	}
-	for _, s := range in.current.Config.Services {
-		if text, ok := logs[s.Name]; ok {
-			l.artifact(folder+safeName(s.Name)+".log", title+s.Name, "log", text)
-		}
 	}
 }
 

@@ -79,6 +79,7 @@ type life struct {
 	snapshot   string
 	noBase     string          // why there is no upgrade base
 	canonical  *ccci.Canonical // what a quick run stands on
+	logsKept   bool            // the logs of the recipe under test are among the artifacts
 
 	background sync.WaitGroup
 	browser    *browserStart
@@ -282,6 +283,7 @@ func (l *life) check(ctx context.Context, s *ccci.Stage, name string, ask func(c
 	c.Duration = l.Now().Sub(c.Started)
 	if err != nil {
 		describe(&c, err)
+		c.Message, c.Detail = l.clean(c.Message), l.cleanLines(c.Detail)
 		if ctx.Err() != nil { // what is torn from under a question is no answer
 			c.Status, c.Message = ccci.Unverified, fmt.Sprintf("%s (%s)", context.Cause(ctx), c.Message)
 		}
@@ -338,9 +340,6 @@ func describe(c *ccci.Check, err error) {
 	if errors.As(err, &dependency) {
 		c.Code = ccci.CodeInfra
 	}
-	if len(c.Detail) > 40 {
-		c.Detail = c.Detail[:40]
-	}
 }
 
 func (l *life) sayCheck(c ccci.Check, err error) {
@@ -358,11 +357,15 @@ func (l *life) sayCheck(c ccci.Check, err error) {
 	}
 }
 
+// sayf adds to the run's log. A text of several lines, which may be the app's, cannot look like a
+// line of ours.
 func (l *life) sayf(format string, args ...any) {
-	fmt.Fprintf(l.log, format+"\n", args...)
+	text := l.clean(fmt.Sprintf(format, args...))
+	fmt.Fprintln(l.log, strings.ReplaceAll(text, "\n", "\n           | "))
 }
 
 func (l *life) warn(text string) {
+	text = l.clean(text)
 	if !slices.Contains(l.result.Warnings, text) {
 		l.result.Warnings = append(l.result.Warnings, text)
 		l.sayf("warning: %s", text)
@@ -371,6 +374,7 @@ func (l *life) warn(text string) {
 
 // write saves the result, masked, as the last file of the run.
 func (l *life) write() error {
+	l.cleanResult()
 	path := filepath.Join(l.OutDir, "result.json")
 	return writeResult(path, l.result, l.Censor)
 }

@@ -138,12 +138,19 @@ func (l *life) run(ctx context.Context, dir, program string, args ...string) ([]
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
-	out, err := cmd.CombinedOutput()
+	out := logTail{limit: hookOutput}
+	cmd.Stdout = &out
+	cmd.Stderr = &out
+	err := cmd.Run()
 	if ctx.Err() != nil && err != nil {
-		return out, errors.New("it did not end in time")
+		return out.text(), errors.New("it did not end in time")
 	}
-	return out, err
+	return out.text(), err
 }
+
+// hookOutput is how much of a program's output is kept, in bytes from its end: an endless
+// one must not fill the harness's memory.
+const hookOutput = 16 << 20
 
 // tail returns the last n lines.
 func tail(out []byte, n int) []string {

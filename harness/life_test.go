@@ -67,7 +67,7 @@ func TestU2_WholeRunDoesEachThingOnceInOrder(t *testing.T) {
 			"pull head", "route head", "deploy head", "label", // upgrade, proven
 			"backup", "inspect",
 			"copy in", "restore", "settle", // other data, then the old
-			"logs", "logs", // looked through for secrets, then kept
+			"logs", // looked through for secrets and kept
 			"close backup", "unroute", "remove", "snapshot",
 		}
 		if diff := cmp.Diff(want, without(w.events, beside...)); diff != "" {

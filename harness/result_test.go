@@ -132,11 +132,15 @@ func TestN7_CheckCutShortIsUnverified(t *testing.T) {
 }
 
 func TestDescribeTellsWhatTheTasksSaid(t *testing.T) {
-	var c ccci.Check
+	l := aLife(t)
+	var s ccci.Stage
 	log := make([]string, 60)
-	describe(&c, &DeployError{Err: ccci.Errorf(ccci.CodeRecipe, "app restarts again and again"), Tasks: []TaskFailure{
-		{Service: "app", State: "failed", Message: "exit code 3", Log: append([]string{"cannot open /data"}, log...)},
-	}})
+	l.check(t.Context(), &s, "install/converged", func(context.Context) error {
+		return &DeployError{Err: ccci.Errorf(ccci.CodeRecipe, "app restarts again and again"), Tasks: []TaskFailure{
+			{Service: "app", State: "failed", Message: "exit code 3", Log: append([]string{"cannot open /data"}, log...)},
+		}}
+	})
+	c := s.Checks[0]
 	if c.Status != ccci.Fail || c.Code != ccci.CodeRecipe || len(c.Detail) != 40 || c.Detail[0] != "app: failed: exit code 3" || c.Detail[1] != "  cannot open /data" {
 		t.Errorf("%+v", c)
 	}

@@ -300,21 +300,3 @@ func (l *life) checks(ctx context.Context, s *ccci.Stage) {
 	}
 	l.check(ctx, s, "secrets/not-in-logs", l.logsHoldNoSecrets)
 }
-
-// logsHoldNoSecrets keeps the services' logs and looks for secrets in them.
-func (l *life) logsHoldNoSecrets(ctx context.Context) error {
-	logs, err := l.Deployer.Logs(ctx, l.current, l.logLimit())
-	if err != nil {
-		return err
-	}
-	var found []string
-	for service, text := range logs {
-		for _, name := range l.Censor.Find(text) {
-			found = append(found, fmt.Sprintf("%s in the log of service %s", name, service))
-		}
-	}
-	if len(found) > 0 {
-		return &checks.Failure{Message: "the app prints what must stay secret: " + strings.Join(found, "; ")}
-	}
-	return nil
-}

@@ -42,6 +42,7 @@ type world struct {
 	left   Snapshot                // what a second look finds
 	looks  int
 	logs   string
+	unread error // why there are none
 }
 
 func newWorld() *world { return &world{on: map[string]func() error{}, files: map[string][]byte{}} }
@@ -132,8 +133,14 @@ func (d worldDeployer) CopyOut(_ context.Context, _ *recipe.Stack, _, path strin
 	return text, d.did("copy out")
 }
 
-func (d worldDeployer) Logs(context.Context, *recipe.Stack, int64) (map[string][]byte, error) {
-	return map[string][]byte{"app": []byte(d.logs)}, d.did("logs")
+func (d worldDeployer) Logs(_ context.Context, _ *recipe.Stack, take func(LogPiece) error) error {
+	if err := d.did("logs"); err != nil {
+		return err
+	}
+	if d.unread != nil {
+		return take(LogPiece{Service: "app", Container: "c0", Err: d.unread})
+	}
+	return take(LogPiece{Service: "app", Container: "c0", Text: []byte(d.logs)})
 }
 
 func (d worldDeployer) PeakMemory() int64 { return 7 << 20 }

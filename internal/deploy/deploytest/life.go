@@ -2,8 +2,10 @@ package deploytest
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -336,15 +338,30 @@ func copies(t *testing.T, s *suite) {
 
 func logs(t *testing.T, s *suite) {
 	a := s.newApp(t)
-	stack := a.stack("version: '3.8'\nservices:\n  app:" + healthy + "    environment: [SAY=good morning]\n")
+	// Daemons keep a line in messages of 16 KiB; this one runs over several of them.
+	long := strings.Repeat("x", 16<<10-4) + "good morning" + strings.Repeat("y", 40<<10)
+	stack := a.stack("version: '3.8'\nservices:\n  app:" + healthy + "    environment: [SAY=" + long + "]\n" +
+		"  mute:" + healthy + "    logging: {driver: none}\n")
 	a.deploy(stack)
-	all, err := a.Logs(a.deadline(20*time.Second), stack, 1<<20)
-	if err != nil || string(all["app"]) != "good morning\nlistening\n" {
-		t.Errorf("Logs = %q, %v", all, err)
+	got := map[string]string{}
+	var unread []string
+	err := a.Logs(a.deadline(20*time.Second), stack, func(p harness.LogPiece) error {
+		if p.Err != nil {
+			unread = append(unread, p.Service+": "+string(ccci.CodeOf(p.Err)))
+			return nil
+		}
+		got[p.Service] += string(p.Text)
+		return nil
+	})
+	if err != nil || got["app"] != long+"\nlistening\n" {
+		t.Errorf("the log has %d bytes, want %d, as they were written; %v", len(got["app"]), len(long)+11, err)
 	}
-	few, err := a.Logs(a.deadline(20*time.Second), stack, 15)
-	if err != nil || string(few["app"]) != "listening\n" {
-		t.Errorf("the last 15 bytes are %q, %v", few, err)
+	if !slices.Equal(unread, []string{"mute: " + string(ccci.CodeRecipe)}) {
+		t.Errorf("unread: %q", unread)
+	}
+	stop := errors.New("enough")
+	if err := a.Logs(a.deadline(20*time.Second), stack, func(harness.LogPiece) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("Logs ends with %v, not with the error of take", err)
 	}
 }
 

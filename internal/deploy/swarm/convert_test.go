@@ -175,23 +175,3 @@ func TestReadWithinStaysInside(t *testing.T) {
 		}
 	}
 }
-
-func TestLogTail(t *testing.T) {
-	lines := splitLog([]byte("2026-01-02T03:04:05.000000001Z first\n2026-01-02T03:04:05.000000002Z second line\r\ncontinued\n"))
-	if len(lines) != 3 || lines[1].text != "second line" || lines[2].at != lines[1].at || lines[2].text != "continued" {
-		t.Errorf("%+v", lines)
-	}
-	if got := string(joinTail(lines, 10)); got != "continued\n" {
-		t.Errorf("%q", got)
-	}
-	if got := joinTail(lines, 9); len(got) != 0 {
-		t.Errorf("%q", got)
-	}
-	b := &tailBuffer{limit: 10}
-	for range 100 {
-		_, _ = b.Write([]byte("0123456"))
-	}
-	if len(b.data) < 10 || len(b.data) > 20 || !b.cut || !strings.HasSuffix(string(b.data), "0123456") {
-		t.Errorf("%q", b.data)
-	}
-}

@@ -1,17 +1,13 @@
 package swarm
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/swarm"
-	"github.com/docker/docker/pkg/stdcopy"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
@@ -80,17 +76,11 @@ func (d *Deployer) explain(ctx context.Context, service string, t swarm.Task) ha
 	if out.Message == "" {
 		out.Message = t.Status.Message
 	}
-	log, err := d.containerLog(ctx, id, logTail, 64<<10)
+	log, err := d.lastLines(ctx, id, logTail)
 	if err != nil {
 		d.log.Debug("no log of a failed task", "task", t.ID, "error", err)
-		return out
 	}
-	for _, line := range log {
-		out.Log = append(out.Log, line.text)
-	}
-	if len(out.Log) > logTail {
-		out.Log = out.Log[len(out.Log)-logTail:]
-	}
+	out.Log = log
 	return out
 }
 
@@ -130,76 +120,4 @@ func clip(text string, most int) string {
 		return text
 	}
 	return strings.ToValidUTF8(text[:most], "") + "…"
-}
-
-// logLine is one line with the time at which the daemon received it.
-type logLine struct {
-	at   time.Time
-	text string
-}
-
-// containerLog returns a container's last lines, oldest first.
-func (d *Deployer) containerLog(ctx context.Context, id string, tail int, limit int64) ([]logLine, error) {
-	info, err := d.docker.ContainerInspect(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	stream, err := d.docker.ContainerLogs(ctx, id, container.LogsOptions{
-		ShowStdout: true, ShowStderr: true, Timestamps: true, Tail: fmt.Sprint(tail),
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer stream.Close()
-	text := &tailBuffer{limit: 4*int(limit) + 4096} // room for the timestamps
-	if info.Config != nil && info.Config.Tty {
-		_, err = io.Copy(text, stream)
-	} else {
-		_, err = stdcopy.StdCopy(text, text, stream)
-	}
-	if err != nil && len(text.data) == 0 {
-		return nil, err
-	}
-	if text.cut {
-		_, rest, _ := bytes.Cut(text.data, []byte("\n"))
-		return splitLog(rest), nil
-	}
-	return splitLog(text.data), nil
-}
-
-// splitLog takes the daemon's timestamps off the lines.
-func splitLog(data []byte) []logLine {
-	var out []logLine
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		text := strings.TrimRight(strings.ToValidUTF8(lines.Text(), "�"), "\r")
-		stamp, rest, _ := strings.Cut(text, " ")
-		at, err := time.Parse(time.RFC3339Nano, stamp)
-		if err != nil {
-			// The rest of a line that was cut, or longer than the daemon's buffer.
-			if len(out) > 0 {
-				at = out[len(out)-1].at
-			}
-			rest = text
-		}
-		out = append(out, logLine{at, rest})
-	}
-	return out
-}
-
-// tailBuffer keeps about the last limit bytes that were written to it.
-type tailBuffer struct {
-	data  []byte
-	limit int
-	cut   bool // something was dropped
-}
-
-func (b *tailBuffer) Write(p []byte) (int, error) {
-	b.data = append(b.data, p...)
-	if len(b.data) > 2*b.limit {
-		b.cut = true
-		b.data = append(b.data[:0], b.data[len(b.data)-b.limit:]...)
-	}
-	return len(p), nil
 }
