@@ -26,13 +26,12 @@ type Limits struct {
 	Depth      int   // nesting, counted after aliases are followed
 	Aliases    int   // uses of anchors in one file, merges (<<) included
 	Nodes      int   // values of one file after aliases are expanded
-	Files      int   // compose files
 	Expanded   int   // bytes of all values together, aliases and variables filled in
 }
 
 // DefaultLimits is ten times what the largest known recipe needs.
 func DefaultLimits() Limits {
-	return Limits{FileBytes: 128 << 10, TotalBytes: 512 << 10, Depth: 24, Aliases: 200, Nodes: 20_000, Files: 60, Expanded: 2 << 20}
+	return Limits{FileBytes: 128 << 10, TotalBytes: 512 << 10, Depth: 24, Aliases: 200, Nodes: 20_000, Expanded: 2 << 20}
 }
 
 func (l Limits) orDefault() Limits {
@@ -40,7 +39,7 @@ func (l Limits) orDefault() Limits {
 	for _, f := range []struct {
 		have *int
 		def  int
-	}{{&l.Depth, d.Depth}, {&l.Aliases, d.Aliases}, {&l.Nodes, d.Nodes}, {&l.Files, d.Files}, {&l.Expanded, d.Expanded}} {
+	}{{&l.Depth, d.Depth}, {&l.Aliases, d.Aliases}, {&l.Nodes, d.Nodes}, {&l.Expanded, d.Expanded}} {
 		if *f.have == 0 {
 			*f.have = f.def
 		}
@@ -62,9 +61,6 @@ func (l Limits) orDefault() Limits {
 // variables, for the size that texts have with them.
 func CheckFiles(dir string, files []string, lim Limits, lookup func(string) (string, bool)) error {
 	lim = lim.orDefault()
-	if len(files) > lim.Files {
-		return ccci.Errorf(ccci.CodeRefused, "COMPOSE_FILE names %d files, and a recipe may have %d (rule %s)", len(files), lim.Files, ruleSize)
-	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("checking the compose files of %s: %w", dir, err)

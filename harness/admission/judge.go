@@ -47,6 +47,8 @@ type judge struct {
 	notes   []recipe.Warning   // what is admitted and does not work as its author expects
 	located int                // lines searched for
 	fills   map[*yaml.Node]string
+	paths   map[string]bool  // absolute paths that the files hold, see written
+	set     map[string]place // where variables are set, see variable
 }
 
 // Judge looks at a rendered stack, and at the files it was made from, and

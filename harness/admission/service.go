@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/docker/cli/cli/compose/types"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
@@ -214,14 +215,35 @@ func (j *judge) shown(path string) string {
 	if err != nil || !filepath.IsAbs(path) {
 		return path
 	}
-	if !filepath.IsLocal(rel) {
+	if !filepath.IsLocal(rel) && j.written(path) {
+		return path
+	}
+	return rel
+}
+
+// written reports whether a file holds an absolute path as it is, alone or as a part
+// of a volume.
+func (j *judge) written(path string) bool {
+	if j.paths == nil {
+		j.paths = map[string]bool{}
 		for _, s := range j.sources {
-			if j.lineOf(s.root, path, strings.Contains) > 0 {
-				return path // written so
+			j.collectPaths(s.root)
+		}
+	}
+	return j.paths[path]
+}
+
+func (j *judge) collectPaths(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && strings.ContainsAny(n.Value, "/$") {
+		for _, part := range strings.FieldsFunc(j.filled(n), func(r rune) bool { return r == ':' || r == '=' }) {
+			if strings.HasPrefix(part, "/") {
+				j.paths[part], j.paths[filepath.Clean(part)] = true, true
 			}
 		}
 	}
-	return rel
+	for _, c := range n.Content {
+		j.collectPaths(c)
+	}
 }
 
 func (j *judge) mount(service string, m types.ServiceVolumeConfig) {

@@ -40,14 +40,26 @@ func (j *judge) variables() {
 	}
 }
 
-// variable finds the line that sets a variable.
+// variable finds the line that sets a variable: that in abra.sh wins.
 func (j *judge) variable(key string) place {
+	if j.set == nil {
+		j.set = j.assignments()
+	}
+	if at, ok := j.set[key]; ok {
+		return at
+	}
+	return place{file: "the app's env file"}
+}
+
+// assignments are the places of all variables that abra.sh and .env.sample set.
+func (j *judge) assignments() map[string]place {
+	set := map[string]place{}
 	root, err := os.OpenRoot(j.stack.Dir)
 	if err != nil {
-		return place{file: ".env.sample"}
+		return set
 	}
 	defer root.Close()
-	for _, name := range []string{"abra.sh", ".env.sample"} { // abra.sh wins
+	for _, name := range []string{"abra.sh", ".env.sample"} {
 		text, err := readPlain(root, name, 1<<20)
 		if err != nil {
 			continue
@@ -56,10 +68,12 @@ func (j *judge) variable(key string) place {
 		for l := range strings.Lines(string(text)) {
 			line++
 			l = strings.TrimPrefix(strings.TrimSpace(l), "export ")
-			if k, _, ok := strings.Cut(l, "="); ok && strings.TrimSpace(k) == key {
-				return place{name, line}
+			key, _, ok := strings.Cut(l, "=")
+			key = strings.TrimSpace(key)
+			if _, known := set[key]; ok && !known {
+				set[key] = place{name, line}
 			}
 		}
 	}
-	return place{file: "the app's env file"}
+	return set
 }

@@ -33,6 +33,9 @@ const (
 	maxOtherFile   = 1 << 20
 )
 
+// MaxComposeFiles bounds how many compose files make a stack.
+const MaxComposeFiles = 60
+
 // Tree is a checkout of a recipe. Its files are read anew by each method, and
 // must not change while one runs.
 type Tree struct {
@@ -192,6 +195,9 @@ func (t *Tree) ComposeFiles(env Env) ([]string, error) {
 		clean := path.Clean(name)
 		if slices.Contains(files, clean) {
 			continue
+		}
+		if len(files) == MaxComposeFiles {
+			return nil, ccci.Errorf(ccci.CodeRefused, "COMPOSE_FILE names more than %d files (rule stack-size)", MaxComposeFiles)
 		}
 		if _, err := t.readCompose(clean); err != nil {
 			code := ccci.CodeOf(err)
