@@ -193,6 +193,7 @@ func Doc() string {
 		protocol, objects, _ := strings.Cut(kind, ".")
 		fmt.Fprintf(&b, "- `traefik.%s.%s.<name>.`: `%s`\n", protocol, objects, strings.Join(sorted(optionTable[kind]), "`, `"))
 	}
+	b.WriteString(docFields())
 	return b.String()
 }
 

@@ -200,6 +200,9 @@ func (j *judge) confinement(s *types.ServiceConfig) {
 	one("cgroup_parent", s.CgroupParent)
 	one("cgroupns_mode", s.CgroupNSMode)
 	one("isolation", s.Isolation)
+	if s.OomScoreAdj != 0 {
+		one("oom_score_adj", fmt.Sprint(s.OomScoreAdj))
+	}
 	c := s.CredentialSpec
 	for _, kv := range [][2]string{{"config", c.Config}, {"file", c.File}, {"registry", c.Registry}} {
 		if kv[1] != "" {
