@@ -8,6 +8,8 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/docker/cli/cli/compose/types"
+
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
 // special are ranges that lead back to the machine or to networks around it, beside
@@ -69,6 +71,9 @@ func (j *judge) image(s *types.ServiceConfig) {
 		return
 	}
 	host := strings.ToLower(reference.Domain(named))
+	if host == recipe.LocalRegistry {
+		return // the deployer never pulls it
+	}
 	if bare, _, ok := strings.Cut(host, ":"); ok {
 		host = bare
 	}

@@ -76,3 +76,7 @@ func nameTooLong(kind, key, name string, limit int) error {
 	return ccci.Errorf(ccci.CodeRecipe, "the %s %s would be named %q: %d characters, and docker allows %d", kind, key, name, len(name), limit).
 		WithHint("shorten the key %q in the compose file by %d characters", key, len(name)-limit)
 }
+
+// LocalRegistry begins the references of images that are made on the machine: those of the
+// examples and of helper containers. No registry is ever asked for them.
+const LocalRegistry = "cc-ci.local"

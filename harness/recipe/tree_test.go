@@ -22,7 +22,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no compose.yml":    {[]string{"compose.yml", ""}, ccci.CodeInvalid, "compose.yml does not exist"},
 		"no .env.sample":    {[]string{".env.sample", ""}, ccci.CodeInvalid, ".env.sample does not exist"},
 		"broken sample":     {[]string{".env.sample", "A\n"}, ccci.CodeInvalid, ".env.sample line 1"},
-		"huge compose.yml":  {[]string{"compose.yml", strings.Repeat("# x\n", 300_000)}, ccci.CodeInvalid, "compose.yml is larger than 1024 KiB"},
+		"huge compose.yml":  {[]string{"compose.yml", strings.Repeat("# x\n", 300_000)}, ccci.CodeRefused, "compose.yml is larger than 1024 KiB"},
 		"compose is folder": {[]string{"compose.yml", "", "compose.yml/x", "y"}, ccci.CodeRefused, "compose.yml is not a regular file"},
 	}
 	for name, c := range cases {

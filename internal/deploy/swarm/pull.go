@@ -65,6 +65,10 @@ func (d *Deployer) pullOne(ctx context.Context, services, ref string) (image.Ins
 	if !cerrdefs.IsNotFound(err) {
 		return img, d.fault(activity, err)
 	}
+	if strings.HasPrefix(ref, recipe.LocalRegistry+"/") {
+		return img, ccci.Errorf(ccci.CodeRecipe, "%s: it is not on this machine", activity).
+			WithHint("images of %s are made on the machine and are never pulled; use a registry", recipe.LocalRegistry)
+	}
 	auth, err := d.auth(ref)
 	if err != nil {
 		return img, err
