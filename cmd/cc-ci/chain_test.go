@@ -80,7 +80,7 @@ func startChain(t *testing.T, recipe string, watch func(*http.Response)) *chain 
 	environ := map[string]string{
 		"CC_CI_CONFIG": c.config, "HOME": os.Getenv("HOME"), "PATH": filepath.Dir(program) + ":" + os.Getenv("PATH"),
 	}
-	c.drone = drone.Start(t, c.gitea, drone.Options{Pipeline: string(pipeline), Environ: environ, Watch: watch})
+	c.drone = closedDrone(t, c.gitea, drone.Options{Pipeline: string(pipeline), Environ: environ, Watch: watch})
 
 	c.gitea.CreateRepo(t, c.repo, false)
 	repo, branch := example(t, c.dir, recipe)

@@ -10,10 +10,24 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/dronelimits"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/drone"
 	dronetest "github.com/recipe-maintainers/cc-ci/internal/testserver/drone"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/gitea"
 )
+
+// closedDrone is a Drone with all the limits that a host has.
+func closedDrone(t *testing.T, forge *gitea.Server, o dronetest.Options) *dronetest.Server {
+	t.Helper()
+	repo := ccci.RepoRef{Owner: dronetest.User, Name: "cc-ci"}
+	o.Server, o.Runner = dronelimits.Server(dronetest.User, repo), dronelimits.Runner(repo)
+	d := dronetest.Start(t, forge, o)
+	if d.Repo != repo {
+		t.Fatalf("the limits are of %s, the repository is %s", repo, d.Repo)
+	}
+	d.API("PATCH", "/api/repos/"+repo.String(), dronelimits.Wanted())
+	return d
+}
 
 // A9, A13, A14: the shipped .drone.yml, word for word, starts the installed cc-ci on
 // a real Drone. It reads the whole job, knows its shell, and its exit code comes
@@ -33,7 +47,7 @@ func TestA13_TheShippedPipelineStartsCCCI(t *testing.T) {
 	defer os.RemoveAll(sockets)
 	socket := filepath.Join(sockets, "docker.sock")
 	writeFile(t, cfg, "data: "+filepath.Join(dir, "data")+"\n")
-	d := dronetest.Start(t, gitea.Start(t), dronetest.Options{
+	d := closedDrone(t, gitea.Start(t), dronetest.Options{
 		Pipeline: string(shipped),
 		Environ:  map[string]string{"CC_CI_CONFIG": cfg, "DOCKER_HOST": "unix://" + socket},
 	})
