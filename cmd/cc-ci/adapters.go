@@ -201,7 +201,7 @@ func (s *server) openDrone() (engine, error) {
 		return nil, err
 	}
 	e, err := drone.New(drone.Options{
-		URL: settings.URL, Token: token, Repo: repo, Branch: settings.Branch, Timeout: s.cfg.Engine.Deadline, Logger: s.log,
+		URL: settings.URL, Token: token, Repo: repo, Branch: settings.Branch, Commit: ccci.Commit(settings.Commit), Timeout: s.cfg.Engine.Deadline, Logger: s.log,
 		Host: func(_ context.Context, run ccci.RunID) (drone.Presence, error) {
 			found, err := harness.LookForRun(s.platform.slotDir(), run)
 			return map[harness.Presence]drone.Presence{harness.Absent: drone.Absent, harness.Waiting: drone.Waiting, harness.Working: drone.Working}[found], err

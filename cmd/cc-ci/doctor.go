@@ -127,6 +127,9 @@ func droneChecks(cfg config.Config) []doctor.Check {
 	if tokenErr == nil && repoErr == nil { // otherwise it was said
 		checks = append(checks, doctor.Drone(strings.TrimRight(d.URL, "/"), token, repo, nil))
 	}
+	if repoErr == nil {
+		checks = append(checks, doctor.DronePipeline(repo, d.Branch, d.Commit))
+	}
 	if u, err := url.Parse(d.URL); err == nil && repoErr == nil {
 		checks = append(checks, doctor.DroneSettings(u.Host, cfg.Reconcile.Drone.Admin, repo))
 	}

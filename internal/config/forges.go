@@ -42,6 +42,7 @@ type Drone struct {
 	TokenFile string `yaml:"token_file" doc:"File with the token of a Drone user who may start builds of repo."`
 	Repo      string `yaml:"repo" doc:"owner/name of cc-ci's own repository, which holds .drone.yml."`
 	Branch    string `yaml:"branch" doc:"Branch whose .drone.yml is used. Default: the repository's default branch."`
+	Commit    string `yaml:"commit" doc:"Full hash of the commit of repo whose .drone.yml is used, so that no later push changes what runs on the host. Default: the head of the branch."`
 }
 
 // Kinds of forges and engines.
@@ -247,6 +248,9 @@ func finishRepos(key string, repos []Repo, bad complain) {
 	}
 }
 
+// commitPattern matches a whole hash, of either kind that git has.
+var commitPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+
 // finishEngine checks the engine's kind and what belongs to it.
 func (c *Config) finishEngine(bad complain) {
 	drone := c.Engine.Drone
@@ -261,6 +265,9 @@ func (c *Config) finishEngine(bad complain) {
 		}
 		if drone.TokenFile == "" {
 			bad("engine.drone.token_file", "name a file that holds it", "starting builds needs a token")
+		}
+		if drone.Commit != "" && !commitPattern.MatchString(drone.Commit) {
+			bad("engine.drone.commit", "write the whole hash, as git rev-parse HEAD prints it", "%q is not the hash of a commit", drone.Commit)
 		}
 		if _, err := ccci.ParseRepoRef(drone.Repo); err != nil {
 			bad("engine.drone.repo", ccci.HintOf(err), "%v", err)

@@ -89,6 +89,7 @@ func TestForgesThatAreRefused(t *testing.T) {
 		"repos: [{repo: a/b}]\nforges: [{kind: gitea, " + good + "}]":                                                "repos: this has no meaning beside forges",
 		"engine: {kind: jenkins}":                                                                                    `engine.kind: there is no engine of kind "jenkins"; write local or drone`,
 		"engine: {kind: drone, drone: {url: x}}":                                                                     "engine.drone.token_file: starting builds needs a token",
+		"engine: {kind: drone, drone: {commit: main}}":                                                               `engine.drone.commit: "main" is not the hash of a commit`,
 		"engine: {drone: {url: 'https://a.b'}}":                                                                      "engine.drone: the engine is the built-in one",
 		"bridge: {listen: nowhere}":                                                                                  `bridge.listen: "nowhere" is not an address`,
 	} {

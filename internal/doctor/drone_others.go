@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -21,6 +22,23 @@ func droneLimits(r dronelimits.Repository, repo ccci.RepoRef, address string) cc
 			Hint:    "cc-ci reconcile drone sets this; without it, set it at " + address + "/" + repo.String() + "/settings"}
 	}
 	return Well(name, "%s takes no pull request, holds pushes back and shows its logs to its own people", repo)
+}
+
+// DronePipeline says who decides what runs on the host: the commit whose .drone.yml is
+// used, or whoever may push to the branch.
+func DronePipeline(repo ccci.RepoRef, branch, commit string) Check {
+	return func(context.Context) []ccci.Diagnosis {
+		const name = "drone: pipeline"
+		if commit != "" {
+			return []ccci.Diagnosis{Well(name, ".drone.yml is that of commit %s of %s", commit, repo)}
+		}
+		if branch == "" {
+			branch = "the default branch"
+		}
+		return []ccci.Diagnosis{{Check: name, Code: ccci.CodeInvalid, Warning: true,
+			Message: fmt.Sprintf("whoever may push to %s of %s decides what runs on this host", branch, repo),
+			Hint:    "protect the branch on the forge, and set engine.drone.commit to the commit whose .drone.yml you have read"}}
+	}
 }
 
 // droneOthers looks for whoever and whatever can start a build besides cc-ci. Accounts

@@ -130,6 +130,13 @@ func TestDroneSettings_file(t *testing.T) {
 	expect(t, "opened", look("DRONE_USER_FILTER=coop"), "it was started without DRONE_USER_FILTER=cibot")
 }
 
+func TestDronePipeline(t *testing.T) {
+	repo := ccci.RepoRef{Owner: "coop", Name: "cc-ci"}
+	expect(t, "default branch", said(t, DronePipeline(repo, "", "")), "warning  drone: pipeline: whoever may push to the default branch of coop/cc-ci decides", "engine.drone.commit")
+	expect(t, "a branch", said(t, DronePipeline(repo, "live", "")), "push to live of coop/cc-ci")
+	expect(t, "a commit", said(t, DronePipeline(repo, "", "0123")), "ok       drone: pipeline: .drone.yml is that of commit 0123")
+}
+
 func TestDrone(t *testing.T) {
 	repo := `{"active":true,"timeout":60,"permissions":{"read":true,"write":true,"admin":true}}`
 	user := `{"login":"cibot"}`

@@ -212,6 +212,7 @@ in
                 description = "Name of the secret with the token of a Drone user who may start builds of repo.";
               };
               repo = text types.str "owner/name of cc-ci's own repository, which holds .drone.yml.";
+              commit = text types.str "Full hash of the commit of repo whose .drone.yml is used, so that no later push changes what runs on the host. Default: the head of its default branch.";
             };
           };
         };

@@ -66,6 +66,7 @@ type Options struct {
 	Token    ccci.Secret
 	Repo     ccci.RepoRef // cc-ci's own repository, activated on the server
 	Branch   string       // whose .drone.yml is used; empty: the default branch
+	Commit   ccci.Commit  // whose .drone.yml is used, whatever the branch has now; empty: the branch's head
 	Pipeline string       // its name in .drone.yml; empty: DefaultPipeline
 
 	// Host says whether a run's harness lives on the runners' machines. Nil: Drone's
@@ -170,7 +171,7 @@ func (e *Engine) Start(ctx context.Context, job ccci.Job) (ccci.BuildRef, error)
 	e.limit(ctx)
 	var built *drone.Build
 	err = e.call(ctx, fmt.Sprintf("starting a build of %s", job.RunID), func(c drone.Client) (err error) {
-		built, err = c.BuildCreate(e.opts.Repo.Owner, e.opts.Repo.Name, "", e.opts.Branch, params)
+		built, err = c.BuildCreate(e.opts.Repo.Owner, e.opts.Repo.Name, string(e.opts.Commit), e.opts.Branch, params)
 		return err
 	})
 	if err != nil {

@@ -157,6 +157,7 @@ func TestDrone(t *testing.T) {
 	}{
 		{"A9_TriggerToStep", testTrigger},
 		{"A13_Pipelines", testPipelines},
+		{"N3_PinnedPipeline", testPinned},
 		{"A16_TimeOutIsSet", testTimeOutIsSet},
 		{"A16_DronesOwnTimeOut", testTimeOut},
 		{"A16_GraceEndsInKill", testGrace},

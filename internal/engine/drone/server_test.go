@@ -3,8 +3,10 @@ package drone
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -109,6 +111,31 @@ func testPipelines(t *testing.T, w *world) {
 	}
 	if !slices.Equal(got["custom"], []string{"recipe-ci"}) || !slices.Equal(got["push"], []string{"self-test"}) {
 		t.Errorf("pipelines by event: %v", got)
+	}
+}
+
+// N3: with a commit, what is pushed to the default branch afterwards does not run on the
+// host; without one it does.
+func testPinned(t *testing.T, w *world) {
+	place, stage := t.TempDir(), enginetest.NewStage(t)
+	opts := w.options(t, place, 1)
+	pinned := opts
+	pinned.Commit = w.Head(opts.Repo)
+	mark := filepath.Join(t.TempDir(), "mark")
+	w.Replace(opts.Repo, ".drone.yml", fmt.Sprintf("kind: pipeline\ntype: exec\nname: recipe-ci\nclone: {disable: true}\ntrigger: {event: [custom]}\nsteps: [{name: evil, commands: ['touch \"%s\"']}]\n", mark))
+
+	e, _ := open(t, pinned)
+	job := stage.Job()
+	ref := begin(t, e, job)
+	stage.NextFor(job).Exit(0)
+	enginetest.Finished(t, e, ref)
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("what was pushed has run, in spite of the commit")
+	}
+	e, _ = open(t, opts)
+	enginetest.Finished(t, e, begin(t, e, stage.Job()))
+	if _, err := os.Stat(mark); err != nil {
+		t.Errorf("without a commit, what was pushed has not run: %v", err)
 	}
 }
 

@@ -225,6 +225,29 @@ func (s *Server) Push(repo ccci.RepoRef, path, text string) {
 	})
 }
 
+// Replace commits another text of a file of a repository's default branch.
+func (s *Server) Replace(repo ccci.RepoRef, path, text string) {
+	s.t.Helper()
+	var was struct{ SHA string }
+	file := "/api/v1/repos/" + repo.String() + "/contents/" + path
+	if err := json.Unmarshal(s.giteaAPI(http.MethodGet, file, nil), &was); err != nil {
+		s.t.Fatal(err)
+	}
+	s.giteaAPI(http.MethodPut, file, map[string]any{
+		"content": base64.StdEncoding.EncodeToString([]byte(text)), "message": "change " + path, "branch": "main", "sha": was.SHA,
+	})
+}
+
+// Head is the newest commit of a repository's default branch.
+func (s *Server) Head(repo ccci.RepoRef) ccci.Commit {
+	s.t.Helper()
+	var branch struct{ Commit struct{ ID ccci.Commit } }
+	if err := json.Unmarshal(s.giteaAPI(http.MethodGet, "/api/v1/repos/"+repo.String()+"/branches/main", nil), &branch); err != nil {
+		s.t.Fatal(err)
+	}
+	return branch.Commit.ID
+}
+
 // process is a server process of a test.
 type process struct {
 	name, path, dir, ready string
