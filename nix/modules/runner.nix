@@ -66,7 +66,7 @@ in
         DRONE_RUNNER_ENVFILE = "/etc/cc-ci/steps.env";
         DRONE_HTTP_BIND = "127.0.0.1:3000";
         # Builds that cc-ci starts through Drone's API, of the one repository: a build that a push or
-        # another repository brings is refused before anything of it is read (decision record 0008).
+        # another repository brings is refused before its pipeline is read (decision record 0008).
         DRONE_LIMIT_REPOS = cfg.settings.engine.drone.repo;
         DRONE_LIMIT_EVENTS = "custom";
       };
