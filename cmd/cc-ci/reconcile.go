@@ -8,8 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/docker/client"
+
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/firewall"
 	"github.com/recipe-maintainers/cc-ci/internal/reconcile"
 	"github.com/recipe-maintainers/cc-ci/internal/reconcile/livefiles"
 	"github.com/recipe-maintainers/cc-ci/internal/reconcile/socketproxy"
@@ -25,7 +28,7 @@ type reconcileCommands struct {
 }
 
 type reconcileCmd struct {
-	Units  []string `arg:"" name:"unit" help:"swarm, proxy, drone, bridge, dashboard, backupbot, several of them, or all. Every unit begins with swarm, which it stands on."`
+	Units  []string `arg:"" name:"unit" help:"swarm, firewall, proxy, drone, bridge, dashboard, backupbot, several of them, or all. Every unit begins with swarm, which it stands on."`
 	DryRun bool     `help:"Say what would be done and do nothing."`
 	JSON   bool     `name:"json" help:"Print what was done as JSON."`
 	Retry  bool     `help:"Try an update again that failed less than an hour ago."`
@@ -33,7 +36,7 @@ type reconcileCmd struct {
 
 // reconcileUnits returns the units of a configuration, in the order in which they stand on each
 // other (A33).
-func reconcileUnits(cfg config.Config) []reconcile.Unit {
+func reconcileUnits(cfg config.Config, docker *client.Client) []reconcile.Unit {
 	r := cfg.Reconcile
 	proxy := reconcile.ProxyOptions{
 		Domain: cfg.Domain, Network: cfg.Network, Certificates: r.Proxy.Certificates, Traefik: r.Images.Traefik, CCCI: r.Images.CCCI,
@@ -45,8 +48,19 @@ func reconcileUnits(cfg config.Config) []reconcile.Unit {
 	}
 	return []reconcile.Unit{
 		reconcile.Swarm(reconcile.SwarmOptions{Network: cfg.Network, Subnet: r.Subnet}),
+		reconcile.Firewall(firewallOptions(cfg, docker)),
 		reconcile.Proxy(proxy),
 	}
+}
+
+func firewallOptions(cfg config.Config, docker *client.Client) reconcile.FirewallOptions {
+	r := cfg.Reconcile
+	o := reconcile.FirewallOptions{Ports: []uint16{uint16(r.Proxy.HTTP), uint16(r.Proxy.HTTPS)}, Bridges: reconcile.Bridges(docker)}
+	for _, text := range r.Firewall.Allow {
+		d, _ := config.ParseDestination(text) // Read has checked it
+		o.Allow = append(o.Allow, firewall.Destination(d))
+	}
+	return o
 }
 
 // chosen returns the units of these names and the one that every unit stands on, in the
@@ -88,7 +102,7 @@ func (c *reconcileCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	units, err := chosen(append(reconcileUnits(cfg), services...), c.Units)
+	units, err := chosen(append(reconcileUnits(cfg, docker), services...), c.Units)
 	if err != nil {
 		return err
 	}

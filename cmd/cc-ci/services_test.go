@@ -15,10 +15,10 @@ func TestA33_UnitsInOrder(t *testing.T) {
 	const apart = "processes: apart\nbus: {kind: redis, redis: {url_file: r}}\nbridge: {listen: ':8481'}\n"
 	const drone = "engine: {kind: drone, drone: {url: 'https://drone.ci.example.org', token_file: t, repo: coop/cc-ci}}\n"
 	for text, want := range map[string]string{
-		"":            "swarm proxy backupbot",
-		drone:         "swarm proxy drone backupbot",
-		apart:         "swarm proxy bridge dashboard backupbot",
-		apart + drone: "swarm proxy drone bridge dashboard backupbot",
+		"":            "swarm firewall proxy backupbot",
+		drone:         "swarm firewall proxy drone backupbot",
+		apart:         "swarm firewall proxy bridge dashboard backupbot",
+		apart + drone: "swarm firewall proxy drone bridge dashboard backupbot",
 	} {
 		cfg, err := config.Parse(filepath.Join(t.TempDir(), "cc-ci.yml"), []byte(text))
 		if err != nil {
@@ -30,7 +30,7 @@ func TestA33_UnitsInOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		var names []string
-		for _, u := range append(reconcileUnits(cfg), services...) {
+		for _, u := range append(reconcileUnits(cfg, nil), services...) {
 			names = append(names, u.Name)
 		}
 		if !slices.Equal(names, strings.Fields(want)) {

@@ -14,12 +14,13 @@ import (
 
 // Reconcile says what cc-ci reconcile makes of this host.
 type Reconcile struct {
-	Images Images      `yaml:"images" doc:"What the services are made of."`
-	Proxy  Proxy       `yaml:"proxy" doc:"The proxy of production, Traefik."`
-	Subnet string      `yaml:"subnet" default:"10.10.0.0/16" doc:"Addresses of the network that the proxy and the apps share; a /16, because a swarm leaks some with every app."`
-	Drone  DroneServer `yaml:"drone" doc:"The Drone server of this host, with engine.kind drone."`
-	Backup Backup      `yaml:"backup" doc:"Backups of the apps that stay on this host."`
-	Socket string      `yaml:"socket" default:"/var/run/docker.sock" doc:"Docker's socket on the host."`
+	Images   Images      `yaml:"images" doc:"What the services are made of."`
+	Proxy    Proxy       `yaml:"proxy" doc:"The proxy of production, Traefik."`
+	Firewall Firewall    `yaml:"firewall" doc:"What apps may reach."`
+	Subnet   string      `yaml:"subnet" default:"10.10.0.0/16" doc:"Addresses of the network that the proxy and apps deployed by hand share; a /16, because a swarm leaks some with every app."`
+	Drone    DroneServer `yaml:"drone" doc:"The Drone server of this host, with engine.kind drone."`
+	Backup   Backup      `yaml:"backup" doc:"Backups of the apps that stay on this host."`
+	Socket   string      `yaml:"socket" default:"/var/run/docker.sock" doc:"Docker's socket on the host."`
 }
 
 // Images are references of images.
@@ -35,6 +36,50 @@ type Proxy struct {
 	HTTP         int      `yaml:"http" default:"80" doc:"Port of the host that redirects to HTTPS."`
 	HTTPS        int      `yaml:"https" default:"443" doc:"Port of the host for HTTPS."`
 	Entrypoints  []string `yaml:"entrypoints" doc:"Further ports for recipes, as gitea-ssh:2222 or mumble-udp:64738/udp; the names are those of the Co-op Cloud recipe."`
+}
+
+// Firewall settings.
+type Firewall struct {
+	Allow []string `yaml:"allow" doc:"What apps may reach besides the internet and the name servers of the host, as 10.1.2.3:443, 10.1.2.0/24:5432, [fd00::1]:53/udp. Without it no private address and no port of the host."`
+}
+
+// Destination is one of Firewall.Allow: a port of an address or of each address of a range.
+type Destination struct {
+	To   netip.Prefix
+	Port uint16
+	UDP  bool
+}
+
+var destinationPattern = regexp.MustCompile(`^(?:([0-9./]+)|\[([0-9a-fA-F:./]+)\]):([0-9]{1,5})(/tcp|/udp)?$`)
+
+// ParseDestination reads ADDRESS:PORT, with /BITS after the address and /tcp or /udp after the
+// port. An address of IPv6 is in brackets, with its bits.
+func ParseDestination(text string) (Destination, error) {
+	m := destinationPattern.FindStringSubmatch(text)
+	if m == nil {
+		return Destination{}, fmt.Errorf("%q is no address with a port", text)
+	}
+	address := m[1] + m[2]
+	to, err := netip.ParsePrefix(address)
+	if !strings.Contains(address, "/") {
+		var one netip.Addr
+		if one, err = netip.ParseAddr(address); err == nil {
+			to = netip.PrefixFrom(one, one.BitLen())
+		}
+	}
+	port, portErr := strconv.ParseUint(m[3], 10, 16)
+	switch {
+	case err != nil || to.Addr().Is4In6() || to != to.Masked():
+		return Destination{}, fmt.Errorf("%q is no address and no range", address)
+	case portErr != nil || port == 0:
+		return Destination{}, fmt.Errorf("%s is no port", m[3])
+	}
+	for _, never := range []string{"127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "168.63.129.16/32", "100.100.100.200/32", "fd00:ec2::/32"} {
+		if p := netip.MustParsePrefix(never); p.Overlaps(to) {
+			return Destination{}, fmt.Errorf("%s holds addresses of %s, which no app reaches", address, never)
+		}
+	}
+	return Destination{To: to, Port: uint16(port), UDP: m[4] == "/udp"}, nil
 }
 
 // Entrypoint is one of Proxy.Entrypoints.
@@ -68,6 +113,11 @@ func (c *Config) finishReconcile(bad complain) {
 	for key, path := range map[string]string{"reconcile.proxy.certificates": r.Proxy.Certificates, "reconcile.socket": r.Socket} {
 		if !strings.HasPrefix(path, "/") {
 			bad(key, "write the whole path", "%q does not begin at /", path)
+		}
+	}
+	for i, text := range r.Firewall.Allow {
+		if _, err := ParseDestination(text); err != nil {
+			bad(fmt.Sprintf("reconcile.firewall.allow[%d]", i), "write it as 10.1.2.3:443 or [fd00::1]:53/udp", "%v", err)
 		}
 	}
 	c.finishServices(bad)

@@ -17,17 +17,26 @@ func TestReconcileSettings(t *testing.T) {
 		t.Errorf("%+v, %v", e, err)
 	}
 	for text, want := range map[string]string{
-		"subnet: 10.10.0.0/24":                         `reconcile.subnet: "10.10.0.0/24" is not such a range`,
-		"subnet: 10.10.1.0/16":                         "is not such a range",
-		"socket: docker.sock":                          "does not begin at /",
-		"proxy: {http: 0}":                             "0 is not between 1 and 65535",
-		"proxy: {https: 80}":                           "port 80 is that of reconcile.proxy.http too",
-		"proxy: {entrypoints: ['gitea-ssh']}":          `"gitea-ssh" is not an entrypoint`,
-		"proxy: {entrypoints: ['a:70000']}":            "70000 is no port",
-		"proxy: {entrypoints: ['web:81']}":             "there is an entrypoint web already",
-		"proxy: {entrypoints: ['a:443']}":              "port 443 is that of reconcile.proxy.https too",
-		"proxy: {entrypoints: ['a:1', 'a:2']}":         "there is an entrypoint a already",
-		"proxy: {entrypoints: ['a:53/udp', 'b:53']}\n": "",
+		"subnet: 10.10.0.0/24":                                  `reconcile.subnet: "10.10.0.0/24" is not such a range`,
+		"subnet: 10.10.1.0/16":                                  "is not such a range",
+		"socket: docker.sock":                                   "does not begin at /",
+		"proxy: {http: 0}":                                      "0 is not between 1 and 65535",
+		"proxy: {https: 80}":                                    "port 80 is that of reconcile.proxy.http too",
+		"proxy: {entrypoints: ['gitea-ssh']}":                   `"gitea-ssh" is not an entrypoint`,
+		"proxy: {entrypoints: ['a:70000']}":                     "70000 is no port",
+		"proxy: {entrypoints: ['web:81']}":                      "there is an entrypoint web already",
+		"firewall: {allow: ['10.1.2.3']}":                       `reconcile.firewall.allow[0]: "10.1.2.3" is no address with a port`,
+		"firewall: {allow: ['10.1.2.3:443', '10.1.2.3/8:443']}": `reconcile.firewall.allow[1]: "10.1.2.3/8" is no address and no range`,
+		"firewall: {allow: ['forge.example.org:443']}":          `is no address with a port; write it as 10.1.2.3:443 or [fd00::1]:53/udp`,
+		"firewall: {allow: ['10.1.2.3:0']}":                     "0 is no port",
+		"firewall: {allow: ['10.1.2.3:65536']}":                 "65536 is no port",
+		"firewall: {allow: ['169.254.169.254:80']}":             "which no app reaches",
+		"firewall: {allow: ['0.0.0.0/0:80']}":                   "which no app reaches",
+		"firewall: {allow: ['[::/0]:80']}":                      "which no app reaches",
+		"firewall: {allow: ['[::ffff:10.1.2.3]:80']}":           "is no address and no range",
+		"proxy: {entrypoints: ['a:443']}":                       "port 443 is that of reconcile.proxy.https too",
+		"proxy: {entrypoints: ['a:1', 'a:2']}":                  "there is an entrypoint a already",
+		"proxy: {entrypoints: ['a:53/udp', 'b:53']}\n":          "",
 	} {
 		_, err := Parse("x.yml", []byte("reconcile:\n  "+text))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {

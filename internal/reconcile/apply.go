@@ -138,25 +138,16 @@ func (d *daemon) applyNetwork(ctx context.Context, want Desired, a Action) error
 		}
 	}
 	i := slices.IndexFunc(want.Networks, func(n Network) bool { return n.Name == a.Name })
-	_, err := d.docker.NetworkCreate(ctx, a.Name, want.Networks[i].options(want.Unit))
-	return err
-}
-
-// options are a network's as Docker wants them.
-func (n Network) options(unit string) network.CreateOptions {
-	labels := map[string]string{LabelUnit: unit, LabelStack: Stack}
-	switch {
-	case n.Bridge != "":
-		return network.CreateOptions{Driver: "bridge", ConfigOnly: true, Labels: labels,
-			Options: map[string]string{bridgeName: n.Bridge, bridgeIsolation: "false"}}
-	case n.From != "":
-		return network.CreateOptions{Driver: "bridge", Scope: "swarm", ConfigFrom: &network.ConfigReference{Network: n.From}}
+	n := want.Networks[i]
+	options := network.CreateOptions{
+		Driver: "overlay", Scope: "swarm", Attachable: n.Attachable, Internal: n.Internal,
+		Labels: map[string]string{LabelUnit: want.Unit, LabelStack: Stack},
 	}
-	options := network.CreateOptions{Driver: "overlay", Scope: "swarm", Attachable: n.Attachable, Internal: n.Internal, Labels: labels}
 	if n.Subnet != "" {
 		options.IPAM = &network.IPAM{Config: []network.IPAMConfig{{Subnet: n.Subnet}}}
 	}
-	return options
+	_, err := d.docker.NetworkCreate(ctx, n.Name, options)
+	return err
 }
 
 func (d *daemon) applySecret(ctx context.Context, want Desired, o Observed, a Action) error {
@@ -225,6 +216,9 @@ func specFor(want Desired, o Observed, name string) (swarm.ServiceSpec, error) {
 	spec, _ := want.finished(service, p.names)
 	spec.TaskTemplate.Networks = slices.Clone(spec.TaskTemplate.Networks)
 	for i, n := range spec.TaskTemplate.Networks {
+		if n.Target == EgressNetwork {
+			continue // Docker knows it by name
+		}
 		j := slices.IndexFunc(o.Networks, func(have NetworkSeen) bool { return have.Name == n.Target })
 		if j < 0 {
 			return spec, &Gone{fmt.Errorf("there is no network %s", n.Target)}

@@ -51,42 +51,24 @@ type Desired struct {
 	Services   []Service // in the order in which they are brought up, each before the next
 }
 
-// Network is an overlay network, unless Bridge or From says otherwise. Its options cannot be
-// changed in Docker, so that another one of its name is replaced, unless somebody else's
-// services use it.
+// Network is an overlay network. Its options cannot be changed in Docker, so that another one
+// of its name is replaced, unless somebody else's services use it.
 type Network struct {
 	Name       string
 	Subnet     string // as 10.10.0.0/16; "" leaves it to Docker
 	Attachable bool
 	Internal   bool // no way out
-
-	// Bridge makes it the node's settings for a bridge network: the name of the bridge on the
-	// host, at most 15 characters. Containers on it do not reach each other.
-	Bridge string
-	// From makes it a bridge network of the swarm with the settings of the network of that
-	// name, which has Bridge and comes before it. Docker allows no labels on it.
-	From string
 }
 
 // Networks of cc-ci's own services. No app is in one of them.
 const (
 	// InfraNetwork is where the proxy reaches Drone, bridge and dashboard. It has no way out.
 	InfraNetwork = Prefix + "infra"
-	// EgressNetwork is the way out of those that need one: a task in it has its default route
-	// there and is not on docker_gwbridge, where apps are.
-	EgressNetwork = Prefix + "egress"
-	// EgressBridge is EgressNetwork's interface on the host, by which the firewall knows it.
-	EgressBridge = "br-cc-ci"
+	// EgressNetwork is the way out of those that need one, the bridge that every Docker has: a
+	// task in it has its default route there and is not on docker_gwbridge, where apps are, so
+	// that a firewall can tell them apart.
+	EgressNetwork = "bridge"
 )
-
-// infraNetworks are those, as the unit swarm makes them.
-func infraNetworks() []Network {
-	return []Network{
-		{Name: InfraNetwork, Internal: true},
-		{Name: EgressNetwork + "-host", Bridge: EgressBridge},
-		{Name: EgressNetwork, From: EgressNetwork + "-host"},
-	}
-}
 
 // File is a secret or a config: something that appears as a file in containers.
 type File struct {

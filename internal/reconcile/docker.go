@@ -82,37 +82,14 @@ func (d *daemon) networks(ctx context.Context, o *Observed) error {
 			continue
 		}
 		for _, n := range all {
-			seen := NetworkSeen{ID: n.ID, Name: n.Name, Driver: n.Driver, Labels: n.Labels,
-				Network: Network{Attachable: n.Attachable, Internal: n.Internal, From: n.ConfigFrom.Network}}
+			seen := NetworkSeen{ID: n.ID, Name: n.Name, Driver: n.Driver, Labels: n.Labels, Network: Network{Attachable: n.Attachable, Internal: n.Internal}}
 			for _, c := range n.IPAM.Config {
 				seen.Subnets = append(seen.Subnets, c.Subnet)
 			}
 			o.Networks = append(o.Networks, seen)
 		}
-		return d.settings(ctx, o)
+		return nil
 	}
-}
-
-// Options of a bridge network.
-const (
-	bridgeName      = "com.docker.network.bridge.name"
-	bridgeIsolation = "com.docker.network.bridge.enable_icc"
-)
-
-// settings lists what this node has for bridge networks of the swarm.
-func (d *daemon) settings(ctx context.Context, o *Observed) error {
-	all, err := d.docker.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("scope", "local"))})
-	for _, n := range all {
-		if !n.ConfigOnly {
-			continue
-		}
-		seen := NetworkSeen{ID: n.ID, Name: n.Name, Driver: n.Driver, Labels: n.Labels}
-		if n.Options[bridgeIsolation] == "false" { // else it is another bridge than any that is wanted
-			seen.Bridge = n.Options[bridgeName]
-		}
-		o.Networks = append(o.Networks, seen)
-	}
-	return err
 }
 
 func (d *daemon) secrets(ctx context.Context, o *Observed) error {
@@ -142,6 +119,7 @@ func (d *daemon) services(ctx context.Context, o *Observed) error {
 		return err
 	}
 	slices.SortFunc(tasks, func(a, b swarm.Task) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	egress := d.egress(ctx)
 	for _, s := range all {
 		seen := ServiceSeen{ID: s.ID, Version: s.Version, Spec: s.Spec, Previous: s.PreviousSpec != nil}
 		if s.UpdateStatus != nil {
@@ -151,6 +129,8 @@ func (d *daemon) services(ctx context.Context, o *Observed) error {
 		for i, n := range seen.Spec.TaskTemplate.Networks {
 			if j := slices.IndexFunc(o.Networks, func(have NetworkSeen) bool { return have.ID == n.Target }); j >= 0 {
 				seen.Spec.TaskTemplate.Networks[i].Target = o.Networks[j].Name
+			} else if n.Target == egress {
+				seen.Spec.TaskTemplate.Networks[i].Target = EgressNetwork
 			}
 		}
 		for _, t := range tasks {
@@ -161,6 +141,16 @@ func (d *daemon) services(ctx context.Context, o *Observed) error {
 		o.Services = append(o.Services, seen)
 	}
 	return nil
+}
+
+// egress returns what services call EgressNetwork: the swarm has an identifier of its own for it,
+// and does not list it.
+func (d *daemon) egress(ctx context.Context) string {
+	n, err := d.docker.NetworkInspect(ctx, EgressNetwork, network.InspectOptions{Scope: "swarm"})
+	if err != nil {
+		return "" // no service has been in it yet, on an old Docker
+	}
+	return n.ID
 }
 
 func taskSeen(t swarm.Task) TaskSeen {

@@ -21,7 +21,7 @@ type Observed struct {
 	Services   []ServiceSeen
 }
 
-// NetworkSeen is a network of the swarm, or settings of this node for one.
+// NetworkSeen is a network of the swarm.
 type NetworkSeen struct {
 	ID, Name string
 	Driver   string

@@ -164,10 +164,6 @@ func (p *planner) networks() {
 			continue
 		}
 		users, strangers := p.users(have.Name)
-		for _, n := range p.basedOn(have.Name) {
-			ours, theirs := p.users(n.Name)
-			users, strangers = append(users, ours...), append(strangers, theirs...)
-		}
 		if len(strangers) > 0 {
 			p.add(Action{Verb: Refuse, Kind: KindNetwork, Name: want.Name, Why: fmt.Sprintf("%s, and %s uses it", why, strings.Join(strangers, ", ")),
 				Hint: "a network cannot be changed: remove those services, or wait until their runs have ended"})
@@ -177,17 +173,9 @@ func (p *planner) networks() {
 			p.going[s.Spec.Name] = true
 			p.add(Action{Verb: Remove, Kind: KindService, Name: s.Spec.Name, ID: s.ID, Why: "it is in network " + want.Name + ", which has to be made anew"})
 		}
-		for _, n := range p.basedOn(have.Name) {
-			p.add(Action{Verb: Remove, Kind: KindNetwork, Name: n.Name, ID: n.ID, Why: "its settings are those of " + want.Name + ", which has to be made anew"})
-		}
 		p.add(Action{Verb: Remove, Kind: KindNetwork, Name: want.Name, ID: have.ID, Why: why})
 		p.add(Action{Verb: Create, Kind: KindNetwork, Name: want.Name, Why: "it was removed"})
 	}
-}
-
-// basedOn returns the networks whose settings are those of another one.
-func (p *planner) basedOn(network string) []NetworkSeen {
-	return slices.DeleteFunc(slices.Clone(p.seen.Networks), func(n NetworkSeen) bool { return n.From != network })
 }
 
 // users returns our services in a network, and the names of the others.
@@ -206,19 +194,9 @@ func (p *planner) users(network string) (ours []ServiceSeen, strangers []string)
 
 // differs says in what a network is not what is wanted.
 func (n Network) differs(have NetworkSeen) string {
-	driver := "overlay"
-	if n.From != "" {
-		driver = "bridge"
-	}
 	switch {
-	case n.Bridge != have.Bridge:
-		return fmt.Sprintf("its bridge is %q, not %q", have.Bridge, n.Bridge)
-	case n.Bridge != "":
-		return ""
-	case have.Driver != driver:
-		return "its driver is " + have.Driver + ", not " + driver
-	case n.From != have.From:
-		return fmt.Sprintf("its settings are those of %q, not of %q", have.From, n.From)
+	case have.Driver != "overlay":
+		return "its driver is " + have.Driver + ", not overlay"
 	case n.Subnet != "" && !slices.Contains(have.Subnets, n.Subnet):
 		return fmt.Sprintf("its addresses are %s, not %s", strings.Join(have.Subnets, ", "), n.Subnet)
 	case n.Attachable != have.Attachable:

@@ -55,8 +55,6 @@ func TestA32_FromNothing(t *testing.T) {
 		"labelling node of this machine: cc-ci.host is not true",
 		"creating network proxy: it is not there",
 		"creating network inside: it is not there",
-		"creating network out-host: it is not there",
-		"creating network out: it is not there",
 		"creating secret " + key + ": it is not there",
 		"creating config " + conf + ": it is not there",
 		"creating service cc-ci_back: it is not there",
@@ -134,20 +132,6 @@ func TestA32_RepairsExactlyThat(t *testing.T) {
 			"removing network inside: its addresses are 10.0.9.0/24, not 10.9.0.0/24",
 			"creating network inside: it is not there",
 			"creating service cc-ci_back: it is not there",
-			"creating service cc-ci_front: it is not there",
-		}},
-		{"network of another bridge", func(w *world) { w.Networks[2].Bridge = "docker0" }, []string{
-			"removing service cc-ci_front: it is in network out-host, which has to be made anew",
-			"removing network out: its settings are those of out-host, which has to be made anew",
-			`removing network out-host: its bridge is "docker0", not "br-x"`,
-			"creating network out-host: it is not there",
-			"creating network out: it is not there",
-			"creating service cc-ci_front: it is not there",
-		}},
-		{"network of another kind", func(w *world) { w.Networks[3].Driver, w.Networks[3].From = "overlay", "" }, []string{
-			"removing service cc-ci_front: it is in network out, which has to be made anew",
-			"removing network out: its driver is overlay, not bridge",
-			"creating network out: it is not there",
 			"creating service cc-ci_front: it is not there",
 		}},
 		{"node's label", func(w *world) { w.NodeLabels = map[string]string{"rack": "4"} }, []string{"labelling node of this machine: cc-ci.host is not true"}},
@@ -326,7 +310,7 @@ func TestU22_Trial(t *testing.T) {
 		})
 	}
 	trial := example("app:1", "one").Services[1].trial()
-	if len(trial.Spec.EndpointSpec.Ports) > 0 || len(trial.Spec.TaskTemplate.Networks) != 3 || len(trial.Spec.TaskTemplate.ContainerSpec.Configs) != 1 {
+	if len(trial.Spec.EndpointSpec.Ports) > 0 || len(trial.Spec.TaskTemplate.Networks) != 2 || len(trial.Spec.TaskTemplate.ContainerSpec.Configs) != 1 {
 		t.Errorf("a trial is %+v", trial.Spec)
 	}
 }

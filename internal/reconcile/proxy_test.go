@@ -49,7 +49,7 @@ func (h *testHost) fromNothing(t *testing.T) {
 	begin := time.Now()
 	did := h.converge(t, h.options())
 	t.Logf("%d changes in %v", len(did), time.Since(begin))
-	if len(did) != 12 { // the node's settings for the way out outlive the swarm
+	if len(did) != 11 {
 		t.Errorf("did\n%s", strings.Join(did, "\n"))
 	}
 	for range 2 {
@@ -67,7 +67,7 @@ func (h *testHost) fromNothing(t *testing.T) {
 
 // killedAfterEveryChange kills each run after its first change, until one has nothing to do.
 func (h *testHost) killedAfterEveryChange(t *testing.T) {
-	if deaths := h.killed(t); deaths != 13 {
+	if deaths := h.killed(t); deaths != 11 {
 		t.Errorf("from nothing there are %d deaths", deaths)
 	}
 	if did := h.converge(t, h.options()); len(did) > 0 {

@@ -120,14 +120,6 @@ func (h *testHost) repairs(t *testing.T) {
 		h.await(t, "the network is free", func() bool { err = docker.NetworkRemove(t.Context(), InfraNetwork); return err == nil })
 		return err
 	})
-	check("way out removed", []string{"creating network cc-ci_egress", "creating network cc-ci_egress-host"}, func() error {
-		for _, name := range []string{EgressNetwork, EgressNetwork + "-host"} {
-			if err := docker.NetworkRemove(t.Context(), name); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 	// The one that apps share, when no app is there.
 	free := func() error {
 		for _, name := range []string{"wiki_app", "cc-ci_traefik"} {

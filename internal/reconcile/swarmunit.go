@@ -9,12 +9,12 @@ type SwarmOptions struct {
 }
 
 // Swarm is the unit that every other one stands on: the swarm of this node, the node's label,
-// the network of proxy and apps deployed by hand, and those of cc-ci's own services.
+// the network of proxy and apps deployed by hand, and that of cc-ci's own services.
 func Swarm(o SwarmOptions) Unit {
 	return Unit{Name: "swarm", Desired: func(context.Context) (Desired, error) {
 		return Desired{
 			NodeLabels: map[string]string{LabelHost: "true"},
-			Networks:   append([]Network{{Name: o.Network, Subnet: o.Subnet, Attachable: true}}, infraNetworks()...),
+			Networks:   []Network{{Name: o.Network, Subnet: o.Subnet, Attachable: true}, {Name: InfraNetwork, Internal: true}},
 		}, nil
 	}}
 }

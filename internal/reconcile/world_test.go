@@ -61,11 +61,6 @@ func (w *world) Apply(_ context.Context, want Desired, o Observed, a Action) err
 func (w *world) network(want Desired, a Action) error {
 	i := slices.IndexFunc(w.Networks, func(n NetworkSeen) bool { return n.Name == a.Name })
 	if a.Verb == Remove {
-		for _, n := range w.Networks {
-			if n.From == a.Name {
-				return fmt.Errorf("configuration network %s is in use by %s", a.Name, n.Name)
-			}
-		}
 		for _, s := range w.Services {
 			if joins(s.Spec, a.Name) {
 				return fmt.Errorf("network %s is in use by service %s", a.Name, s.Spec.Name)
@@ -85,12 +80,6 @@ func (w *world) network(want Desired, a Action) error {
 func seenNetwork(id, unit string, n Network) NetworkSeen {
 	seen := NetworkSeen{ID: id, Name: n.Name, Driver: "overlay", Subnets: []string{n.Subnet}, Network: n, Labels: map[string]string{LabelUnit: unit}}
 	seen.Subnet = ""
-	switch {
-	case n.Bridge != "":
-		seen.Driver = "null"
-	case n.From != "":
-		seen.Driver, seen.Labels = "bridge", nil
-	}
 	return seen
 }
 
@@ -145,7 +134,7 @@ func (w *world) service(want Desired, o Observed, a Action) error {
 		}
 	}
 	for _, n := range spec.TaskTemplate.Networks {
-		if !slices.ContainsFunc(w.Networks, func(have NetworkSeen) bool { return have.Name == n.Target }) {
+		if n.Target != EgressNetwork && !slices.ContainsFunc(w.Networks, func(have NetworkSeen) bool { return have.Name == n.Target }) {
 			return &Gone{fmt.Errorf("there is no network %s", n.Target)}
 		}
 	}
@@ -206,13 +195,12 @@ func example(image, cert string) Desired {
 	back.Join("inside")
 	back.Mount(secret, "/run/secrets/key")
 	front := NewService("front", image)
-	front.Join("proxy", "inside", "out")
+	front.Join("proxy", "inside")
 	front.Mount(config, "/conf")
 	front.Publish(443, 443, swarm.PortConfigProtocolTCP)
 	return Desired{
 		Unit: "test", NodeLabels: map[string]string{LabelHost: "true"},
-		Networks: []Network{{Name: "proxy", Subnet: "10.10.0.0/16", Attachable: true}, {Name: "inside", Internal: true, Subnet: "10.9.0.0/24"},
-			{Name: "out-host", Bridge: "br-x"}, {Name: "out", From: "out-host"}},
+		Networks: []Network{{Name: "proxy", Subnet: "10.10.0.0/16", Attachable: true}, {Name: "inside", Internal: true, Subnet: "10.9.0.0/24"}},
 		Files:    []File{secret, config},
 		Services: []Service{back, front},
 	}
@@ -261,12 +249,6 @@ func (w *world) tamper(r *rand.Rand) {
 			n := &w.Networks[r.IntN(len(w.Networks))]
 			n.Internal, n.Attachable = r.IntN(2) == 0, r.IntN(2) == 0
 			n.Subnets = []string{"10.77.0.0/24"}
-			if n.Bridge != "" {
-				n.Bridge = "br-y"
-			}
-			if r.IntN(4) == 0 {
-				n.From = ""
-			}
 		}
 	case 8:
 		w.NodeLabels = nil

@@ -171,6 +171,9 @@ const Address = "172.31.0.1"
 // Env is what a program needs to find this daemon.
 func (s *Server) Env() string { return "DOCKER_HOST=unix://" + s.Socket }
 
+// Namespace is the file of the daemon's network namespace.
+func (s *Server) Namespace() string { return "/var/run/netns/" + s.namespace }
+
 // Command is a program run in the daemon's network, and told of the daemon.
 func (s *Server) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=/var/run/netns/" + s.namespace, name}, args...)...)

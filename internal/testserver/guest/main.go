@@ -2,7 +2,7 @@
 // that it is an image by itself.
 //
 //	guest wait                          does nothing
-//	guest listen                        answers "guest" on TCP and UDP port 8080 and on TCP port 80, and to the
+//	guest listen [PORT...]              answers "guest" on these TCP and UDP ports, 8080 unless named, and to the
 //	                                    Docker API on port 2375 as a daemon whose one service is this container
 //	guest dial tcp|udp ADDRESS...       says for each address whether something answers there
 //	guest lookup NAME...                says for each name to which addresses it resolves
@@ -32,12 +32,13 @@ func main() {
 	}
 	switch args := os.Args[2:]; os.Args[1] {
 	case "listen":
-		go echo()
+		if len(args) == 0 {
+			args = []string{"8080"}
+		}
 		go func() { fmt.Println(http.ListenAndServe(":2375", http.HandlerFunc(docker))) }()
-		for _, address := range []string{":80", ":8080"} {
-			go func() {
-				fmt.Println(http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "guest") })))
-			}()
+		for _, port := range args {
+			go echo(port)
+			go func() { fmt.Println(http.ListenAndServe(":"+port, http.HandlerFunc(greet))) }()
 		}
 		wait()
 	case "dial":
@@ -105,8 +106,23 @@ func lookup(name string) string {
 	return strings.Join(addresses, ",")
 }
 
-func echo() {
-	conn, err := net.ListenPacket("udp", ":8080")
+func greet(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "guest") }
+
+// echo answers on a UDP port of each address that there is now, from that address.
+func echo(port string) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		fmt.Println(err)
+	}
+	for _, a := range all {
+		if ip := a.(*net.IPNet).IP; ip.To4() != nil {
+			go echoAt(net.JoinHostPort(ip.String(), port))
+		}
+	}
+}
+
+func echoAt(address string) {
+	conn, err := net.ListenPacket("udp", address)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -1,0 +1,211 @@
+package firewall
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+func example() Options {
+	return Options{
+		Apps: []string{"docker_gwbridge", "br-0123456789ab"}, Infra: "docker0", Ports: []uint16{80, 443},
+		Resolvers: []netip.Addr{netip.MustParseAddr("10.0.0.53"), netip.MustParseAddr("fd00::53")},
+		Allow:     []Destination{{To: netip.MustParsePrefix("10.1.2.0/24"), Port: 443}, {To: netip.MustParsePrefix("fd01::7/128"), Port: 53, UDP: true}},
+	}
+}
+
+// packet is what a rule judges.
+type packet struct {
+	chain, in, out          string
+	established, redirected bool
+	to                      string
+	protocol                Protocol
+	port                    uint16
+	icmp                    uint8
+}
+
+// judge says what becomes of a packet: the first rule that fits decides, and what no rule fits passes.
+func judge(rules []Rule, p packet) bool {
+	to := netip.MustParseAddr(p.to)
+	for _, r := range rules {
+		if r.Chain == p.chain && (r.In == "" || r.In == p.in) && (r.Out == "" || r.Out == p.out) && (!r.Established || p.established) &&
+			(!r.Redirected || p.redirected) && (!r.To.IsValid() || r.To.Contains(to)) && (r.Protocol == 0 || r.Protocol == p.protocol) &&
+			(r.Protocol != TCP && r.Protocol != UDP || r.Port == p.port) && (r.Protocol != ICMPv6 || r.Type == p.icmp) {
+			return r.Accept
+		}
+	}
+	return true
+}
+
+func TestN3_WhatPasses(t *testing.T) {
+	rules := Rules(example())
+	app, infra := "docker_gwbridge", "docker0"
+	for _, tc := range []struct {
+		what string
+		p    packet
+		want bool
+	}{
+		{"app to the internet", packet{chain: Forward, in: app, out: "eth0", to: "203.0.113.7", protocol: TCP, port: 443}, true},
+		{"app to the internet by IPv6", packet{chain: Forward, in: app, out: "eth0", to: "2001:db8::7", protocol: TCP, port: 443}, true},
+		{"app's answer to a private address", packet{chain: Forward, in: app, out: "eth0", to: "10.9.9.9", protocol: TCP, port: 50000, established: true}, true},
+		{"app to a private address", packet{chain: Forward, in: app, out: "eth0", to: "10.9.9.9", protocol: TCP, port: 443}, false},
+		{"app to 172.16/12", packet{chain: Forward, in: app, out: "eth0", to: "172.31.255.255", protocol: UDP, port: 53}, false},
+		{"app to 192.168/16", packet{chain: Forward, in: app, out: "eth0", to: "192.168.1.1", protocol: TCP, port: 22}, false},
+		{"app to carrier-grade NAT", packet{chain: Forward, in: app, out: "eth0", to: "100.64.0.1", protocol: TCP, port: 22}, false},
+		{"app to metadata", packet{chain: Forward, in: app, out: "eth0", to: "169.254.169.254", protocol: TCP, port: 80}, false},
+		{"app to metadata of Azure", packet{chain: Forward, in: app, out: "eth0", to: "168.63.129.16", protocol: TCP, port: 80}, false},
+		{"app to metadata by IPv6", packet{chain: Forward, in: app, out: "eth0", to: "fd00:ec2::254", protocol: TCP, port: 80}, false},
+		{"app to a unique local address", packet{chain: Forward, in: app, out: "eth0", to: "fd12::1", protocol: TCP, port: 80}, false},
+		{"app to a private address as NAT64 writes it", packet{chain: Forward, in: app, out: "eth0", to: "64:ff9b::a00:1", protocol: TCP, port: 80}, false},
+		{"app to a group", packet{chain: Forward, in: app, out: "eth0", to: "239.1.1.1", protocol: UDP, port: 80}, false},
+		{"app to a neighbour", packet{chain: Forward, in: app, out: app, to: "203.0.113.7", protocol: TCP, port: 80}, false},
+		{"app to infrastructure", packet{chain: Forward, in: app, out: infra, to: "203.0.113.7", protocol: TCP, port: 80}, false},
+		{"app to a published port", packet{chain: Forward, in: app, out: "eth1", to: "203.0.113.7", protocol: TCP, port: 80, redirected: true}, false},
+		{"app to the host", packet{chain: Input, in: app, to: "203.0.113.1", protocol: TCP, port: 443}, false},
+		{"app to its gateway", packet{chain: Input, in: app, to: "172.18.0.1", protocol: TCP, port: 6379}, false},
+		{"app pings the host", packet{chain: Input, in: app, to: "172.18.0.1", protocol: 1}, false},
+		{"app's answer to the host", packet{chain: Input, in: app, to: "172.18.0.1", protocol: TCP, port: 50000, established: true}, true},
+		{"app asks who has an address", packet{chain: Input, in: app, to: "fe80::1", protocol: ICMPv6, icmp: 135}, true},
+		{"app asks a name server", packet{chain: Forward, in: app, out: "eth0", to: "10.0.0.53", protocol: UDP, port: 53}, true},
+		{"app asks one on the host", packet{chain: Input, in: app, to: "fd00::53", protocol: TCP, port: 53}, true},
+		{"app asks a name server something else", packet{chain: Forward, in: app, out: "eth0", to: "10.0.0.53", protocol: TCP, port: 22}, false},
+		{"app to what is allowed", packet{chain: Forward, in: app, out: "eth0", to: "10.1.2.3", protocol: TCP, port: 443}, true},
+		{"app to another port of it", packet{chain: Forward, in: app, out: "eth0", to: "10.1.2.3", protocol: TCP, port: 80}, false},
+		{"app to it by UDP", packet{chain: Forward, in: app, out: "eth0", to: "10.1.2.3", protocol: UDP, port: 443}, false},
+		{"app to what is allowed by UDP", packet{chain: Input, in: app, to: "fd01::7", protocol: UDP, port: 53}, true},
+		{"bridge to a private forge", packet{chain: Forward, in: infra, out: "eth0", to: "10.9.9.9", protocol: TCP, port: 443}, true},
+		{"bridge to the proxy's port", packet{chain: Input, in: infra, to: "203.0.113.1", protocol: TCP, port: 443}, true},
+		{"bridge to another port of the host", packet{chain: Input, in: infra, to: "172.19.0.1", protocol: TCP, port: 22}, false},
+		{"bridge to metadata", packet{chain: Forward, in: infra, out: "eth0", to: "169.254.169.254", protocol: TCP, port: 80}, false},
+		{"bridge to an app", packet{chain: Forward, in: infra, out: app, to: "172.18.0.5", protocol: TCP, port: 80}, false},
+		{"bridge to an app's published port", packet{chain: Forward, in: infra, out: app, to: "172.18.0.5", protocol: TCP, port: 80, redirected: true}, true},
+		{"bridge to Drone, out of their own network", packet{chain: Forward, in: infra, out: infra, to: "172.17.0.5", protocol: TCP, port: 80}, false},
+		{"a person to the proxy", packet{chain: Forward, in: "eth0", out: app, to: "172.18.0.5", protocol: TCP, port: 443, redirected: true}, true},
+		{"a person to the host", packet{chain: Input, in: "eth0", to: "203.0.113.1", protocol: TCP, port: 22}, true},
+		{"the host to itself", packet{chain: Input, in: "lo", to: "127.0.0.1", protocol: TCP, port: 6379}, true},
+	} {
+		if got := judge(rules, tc.p); got != tc.want {
+			t.Errorf("%s: passes %t", tc.what, got)
+		}
+	}
+	// Not even an operator lets an app to metadata.
+	o := example()
+	o.Allow = append(o.Allow, Destination{To: netip.MustParsePrefix("169.0.0.0/8"), Port: 80})
+	if judge(Rules(o), packet{chain: Forward, in: app, out: "eth0", to: "169.254.169.254", protocol: TCP, port: 80}) {
+		t.Error("metadata can be allowed")
+	}
+}
+
+func namespace(t *testing.T) Table {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("nftables needs root")
+		}
+		t.Skip("nftables needs root")
+	}
+	name := strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-"))
+	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", name).Run() })
+	return Table{Namespace: "/run/netns/" + name}
+}
+
+// The kernel has what was wanted, whatever was there; each change by somebody else is seen and mended.
+func TestRealTable(t *testing.T) {
+	table := namespace(t)
+	rules := Rules(example())
+	differs := func(want string) {
+		t.Helper()
+		if why, err := table.Differs(rules); err != nil || !strings.Contains(why, want) || want == "" && why != "" {
+			t.Errorf("want %q, got %q, %v", want, why, err)
+		}
+	}
+	nft := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command("nsenter", slices.Concat([]string{"--net=" + table.Namespace, "nft"}, args)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("nft %v: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
+	install := func() {
+		t.Helper()
+		if err := table.Install(rules); err != nil {
+			t.Fatal(err)
+		}
+		differs("")
+	}
+	differs("it is not there")
+	install()
+	install()
+	shown := nft("list", "table", "inet", Name)
+	if n := strings.Count(shown, "\taccept\n") + strings.Count(shown, " accept\n") + strings.Count(shown, " drop\n"); n != len(rules) {
+		t.Errorf("nft shows %d rules of %d", n, len(rules))
+	}
+	for _, r := range rules {
+		if r.Protocol != 0 || r.Established || r.To.IsValid() && r.To.IsSingleIP() || r.Out != "" && r.Redirected {
+			continue // nft writes these another way
+		}
+		if !strings.Contains(shown, "\t"+r.String()+"\n") {
+			t.Errorf("nft does not show %q", r)
+		}
+	}
+	for _, words := range []string{"hook input priority filter - 10; policy accept;", "hook forward priority filter - 10; policy accept;",
+		`iifname "docker_gwbridge" ip daddr 10.0.0.53 udp dport 53 accept`, `iifname "docker0" tcp dport 443 accept`, `icmpv6 type nd-neighbor-solicit accept`} {
+		if !strings.Contains(shown, words) {
+			t.Errorf("nft does not show %q", words)
+		}
+	}
+	if t.Failed() {
+		t.Log(shown)
+	}
+	for want, change := range map[string][]string{
+		"it is not there":                            {"delete", "table", "inet", Name},
+		"chain input has 0 rules":                    {"flush", "chain", "inet", Name, "input"},
+		"chain forward has":                          {"add", "rule", "inet", Name, "forward", "accept"},
+		"it has a further chain":                     {"add", "chain", "inet", Name, "other"},
+		"it has flags":                               {"add", "table", "inet", Name, "{", "flags", "dormant", ";", "}"},
+		"chain input is another one":                 {"add chain inet " + Name + " input { policy drop ; }"},
+		`rule 1 of chain input is not: iifname "doc`: {"insert rule inet " + Name + " input accept; delete rule inet " + Name + " input handle " + lastHandle(nft("-a", "list", "chain", "inet", Name, "input"))},
+	} {
+		t.Run(want, func(t *testing.T) {
+			if strings.Contains(change[0], "handle") { // handles are of the table that is there now
+				change = []string{"insert rule inet " + Name + " input accept; delete rule inet " + Name + " input handle " + lastHandle(nft("-a", "list", "chain", "inet", Name, "input"))}
+			}
+			nft(change...)
+			differs(want)
+			install()
+		})
+	}
+	nft("add table inet other; add chain inet other input { type filter hook input priority 0 ; }")
+	differs("") // what is others' is theirs
+	for range 2 {
+		if err := table.Remove(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	differs("it is not there")
+	if all := nft("list", "tables"); !strings.Contains(all, "inet other") {
+		t.Errorf("there is left %s", all)
+	}
+}
+
+// lastHandle returns the handle of a chain's last rule.
+func lastHandle(shown string) string {
+	_, handle, _ := strings.Cut(shown[strings.LastIndex(shown, "drop # handle"):], "handle ")
+	return strings.Fields(handle)[0]
+}
+
+func TestTableErrors(t *testing.T) {
+	_, err := Table{Namespace: "/run/netns/none-of-that-name"}.Differs(nil)
+	if err == nil || ccci.CodeOf(err) != ccci.CodeInfra || ccci.HintOf(err) == "" {
+		t.Errorf("%v", err)
+	}
+}
