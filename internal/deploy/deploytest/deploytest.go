@@ -49,7 +49,7 @@ type Daemon struct {
 // Options say what an adapter's Deployer can be tested for.
 type Options struct {
 	Daemon  Daemon
-	Network string // an external swarm network, such as "proxy"; "" skips what needs one
+	Network string // the external network that recipes name towards the proxy
 	// Held makes a Deployer whose daemon keeps a request; nil skips what needs one.
 	Held func(t *testing.T, run ccci.RunID, kind string) Held
 }
@@ -83,7 +83,7 @@ type testcase struct {
 
 // cases is the contract, one sentence each; the names carry the numbers of the
 // statements that they prove.
-var cases = slices.Concat(lifeCases, failureCases, removalCases)
+var cases = slices.Concat(lifeCases, failureCases, removalCases, confinementCases)
 
 // BuildImage compiles the tiny app (testdata/tinyapp says what it can do), imports it under
 // a name of this test, and removes it at the end.

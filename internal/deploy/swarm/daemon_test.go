@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	dnetwork "github.com/docker/docker/api/types/network"
 	dswarm "github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/client"
 
@@ -106,9 +105,6 @@ func TestDialWithoutRouteSaysSo(t *testing.T) {
 // on an idle machine; the bound here allows for a busy one.
 func TestA19_TinyTeardownIsFast(t *testing.T) {
 	cli := docker(t)
-	if _, err := cli.NetworkInspect(t.Context(), "proxy", dnetwork.InspectOptions{}); err != nil {
-		t.Skip("there is no network proxy")
-	}
 	img := deploytest.BuildImage(t, daemon(cli))
 	compose := strings.NewReplacer("IMAGE", img, "NET", "proxy", "OPTS", "{external: true}").Replace(tinyCompose)
 	d, app, get := tiny(t, cli, Options{}, compose)

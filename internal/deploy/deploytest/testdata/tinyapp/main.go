@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -65,6 +66,15 @@ func main() {
 		}
 		go func() { _, _ = io.Copy(conn, os.Stdin) }()
 		_, _ = io.Copy(os.Stdout, conn)
+	case "reach":
+		reach(args)
+	case "addresses": // of this container, one a line
+		all, _ := net.InterfaceAddrs()
+		for _, a := range all {
+			if p, ok := a.(*net.IPNet); ok && !p.IP.IsLoopback() {
+				fmt.Println(p.IP)
+			}
+		}
 	case "count": // processes of this program that run a command
 		n := 0
 		all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -83,6 +93,26 @@ func main() {
 		fmt.Fprintln(os.Stderr, "unknown command", os.Args[1])
 		os.Exit(2)
 	}
+}
+
+// reach asks hosts that are apps like this one, all at once, and prints each that answers
+// and its answer.
+func reach(hosts []string) {
+	c := http.Client{Timeout: 3 * time.Second}
+	var all sync.WaitGroup
+	for _, host := range hosts {
+		all.Go(func() {
+			answer, err := c.Get("http://" + host + address)
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return
+			}
+			body, _ := io.ReadAll(answer.Body)
+			answer.Body.Close()
+			fmt.Printf("%s %s\n", host, body)
+		})
+	}
+	all.Wait()
 }
 
 type zeros struct{}
