@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -86,10 +87,19 @@ func (e *edge) container(service string) string {
 	return list[0].ID
 }
 
+func (e *edge) lastLog(service string) string {
+	out, err := exec.Command("docker", "-H", "unix://"+e.Socket, "logs", "--tail", "15", e.container(service)).CombinedOutput()
+	if err != nil {
+		return err.Error()
+	}
+	return string(out)
+}
+
 func (e *edge) eventually(what string, ok func() bool) {
 	e.t.Helper()
 	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
+			e.t.Logf("Traefik says\n%s", e.lastLog("cc-ci_traefik"))
 			e.t.Fatalf("%s: not within 30 s", what)
 		}
 	}

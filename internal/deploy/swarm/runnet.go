@@ -105,35 +105,36 @@ func (c converter) hostname(s types.ServiceConfig) string {
 	return strings.TrimRight(name[:min(len(name), longest)], "-._")
 }
 
-// proxyLabels makes the proxy look for a service on the run's network. Both spellings are
-// written: Traefik 2 reads the first, the swarm provider of Traefik 3 the second. A label
-// that names another network stays: it is the recipe's mistake and shows as in production.
+// proxyLabels makes the proxy look for a service on the run's network. A service without a
+// label for that gets one, in the spelling that Traefik 2 and 3 both read, unless it has
+// labels in that of Traefik 3 alone: that refuses a service with both. A label that names
+// another network stays: it is the recipe's mistake and shows as in production.
 func (c converter) proxyLabels(s types.ServiceConfig, labels map[string]string) map[string]string {
 	if !c.onRunNetwork(s) {
 		return labels
 	}
 	out := maps.Clone(labels)
-	enabled := false
-	absent := map[string]bool{"traefik.docker.network": true, "traefik.swarm.network": true}
-	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		value := strings.TrimSpace(labels[key])
-		switch low := strings.ToLower(key); low { // Traefik folds keys
+	missing := "traefik.docker.network"
+	enabled, named := false, false
+	for key, value := range labels {
+		value = strings.TrimSpace(value)
+		low := strings.ToLower(key) // as Traefik does
+		if strings.HasPrefix(low, "traefik.swarm.") {
+			missing = "traefik.swarm.network"
+		}
+		switch low {
 		case "traefik.enable":
 			on, err := strconv.ParseBool(value)
 			enabled = enabled || err == nil && on
 		case "traefik.docker.network", "traefik.swarm.network":
+			named = true
 			if value == "" || value == c.proxy {
 				out[key] = RunNetwork(c.run)
-			} else {
-				absent = nil
 			}
-			delete(absent, low)
 		}
 	}
-	if enabled {
-		for key := range absent {
-			out[key] = RunNetwork(c.run)
-		}
+	if enabled && !named {
+		out[missing] = RunNetwork(c.run)
 	}
 	return out
 }

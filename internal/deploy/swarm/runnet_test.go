@@ -19,7 +19,7 @@ func converted(t *testing.T, key, aliases, rest string) (*model, swarm.ServiceSp
 	t.Helper()
 	compose := "version: '3.8'\nservices:\n  " + key + ":\n    image: x:1\n    networks: {web: {aliases: [" + aliases + "]}, inside: {}}\n" + rest +
 		"networks: {web: {external: true, name: edge}, inside: {}}\n"
-	m, err := convert(deploytest.Stack(t, "wiki-0a1b2c_ci_test", "/recipe", compose), "260102-030405-abcdef", true, "edge")
+	m, err := convert(deploytest.Stack(t, "wiki-0a1b2c_ci_test", "/recipe", compose), "260102-030405-abcdef", false, "edge")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,12 +128,13 @@ func TestN3_HostnamesOnTheProxysNetwork(t *testing.T) {
 func TestN3_TraefikIsToldTheRunsNetwork(t *testing.T) {
 	const v2, v3 = "traefik.docker.network", "traefik.swarm.network"
 	for _, tc := range []struct{ labels, v2, v3 string }{
-		{"traefik.enable=true", runNet, runNet},
-		{"traefik.enable=true, " + v2 + "=edge", runNet, runNet},
-		{"traefik.enable=1, " + v3 + "=edge, " + v2 + "=edge", runNet, runNet},
+		{"traefik.enable=true", runNet, ""},
+		{"traefik.enable=true, " + v2 + "=edge", runNet, ""},
+		{"traefik.enable=true, " + v3 + "=edge", "", runNet},
+		{"traefik.enable=1, traefik.swarm.lbswarm=false", "", runNet},
 		{"traefik.enable=false", "", ""},
 		{"other=1", "", ""},
-		{"traefik.enable=true, " + v2 + "=", runNet, runNet},
+		{"traefik.enable=true, " + v2 + "=", runNet, ""},
 		{"traefik.enable=true, " + v2 + "=wiki-0a1b2c_ci_test_inside", "wiki-0a1b2c_ci_test_inside", ""},
 	} {
 		_, spec := converted(t, "app", "", "    deploy: {labels: ['"+strings.ReplaceAll(tc.labels, ", ", "','")+"']}\n")
