@@ -40,6 +40,30 @@ func TestN3_BrowserIsAGuestOfAnyUser(t *testing.T) {
 		&syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1999, Gid: 1999, Groups: []uint32{}}})
 }
 
+// N3: and for a unit as nix/modules/runner.nix fences it: no capabilities to come by, and a /proc
+// of which a part is covered, so that the kernel refuses another one.
+func TestN3_BrowserIsAGuestOfAHardenedUnit(t *testing.T) {
+	skipWithoutChromium(t)
+	if os.Geteuid() != 0 {
+		t.Skip("only root can fence a unit")
+	}
+	const fences = `mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys &&
+		exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all --reuid=1999 --regid=1999 --clear-groups \
+		/proc/self/fd/3 -test.v -test.timeout=5m '-test.run=^(TestN3_BrowserHasNoPrivileges|TestN3_BrowserSeesNoFileOfTheMachine|TestA22_StepsInARealBrowser)$'`
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "sh", "-c", fences)
+	cmd.Dir, cmd.ExtraFiles = "/", []*os.File{self}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/tmp", "CI=" + os.Getenv("CI")}
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Count(string(out), "--- PASS") != 3 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // N3: without user namespaces root still has the others, and leaves root.
 func TestN3_BrowserOfRootWithoutUserNamespaces(t *testing.T) {
 	skipWithoutChromium(t)
