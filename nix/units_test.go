@@ -253,6 +253,11 @@ func TestHardening(t *testing.T) {
 					t.Errorf("%s: %s has %s=%q", name, unit, fence, got)
 				}
 			}
+			// N3: a browser that could not make its namespaces and mounts would not start.
+			runs := slices.Contains(gaps[unit], "RestrictNamespaces")
+			if calls := lines(text, "SystemCallFilter"); runs && !slices.Equal(calls, []string{"@system-service", "@mount"}) {
+				t.Errorf("%s: %s, which runs browsers, has SystemCallFilter=%q", name, unit, calls)
+			}
 		}
 	}
 }
