@@ -2,7 +2,6 @@ package admission
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/docker/cli/cli/compose/types"
@@ -26,14 +25,20 @@ var (
 // fold brings a name into the form that resolvers compare.
 func fold(name string) string { return strings.TrimRight(strings.ToLower(name), ".") }
 
-// ownName reports whether a name can mean nothing but this run.
+// ownName reports whether a name can mean nothing but this run: one of its hosts, a
+// name below one, the stack's name, or what the stack's name begins.
 func (j *judge) ownName(name string) bool {
 	name = fold(name)
-	if slices.ContainsFunc(j.policy.Domains, func(own string) bool { return fold(own) == name }) {
-		return true
+	if !hostName.MatchString(name) {
+		return false
+	}
+	for _, own := range j.policy.Domains {
+		if own = fold(own); name == own || strings.HasSuffix(name, "."+own) {
+			return true
+		}
 	}
 	rest, ok := strings.CutPrefix(name, fold(j.stack.Name))
-	return ok && ownSuffix.MatchString(rest)
+	return ok && (rest == "" || ownSuffix.MatchString(rest))
 }
 
 // shared reports whether a network has others than this run on it.
