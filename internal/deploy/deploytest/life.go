@@ -34,7 +34,7 @@ var lifeCases = []testcase{
 	{"exec_waits_between_tasks", execBetweenTasks},
 	{"exec_kills_what_outlives_its_time", execTimeout},
 	{"copy_reaches_volumes", copies},
-	{"logs_are_whole_lines_from_the_end", logs},
+	{"logs_are_whole_and_as_they_were_written", logs},
 	{"N8_peak_memory_is_sampled", peakMemory},
 }
 
