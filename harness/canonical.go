@@ -139,7 +139,7 @@ func (l *life) installQuick(ctx context.Context, s *ccci.Stage) {
 		l.serves(ctx, s, "install") &&
 		l.check(ctx, s, "install/verify", func(ctx context.Context) error {
 			l.markers["A"] = l.canonical.Kept.Marker
-			l.plan = l.backupPlan(l.base)
+			l.plan, _ = l.backupPlan(l.base) // the canonical was kept with a plan, so its labels can be read
 			l.canaries = canariesOf(l.base, l.plan)
 			return l.verify(ctx, "A", l.canaries)
 		})

@@ -107,6 +107,7 @@ func TestA19_TeardownWhereverARunBreaks(t *testing.T) {
 		{"pull head", theirs, "upgrade/images", ccci.StatusFailed},
 		{"deploy head", &DeployError{Err: theirs, Reason: "rollback"}, "upgrade/converged", ccci.StatusFailed},
 		{"label", ours, "upgrade/commit", ccci.StatusErrored},
+		{"plan", theirs, "backup/labels", ccci.StatusFailed},
 		{"prepare", ours, "backup/repository", ccci.StatusErrored},
 		{"backup", theirs, "backup/snapshot", ccci.StatusFailed},
 		{"inspect", errors.New("a problem"), "backup/expected-paths", ccci.StatusFailed},

@@ -79,7 +79,7 @@ func (l *life) serves(ctx context.Context, s *ccci.Stage, stage string) bool {
 func (l *life) seed(ctx context.Context, letter string, steps []ccci.Step) error {
 	canaries := restorable(l.canaries) // once they are there, only these are changed
 	if letter == "A" {
-		l.plan = l.backupPlan(l.current)
+		l.plan, _ = l.backupPlan(l.current) // the stage backup reads it again, and fails
 		l.canaries = canariesOf(l.current, l.plan)
 		canaries = l.canaries
 	}
@@ -114,16 +114,18 @@ func (l *life) steps(ctx context.Context, steps []ccci.Step, letter string) erro
 	return nil
 }
 
-func (l *life) backupPlan(stack *recipe.Stack) BackupPlan {
+// backupPlan reads the backup labels of what is deployed. Labels that cannot be read turn the
+// stage backup red; before that the app is tested without a plan.
+func (l *life) backupPlan(stack *recipe.Stack) (BackupPlan, error) {
 	plan, err := l.Backup.Plan(stack)
 	if err != nil {
 		l.warn(fmt.Sprintf("reading the backup labels: %v", err))
-		return BackupPlan{}
+		return BackupPlan{}, err
 	}
 	for _, w := range plan.Warnings {
 		l.warn(w)
 	}
-	return plan
+	return plan, nil
 }
 
 // upgrade brings the app with its data and its old env file to the head.
@@ -182,7 +184,12 @@ func (l *life) runsHead(ctx context.Context) error {
 
 // backup stores the app's data and looks into what was stored.
 func (l *life) backup(ctx context.Context, s *ccci.Stage) {
-	l.plan = l.backupPlan(l.current)
+	plan, err := l.backupPlan(l.current)
+	l.plan = plan
+	if err != nil {
+		l.check(ctx, s, "backup/labels", func(context.Context) error { return err })
+		return
+	}
 	if !l.plan.Enabled {
 		s.Status, s.Reason = ccci.Skip, "the recipe has no backup (no service is labelled backupbot.backup=true)"
 		return

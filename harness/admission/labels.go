@@ -1,9 +1,9 @@
 package admission
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,8 +15,6 @@ import (
 
 // fileMiddlewares are those of the proxy's own file that recipes may name.
 var fileMiddlewares = []string{"security", "keycloak", "basicauth"}
-
-var backupPath = regexp.MustCompile(`^backupbot\.backup\.volumes\..+\.path$`)
 
 // labels judges the labels of a service. path says where they stand.
 func (j *judge) labels(service string, labels map[string]string, path ...string) {
@@ -31,7 +29,7 @@ func (j *judge) labels(service string, labels map[string]string, path ...string)
 			t.label(key, strings.Split(low, ".")[1:], value)
 		case strings.HasPrefix(low, "coop-cloud."):
 			j.coopCloud(service, key, path)
-		case backupPath.MatchString(low):
+		case strings.HasPrefix(low, "backupbot."):
 			j.backupPaths(service, key, value, path)
 		}
 	}
@@ -68,10 +66,16 @@ func (j *judge) coopCloud(service, key string, path []string) {
 	j.refuse(ruleNamespace, service, key, j.locate(key, path...), "write coop-cloud.${STACK_NAME}.…", "sets the label %q of another stack", key)
 }
 
+// backupPaths refuses paths outside of a volume. A label that cannot be read otherwise is no
+// danger: the backup stage fails with it.
 func (j *judge) backupPaths(service, key, value string, at []string) {
+	_, err := j.stack.BackupLabels(service, map[string]string{key: value})
+	if !errors.Is(err, recipe.ErrOutsideVolume) {
+		return
+	}
 	for p := range strings.SplitSeq(value, ",") {
-		p = strings.TrimSpace(p)
-		if path.IsAbs(p) || p == ".." || strings.HasPrefix(path.Clean(p), "../") || path.Clean(p) == ".." {
+		if _, ok := recipe.WithinVolume(p); !ok {
+			p = strings.TrimSpace(p)
 			j.refuse(ruleBackupPath, service, p, j.locate(key, at...), "paths are relative to the volume", "backs up %q, which is not within the volume", p)
 		}
 	}

@@ -125,23 +125,21 @@ func checkC003(r *lintRun) []place {
 	if r.stack == nil {
 		return nil
 	}
-	backed := slices.ContainsFunc(r.stack.Config.Services, func(s types.ServiceConfig) bool {
-		return s.Deploy.Labels["backupbot.backup"] == "true"
-	})
-	if !backed {
-		return nil
-	}
+	backed, restores := false, false
 	excluded := map[string]bool{}
-	restores := false
 	for _, s := range r.stack.Config.Services {
-		for label, value := range s.Deploy.Labels {
-			volume, ok := strings.CutPrefix(label, "backupbot.backup.volumes.")
-			if ok && value == "false" {
-				excluded[volume] = true
+		labels, _ := r.stack.BackupLabels(s.Name, s.Deploy.Labels) // what cannot be read fails the stage backup
+		for _, label := range labels {
+			backed = backed || label.Kind == BackupSwitch && label.On
+			if label.Kind == BackupVolume && !label.On {
+				excluded[label.Volume] = true
 			}
 		}
 		// A hook on another service may load the dump over the network.
 		restores = restores || hasRestoreHook(s) && !isDatabase(s.Image)
+	}
+	if !backed {
+		return nil
 	}
 	var out []place
 	for _, s := range r.stack.Config.Services {

@@ -14,6 +14,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
 // Options say where and how backups are made. Docker, Box, RunID and Exec are needed.
@@ -206,7 +207,7 @@ func (b *Backup) ready(ctx context.Context) error {
 	case b.closed:
 		return ccci.Errorf(ccci.CodeInfra, "backing up %s: the backup is closed", b.plan.Stack)
 	case !b.plan.Enabled:
-		return ccci.Errorf(ccci.CodeRecipe, "backing up %s: no service says %s=true", b.plan.Stack, labelEnable)
+		return ccci.Errorf(ccci.CodeRecipe, "backing up %s: no service says %s=true", b.plan.Stack, recipe.BackupEnable)
 	case len(b.plan.Volumes) == 0:
 		return ccci.Errorf(ccci.CodeRecipe, "backing up %s: the labels leave no volume to back up", b.plan.Stack).
 			WithHint("mount a named volume in a service, or take an exclusion away")

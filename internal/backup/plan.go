@@ -14,7 +14,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/docker/cli/cli/compose/types"
@@ -73,19 +72,12 @@ func (v Volume) Targets() []string {
 	return all
 }
 
-// Label names of the contract.
-const (
-	labelPrefix  = "backupbot."
-	labelEnable  = "backupbot.backup"
-	labelVolumes = "backupbot.backup.volumes."
-)
-
 // PlanOf reads the labels of the deployed services (deploy.labels, after interpolation).
 //
 // One service that says backupbot.backup=true switches the whole stack on; hooks and
 // volume labels count on every service. All named volumes that the stack owns
-// and some service mounts are taken, but for those that a label excludes. A path that leaves its
-// volume and a switch that is neither true nor false are Errors with CodeRecipe.
+// and some service mounts are taken, but for those that a label excludes. A label that
+// cannot be read is an Error with CodeRecipe, as of [recipe.Stack.BackupLabels].
 func PlanOf(stack *recipe.Stack) (Plan, error) {
 	plan := Plan{Stack: stack.Name, Version: stack.Version}
 	if stack.Config == nil {
@@ -97,7 +89,7 @@ func PlanOf(stack *recipe.Stack) (Plan, error) {
 	r := reader{plan: &plan, volumes: map[string]*choice{}}
 	r.ownVolumes(stack, services)
 	for _, svc := range services {
-		if err := r.service(svc); err != nil {
+		if err := r.service(stack, svc); err != nil {
 			return Plan{}, err
 		}
 	}
@@ -141,120 +133,75 @@ func (r *reader) ownVolumes(stack *recipe.Stack, services []types.ServiceConfig)
 }
 
 // service reads one service's labels.
-func (r *reader) service(svc types.ServiceConfig) error {
-	labels := svc.Deploy.Labels
-	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		value := strings.TrimSpace(labels[key])
-		hook := Hook{Service: svc.Name, Command: value}
-		switch {
-		case !strings.HasPrefix(key, labelPrefix):
-		case key == labelEnable:
-			on, err := parseSwitch(svc.Name, key, value)
-			if err != nil {
-				return err
+func (r *reader) service(stack *recipe.Stack, svc types.ServiceConfig) error {
+	labels, err := stack.BackupLabels(svc.Name, svc.Deploy.Labels)
+	if err != nil {
+		return err
+	}
+	for _, label := range labels {
+		switch label.Kind {
+		case recipe.BackupSwitch:
+			if label.Empty {
+				r.warn("service %s: label %s is empty and counts as false", svc.Name, label.Key)
 			}
-			if on {
+			if label.On {
 				r.enabled = append(r.enabled, svc.Name)
 			}
-		case strings.HasPrefix(key, labelVolumes):
-			if err := r.volume(svc.Name, key, value); err != nil {
-				return err
-			}
-		case value == "" && isHook(key):
-			r.warn("service %s: label %s is empty", svc.Name, key)
-		case key == "backupbot.backup.pre-hook":
-			r.plan.BackupPre = append(r.plan.BackupPre, hook)
-		case key == "backupbot.backup.post-hook":
-			r.plan.BackupPost = append(r.plan.BackupPost, hook)
-		case key == "backupbot.restore.pre-hook":
-			r.plan.RestorePre = append(r.plan.RestorePre, hook)
-		case key == "backupbot.restore.post-hook":
-			r.plan.RestorePost = append(r.plan.RestorePost, hook)
-		case key == "backupbot.backup.path" || key == "backupbot.backup.command":
-			r.warn("service %s: label %s is from version 1 of the contract and has no effect; use backupbot.backup.volumes.<volume>.path and pre-hook", svc.Name, key)
-		case key == "backupbot.restore" || key == "backupbot.backup.repos" || strings.HasPrefix(key, labelPrefix):
-			r.warn("service %s: label %s is not part of the contract and has no effect", svc.Name, key)
+		case recipe.BackupVolume, recipe.BackupPaths:
+			r.volume(svc.Name, label)
+		case recipe.BackupHook:
+			r.hook(svc.Name, label)
+		case recipe.BackupV1:
+			r.warn("service %s: label %s is from version 1 of the contract and has no effect; use backupbot.backup.volumes.<volume>.path and pre-hook", svc.Name, label.Key)
+		default:
+			r.warn("service %s: label %s is not part of the contract and has no effect; there are backupbot.backup, backupbot.backup.volumes.<volume>[.path], and pre-hook and post-hook of backupbot.backup and backupbot.restore", svc.Name, label.Key)
 		}
 	}
 	return nil
 }
 
-func isHook(key string) bool { return strings.HasSuffix(key, "-hook") }
-
-// parseSwitch reads a boolean label. Empty is off, as an unset variable gives it.
-func parseSwitch(service, key, value string) (bool, error) {
-	if value == "" {
-		return false, nil
+func (r *reader) hook(service string, label recipe.BackupLabel) {
+	if label.Empty {
+		r.warn("service %s: label %s is empty", service, label.Key)
+		return
 	}
-	on, err := strconv.ParseBool(strings.ToLower(value))
-	if err != nil {
-		return false, ccci.Errorf(ccci.CodeRecipe, "service %s: label %s is %q", service, key, value).
-			WithHint("write true or false")
-	}
-	return on, nil
+	hooks := map[string]*[]Hook{
+		recipe.BackupPreHook: &r.plan.BackupPre, recipe.BackupPostHook: &r.plan.BackupPost,
+		recipe.RestorePreHook: &r.plan.RestorePre, recipe.RestorePostHook: &r.plan.RestorePost,
+	}[label.Key]
+	*hooks = append(*hooks, Hook{Service: service, Command: label.Value})
 }
 
-// volume reads backupbot.backup.volumes.<key> and ….<key>.path. A volume's key
-// may itself end in .path or hold dots, so known keys are tried first.
-func (r *reader) volume(service, label, value string) error {
-	key := strings.TrimPrefix(label, labelVolumes)
-	key, isPath := key, false
-	if r.volumes[key] == nil {
-		key, isPath = strings.CutSuffix(key, ".path")
-	}
-	c := r.volumes[key]
+// volume reads what a label says about a volume.
+func (r *reader) volume(service string, label recipe.BackupLabel) {
+	c := r.volumes[label.Volume]
 	if c == nil {
-		r.warn("service %s: label %s names a volume that the stack does not have", service, label)
-		return nil
+		r.warn("service %s: label %s names a volume that the stack does not have", service, label.Key)
+		return
 	}
-	if !isPath {
-		take, err := parseSwitch(service, label, value)
-		c.excluded = c.excluded || (err == nil && !take && value != "")
-		return err
+	if label.Kind == recipe.BackupVolume {
+		if label.Empty {
+			r.warn("service %s: label %s is empty and counts as true", service, label.Key)
+		}
+		c.excluded = c.excluded || !label.On
+		return
 	}
-	paths, err := parsePaths(service, label, value)
-	if err != nil {
-		return err
-	}
-	if c.paths != nil && !slices.Equal(c.paths, paths) {
-		r.warn("services %s and %s limit volume %s to different paths; both are taken", c.by, service, key)
+	if c.paths != nil && !slices.Equal(c.paths, label.Paths) {
+		r.warn("services %s and %s limit volume %s to different paths; both are taken", c.by, service, label.Volume)
 	}
 	c.by = service
-	for _, p := range paths {
+	for _, p := range label.Paths {
 		if !slices.Contains(c.paths, p) {
 			c.paths = append(c.paths, p)
 		}
 	}
-	return nil
-}
-
-// parsePaths reads a comma list of paths within a volume.
-func parsePaths(service, label, value string) ([]string, error) {
-	var paths []string
-	for item := range strings.SplitSeq(value, ",") {
-		item = strings.TrimSpace(item)
-		if item == "" {
-			continue
-		}
-		clean := path.Clean(item)
-		if path.IsAbs(clean) || clean == ".." || strings.HasPrefix(clean, "../") || strings.ContainsRune(clean, 0) {
-			return nil, ccci.Errorf(ccci.CodeRecipe, "service %s: label %s names %q, which is outside of the volume", service, label, item).
-				WithHint("paths are relative to the volume's root, as in dump/backup.sql")
-		}
-		paths = append(paths, clean)
-	}
-	if len(paths) == 0 {
-		return nil, ccci.Errorf(ccci.CodeRecipe, "service %s: label %s names no path", service, label).
-			WithHint("name a path within the volume, or remove the label to take all of it")
-	}
-	return paths, nil
 }
 
 // finish orders the volumes and judges the whole.
 func (r *reader) finish(services []types.ServiceConfig) {
 	r.plan.Enabled = len(r.enabled) > 0
 	if len(r.enabled) > 1 {
-		r.warn("services %s all say %s; the contract wants it on one", strings.Join(r.enabled, ", "), labelEnable)
+		r.warn("services %s all say %s; the contract wants it on one", strings.Join(r.enabled, ", "), recipe.BackupEnable)
 	}
 	for _, key := range slices.Sorted(maps.Keys(r.volumes)) {
 		c := r.volumes[key]
@@ -276,7 +223,7 @@ func (r *reader) finish(services []types.ServiceConfig) {
 	}
 	hooks := len(r.plan.BackupPre) + len(r.plan.BackupPost) + len(r.plan.RestorePre) + len(r.plan.RestorePost)
 	if !r.plan.Enabled && hooks > 0 {
-		r.warn("there are backup hooks, and no service says %s=true; nothing is backed up", labelEnable)
+		r.warn("there are backup hooks, and no service says %s=true; nothing is backed up", recipe.BackupEnable)
 	}
 }
 

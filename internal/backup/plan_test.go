@@ -118,6 +118,9 @@ func TestPlanWarns(t *testing.T) {
 		{[]types.ServiceConfig{service("app", "data", "backup=true", "backup.volumes.daat=false")}, "does not have"},
 		{[]types.ServiceConfig{service("app", "data", "backup=true", "backup.volumes.daat.path=x")}, "does not have"},
 		{[]types.ServiceConfig{service("app", "data", "backup=true", "backup.pre-hook=")}, "is empty"},
+		{[]types.ServiceConfig{service("app", "data", "backup=")}, "backupbot.backup is empty and counts as false"},
+		{[]types.ServiceConfig{service("app", "data", "backup=true", "backup.volumes.data=")}, "backupbot.backup.volumes.data is empty and counts as true"},
+		{[]types.ServiceConfig{service("app", "data", "backup=true", "backup.on-failure=x")}, "backupbot.backup.on-failure is not part of the contract"},
 		{[]types.ServiceConfig{service("app", "foreign", "backup=true")}, "external"},
 		{[]types.ServiceConfig{service("app", "data", "backup.pre-hook=x")}, "nothing is backed up"},
 		{[]types.ServiceConfig{service("a", "data", "backup=true", "backup.volumes.data.path=x"), service("b", "data", "backup.volumes.data.path=y")}, "different paths"},
@@ -131,12 +134,16 @@ func TestPlanWarns(t *testing.T) {
 
 func TestPlanRefuses(t *testing.T) {
 	for _, label := range []string{
-		"backup=maybe", "backup.volumes.data=perhaps", "backup.volumes.data.path=", "backup.volumes.data.path= , ",
-		"backup.volumes.data.path=/etc", "backup.volumes.data.path=../db", "backup.volumes.data.path=a/../../db", "backup.volumes.data.path=..",
+		"backup=maybe", "backup=yes please", "backup.volumes.data=perhaps", "backup.volumes.data.path=", "backup.volumes.data.path= , ",
+		"backup.volumes.my.data.path=../../../etc", "backup.volumes.data.path=/etc", "backup.volumes.data.path=../db", "backup.volumes.data.path=a/../../db", "backup.volumes.data.path=..",
 	} {
 		_, err := PlanOf(stack(service("app", "data", "backup=true", label)))
+		key, value, _ := strings.Cut(label, "=")
+		value, _, _ = strings.Cut(strings.TrimSpace(value), ",")
 		if ccci.CodeOf(err) != ccci.CodeRecipe || ccci.HintOf(err) == "" {
 			t.Errorf("%s: %v, want an Error that blames the recipe and has a hint", label, err)
+		} else if text := err.Error(); !strings.Contains(text, "service app") || !strings.Contains(text, "backupbot."+key) || !strings.Contains(text, value) {
+			t.Errorf("%s: %v, which does not name service, label and value", label, err)
 		}
 	}
 }
