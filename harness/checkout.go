@@ -15,22 +15,26 @@ const baseTip = "refs/cc-ci/base"
 
 // checkout is one run's own clone: nothing that happens to another one can
 // change what is tested here.
-type checkout struct{ dir string }
+type checkout struct {
+	dir    string
+	limits gitcmd.Limits
+}
 
-// allTags fetches every tag.
-const allTags = "+refs/tags/*:refs/tags/*"
-
-// fetch makes a clone within dir that holds what refs, refspecs or full
-// commits, name at url.
-func fetch(ctx context.Context, dir, url string, refs ...string) (*checkout, error) {
-	c := &checkout{dir: filepath.Join(dir, "git")}
+// fetch makes a clone within dir that holds all tags and what refs, refspecs or full
+// commits, name at url. A repository beyond the limits is refused.
+func fetch(ctx context.Context, dir, url string, limits gitcmd.Limits, refs ...string) (*checkout, error) {
+	c := &checkout{filepath.Join(dir, "git"), limits}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the checkout folder: %w", err)
 	}
-	if _, err := c.git(ctx, "init", "--quiet", "--bare"); err != nil {
+	if _, err := c.git(ctx, "init", "--quiet", "--bare", "--template="); err != nil {
 		return nil, err
 	}
-	if _, err := c.git(ctx, append([]string{"fetch", "--quiet", "--no-recurse-submodules", "--", url}, refs...)...); err != nil {
+	err := gitcmd.Fetch(ctx, c.dir, url, gitcmd.FetchOptions{Refs: refs, Tags: true, Limits: limits})
+	if ccci.CodeOf(err) == ccci.CodeRefused {
+		return nil, fmt.Errorf("fetching from %s: %w", url, err)
+	}
+	if err != nil {
 		return nil, ccci.Errorf(ccci.CodeInfra, "fetching from %s: %w", url, err).
 			WithHint("is the repository reachable, and does it still hold what is asked for?")
 	}
@@ -39,28 +43,33 @@ func fetch(ctx context.Context, dir, url string, refs ...string) (*checkout, err
 
 // fetchJob makes a clone that holds the commit under test, all tags and, when
 // there is one, the tip of the target branch.
-func fetchJob(ctx context.Context, dir string, job ccci.Job) (*checkout, error) {
+func fetchJob(ctx context.Context, dir string, job ccci.Job, limits gitcmd.Limits) (*checkout, error) {
 	if !job.Commit.Valid() {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "%q is not a full commit", job.Commit)
 	}
-	refs := []string{allTags, string(job.Commit)}
+	refs := []string{string(job.Commit)}
 	if job.BaseRef != "" {
 		refs = append(refs, "+refs/heads/"+job.BaseRef+":"+baseTip)
 	}
-	c, err := fetch(ctx, dir, job.CloneURL, refs...)
+	c, err := fetch(ctx, dir, job.CloneURL, limits, refs...)
 	if err != nil {
 		return nil, fmt.Errorf("commit %s: %w", job.Commit.Short(), err)
 	}
 	return c, nil
 }
 
-// tree lays out the files of a commit and proves that they are that commit's.
+// tree lays out the files of a commit and proves that they are that commit's. A commit
+// beyond the limits, or with a name or a link that is not allowed, is refused.
 func (c *checkout) tree(ctx context.Context, name string, commit ccci.Commit) (string, error) {
 	dir := filepath.Join(filepath.Dir(c.dir), name)
-	if _, err := c.git(ctx, "worktree", "add", "--quiet", "--detach", "--", dir, string(commit)); err != nil {
+	err := gitcmd.CheckOut(ctx, c.dir, dir, string(commit), c.limits)
+	if ccci.CodeOf(err) == ccci.CodeRefused {
+		return "", fmt.Errorf("checking out %s: %w", commit.Short(), err)
+	}
+	if err != nil {
 		return "", ccci.Errorf(ccci.CodeInfra, "checking out %s: %w", commit.Short(), err)
 	}
-	at, err := (&checkout{dir}).resolve(ctx, "HEAD")
+	at, err := (&checkout{dir: dir}).resolve(ctx, "HEAD")
 	if err != nil || at != commit {
 		return "", ccci.Errorf(ccci.CodeInfra, "the checkout is at %s instead of %s", at, commit)
 	}

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
 )
 
 func TestA8_ExactlyThatCommitIsCheckedOut(t *testing.T) {
 	repo, head := example(t)
 	dir := t.TempDir()
-	c, err := fetchJob(t.Context(), dir, ccci.Job{Commit: head, CloneURL: repo, BaseRef: "main"})
+	c, err := fetchJob(t.Context(), dir, ccci.Job{Commit: head, CloneURL: repo, BaseRef: "main"}, gitcmd.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,13 +68,13 @@ func TestU23_CommitThatCannotBeHad(t *testing.T) {
 		"no such branch":   {ccci.Job{Commit: head, CloneURL: repo, BaseRef: "gone"}, ccci.CodeInfra},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := fetchJob(t.Context(), t.TempDir(), c.job); err == nil || ccci.CodeOf(err) != c.code {
+			if _, err := fetchJob(t.Context(), t.TempDir(), c.job, gitcmd.Limits{}); err == nil || ccci.CodeOf(err) != c.code {
 				t.Errorf("%v (%s), want %s", err, ccci.CodeOf(err), c.code)
 			}
 		})
 	}
 
-	c, err := fetchJob(t.Context(), t.TempDir(), ccci.Job{Commit: head, CloneURL: repo})
+	c, err := fetchJob(t.Context(), t.TempDir(), ccci.Job{Commit: head, CloneURL: repo}, gitcmd.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +113,7 @@ func TestM2_CheckoutRunsNoHooksOrFilters(t *testing.T) {
 	head := ccci.Commit(gitOut(t, repo, "rev-parse", "HEAD"))
 	t.Setenv("HOME", home)
 
-	c, err := fetchJob(t.Context(), t.TempDir(), ccci.Job{Commit: head, CloneURL: repo})
+	c, err := fetchJob(t.Context(), t.TempDir(), ccci.Job{Commit: head, CloneURL: repo}, gitcmd.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}

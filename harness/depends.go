@@ -62,7 +62,7 @@ func (l *life) fetchDependencies(ctx context.Context) error {
 }
 
 func (l *life) fetchDependency(ctx context.Context, d *dependency) error {
-	clone, err := fetch(ctx, filepath.Join(l.WorkDir, "dependencies", d.recipe), d.source(l.Job.CloneURL), allTags)
+	clone, err := fetch(ctx, filepath.Join(l.WorkDir, "dependencies", d.recipe), d.source(l.Job.CloneURL), l.Git)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/censor"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
+	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
 )
 
 // Why a run was told to end. They are causes of the context given to Run.
@@ -40,6 +41,8 @@ type Config struct {
 	OutDir      string // where result.json and the artifacts go; must exist
 	LockDir     string // kernel locks of runs; shared by all runs of the machine
 	Version     string // of cc-ci
+
+	Git gitcmd.Limits // of what is fetched; fields that are 0 have their defaults
 
 	Deployer Deployer
 	Router   Router

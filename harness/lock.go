@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -53,7 +54,13 @@ func lockFile(dir string, run ccci.RunID) (*flock.Flock, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, ccci.Errorf(ccci.CodeInfra, "making the lock folder: %w", err).WithHint("check that %s is writable", dir)
 	}
-	return flock.New(filepath.Join(dir, string(run)+".lock")), nil
+	return ownLock(filepath.Join(dir, string(run)+".lock")), nil
+}
+
+// ownLock is a lock on a file in a folder that every user of the machine may write to. A
+// link that somebody has put there is not followed.
+func ownLock(path string) *flock.Flock {
+	return flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDONLY|syscall.O_NOFOLLOW))
 }
 
 // Release frees the lock. Legal twice.

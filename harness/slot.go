@@ -45,7 +45,7 @@ func LockSlot(ctx context.Context, dir string, run ccci.RunID, capacity int) (*S
 	if ok, err := presence.TryLockContext(ctx, slotEvery); err != nil || !ok {
 		return nil, fmt.Errorf("waiting for another process of run %s: %w", run, why(ctx, err))
 	}
-	_ = os.Truncate(presence.Path(), 0) // what a process that was killed has left
+	_ = writeOwn(presence.Path(), nil) // what a process that was killed has left
 	tick := time.NewTicker(slotEvery)
 	defer tick.Stop()
 	for {
@@ -64,7 +64,7 @@ func LockSlot(ctx context.Context, dir string, run ccci.RunID, capacity int) (*S
 				continue
 			}
 			// The presence's file says which kind it is; it means something while locked.
-			if err := os.WriteFile(presence.Path(), fmt.Appendf(nil, "%s %d", working, os.Getpid()), 0o666); err != nil {
+			if err := writeOwn(presence.Path(), fmt.Appendf(nil, "%s %d", working, os.Getpid())); err != nil {
 				place.Unlock()
 				presence.Unlock()
 				return nil, ccci.Errorf(ccci.CodeInfra, "writing down that run %s has a slot: %w", run, err)
@@ -91,7 +91,7 @@ func why(ctx context.Context, err error) error {
 
 // Release frees the slot. Legal twice.
 func (s *Slot) Release() {
-	_ = os.Truncate(s.presence.Path(), 0)
+	_ = writeOwn(s.presence.Path(), nil)
 	s.place.Unlock()
 	s.presence.Unlock()
 }
@@ -150,5 +150,15 @@ func slotFile(dir, name string) (*flock.Flock, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, ccci.Errorf(ccci.CodeInfra, "making the lock folder: %w", err).WithHint("check that %s is writable", dir)
 	}
-	return flock.New(filepath.Join(dir, name+".lock")), nil
+	return ownLock(filepath.Join(dir, name+".lock")), nil
+}
+
+// writeOwn replaces the text of a file that is there; like ownLock it follows no link.
+func writeOwn(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }

@@ -16,7 +16,7 @@ func (l *life) fetchTrees(ctx context.Context) error {
 	if err := l.prepareDependencies(); err != nil {
 		return err
 	}
-	clone, err := fetchJob(ctx, l.WorkDir, l.Job)
+	clone, err := fetchJob(ctx, l.WorkDir, l.Job, l.Git)
 	if err != nil {
 		return err
 	}

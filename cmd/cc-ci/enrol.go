@@ -3,12 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +14,8 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
+	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
+	"github.com/recipe-maintainers/cc-ci/internal/scratch"
 )
 
 // enrolCmd prepares a repository for cc-ci.
@@ -101,12 +100,15 @@ func (c *enrolCmd) checkout(a *app, cfg config.Config, entry config.ForgeEntry, 
 		dir, err := folder(c.Checkout)
 		return dir, nothing, err
 	}
-	dir, err := os.MkdirTemp("", "cc-ci-enrol-")
+	files, err := scratch.Make("enrol")
 	if err != nil {
-		return "", nothing, fmt.Errorf("making a folder to clone into: %w", err)
+		return "", nothing, err
 	}
-	cleanup := func() { os.RemoveAll(dir) }
-	if err := clone(a.ctx, entry, source.CloneURL, dir); err != nil {
+	dir, cleanup := files.Path, func() { files.Remove() }
+	if err := clone(a.ctx, cfg, entry, source.CloneURL, dir); ccci.CodeOf(err) == ccci.CodeRefused {
+		cleanup()
+		return "", nothing, fmt.Errorf("cloning %s: %w", ref, err)
+	} else if err != nil {
 		cleanup()
 		return "", nothing, ccci.Errorf(ccci.CodeInfra, "cloning %s: %w", ref, err).WithHint("%s", seeHint(entry, ref))
 	}
@@ -121,28 +123,32 @@ func seeHint(entry config.ForgeEntry, ref ccci.RepoRef) string {
 	return fmt.Sprintf("check its name; its account needs the right to read, granted at %s or through a team (%s)", places.RightsOf(ref), places.Members)
 }
 
-// clone fetches a repository with its tags. The token goes to its own forge only, and
-// stands on no command line.
-func clone(ctx context.Context, entry config.ForgeEntry, from, dir string) error {
-	cmd := exec.CommandContext(ctx, "git", "clone", "--quiet", "--", from, dir)
-	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1")
-	if u, err := url.Parse(from); err == nil && u.Scheme == "https" && entry.TokenFile != "" {
+// clone fetches the default branch of a repository with all tags, and lays it out. The
+// token goes to its own forge only, and stands on no command line.
+func clone(ctx context.Context, cfg config.Config, entry config.ForgeEntry, from, dir string) error {
+	o := gitcmd.FetchOptions{Refs: []string{"+HEAD:" + clonedRef}, Tags: true, Limits: gitLimits(cfg.Git)}
+	if entry.TokenFile != "" {
 		token, err := config.ReadSecret(entry.TokenFile)
 		if err != nil {
 			return err
 		}
-		basic := base64.StdEncoding.EncodeToString([]byte("x-access-token:" + token.Reveal()))
-		cmd.Env = append(cmd.Env, "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=http.https://"+u.Host+"/.extraHeader", "GIT_CONFIG_VALUE_0=Authorization: Basic "+basic)
+		o.Token = token
 	}
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, exec.ErrNotFound) {
-		return ccci.Errorf(ccci.CodeInfra, "there is no git on this machine").WithHint("install it (Debian: apt-get install git)")
+	if _, err := gitcmd.Run(ctx, dir, "init", "--quiet", "--template="); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, strings.Join(strings.Fields(string(out)), " "))
+	if err := gitcmd.Fetch(ctx, dir, from, o); err != nil {
+		return err
 	}
-	return nil
+	if err := gitcmd.CheckTree(ctx, dir, clonedRef, o.Limits); err != nil {
+		return err
+	}
+	_, err := gitcmd.Run(ctx, dir, "checkout", "--quiet", "--detach", clonedRef)
+	return err
 }
+
+// clonedRef is the local name of a clone's default branch.
+const clonedRef = "refs/cc-ci/head"
 
 // lint judges the recipe's shape and shows what it finds.
 func (c *enrolCmd) lint(a *app, dir string) error {

@@ -67,7 +67,7 @@ func (c *sweepCmd) sweep(ctx context.Context, a *app, cfg config.Config, log io.
 	}
 	defer files.Remove()
 	o := sweep.Config{
-		Recipes: recipes, Blobs: s.blobs, Store: s.store, WorkDir: files.Path, DryRun: c.DryRun, Deadline: cfg.Engine.Deadline,
+		Recipes: recipes, Blobs: s.blobs, Store: s.store, WorkDir: files.Path, DryRun: c.DryRun, Git: gitLimits(cfg.Git), Deadline: cfg.Engine.Deadline,
 		Turn:  func(ctx context.Context) error { return s.turn(ctx, log) },
 		Prune: func(recipe string, keep ...ccci.RunID) error { return backup.Prune(keptDir(cfg), recipe, keep...) },
 		Log:   log, Now: time.Now, Rand: rand.Reader,

@@ -255,7 +255,7 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 	restic := backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, Logger: p.log}
 	return harness.Config{
 		Job: job, Settings: settings, CIDomain: p.cfg.Domain, Network: p.cfg.Network, Entrypoints: furtherEntrypoints(p.cfg),
-		WorkDir: filepath.Join(files, "work"), OutDir: out, LockDir: p.lockDir, Version: version(),
+		WorkDir: filepath.Join(files, "work"), OutDir: out, LockDir: p.lockDir, Version: version(), Git: gitLimits(p.cfg.Git),
 		Deployer: deployer, Router: p.ingress,
 		Backup: backup.NewApp(restic, deployer), Keeper: backup.NewKept(keptDir(p.cfg), restic),
 		Canonical: func(ctx context.Context) (ccci.Canonical, error) {
@@ -296,20 +296,17 @@ func (p *platform) findLocks(ctx context.Context) error {
 			continue
 		}
 		// The identifier of old daemons has colons.
-		p.lockDir = filepath.Join(root, "cc-ci", strings.ReplaceAll(info.ID, ":", ""))
-		if err = os.MkdirAll(p.lockDir, 0o777); err != nil {
-			break
-		}
-		// The umask took rights away that other users need. Only the folder's owner can give them.
-		_ = os.Chmod(filepath.Dir(p.lockDir), 0o777|os.ModeSticky)
-		_ = os.Chmod(p.lockDir, 0o777|os.ModeSticky)
-		return nil
+		slots, err := scratch.SharedDir(root, "cc-ci", strings.ReplaceAll(info.ID, ":", ""), slotsName)
+		p.lockDir = filepath.Dir(slots)
+		return err
 	}
 	return ccci.Errorf(ccci.CodeInfra, "making a folder for locks: %w", err).WithHint("make /run/lock writable for everybody with the sticky bit, as Debian does")
 }
 
 // slotDir has the slots of this daemon's runs, beside their locks.
-func (p *platform) slotDir() string { return filepath.Join(p.lockDir, "slots") }
+func (p *platform) slotDir() string { return filepath.Join(p.lockDir, slotsName) }
+
+const slotsName = "slots"
 
 // refuseEnded refuses an attempt at a run whose result is there: it is told once.
 func (p *platform) refuseEnded(ctx context.Context, job ccci.Job) error {

@@ -2,7 +2,6 @@ package recipe
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,12 +13,16 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
 )
 
+// maxUnpacked bounds the files of a commit that AtCommit writes, in bytes. The tree is
+// within the limits of gitcmd before; attributes of the repository may make files longer.
+const maxUnpacked = 256 << 20
+
 // AtCommit lays the files of a commit out in a temporary folder and opens them.
-// The repository and its work tree are only read. The caller removes the folder
-// by the returned function, which is never nil.
+// The repository and its work tree are only read. A commit beyond the default limits of
+// gitcmd is an Error with CodeRefused. The caller removes the folder by the returned
+// function, which is never nil.
 func AtCommit(ctx context.Context, repoDir string, commit ccci.Commit) (*Tree, func(), error) {
-	archive, err := gitcmd.Output(ctx, repoDir, "archive", "--format=tar", string(commit))
-	if err != nil {
+	if err := gitcmd.CheckTree(ctx, repoDir, string(commit), gitcmd.Limits{}); err != nil {
 		return nil, func() {}, fmt.Errorf("reading commit %s: %w", commit.Short(), err)
 	}
 	dir, err := os.MkdirTemp("", "cc-ci-recipe-")
@@ -27,22 +30,42 @@ func AtCommit(ctx context.Context, repoDir string, commit ccci.Commit) (*Tree, f
 		return nil, func() {}, fmt.Errorf("making a folder for commit %s: %w", commit.Short(), err)
 	}
 	remove := func() { os.RemoveAll(dir) }
-	if err := unpack(dir, archive); err != nil {
+	if err := extract(ctx, repoDir, commit, dir); err != nil {
 		return nil, remove, fmt.Errorf("laying out commit %s: %w", commit.Short(), err)
 	}
 	tree, err := Open(dir, commit)
 	return tree, remove, err
 }
 
-// unpack writes the regular files of an archive below dir, and nowhere else.
-// Symbolic links are kept as links, so that reading one is refused by its name.
-func unpack(dir string, archive []byte) error {
+// extract writes what git prints of a commit as it prints it.
+func extract(ctx context.Context, repoDir string, commit ccci.Commit, dir string) error {
+	r, w := io.Pipe()
+	unpacked := make(chan error, 1)
+	go func() {
+		err := unpack(dir, r, maxUnpacked)
+		if err == nil {
+			_, err = io.Copy(io.Discard, r) // what fills the last block
+		}
+		r.CloseWithError(err)
+		unpacked <- err
+	}()
+	err := gitcmd.Stream(ctx, repoDir, w, "archive", "--format=tar", string(commit))
+	w.CloseWithError(err)
+	if unpackErr := <-unpacked; unpackErr != nil {
+		return unpackErr
+	}
+	return err
+}
+
+// unpack writes the regular files of an archive, at most limit bytes, below dir, and nowhere
+// else. Symbolic links are kept as links, so that reading one is refused by its name.
+func unpack(dir string, archive io.Reader, limit int64) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	for r := tar.NewReader(bytes.NewReader(archive)); ; {
+	for r := tar.NewReader(archive); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -57,13 +80,22 @@ func unpack(dir string, archive []byte) error {
 		case tar.TypeSymlink:
 			err = root.Symlink(h.Linkname, name)
 		case tar.TypeReg:
-			var text []byte
-			if text, err = io.ReadAll(r); err == nil {
-				err = root.WriteFile(name, text, 0o644)
+			if limit -= h.Size; limit < 0 {
+				return ccci.Errorf(ccci.CodeRefused, "the files of the commit are larger than %d MiB", int64(maxUnpacked)>>20).WithHint("make the repository smaller")
 			}
+			err = writeFrom(root, name, r)
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+func writeFrom(root *os.Root, name string, r io.Reader) error {
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Close())
 }

@@ -40,6 +40,7 @@ type Config struct {
 	Roles     Roles        `yaml:"roles" doc:"Who may use which command: anyone, member, or numeric user ids, separated by commas; member, 7 admits one more."`
 	Engine    Engine       `yaml:"engine" doc:"What runs the tests."`
 	Ingress   Ingress      `yaml:"ingress" doc:"The proxy that apps under test are reached through."`
+	Git       Git          `yaml:"git" doc:"What a repository of somebody else may cost. What is beyond is refused, and the refusal names the setting."`
 	Badge     Badge        `yaml:"badge" doc:"Badges."`
 	Keep      Keep         `yaml:"keep" doc:"How long results are kept."`
 
@@ -244,6 +245,7 @@ func (c *Config) finish(d *settings.Decoder) error {
 	}
 	finishRepos("repos", c.Repos, bad)
 	c.finishCheckouts(bad)
+	c.Git.finish(bad)
 	c.finishForges(d, bad)
 	c.finishEngine(bad)
 	c.finishReconcile(bad)

@@ -2,9 +2,12 @@
 // can make it start another program, ask a person, or behave otherwise than here.
 //
 // Off are: hooks, the file system monitor, remote helpers such as ext::, credential
-// helpers, prompts of git and of ssh, the large file filter, background maintenance,
-// and the configuration of the machine and of the user. What a repository's own
-// configuration says besides counts, since a bare repository cannot do without it.
+// helpers, prompts of git and of ssh, content filters, HTTP redirects, background
+// maintenance, and the configuration of the machine and of the user. What a repository's
+// own configuration says besides counts, since a bare repository cannot do without it.
+//
+// A repository of somebody else is fetched with [Fetch] and laid out with [CheckOut],
+// which bound what it may cost.
 package gitcmd
 
 import (
@@ -12,16 +15,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// maxComplaint bounds what an error repeats of git's own words, in bytes.
-const maxComplaint = 600
+const (
+	// maxComplaint bounds what an error repeats of git's own words, in bytes.
+	maxComplaint = 600
+	// maxKept bounds what is kept of standard error, in bytes.
+	maxKept = 64 << 10
+	// maxOutput bounds what [Run] and [Output] hold in memory, in bytes.
+	maxOutput = 64 << 20
+)
+
+// errTooLong says that a command printed more than maxOutput.
+var errTooLong = errors.New("its output is too long")
 
 // Installed returns nil, or an Error with CodeInfra that wraps [exec.ErrNotFound].
 func Installed() error {
@@ -43,38 +58,190 @@ func Run(ctx context.Context, dir string, args ...string) (string, error) {
 	return strings.TrimSuffix(string(out), "\n"), err
 }
 
-// Output is [Run] for what is not text: it returns the very bytes.
+// Output is [Run] for what is not text: it returns the very bytes, at most 64 MiB.
+// More of them are an error.
 func Output(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{
-		"-c", "safe.directory=*",
-		"-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false",
-		"-c", "credential.helper=", "-c", "advice.detachedHead=false", "-c", "submodule.recurse=false",
-		"-c", "filter.lfs.smudge=", "-c", "filter.lfs.clean=", "-c", "filter.lfs.process=", "-c", "filter.lfs.required=false",
-		"-c", "gc.auto=0", "-c", "maintenance.auto=false",
-	}, args...)...)
-	cmd.Dir = dir
-	cmd.Env = []string{
+	out := capped{limit: maxOutput}
+	if err := Stream(ctx, dir, &out, args...); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// Stream is [Output] for what is too long to be held: it writes to w as git prints.
+// When a write fails git is ended, and the error wraps w's.
+func Stream(ctx context.Context, dir string, w io.Writer, args ...string) error {
+	return call{dir: dir, args: args, out: w}.run(ctx)
+}
+
+// capped keeps at most limit bytes and fails beyond.
+type capped struct {
+	bytes.Buffer
+	limit int
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	if c.Len()+len(p) > c.limit {
+		return 0, errTooLong
+	}
+	return c.Buffer.Write(p)
+}
+
+// call is one git command.
+type call struct {
+	dir   string
+	args  []string
+	in    io.Reader
+	out   io.Writer
+	env   []string // besides what every command gets
+	bound *bound   // nil: as much of the machine as it takes
+}
+
+// converts are the commands that pass the content of files through filters.
+var converts = []string{"status", "archive", "checkout", "worktree", "diff", "add"}
+
+func (c call) run(ctx context.Context) error {
+	settings := settingsOf()
+	if slices.Contains(converts, c.args[0]) {
+		off, err := filtersOff(ctx, c.dir)
+		if err != nil {
+			return err
+		}
+		settings = append(settings, off...)
+	}
+	return c.start(ctx, settings)
+}
+
+func (c call) start(ctx context.Context, settings []string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	cmd, err := c.bound.command(ctx, append(settings, c.args...))
+	if err != nil {
+		return err
+	}
+	cmd.Dir, cmd.Env = c.dir, append(environment(), c.env...)
+	// git is many processes; all of them end.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	complaint := &forgetful{limit: maxKept}
+	out := &reporting{w: c.out, failed: func(err error) { cancel(err) }}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.in, out, complaint
+	err = cmd.Run()
+	switch text := firstWords(complaint.String()); {
+	case out.err != nil:
+		return fmt.Errorf("git %s: %w", c.args[0], out.err)
+	case err == nil:
+		return nil
+	case errors.Is(err, exec.ErrNotFound):
+		return missing(err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("git %s: %w", c.args[0], ended(ctx))
+	case text != "":
+		return fmt.Errorf("git %s: %s: %w", c.args[0], text, err)
+	default:
+		return fmt.Errorf("git %s: %w", c.args[0], err)
+	}
+}
+
+// ended is why ctx has ended: what this package says, else the context's own error.
+func ended(ctx context.Context) error {
+	var limit *ccci.Error
+	var late *overdue
+	if cause := context.Cause(ctx); errors.As(cause, &limit) || errors.As(cause, &late) {
+		return cause
+	}
+	return ctx.Err()
+}
+
+// reporting remembers why its writer failed, and says so at once.
+type reporting struct {
+	w      io.Writer
+	err    error
+	failed func(error)
+}
+
+func (r *reporting) Write(p []byte) (int, error) {
+	n, err := r.w.Write(p)
+	if err != nil && r.err == nil {
+		r.err = err
+		r.failed(err)
+	}
+	return n, err
+}
+
+// forgetful keeps the first bytes and takes the rest without a word.
+type forgetful struct {
+	bytes.Buffer
+	limit int
+}
+
+func (f *forgetful) Write(p []byte) (int, error) {
+	f.Buffer.Write(p[:min(len(p), f.limit-f.Len())])
+	return len(p), nil
+}
+
+// settingsOf are the options that stand before every command.
+func settingsOf() []string {
+	var options []string
+	for _, s := range []string{
+		"safe.directory=*",
+		"core.hooksPath=/dev/null", "core.fsmonitor=false", "core.alternateRefsCommand=",
+		"core.protectHFS=true", "core.protectNTFS=true",
+		"credential.helper=", "advice.detachedHead=false", "submodule.recurse=false",
+		"filter.lfs.smudge=", "filter.lfs.clean=", "filter.lfs.process=", "filter.lfs.required=false",
+		"gc.auto=0", "maintenance.auto=false",
+		// A redirect leads to a server that no person named.
+		"http.followRedirects=false",
+		// Objects are checked, and come as one pack, whose size is known.
+		"transfer.fsckObjects=true", "fetch.fsckObjects=true", "receive.fsckObjects=true",
+		"transfer.unpackLimit=1", "fetch.unpackLimit=1", "receive.unpackLimit=1",
+		"transfer.bundleURI=false", "fetch.writeCommitGraph=false",
+		// Harmless, and in the history of many repositories.
+		"fetch.fsck.zeroPaddedFilemode=ignore", "fetch.fsck.badTimezone=ignore", "fetch.fsck.missingSpaceBeforeDate=ignore",
+		"receive.fsck.zeroPaddedFilemode=ignore", "receive.fsck.badTimezone=ignore", "receive.fsck.missingSpaceBeforeDate=ignore",
+	} {
+		options = append(options, "-c", s)
+	}
+	return options
+}
+
+func environment() []string {
+	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C",
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1",
 		"GIT_ALLOW_PROTOCOL=file:git:http:https:ssh", "GIT_LFS_SKIP_SMUDGE=1", "GIT_OPTIONAL_LOCKS=0",
 		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=false", "GIT_SSH_COMMAND=ssh -oBatchMode=yes",
 	}
-	cmd.WaitDelay = 5 * time.Second
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	err := cmd.Run()
-	switch text := firstWords(complaint.String()); {
-	case err == nil:
-		return out.Bytes(), nil
-	case errors.Is(err, exec.ErrNotFound):
-		return nil, missing(err)
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("git %s: %w", args[0], ctx.Err())
-	case text != "":
-		return nil, fmt.Errorf("git %s: %s: %w", args[0], text, err)
-	default:
-		return nil, fmt.Errorf("git %s: %w", args[0], err)
+}
+
+// filtersOff are options that put every filter of a repository's own configuration out
+// of use: .gitattributes, which anybody writes, chooses among them by name.
+func filtersOff(ctx context.Context, dir string) ([]string, error) {
+	var list capped
+	list.limit = 1 << 20
+	err := call{dir: dir, args: []string{"config", "--list", "--name-only", "-z"}, out: &list}.start(ctx, settingsOf())
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return nil, nil // no repository: the command itself says so
 	}
+	if err != nil {
+		return nil, err
+	}
+	var off []string
+	for key := range strings.SplitSeq(list.String(), "\x00") {
+		rest, ok := strings.CutPrefix(key, "filter.")
+		end := strings.LastIndexByte(rest, '.')
+		if !ok || end < 0 {
+			continue
+		}
+		value := ""
+		if rest[end+1:] == "required" {
+			value = "false"
+		}
+		off = append(off, "-c", key+"="+value)
+	}
+	return off, nil
 }
 
 // firstWords puts the first three lines of a complaint into one of bounded length.

@@ -31,7 +31,8 @@ func newTrap(t *testing.T) trap {
 		t.Fatal(err)
 	}
 	plain("init", "--quiet", "--initial-branch=main")
-	write(t, filepath.Join(w.repo, ".gitattributes"), "*.bin filter=lfs\n", 0o644)
+	write(t, filepath.Join(w.repo, ".gitattributes"), "*.bin filter=lfs\n*.own filter=Mine.x\n", 0o644)
+	write(t, filepath.Join(w.repo, "a.own"), "text\n", 0o644)
 	write(t, filepath.Join(w.repo, "a.bin"), "text\n", 0o644)
 	plain("add", ".")
 	plain("commit", "--quiet", "--message=one")
@@ -43,11 +44,16 @@ func newTrap(t *testing.T) trap {
 		"filter.lfs.smudge":             w.touch("smudge"),
 		"filter.lfs.required":           "true",
 		"filter.lfs.clean":              "cat",
+		"filter.Mine.x.smudge":          w.touch("mine"),
+		"filter.Mine.x.clean":           w.touch("clean"),
+		"filter.Mine.x.required":        "true",
 		"protocol.ext.allow":            "always",
 		"uploadpack.allowAnySHA1InWant": "true",
 	} {
 		plain("config", key, value)
 	}
+	// git reads what has another time and the same size.
+	write(t, filepath.Join(w.repo, "a.own"), "tent\n", 0o644)
 	write(t, filepath.Join(w.repo, ".git", "hooks", "post-checkout"), "#!/bin/sh\n"+w.touch("hook")+"\n", 0o755)
 	write(t, filepath.Join(w.home, ".gitconfig"), "[alias]\n\tmine = !"+w.touch("global")+"\n", 0o644)
 	write(t, filepath.Join(w.home, "askpass"), "#!/bin/sh\n"+w.touch("askpass")+"\necho secret\n", 0o755)
@@ -90,6 +96,8 @@ func TestM2_NothingElseRuns(t *testing.T) {
 		"fsmonitor": {[]string{"status", "--porcelain"}, true},
 		"hook":      {[]string{"checkout", "--quiet", "--detach", "HEAD"}, true},
 		"smudge":    {[]string{"archive", "--format=tar", "HEAD"}, true},
+		"mine":      {[]string{"archive", "--format=tar", "HEAD"}, true},
+		"clean":     {[]string{"status", "--porcelain"}, true},
 		"ext":       {[]string{"ls-remote", "ext::EXT"}, false},
 		"ssh":       {[]string{"ls-remote", "ssh://none.invalid/none"}, false},
 		"global":    {[]string{"mine"}, false},

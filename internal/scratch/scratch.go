@@ -32,7 +32,13 @@ type Folder struct {
 // Make makes a folder in the temporary directory and holds it until Remove or the
 // end of this process; children do not inherit the lock. The name tells whose it is:
 // letters, digits, points and hyphens.
+//
+// The folder is for this user alone. A temporary directory in which another user could
+// replace it is an Error with CodeInfra.
 func Make(name string) (*Folder, error) {
+	if err := Trusted(os.TempDir()); err != nil {
+		return nil, fmt.Errorf("making a folder for temporary files: %w", err)
+	}
 	for range 100 {
 		path, err := os.MkdirTemp("", prefix+name+"-")
 		if err != nil {

@@ -55,10 +55,13 @@ func (c *Config) look(ctx context.Context, r Recipe, canonical *ccci.Canonical) 
 		return nil, fmt.Errorf("making a folder for a clone: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	if _, err := gitcmd.Run(ctx, dir, "init", "--quiet", "--bare"); err != nil {
+	if _, err := gitcmd.Run(ctx, dir, "init", "--quiet", "--bare", "--template="); err != nil {
 		return nil, err
 	}
-	_, err = gitcmd.Run(ctx, dir, "fetch", "--quiet", "--no-recurse-submodules", "--", r.CloneURL, "+refs/heads/"+r.Branch+":"+tipRef, "+refs/tags/*:refs/tags/*")
+	err = gitcmd.Fetch(ctx, dir, r.CloneURL, gitcmd.FetchOptions{Refs: []string{"+refs/heads/" + r.Branch + ":" + tipRef}, Tags: true, Limits: c.Git})
+	if ccci.CodeOf(err) == ccci.CodeRefused {
+		return nil, fmt.Errorf("fetching branch %q of %s: %w", r.Branch, r.Repo, err)
+	}
 	if err != nil {
 		return nil, ccci.Errorf(ccci.CodeInfra, "fetching branch %q of %s: %w", r.Branch, r.Repo, err).
 			WithHint("is the repository reachable, and does it hold that branch?")

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
 )
 
 // Recipe is one that is enrolled, and where it is.
@@ -33,8 +34,9 @@ type Recipe struct {
 type Config struct {
 	Recipes []Recipe
 	Blobs   ccci.Blobs
-	WorkDir string // for clones; exists, and is empty
-	DryRun  bool   // only say what would be tested
+	WorkDir string        // for clones; exists, and is empty
+	DryRun  bool          // only say what would be tested
+	Git     gitcmd.Limits // of what is fetched; fields that are 0 have their defaults
 
 	Engine   ccci.Engine
 	Store    ccci.Store
