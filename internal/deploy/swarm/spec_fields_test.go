@@ -146,7 +146,7 @@ func TestN3_FieldsThatNothingJudgesAreNeverSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := converted(t, deploytest.Stack(t, "full_ci_test", "/recipe", string(text)))
+	m := modelOf(t, deploytest.Stack(t, "full_ci_test", "/recipe", string(text)))
 	set := map[string]bool{}
 	var walk func(v reflect.Value)
 	walk = func(v reflect.Value) {
@@ -187,8 +187,8 @@ func TestN3_FieldsThatNothingJudgesAreNeverSet(t *testing.T) {
 	}
 }
 
-// converted is the model of a stack, as Deploy makes it.
-func converted(t testing.TB, stack *recipe.Stack) *model {
+// modelOf is the model of a stack, as Deploy makes it.
+func modelOf(t testing.TB, stack *recipe.Stack) *model {
 	t.Helper()
 	m, err := convert(stack, "260102-030405-abcdef", false, "proxy")
 	if err != nil {
