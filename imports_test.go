@@ -64,7 +64,7 @@ var importRules = []importRule{
 	{"internal/health", []string{"."}, nil, "health is what others say of themselves"},
 	{"internal/report", []string{".", "internal/plain"}, nil, "a report is a pure function of run and result"},
 	{"internal/enrol", []string{".", "internal/settings"}, nil, "an enrolment is read, not acted on"},
-	{"internal/config", []string{".", "internal/settings"}, nil, "configuration is read, not acted on"},
+	{"internal/config", []string{".", "internal/settings"}, []string{"github.com/docker/go-units"}, "configuration is read, not acted on; sizes are written as Docker reads them"},
 	{"internal/settings", []string{"."}, []string{"go.yaml.in/yaml"}, "the strict reader knows no setting"},
 	{"internal/gitcmd", []string{"."}, nil, "how git is run is the same everywhere, and knows nobody"},
 	{"internal/plain", nil, nil, "whether text is harmless depends on nothing else"},

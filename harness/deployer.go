@@ -30,6 +30,11 @@ type Deployer interface {
 	// before an upgrade that needs new ones.
 	AddSecrets(ctx context.Context, stack *recipe.Stack, secrets map[string]ccci.Secret) error
 
+	// Limits says, without a change, what each service of the stack may use, by its key, and
+	// in sentences what Deploy lowers of what the recipe states. An app that does not
+	// fit is an Error with CodeRecipe.
+	Limits(ctx context.Context, stack *recipe.Stack) (effective map[string]string, lowered []string, err error)
+
 	// Deploy creates or updates networks, configs and services, and waits until all have
 	// converged on this very stack: every task healthy and of the current spec, no older
 	// task alive, stable for several looks. It fails early, with CodeRecipe,

@@ -272,6 +272,20 @@ func TestN6_ObjectsOfOthersAreNamedWithoutBlame(t *testing.T) {
 	})
 }
 
+// U8: what each service may use is in the result, and what was lowered is said.
+func TestU8_EffectiveLimitsAreInTheResult(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	w.lowered = []string{"service app: memory lowered from 64GiB to 6GiB"}
+	c := w.config(t, repo, head)
+	synctest.Test(t, func(t *testing.T) {
+		r := live(t, w, c, t.Context())
+		if r.Settings["ceilings.app"] != "memory 1GiB" || !slices.Contains(r.Warnings, w.lowered[0]) || r.Status != ccci.StatusPassed {
+			t.Errorf("%s, settings %v, warnings %q", r.Status, r.Settings, r.Warnings)
+		}
+	})
+}
+
 func TestN7_ADeadlineIsInconclusiveAndTornDown(t *testing.T) {
 	repo, head := example(t)
 	w := newWorld()

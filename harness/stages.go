@@ -53,7 +53,29 @@ func (l *life) pull(ctx context.Context, in *instance, stack *recipe.Stack, stag
 		image.Stage = stage
 		l.result.Images = append(l.result.Images, image)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return l.noteLimits(ctx, in, stack)
+}
+
+// noteLimits records what the services of a version may use (U8), and says what was lowered.
+func (l *life) noteLimits(ctx context.Context, in *instance, stack *recipe.Stack) error {
+	effective, lowered, err := in.Deployer.Limits(ctx, stack)
+	if err != nil {
+		return err
+	}
+	prefix, of := "ceilings.", ""
+	if in != l.instance {
+		prefix, of = "ceilings."+in.recipe+".", "dependency "+in.recipe+": "
+	}
+	for service, text := range effective {
+		l.result.Settings[prefix+service] = text
+	}
+	for _, sentence := range lowered {
+		l.warn(of + sentence)
+	}
+	return nil
 }
 
 // create makes an app: its secrets. It is counted, since one run makes each app once.

@@ -43,6 +43,8 @@ type world struct {
 	looks  int
 	logs   string
 	unread error // why there are none
+
+	lowered []string // what the deployer lowers
 }
 
 func newWorld() *world { return &world{on: map[string]func() error{}, files: map[string][]byte{}} }
@@ -94,6 +96,10 @@ func (d worldDeployer) Snapshot(context.Context) (Snapshot, error) {
 
 func (d worldDeployer) Pull(_ context.Context, stack *recipe.Stack) ([]ccci.Image, error) {
 	return []ccci.Image{{Service: "app", Reference: kindOf(stack)}}, d.did("pull %s", kindOf(stack))
+}
+
+func (d worldDeployer) Limits(context.Context, *recipe.Stack) (map[string]string, []string, error) {
+	return map[string]string{"app": "memory 1GiB"}, d.lowered, nil
 }
 
 func (d worldDeployer) New(context.Context, *recipe.Stack, map[string]ccci.Secret) error {

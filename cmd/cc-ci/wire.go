@@ -243,7 +243,8 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 	deployer, err := swarm.New(swarm.Options{
 		RunID: job.RunID, Docker: p.docker, Logger: p.log, EndpointMode: p.cfg.Engine.DNSRR,
 		Network: p.cfg.Network, Proxy: p.ingress.Container(),
-		Box: swarm.Box{Image: p.box, Dial: box.DialCommand},
+		Box: swarm.Box{Image: p.box, Dial: box.DialCommand}, Ceilings: ceilings(p.cfg.Limits),
+		Runs: p.cfg.Engine.Capacity, Apps: 1 + len(settings.Depends),
 	})
 	if err != nil {
 		return harness.Config{}, err
@@ -275,6 +276,14 @@ func furtherEntrypoints(cfg config.Config) []string {
 		}
 	}
 	return names
+}
+
+// ceilings are what the configuration says of them; the deployer knows the rest.
+func ceilings(l config.Limits) swarm.Ceilings {
+	return swarm.Ceilings{
+		Memory: config.Bytes(l.Memory), Container: config.Bytes(l.ContainerMemory), CPUSum: l.NanoCPUs(),
+		Pids: int64(l.Processes), PidsMax: 4 * int64(l.Processes), PidsSum: 8 * int64(l.Processes), Log: config.Bytes(l.Log),
+	}
 }
 
 // keptDir has the data of apps that outlives their runs.

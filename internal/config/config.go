@@ -39,6 +39,7 @@ type Config struct {
 	Checkouts []Checkout   `yaml:"checkouts" doc:"Checkouts that cc-ci run tests under another enrolment than their directory's name says."`
 	Roles     Roles        `yaml:"roles" doc:"Who may use which command: anyone, member, or numeric user ids, separated by commas; member, 7 admits one more."`
 	Engine    Engine       `yaml:"engine" doc:"What runs the tests."`
+	Limits    Limits       `yaml:"limits" doc:"What runs may take of the machine, and what must be free for one to start."`
 	Ingress   Ingress      `yaml:"ingress" doc:"The proxy that apps under test are reached through."`
 	Git       Git          `yaml:"git" doc:"What a repository of somebody else may cost. What is beyond is refused, and the refusal names the setting."`
 	Badge     Badge        `yaml:"badge" doc:"Badges."`
@@ -265,6 +266,7 @@ func (c *Config) finish(d *settings.Decoder) error {
 	if host, _, _ := net.SplitHostPort(c.Ingress.Listen); !isAddress(c.Ingress.Listen) || net.ParseIP(host) == nil {
 		bad("ingress.listen", "write an address and a port, as 127.0.0.1:0", "%q is not an address", c.Ingress.Listen)
 	}
+	c.finishLimits(bad)
 	c.finishIngress(bad)
 	if c.Badge.Stale <= 0 {
 		bad("badge.stale", "every badge would be grey", "%s is not more than 0", c.Badge.Stale)

@@ -38,6 +38,7 @@ engine:
   capacity: many
   deadline: 1s
 keep: {runs: 0}
+limits: {memory: much, disk: 1K, cpus: "0", processes: 1}
 `))
 	if ccci.CodeOf(err) != ccci.CodeInvalid {
 		t.Fatalf("got %v", err)
@@ -54,6 +55,10 @@ keep: {runs: 0}
 		`cc-ci.yml:13: engine.capacity: this must be a number, not "many"`,
 		`cc-ci.yml:14: engine.deadline: 1s is not between 1m and 6h`,
 		`cc-ci.yml:15: keep.runs: 0 is less than 1`,
+		`cc-ci.yml:16: limits.memory: "much" is not a size; write a size as 512M or 6G`,
+		`cc-ci.yml:16: limits.disk: 1K is less than 100MiB`,
+		`cc-ci.yml:16: limits.cpus: "0" is not between 0.1 and 1024`,
+		`cc-ci.yml:16: limits.processes: 1 is not between 32 and 1048576`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error lacks %q:\n%v", want, err)

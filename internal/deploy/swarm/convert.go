@@ -29,6 +29,7 @@ type model struct {
 	// has tasks is on it.
 	proxied bool
 	files   []file // configs and secrets made from files of the recipe
+	lowered lowering
 }
 
 type service struct {
@@ -60,8 +61,9 @@ type converter struct {
 	proxy string // the external network that recipes name towards the proxy
 }
 
-// convert translates a stack. Errors name service and key and are the recipe's.
-func convert(stack *recipe.Stack, run ccci.RunID, dnsrr bool, proxy string) (*model, error) {
+// convert translates a stack and brings it under the ceilings. Errors name service and key
+// and are the recipe's.
+func convert(stack *recipe.Stack, run ccci.RunID, dnsrr bool, proxy string, ceilings Ceilings) (_ *model, err error) {
 	if stack == nil || stack.Config == nil || stack.Name == "" {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "converting a stack: it has no name or no compose model")
 	}
@@ -79,6 +81,16 @@ func convert(stack *recipe.Stack, run ccci.RunID, dnsrr bool, proxy string) (*mo
 			WithHint("compose.yml needs a services section with at least one service")
 	}
 	slices.SortFunc(m.services, func(a, b service) int { return strings.Compare(a.key, b.key) })
+	if m.lowered, err = clamp(m.services, ceilings); err != nil {
+		return nil, err
+	}
+	for i := range m.services {
+		s := &m.services[i]
+		if s.hash, err = digest(s.spec.TaskTemplate); err != nil {
+			return nil, err
+		}
+		s.spec.TaskTemplate.ContainerSpec.Labels[LabelSpec] = s.hash
+	}
 	c.shared(m)
 	return m, nil
 }
@@ -118,14 +130,9 @@ func (c converter) service(s types.ServiceConfig) (service, error) {
 	if spec.TaskTemplate, err = c.task(s); err != nil {
 		return service{}, err
 	}
-	hash, err := digest(spec.TaskTemplate)
-	if err != nil {
-		return service{}, err
-	}
-	spec.TaskTemplate.ContainerSpec.Labels[LabelSpec] = hash
 	health := spec.TaskTemplate.ContainerSpec.Healthcheck
 	probed := health != nil && len(health.Test) > 0 && health.Test[0] != "NONE"
-	return service{key: s.Name, name: spec.Name, hash: hash, probed: probed, spec: spec}, nil
+	return service{key: s.Name, name: spec.Name, probed: probed, spec: spec}, nil
 }
 
 func (c converter) task(s types.ServiceConfig) (swarm.TaskSpec, error) {

@@ -29,7 +29,7 @@ func TestA24_ConvertGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m, err := convert(deploytest.Stack(t, "full_ci_test", "/recipe", string(compose)), "260102-030405-abcdef", strings.Contains(path, "dnsrr"), "proxy")
+			m, err := convert(deploytest.Stack(t, "full_ci_test", "/recipe", string(compose)), "260102-030405-abcdef", strings.Contains(path, "dnsrr"), "proxy", smallMachine())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,7 +84,7 @@ func TestConvertRefuses(t *testing.T) {
 	}
 	for name, part := range cases {
 		stack := deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n  app:\n    image: x:1\n"+part)
-		if _, err := convert(stack, "r", false, "proxy"); err == nil || !strings.Contains(err.Error(), "service app: ") {
+		if _, err := convert(stack, "r", false, "proxy", Ceilings{}); err == nil || !strings.Contains(err.Error(), "service app: ") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -94,7 +94,7 @@ func TestConvertRefuses(t *testing.T) {
 func TestU3_SpecLabel(t *testing.T) {
 	hash := func(part string) string {
 		t.Helper()
-		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n  app:\n    image: x:1\n"+part), "r", false, "proxy")
+		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n  app:\n    image: x:1\n"+part), "r", false, "proxy", Ceilings{})
 		if err != nil {
 			t.Fatal(err)
 		}

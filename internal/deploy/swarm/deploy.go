@@ -25,7 +25,7 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 	if err := d.check(ctx); err != nil {
 		return err
 	}
-	m, err := convert(stack, d.o.RunID, d.useDNSRR(ctx, stack), d.o.Network)
+	m, err := d.model(ctx, stack)
 	if err != nil {
 		return err
 	}
@@ -60,6 +60,23 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 	return d.link.await(ctx)
 }
 
+// model is what the daemon is to be brought to. Deploy and Settle make the same of a stack.
+func (d *Deployer) model(ctx context.Context, stack *recipe.Stack) (*model, error) {
+	return convert(stack, d.o.RunID, d.useDNSRR(ctx, stack), d.o.Network, d.o.Ceilings)
+}
+
+// Limits says what each service of a stack may use, by its key, and what was lowered for that.
+func (d *Deployer) Limits(ctx context.Context, stack *recipe.Stack) (map[string]string, []string, error) {
+	if err := d.check(ctx); err != nil {
+		return nil, nil, err
+	}
+	m, err := d.model(ctx, stack)
+	if err != nil {
+		return nil, nil, err
+	}
+	return m.lowered.effective, m.lowered.notes, nil
+}
+
 // Settle waits until what is deployed has converged, and beyond Deploy until swarm
 // has stopped monitoring the last update (but not longer than MonitorPatience): from
 // then on swarm does not roll it back any more. Call it as late in a stage as its
@@ -68,7 +85,7 @@ func (d *Deployer) Settle(ctx context.Context, stack *recipe.Stack) error {
 	if err := d.check(ctx); err != nil {
 		return err
 	}
-	m, err := convert(stack, d.o.RunID, d.useDNSRR(ctx, stack), d.o.Network)
+	m, err := d.model(ctx, stack)
 	if err != nil {
 		return err
 	}

@@ -82,6 +82,12 @@ type Options struct {
 	// MemoryInterval is the time between two memory samples, default 1 s.
 	MemoryInterval time.Duration
 
+	// Ceilings bound what the apps of the run may use.
+	Ceilings Ceilings
+	// Runs is how many runs the machine carries at a time, Apps how many apps this run
+	// has; both divide what the machine has. Default 1.
+	Runs, Apps int
+
 	// RegistryAuth returns the encoded credentials for an image reference, "" for
 	// none. It may be nil.
 	RegistryAuth func(reference string) (string, error)
@@ -150,6 +156,8 @@ func New(o Options) (*Deployer, error) {
 	o.RemovePatience = orDefault(o.RemovePatience, time.Minute)
 	o.AnswerPatience = orDefault(o.AnswerPatience, 90*time.Second)
 	o.AbsencePatience = orDefault(o.AbsencePatience, 20*time.Second)
+	o.Runs, o.Apps = orDefault(o.Runs, 1), orDefault(o.Apps, 1)
+	o.Ceilings.fill()
 	o.MemoryInterval = orDefault(o.MemoryInterval, time.Second)
 	if o.Docker == nil {
 		opts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
@@ -196,6 +204,7 @@ func (d *Deployer) check(ctx context.Context) error {
 	if err := swarmState(info.Swarm); err != nil {
 		return err
 	}
+	d.o.Ceilings.measure(info, d.o.Runs, d.o.Apps)
 	d.ready = true
 	return nil
 }

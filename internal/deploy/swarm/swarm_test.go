@@ -53,6 +53,7 @@ func newDeployer(t *testing.T, cli *client.Client, run ccci.RunID) *Deployer {
 		PollInterval:   100 * time.Millisecond,
 		LoopWindow:     2 * time.Second,
 		MemoryInterval: 200 * time.Millisecond,
+		Ceilings:       Ceilings{HealthInterval: 100 * time.Millisecond, RestartDelay: 100 * time.Millisecond},
 	})
 	if err != nil {
 		t.Fatal(err)

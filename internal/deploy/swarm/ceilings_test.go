@@ -1,0 +1,144 @@
+package swarm
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/system"
+	"github.com/google/go-cmp/cmp"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest"
+)
+
+// smallMachine are the defaults on one with 8 GiB and 2 processors.
+func smallMachine() Ceilings {
+	var c Ceilings
+	c.fill()
+	c.measure(system.Info{MemTotal: 8 << 30, NCPU: 2}, 1, 1)
+	return c
+}
+
+func TestShare(t *testing.T) {
+	const none = 0
+	for name, c := range map[string]struct {
+		wishes               []wish
+		def, most, sum, leas int64
+		want                 []int64
+		refused              bool
+	}{
+		"no bound":                         {[]wish{{none, 1}, {9, 1}}, none, none, none, none, []int64{0, 9}, false},
+		"default":                          {[]wish{{none, 1}, {3, 1}}, 5, 10, 20, 1, []int64{5, 3}, false},
+		"at most":                          {[]wish{{50, 1}}, 5, 10, 20, 1, []int64{10}, false},
+		"the silent divide the rest":       {[]wish{{none, 1}, {none, 1}, {12, 1}}, 10, 20, 20, 1, []int64{4, 4, 12}, false},
+		"replicas count":                   {[]wish{{none, 4}}, 10, 20, 20, 1, []int64{5}, false},
+		"no replica":                       {[]wish{{none, 0}, {none, 1}}, 10, 10, 10, 1, []int64{10, 10}, false},
+		"all shrink when nothing is left":  {[]wish{{none, 1}, {20, 1}, {20, 1}}, 10, 20, 20, 2, []int64{4, 8, 8}, false},
+		"too many":                         {[]wish{{none, 100}}, 10, 20, 20, 1, []int64{0}, true},
+		"too many that say what they want": {[]wish{{20, 100}}, 10, 20, 20, 1, []int64{0}, true},
+	} {
+		got, fits := share(c.wishes, c.def, c.most, c.sum, c.leas)
+		if fits == c.refused || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, %v; want %v", name, got, fits, c.want)
+		}
+	}
+}
+
+// What each recipe gets, whatever it says. The sentences are shown in the result.
+func TestEveryContainerHasACeiling(t *testing.T) {
+	const plain = "memory 2GiB, 2 processors, 1024 processes, log 2 x 10MiB"
+	for name, c := range map[string]struct {
+		part, want string
+		notes      []string
+	}{
+		"nothing stated":  {"", plain, nil},
+		"less":            {"    deploy: {resources: {limits: {memory: 100M, cpus: '0.5', pids: 10}}}\n", "memory 100MiB, 0.5 processors, 10 processes, log 2 x 10MiB", nil},
+		"more":            {"    deploy: {resources: {limits: {memory: 64G, cpus: '64', pids: 100000}}}\n", "memory 6GiB, 2 processors, 4096 processes, log 2 x 10MiB", []string{"memory lowered from 64GiB to 6GiB", "processors lowered from 64 to 2", "processes lowered from 100000 to 4096"}},
+		"within":          {"    deploy: {resources: {limits: {memory: 4G, pids: 2000}}}\n", "memory 4GiB, 2 processors, 2000 processes, log 2 x 10MiB", nil},
+		"three replicas":  {"    deploy: {replicas: 6}\n", "memory 1GiB, 2 processors, 1024 processes, log 2 x 10MiB", nil},
+		"reservation":     {"    deploy: {resources: {reservations: {memory: 64G}}}\n", plain, nil},
+		"grace":           {"    stop_grace_period: 2h\n", plain, []string{"stop_grace_period lowered from 2h0m0s to 2m0s"}},
+		"busy probe":      {"    healthcheck: {test: x, interval: 1ms, start_interval: 2ms}\n", plain, []string{"healthcheck interval raised from 1ms to 1s", "healthcheck interval raised from 2ms to 1s"}},
+		"calm probe":      {"    healthcheck: {test: x, interval: 30s}\n", plain, nil},
+		"busy restart":    {"    deploy: {restart_policy: {delay: 1ns}}\n", plain, []string{"restart delay raised from 1ns to 1s"}},
+		"tmpfs":           {"    volumes: [{type: tmpfs, target: /dev/shm, tmpfs: {size: 99999999999}}, {type: tmpfs, target: /t}]\n", plain, []string{"tmpfs at /dev/shm lowered from 93.13GiB to 2GiB"}},
+		"small log":       {"    logging: {driver: json-file, options: {max-size: 1m, max-file: '5'}}\n", "memory 2GiB, 2 processors, 1024 processes, log 5 x 1MiB", nil},
+		"large log":       {"    logging: {driver: json-file, options: {max-size: 900g, tag: '{{.ID}}'}}\n", plain, []string{"log lowered to 20MiB"}},
+		"many logs":       {"    logging: {options: {max-size: 10m, max-file: '32000'}}\n", plain, []string{"log lowered to 20MiB"}},
+		"no log":          {"    logging: {driver: none}\n", plain, []string{`logging driver json-file in place of "none"`}},
+		"log elsewhere":   {"    logging: {driver: gelf, options: {gelf-address: 'udp://10.0.0.1:1'}}\n", plain, []string{`logging driver json-file in place of "gelf"`}},
+		"log without end": {"    logging: {driver: journald}\n", plain, []string{`logging driver json-file in place of "journald"`}},
+	} {
+		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n  app:\n    image: x:1\n"+c.part), "r", false, "proxy", smallMachine())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var notes []string
+		for _, n := range c.notes {
+			notes = append(notes, "service app: "+n)
+		}
+		if diff := cmp.Diff(notes, m.lowered.notes); diff != "" || m.lowered.effective["app"] != c.want {
+			t.Errorf("%s: %q\n%s", name, m.lowered.effective["app"], diff)
+		}
+		spec := m.services[0].spec.TaskTemplate
+		for _, mount := range spec.ContainerSpec.Mounts {
+			if size := mount.TmpfsOptions.SizeBytes; size <= 0 || size > spec.Resources.Limits.MemoryBytes {
+				t.Errorf("%s: the tmpfs at %s has %d bytes", name, mount.Target, size)
+			}
+		}
+		if r := spec.Resources.Reservations; r != nil && r.MemoryBytes > spec.Resources.Limits.MemoryBytes {
+			t.Errorf("%s: more is reserved than allowed", name)
+		}
+		for option := range spec.LogDriver.Options {
+			if option != "max-size" && option != "max-file" {
+				t.Errorf("%s: log option %s", name, option)
+			}
+		}
+	}
+	_, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n  app:\n    image: x:1\n    deploy: {replicas: 1000}\n"), "r", false, "proxy", smallMachine())
+	if ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), "too many containers") || ccci.HintOf(err) == "" {
+		t.Errorf("a thousand replicas: %v", err)
+	}
+}
+
+// The machine is divided among its runs, and a run among its apps.
+func TestCeilingsDivideTheMachine(t *testing.T) {
+	var c Ceilings
+	c.fill()
+	c.measure(system.Info{MemTotal: 32 << 30, NCPU: 8}, 2, 3)
+	if c.Memory != 4<<30 || c.CPUs != 8e9 || c.CPUSum != 8_000_000_000/2/3 {
+		t.Errorf("%+v", c)
+	}
+	given := Ceilings{Memory: 6 << 30, CPUs: 1e9, CPUSum: 3e9}
+	given.fill()
+	given.measure(system.Info{MemTotal: 32 << 30, NCPU: 8}, 2, 3)
+	if given.Memory != 2<<30 || given.CPUs != 1e9 || given.CPUSum != 1e9 {
+		t.Errorf("%+v", given)
+	}
+}
+
+// What the converter says is what the kernel holds.
+func TestContainersRunUnderTheirCeilings(t *testing.T) {
+	cli := docker(t)
+	img := deploytest.BuildImage(t, daemon(cli))
+	compose := strings.NewReplacer("IMAGE", img, "NET", "inside", "OPTS", "{}", "networks: [NET]", "networks: [inside]\n    logging: {driver: none}\n    volumes: [{type: tmpfs, target: /t}]").Replace(tinyCompose)
+	_, app, _ := tiny(t, cli, Options{Ceilings: Ceilings{Memory: 300 << 20, HealthInterval: 100 * time.Millisecond}}, compose)
+	list, err := cli.ContainerList(t.Context(), container.ListOptions{Filters: filters.NewArgs(filters.Arg("label", LabelStack+"="+app.StackName))})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	c, err := cli.ContainerInspect(t.Context(), list[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := c.HostConfig
+	if h.Memory != 300<<20 || h.NanoCPUs == 0 || h.PidsLimit == nil || *h.PidsLimit != 1024 ||
+		h.LogConfig.Type != "json-file" || h.LogConfig.Config["max-size"] != "10485760" || len(h.Mounts) != 1 || h.Mounts[0].TmpfsOptions.SizeBytes != 150<<20 {
+		t.Errorf("memory %d, processors %d, processes %v, log %+v, mounts %+v", h.Memory, h.NanoCPUs, *h.PidsLimit, h.LogConfig, h.Mounts)
+	}
+}
