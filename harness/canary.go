@@ -15,6 +15,9 @@ import (
 // recipe nobody wrote a line of enrolment for is still tested with data (U1).
 const canaryFile = ".cc-ci-canary"
 
+// canaryLimit is the most that is read of one, in bytes: the app may write to it.
+const canaryLimit = 4 << 10
+
 // canary is one such file, where a service sees it. It must survive the upgrade;
 // from a volume that is backed up as a whole it must come back by the restore too.
 type canary struct {
@@ -72,12 +75,12 @@ func (l *life) readCanaries(ctx context.Context, canaries []canary, want string)
 			}
 			service, c.path = s, path.Join(target, canaryFile)
 		}
-		got, err := l.Deployer.CopyOut(ctx, l.current, service, c.path)
+		got, err := l.Deployer.CopyOut(ctx, l.current, service, c.path, canaryLimit)
 		if err != nil {
 			return &checks.Failure{Message: fmt.Sprintf("the canary file in volume %s is gone (%s in service %s): %v", c.volume, c.path, service, err)}
 		}
 		if strings.TrimSpace(string(got)) != want {
-			return &checks.Failure{Message: fmt.Sprintf("the canary file in volume %s holds %q, expected %q", c.volume, got, want)}
+			return &checks.Failure{Message: fmt.Sprintf("the canary file in volume %s holds %q, expected %q", c.volume, firstLine(string(got), 80), want)}
 		}
 	}
 	return nil

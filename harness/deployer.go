@@ -58,9 +58,11 @@ type Deployer interface {
 	Dial(ctx context.Context, stack *recipe.Stack, service string, port int) (io.ReadWriteCloser, error)
 
 	// CopyIn writes files (paths are absolute within the service's container) and
-	// CopyOut reads one; both reach volumes mounted there.
+	// CopyOut reads one of at most limit bytes; both reach volumes mounted there. What the
+	// app has in the place of a file (a folder, a device, a larger file) is an Error
+	// with CodeRecipe.
 	CopyIn(ctx context.Context, stack *recipe.Stack, service string, files map[string][]byte) error
-	CopyOut(ctx context.Context, stack *recipe.Stack, service, path string) ([]byte, error)
+	CopyOut(ctx context.Context, stack *recipe.Stack, service, path string, limit int64) ([]byte, error)
 
 	// Logs reads the logs of all containers of the app, ended ones too, from their first
 	// byte: one service after the other, by name, and of each one container after the other,

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -268,6 +269,68 @@ func TestN6_ObjectsOfOthersAreNamedWithoutBlame(t *testing.T) {
 		}
 		if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "volume theirs") }) {
 			t.Errorf("the volume is not named: %q", r.Warnings)
+		}
+	})
+}
+
+// A backup whose hooks or data have no end is the recipe's doing.
+func TestN7_EndlessBackupIsTheRecipes(t *testing.T) {
+	repo, head := example(t)
+	for _, at := range []string{"backup/snapshot", "restore/restored"} {
+		t.Run(at, func(t *testing.T) {
+			w := newWorld()
+			c := w.config(t, repo, head)
+			c.Backup = endlessBackup{worldBackup{w}, at}
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, w, c, t.Context())
+				if r.Status != ccci.StatusFailed || r.Cause == nil || r.Cause.Check != at || r.Cause.Code != ccci.CodeRecipe || !strings.Contains(r.Cause.Message, "within 10m") {
+					t.Errorf("%s, %+v", r.Status, r.Cause)
+				}
+			})
+		})
+	}
+}
+
+// endlessBackup never ends what at names, and says what the daemon says then.
+type endlessBackup struct {
+	worldBackup
+	at string
+}
+
+func (b endlessBackup) Create(ctx context.Context, stack *recipe.Stack) (string, error) {
+	if b.at == "backup/snapshot" {
+		<-ctx.Done()
+		return "", ccci.Errorf(ccci.CodeInfra, "running a hook: %w", ctx.Err())
+	}
+	return b.worldBackup.Create(ctx, stack)
+}
+
+func (b endlessBackup) Restore(ctx context.Context, _ *recipe.Stack, _ string) error {
+	<-ctx.Done()
+	return ccci.Errorf(ccci.CodeInfra, "running restic: %w", ctx.Err())
+}
+
+// N3: what an app writes where the harness reads is quoted by a line, and the result stays small.
+func TestN3_AFloodedCanaryIsQuotedByALine(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	flood := bytes.Repeat([]byte("flood\n"), 8<<20)
+	w.on["deploy head"] = func() error {
+		for name := range w.files {
+			w.files[name] = flood
+		}
+		return nil
+	}
+	c := w.config(t, repo, head)
+	synctest.Test(t, func(t *testing.T) {
+		r := live(t, w, c, t.Context())
+		if r.Status != ccci.StatusFailed || r.Cause == nil || len(r.Cause.Message) > 300 || !strings.Contains(r.Cause.Message, "flood") {
+			t.Errorf("%s, cause %.300v", r.Status, r.Cause)
+		}
+		for _, name := range []string{"result.json", "run.log"} {
+			if info, err := os.Stat(filepath.Join(c.OutDir, name)); err != nil || info.Size() > 1<<20 {
+				t.Errorf("%s has %d bytes, %v", name, info.Size(), err)
+			}
 		}
 	})
 }

@@ -224,15 +224,19 @@ func (l *life) backup(ctx context.Context, s *ccci.Stage) {
 			return context.Cause(ctx)
 		}
 	}) && l.hook(ctx, s, "pre-backup") &&
-		l.check(ctx, s, "backup/snapshot", func(ctx context.Context) (err error) {
-			ctx, cancel := context.WithTimeout(ctx, l.settings.Timeouts.Backup)
-			defer cancel()
-			l.snapshot, err = l.Backup.Create(ctx, l.current)
-			return err
+		l.check(ctx, s, "backup/snapshot", func(ctx context.Context) error {
+			return within(ctx, l.settings.Timeouts.Backup, "backup", func(ctx context.Context) (err error) {
+				l.snapshot, err = l.Backup.Create(ctx, l.current)
+				return err
+			})
 		}) &&
 		l.check(ctx, s, "backup/expected-paths", func(ctx context.Context) error {
 			// A backup that succeeded may still lack the database: only its content counts (U5).
-			content, err := l.Backup.Inspect(ctx, l.snapshot, l.settings.Backup.Expect)
+			var content SnapshotContent
+			err := within(ctx, l.settings.Timeouts.Backup, "backup", func(ctx context.Context) (err error) {
+				content, err = l.Backup.Inspect(ctx, l.snapshot, l.settings.Backup.Expect)
+				return err
+			})
 			if err != nil {
 				return err
 			}
@@ -262,9 +266,9 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 			return l.verify(ctx, "B", restorable(l.canaries)) // or a restore that does nothing would look good
 		}) &&
 		l.check(ctx, s, "restore/restored", func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, l.settings.Timeouts.Restore)
-			defer cancel()
-			return l.Backup.Restore(ctx, l.current, l.snapshot)
+			return within(ctx, l.settings.Timeouts.Restore, "restore", func(ctx context.Context) error {
+				return l.Backup.Restore(ctx, l.current, l.snapshot)
+			})
 		}) &&
 		l.check(ctx, s, "restore/converged", func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, max(l.settings.Timeouts.Deploy, l.current.Timeout))

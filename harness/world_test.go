@@ -131,7 +131,7 @@ func (d worldDeployer) CopyIn(_ context.Context, _ *recipe.Stack, _ string, file
 	return d.did("copy in")
 }
 
-func (d worldDeployer) CopyOut(_ context.Context, _ *recipe.Stack, _, path string) ([]byte, error) {
+func (d worldDeployer) CopyOut(_ context.Context, _ *recipe.Stack, _, path string, _ int64) ([]byte, error) {
 	text, ok := d.files[path]
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", path, ccci.ErrNotFound)

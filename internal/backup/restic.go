@@ -49,6 +49,7 @@ func (b *Backup) start(ctx context.Context, volumes []Volume) error {
 	}
 	asked, cancel := lasting(ctx)
 	defer cancel()
+	pids := int64(boxProcesses)
 	created, err := b.opts.Docker.ContainerCreate(asked,
 		&container.Config{
 			Image:  b.opts.Box,
@@ -62,6 +63,8 @@ func (b *Backup) start(ctx context.Context, volumes []Volume) error {
 			CapAdd:      capabilities,
 			SecurityOpt: []string{"no-new-privileges"},
 			Mounts:      mounts,
+			// How much restic needs depends on what the app has written.
+			Resources: container.Resources{Memory: boxMemory, PidsLimit: &pids},
 		}, nil, nil, "")
 	if err != nil {
 		return err
@@ -91,6 +94,12 @@ func (b *Backup) repositoryMount(ctx context.Context) (mount.Mount, error) {
 	}
 	return mount.Mount{Type: mount.TypeVolume, Source: name, Target: repository}, nil
 }
+
+// Limits of the container in which restic runs.
+const (
+	boxMemory    = 2 << 30
+	boxProcesses = 512
+)
 
 // createLimit bounds a request to create an object.
 const createLimit = 30 * time.Second
@@ -247,6 +256,9 @@ func (b *Backup) planned() []string {
 	return all
 }
 
+// mostFiles bounds a snapshot that is looked into; its list is held in memory.
+const mostFiles = 500_000
+
 func (b *Backup) resticList(ctx context.Context, snapshot Snapshot) ([]File, error) {
 	var files []File
 	err := b.restic(ctx, func(line []byte) error {
@@ -261,10 +273,18 @@ func (b *Backup) resticList(ctx context.Context, snapshot Snapshot) ([]File, err
 			return fmt.Errorf("reading restic's list: %w", err)
 		}
 		if node.Struct == "node" {
+			if len(files) == mostFiles {
+				return ccci.Errorf(ccci.CodeRecipe, "the snapshot of %s has more than %d entries", b.plan.Stack, mostFiles).
+					WithHint("exclude caches from the backup")
+			}
 			files = append(files, File{Path: node.Path, Type: node.Type, Size: node.Size, Mtime: node.Mtime})
 		}
 		return nil
 	}, "ls", "--json", snapshot.ID)
+	var theirs *ccci.Error
+	if errors.As(err, &theirs) {
+		return nil, theirs
+	}
 	if err != nil {
 		return nil, ccci.Errorf(ccci.CodeInfra, "listing the snapshot of %s: %w", b.plan.Stack, err)
 	}

@@ -27,6 +27,7 @@ var failureCases = []testcase{
 	{"A24_missing_secret_is_named_and_nothing_is_made", missingSecret},
 	{"A24_missing_network_is_named_and_nothing_is_made", missingNetwork},
 	{"N15_config_changed_without_its_version_is_named", changedConfig},
+	{"A24_oversized_specification_is_the_recipes_and_nothing_is_made", oversized},
 	{"A24_service_nobody_can_place_fails_early", unplaceable},
 }
 
@@ -262,5 +263,18 @@ func unplaceable(t *testing.T, s *suite) {
 	de := a.deployFails(a.stack("version: '3.8'\nservices:\n  app:"+healthy+"    deploy: {placement: {constraints: [node.labels.nowhere == 1]}}\n"), 60*time.Second)
 	if de.Reason != "rejected" || !strings.Contains(de.Error(), "no suitable node") {
 		t.Errorf("%s: %v", de.Reason, de)
+	}
+}
+
+// oversized has more text in labels or environment than swarm takes.
+func oversized(t *testing.T, s *suite) {
+	large := strings.Repeat("x", 1<<20)
+	for _, part := range []string{"    environment: {A: " + large + "}\n", "    deploy: {labels: {a: " + large + "}}\n", "    labels: {a: " + large + "}\n"} {
+		a := s.newApp(t)
+		err := a.Deploy(a.deadline(20*time.Second), a.stack("version: '3.8'\nservices:\n  app:\n    image: IMAGE\n"+part))
+		if ccci.CodeOf(err) != ccci.CodeRecipe || len(err.Error()) > 2000 || !strings.Contains(err.Error(), "service app") {
+			t.Errorf("Deploy: code %s, %.200s", ccci.CodeOf(err), err)
+		}
+		a.wantNothing()
 	}
 }

@@ -324,15 +324,27 @@ func copies(t *testing.T, s *suite) {
 	if err := a.CopyIn(a.deadline(20*time.Second), stack, "app", map[string][]byte{"/data/.cc-ci": []byte("changed")}); err != nil {
 		t.Fatalf("CopyIn over a file: %v", err)
 	}
-	got, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/data/.cc-ci")
+	got, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/data/.cc-ci", 1<<10)
 	if err != nil || string(got) != "changed" {
 		t.Errorf("CopyOut = %q, %v", got, err)
 	}
-	if _, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/data/none"); ccci.CodeOf(err) != ccci.CodeNotFound {
+	if _, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/data/none", 1<<10); ccci.CodeOf(err) != ccci.CodeNotFound {
 		t.Errorf("CopyOut of nothing: %v, want notfound", err)
 	}
-	if _, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/data"); err == nil {
-		t.Error("CopyOut of a folder succeeds")
+	if _, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/data", 1<<10); ccci.CodeOf(err) != ccci.CodeRecipe {
+		t.Errorf("CopyOut of a folder: %v, want the recipe's fault", err)
+	}
+	if _, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/app", 1<<10); ccci.CodeOf(err) != ccci.CodeRecipe {
+		t.Errorf("CopyOut of a large file: %v, want the recipe's fault", err)
+	}
+	if err := a.CopyIn(a.deadline(20*time.Second), stack, "app", map[string][]byte{"/data/folder/file": nil}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.CopyIn(a.deadline(20*time.Second), stack, "app", map[string][]byte{"/data/folder": []byte("x")}); ccci.CodeOf(err) != ccci.CodeRecipe {
+		t.Errorf("CopyIn over a folder: %v, want the recipe's fault", err)
+	}
+	if err := a.CopyIn(a.deadline(20*time.Second), stack, "app", map[string][]byte{"/data/folder/file/below": []byte("x")}); ccci.CodeOf(err) != ccci.CodeRecipe {
+		t.Errorf("CopyIn below a file: %v, want the recipe's fault", err)
 	}
 }
 

@@ -333,7 +333,7 @@ func desiredTasks(svc swarm.Service, tasks []swarm.Task) int {
 // taskWords is a task's own account of its trouble, "" when it has none.
 func taskWords(t swarm.Task) string {
 	if t.Status.Err != "" {
-		return t.Status.Err
+		return clip(t.Status.Err, 500) // the runtime repeats what the recipe told it to start
 	}
 	if t.Status.ContainerStatus != nil && t.Status.ContainerStatus.ExitCode != 0 {
 		return fmt.Sprintf("exit code %d", t.Status.ContainerStatus.ExitCode)

@@ -81,13 +81,18 @@ func convert(stack *recipe.Stack, run ccci.RunID, dnsrr bool, proxy string, ceil
 			WithHint("compose.yml needs a services section with at least one service")
 	}
 	slices.SortFunc(m.services, func(a, b service) int { return strings.Compare(a.key, b.key) })
+	for _, s := range m.services {
+		if err := checkSize(s.spec); err != nil {
+			return nil, ccci.Errorf(ccci.CodeRecipe, "service %s: %w", s.key, err)
+		}
+	}
 	if m.lowered, err = clamp(m.services, ceilings); err != nil {
 		return nil, err
 	}
 	for i := range m.services {
 		s := &m.services[i]
 		if s.hash, err = digest(s.spec.TaskTemplate); err != nil {
-			return nil, err
+			return nil, ccci.Errorf(ccci.CodeRecipe, "service %s: %w", s.key, err)
 		}
 		s.spec.TaskTemplate.ContainerSpec.Labels[LabelSpec] = s.hash
 	}
@@ -223,6 +228,21 @@ func (c converter) endpoint(s types.ServiceConfig) *swarm.EndpointSpec {
 	}
 	slices.SortFunc(e.Ports, func(a, b swarm.PortConfig) int { return int(a.PublishedPort) - int(b.PublishedPort) })
 	return e
+}
+
+// specLimit bounds a service's specification, in bytes. Swarm keeps it in one message,
+// and a copy of its task in each task.
+const specLimit = 512 << 10
+
+func checkSize(spec swarm.ServiceSpec) error {
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return fmt.Errorf("encoding it: %w", err)
+	}
+	if len(text) > specLimit {
+		return fmt.Errorf("its specification has %d bytes, at most %d are allowed: shorten its labels and its environment", len(text), specLimit)
+	}
+	return nil
 }
 
 // digest is a short, stable fingerprint of a task's specification. It is taken

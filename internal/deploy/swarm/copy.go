@@ -19,9 +19,6 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
-// copyLimit bounds a file that CopyOut returns, in bytes.
-const copyLimit = 64 << 20
-
 // CopyIn writes files into the newest running container of a service. A file that
 // exists keeps its owner and mode; a new one gets its folder's owner and mode 0644.
 // Missing folders are made.
@@ -40,10 +37,25 @@ func (d *Deployer) CopyIn(ctx context.Context, stack *recipe.Stack, service stri
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if err := d.copyFile(ctx, id, name, files[name]); err != nil {
-			return d.fault(fmt.Sprintf("copying %s into service %s", name, service), err)
+			return d.copyFault(fmt.Sprintf("copying %s into service %s", name, service), err)
 		}
 	}
 	return nil
+}
+
+// copyFault blames the recipe for what its container has in a file's place. The daemon
+// reports that as an error of its own when it unpacks the archive.
+func (d *Deployer) copyFault(activity string, err error) error {
+	text := words(err)
+	for _, theirs := range []string{
+		"cannot overwrite", "not a directory", "is a directory", "file exists", "too many levels of symbolic links", "too many links",
+		"read-only", "operation not permitted", "permission denied", "disk quota exceeded", "file name too long",
+	} {
+		if strings.Contains(strings.ToLower(text), theirs) {
+			return &ccci.Error{Code: ccci.CodeRecipe, Message: activity + ": " + clip(text, 300), Err: err}
+		}
+	}
+	return d.fault(activity, err)
 }
 
 // copyFile extracts an archive at the nearest folder that exists: the daemon lets a
@@ -101,8 +113,8 @@ func (d *Deployer) header(ctx context.Context, id, name string) (*tar.Header, er
 	return tar.NewReader(stream).Next()
 }
 
-// CopyOut reads a file of at most 64 MiB. A link is followed within the container.
-func (d *Deployer) CopyOut(ctx context.Context, stack *recipe.Stack, service, name string) ([]byte, error) {
+// CopyOut reads a file of at most limit bytes. A link is followed within the container.
+func (d *Deployer) CopyOut(ctx context.Context, stack *recipe.Stack, service, name string, limit int64) ([]byte, error) {
 	activity := fmt.Sprintf("copying %s out of service %s", name, service)
 	if err := d.check(ctx); err != nil {
 		return nil, err
@@ -116,7 +128,7 @@ func (d *Deployer) CopyOut(ctx context.Context, stack *recipe.Stack, service, na
 	}
 	const links = 8
 	for range links {
-		data, target, err := d.readFile(ctx, id, name)
+		data, target, err := d.readFile(ctx, id, name, limit)
 		switch {
 		case cerrdefs.IsNotFound(err):
 			return nil, ccci.Errorf(ccci.CodeNotFound, "%s: there is no such file", activity)
@@ -134,7 +146,7 @@ func (d *Deployer) CopyOut(ctx context.Context, stack *recipe.Stack, service, na
 }
 
 // readFile returns a file's content, or where a link points to.
-func (d *Deployer) readFile(ctx context.Context, id, name string) (data []byte, target string, err error) {
+func (d *Deployer) readFile(ctx context.Context, id, name string, limit int64) (data []byte, target string, err error) {
 	stream, _, err := d.docker.CopyFromContainer(ctx, id, name)
 	if err != nil {
 		return nil, "", err
@@ -149,8 +161,8 @@ func (d *Deployer) readFile(ctx context.Context, id, name string) (data []byte, 
 		return nil, head.Linkname, nil
 	case head.Typeflag != tar.TypeReg:
 		return nil, "", ccci.Errorf(ccci.CodeRecipe, "copying out of a container: %s is not a regular file", name)
-	case head.Size > copyLimit:
-		return nil, "", ccci.Errorf(ccci.CodeRecipe, "copying out of a container: %s has %d bytes, more than %d", name, head.Size, copyLimit)
+	case head.Size > limit:
+		return nil, "", ccci.Errorf(ccci.CodeRecipe, "copying out of a container: %s has %d bytes, more than %d", name, head.Size, limit)
 	}
 	data, err = io.ReadAll(r)
 	if errors.Is(err, io.ErrUnexpectedEOF) {

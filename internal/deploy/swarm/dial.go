@@ -91,6 +91,12 @@ func (d *Deployer) bridgeAddress(ctx context.Context, task container.InspectResp
 	return ""
 }
 
+// Limits of a box, which carries bytes and nothing else.
+const (
+	boxMemory    = 128 << 20
+	boxProcesses = 64
+)
+
 // boxDial starts a box in the task's network namespace. The box dials the task's own
 // address, as a neighbour would, so that what listens on localhost only stays unreachable.
 func (d *Deployer) boxDial(ctx context.Context, task container.InspectResponse, stack string, port int) (io.ReadWriteCloser, error) {
@@ -103,6 +109,7 @@ func (d *Deployer) boxDial(ctx context.Context, task container.InspectResponse, 
 			}
 		}
 	}
+	pids := int64(boxProcesses)
 	id := make(chan string, 1)
 	err := d.create(ctx, kindContainer, "for a connection", stack, func(ctx context.Context) error {
 		made, err := d.docker.ContainerCreate(ctx,
@@ -118,6 +125,7 @@ func (d *Deployer) boxDial(ctx context.Context, task container.InspectResponse, 
 				ReadonlyRootfs: true,
 				CapDrop:        []string{"ALL"},
 				SecurityOpt:    []string{"no-new-privileges"},
+				Resources:      container.Resources{Memory: boxMemory, PidsLimit: &pids},
 			}, nil, nil, "")
 		id <- made.ID
 		return err

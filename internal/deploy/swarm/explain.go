@@ -65,7 +65,7 @@ func (d *Deployer) explain(ctx context.Context, service string, t swarm.Task) ha
 	out := harness.TaskFailure{Service: service, State: string(t.Status.State), Message: taskWords(t)}
 	if t.Status.ContainerStatus == nil || t.Status.ContainerStatus.ContainerID == "" {
 		if out.Message == "" {
-			out.Message = t.Status.Message
+			out.Message = clip(t.Status.Message, 500)
 		}
 		return out
 	}

@@ -38,11 +38,14 @@ func (d *Deployer) fault(activity string, err error) error {
 	case strings.Contains(text, "no space left on device"):
 		return ccci.Errorf(ccci.CodeInfra, "%s: the disk is full: %w", activity, err).WithHint("free space where Docker keeps its data (docker system df)")
 	case cerrdefs.IsAlreadyExists(err) || strings.Contains(text, "conflicts with an existing object"):
-		return &ccci.Error{Code: ccci.CodeConflict, Message: activity + ": " + text, Err: err}
+		return &ccci.Error{Code: ccci.CodeConflict, Message: activity + ": " + clip(text, 500), Err: err}
+	case strings.Contains(text, "larger than max") || strings.Contains(text, "message is too large") || strings.Contains(text, "request body too large"):
+		return ccci.Errorf(ccci.CodeRecipe, "%s: it is too large for Docker: %s", activity, clip(text, 300)).
+			WithHint("swarm takes specifications of at most a few megabytes, and configs and secrets of 500 kB; shorten labels, environment and files")
 	case cerrdefs.IsInvalidArgument(err):
-		return &ccci.Error{Code: ccci.CodeRecipe, Message: activity + ": Docker refuses it: " + text, Err: err}
+		return &ccci.Error{Code: ccci.CodeRecipe, Message: activity + ": Docker refuses it: " + clip(text, 500), Err: err}
 	}
-	return &ccci.Error{Code: ccci.CodeInfra, Message: activity + ": " + text, Err: err}
+	return &ccci.Error{Code: ccci.CodeInfra, Message: activity + ": " + clip(text, 500), Err: err}
 }
 
 // words returns what the daemon said without the layers it wraps it in.

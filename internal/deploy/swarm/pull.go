@@ -112,7 +112,7 @@ func (d *Deployer) pullFault(activity, ref string, err error) error {
 		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(strings.ToLower(text), p) })
 	}
 	fail := func(code ccci.Code, hint string, args ...any) error {
-		return (&ccci.Error{Code: code, Message: activity + ": " + text, Err: err}).WithHint(hint, args...)
+		return (&ccci.Error{Code: code, Message: activity + ": " + clip(text, 500), Err: err}).WithHint(hint, args...)
 	}
 	switch {
 	case says("toomanyrequests", "too many requests", "rate limit"):
