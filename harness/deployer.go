@@ -75,6 +75,10 @@ type Deployer interface {
 	// sampled since the first Deploy.
 	PeakMemory() int64
 
+	// Exceeded delivers, at most once, an Error with CodeRecipe when the run takes more of
+	// the disk than it may. It is nil when nothing is measured.
+	Exceeded() <-chan error
+
 	// Remove removes everything that carries the app's name or label: services, containers, networks,
 	// configs, secrets, volumes. It does not wait for swarm's own slow stop where
 	// that is safe. It is idempotent, legal before New and after any failure, and

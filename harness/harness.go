@@ -63,6 +63,11 @@ type Config struct {
 	reached *checks.Hosts // of every app of the run
 }
 
+// exceededError ends a run that takes more than it may: the recipe's doing.
+type exceededError struct{ error }
+
+func (e *exceededError) Unwrap() error { return e.error }
+
 // life is one run while it lives.
 type life struct {
 	*instance // the recipe under test
@@ -124,8 +129,22 @@ func Run(ctx context.Context, c Config) (*ccci.Result, error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, c.Job.Deadline, ErrDeadline)
 		defer cancel()
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case err := <-c.Deployer.Exceeded():
+			l.sayf("%v", err)
+			end(&exceededError{err})
+		case <-ctx.Done():
+		}
+	}()
 	l.live(ctx)
 	l.conclude(ctx)
+	end(nil)
+	<-watched
 	l.result.Artifacts = append(l.result.Artifacts, ccci.Artifact{Path: logName, Title: "Log of the run", Kind: "report", Size: l.logSize(kept)})
 	return l.result, l.write()
 }

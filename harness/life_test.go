@@ -335,6 +335,28 @@ func TestN3_AFloodedCanaryIsQuotedByALine(t *testing.T) {
 	})
 }
 
+// A run that takes too much of the disk ends at once, fails and is torn down.
+func TestN7_DiskLimitIsTheRecipesFailure(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	c := w.config(t, repo, head)
+	c.Deployer = hanging{worldDeployer{world: w}}
+	synctest.Test(t, func(t *testing.T) {
+		w.exceeded = make(chan error, 1)
+		w.on["new"] = func() error {
+			w.exceeded <- ccci.Errorf(ccci.CodeRecipe, "disk limit: the run takes 21GiB of 20GiB: volume x_data 20GiB")
+			return nil
+		}
+		r := live(t, w, c, t.Context())
+		if r.Status != ccci.StatusFailed || r.Verdict != ccci.VerdictFailed || r.Cause == nil || r.Cause.Check != "run/limits" || !strings.Contains(r.Cause.Message, "volume x_data") {
+			t.Errorf("%s, %s, %+v", r.Status, r.Verdict, r.Cause)
+		}
+		if w.count("remove") != 1 || !r.Teardown.Clean {
+			t.Errorf("not torn down: %v", w.events)
+		}
+	})
+}
+
 // U8: what each service may use is in the result, and what was lowered is said.
 func TestU8_EffectiveLimitsAreInTheResult(t *testing.T) {
 	repo, head := example(t)

@@ -42,6 +42,11 @@ func (l *life) conclude(ctx context.Context) {
 func (l *life) status(ctx context.Context) ccci.Status {
 	r := l.result
 	if end := context.Cause(ctx); end != nil {
+		var exceeded *exceededError
+		if errors.As(end, &exceeded) {
+			r.Cause = &ccci.Cause{Check: "run/limits", Code: ccci.CodeRecipe, Message: end.Error(), Hint: ccci.HintOf(end)}
+			return ccci.StatusFailed
+		}
 		if r.Cause == nil {
 			r.Cause = &ccci.Cause{Check: "run/ended", Code: ccci.CodeInfra, Message: end.Error()}
 		}

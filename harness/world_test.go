@@ -44,7 +44,8 @@ type world struct {
 	logs   string
 	unread error // why there are none
 
-	lowered []string // what the deployer lowers
+	lowered  []string // what the deployer lowers
+	exceeded chan error
 }
 
 func newWorld() *world { return &world{on: map[string]func() error{}, files: map[string][]byte{}} }
@@ -150,6 +151,8 @@ func (d worldDeployer) Logs(_ context.Context, _ *recipe.Stack, take func(LogPie
 }
 
 func (d worldDeployer) PeakMemory() int64 { return 7 << 20 }
+
+func (d worldDeployer) Exceeded() <-chan error { return d.exceeded }
 
 func (d worldDeployer) Remove(context.Context, App) (map[string]int, error) {
 	d.up = false

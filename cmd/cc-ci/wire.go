@@ -243,7 +243,8 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 	deployer, err := swarm.New(swarm.Options{
 		RunID: job.RunID, Docker: p.docker, Logger: p.log, EndpointMode: p.cfg.Engine.DNSRR,
 		Network: p.cfg.Network, Proxy: p.ingress.Container(),
-		Box: swarm.Box{Image: p.box, Dial: box.DialCommand}, Ceilings: ceilings(p.cfg.Limits),
+		Box:       swarm.Box{Image: p.box, Dial: box.DialCommand, Hold: box.HoldCommand(3 * time.Hour), Measure: box.MeasureCommand},
+		DiskLimit: config.Bytes(p.cfg.Limits.Disk), Ceilings: ceilings(p.cfg.Limits),
 		Runs: p.cfg.Engine.Capacity, Apps: 1 + len(settings.Depends),
 	})
 	if err != nil {

@@ -142,3 +142,40 @@ func TestContainersRunUnderTheirCeilings(t *testing.T) {
 		t.Errorf("memory %d, processors %d, processes %v, log %+v, mounts %+v", h.Memory, h.NanoCPUs, *h.PidsLimit, h.LogConfig, h.Mounts)
 	}
 }
+
+// A run that fills a volume or its own layer is frozen and told of, and what grew is named.
+func TestDiskLimitNamesWhatGrew(t *testing.T) {
+	cli := docker(t)
+	img := deploytest.BuildImage(t, daemon(cli))
+	box := Box{Image: img, Hold: []string{"/app", "sleep", "10m"}, Measure: func(dirs []string) []string { return append([]string{"/app", "measure"}, dirs...) }}
+	for dir, what := range map[string]string{"/data": "volume STACK_data", "/tmp": "container STACK_app"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			compose := strings.NewReplacer("IMAGE", img, "NET", "inside", "OPTS}", "{}}\nvolumes: {data: {}}", "networks: [NET]", "networks: [inside]\n    volumes: ['data:/data']", "VERSION=one", "GROW="+dir).Replace(tinyCompose)
+			d, app, _ := tiny(t, cli, Options{Box: box, DiskLimit: 100 << 20, DiskInterval: 100 * time.Millisecond, Ceilings: Ceilings{HealthInterval: 100 * time.Millisecond}}, compose)
+			select {
+			case err := <-d.Exceeded():
+				if ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), strings.ReplaceAll(what, "STACK", app.StackName)) || !strings.Contains(err.Error(), "of 100MiB") {
+					t.Errorf("%v", err)
+				}
+				t.Log(err)
+			case <-time.After(time.Minute):
+				t.Fatal("it grows without end")
+			}
+			list, err := cli.ContainerList(t.Context(), container.ListOptions{Filters: filters.NewArgs(filters.Arg("label", labelServiceName+"="+app.StackName+"_app"))})
+			if err != nil || len(list) != 1 || list[0].State != "paused" {
+				t.Errorf("the app's containers are %+v, %v", list, err)
+			}
+			if logs, err := d.Logs(t.Context(), deploytest.Stack(t, app.StackName, t.TempDir(), compose), 1000); err != nil || !strings.Contains(string(logs["app"]), "listening") {
+				t.Errorf("its log cannot be read: %v, %v", logs, err)
+			}
+			if _, err := d.Remove(t.Context(), app); err != nil {
+				t.Error(err)
+			}
+			left, err := d.belonging(t.Context(), app)
+			if err != nil || len(left) > 0 {
+				t.Errorf("left: %v, %v", left, err)
+			}
+		})
+	}
+}

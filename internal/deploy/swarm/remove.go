@@ -42,6 +42,7 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 		return nil, ccci.Errorf(ccci.CodeInvalid, "removing an app: it has neither a run nor a stack name")
 	}
 	d.memory.stop()
+	d.disk.stop()
 	if err := d.check(ctx); err != nil {
 		return nil, err
 	}

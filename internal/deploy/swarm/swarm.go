@@ -88,6 +88,11 @@ type Options struct {
 	// has; both divide what the machine has. Default 1.
 	Runs, Apps int
 
+	// DiskLimit is what the run may take of the daemon's disk, in bytes; 0 for no limit. It
+	// needs Box.Measure. DiskInterval is the time between two measurements, default 5 s.
+	DiskLimit    int64
+	DiskInterval time.Duration
+
 	// RegistryAuth returns the encoded credentials for an image reference, "" for
 	// none. It may be nil.
 	RegistryAuth func(reference string) (string, error)
@@ -110,6 +115,10 @@ type Box struct {
 	Image string // "" when there is none
 	// Dial returns the command that connects to "host:port" within the app's network.
 	Dial func(address string) []string
+	// Hold is the command that keeps the container alive, Measure the one that prints a
+	// line "<bytes> <entries> <dir>" for each directory; nil: volumes are not measured.
+	Hold    []string
+	Measure func(dirs []string) []string
 }
 
 // Deployer is a harness.Deployer on a Docker Swarm. Make one with [New].
@@ -119,6 +128,7 @@ type Deployer struct {
 	log    *slog.Logger
 	memory *memory
 	link   *proxyLink
+	disk   *disk
 
 	creations creations
 	anonymous anonymous
@@ -180,6 +190,7 @@ func New(o Options) (*Deployer, error) {
 	}
 	d.memory = &memory{docker: o.Docker, interval: o.MemoryInterval, seen: d.noteVolumes}
 	d.link = &proxyLink{d: d, stacks: map[string]bool{}}
+	d.disk = &disk{d: d, exceeded: make(chan error, 1)}
 	return d, nil
 }
 

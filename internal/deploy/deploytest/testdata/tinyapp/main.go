@@ -7,6 +7,7 @@
 //	EXIT_AFTER   a duration; then it ends with EXIT_CODE
 //	NEEDS        host:port that must accept a connection at start, or it ends with 3
 //	FILL         mebibytes of memory that it uses
+//	GROW         a folder into which it writes a mebibyte every 10 ms
 //	SAY          a line that it prints at start
 package main
 
@@ -74,6 +75,18 @@ func main() {
 			if p, ok := a.(*net.IPNet); ok && !p.IP.IsLoopback() {
 				fmt.Println(p.IP)
 			}
+		}
+	case "measure": // as cc-ci box measure
+		for _, dir := range args {
+			var size, entries int64
+			_ = filepath.Walk(dir, func(_ string, info os.FileInfo, err error) error {
+				if err == nil {
+					size += info.Sys().(*syscall.Stat_t).Blocks * 512
+					entries++
+				}
+				return nil
+			})
+			fmt.Println(size, entries, dir)
 		}
 	case "count": // processes of this program that run a command
 		n := 0
@@ -154,6 +167,14 @@ func serve() {
 		for i := 0; i < len(filled); i += 4096 {
 			filled[i] = 1
 		}
+	}
+	if dir := os.Getenv("GROW"); dir != "" {
+		go func() {
+			for i := 0; ; i++ {
+				_ = os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), make([]byte, 1<<20), 0o600)
+				time.Sleep(10 * time.Millisecond)
+			}
+		}()
 	}
 	if d, err := time.ParseDuration(os.Getenv("EXIT_AFTER")); err == nil {
 		code, _ := strconv.Atoi(os.Getenv("EXIT_CODE"))

@@ -1,0 +1,275 @@
+package swarm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/volume"
+	"github.com/docker/docker/pkg/stdcopy"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// disk measures what the run takes of the daemon's disk, from the first Deploy to
+// Remove: its volumes, in a box that mounts them read-only, and the writable layers of
+// its containers. Logs are bounded by their driver. Over the limit it stops the
+// run's tasks where they are (paused, so that their logs can be read) and says so once.
+//
+// The daemon's own figures (GET /system/df) would cost a walk through every volume of the
+// machine. A box walks through those of the run: 15 ms for 10,000 files, once in
+// diskInterval, and never for more than a fifth of the time as long as that takes seconds.
+type disk struct {
+	d        *Deployer
+	exceeded chan error
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // nil while nothing is measured
+	done   chan struct{}
+
+	box     string   // container, "" while there is none
+	mounted []string // volumes that it mounts, in the order of their folders
+}
+
+const (
+	diskInterval = 5 * time.Second
+	measureLimit = time.Minute
+	restLimit    = 20 * time.Second
+	// mostEntries is how many files and folders the volumes of a run may hold.
+	mostEntries = 5_000_000
+)
+
+// usage is what one object takes.
+type usage struct {
+	what    string // "volume x", "container y"
+	bytes   int64
+	entries int64
+}
+
+// Exceeded delivers, at most once, an Error with CodeRecipe when the run takes more of the
+// disk than it may.
+func (d *Deployer) Exceeded() <-chan error { return d.disk.exceeded }
+
+func (k *disk) start() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.cancel != nil || k.d.o.DiskLimit <= 0 || k.d.o.Box.Measure == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	k.cancel, k.done = cancel, done
+	go func() {
+		defer close(done)
+		k.watch(ctx)
+	}()
+}
+
+// stop ends measuring and removes the box, which would hold the volumes. Legal at any time.
+func (k *disk) stop() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.cancel == nil {
+		return
+	}
+	k.cancel()
+	<-k.done
+	k.cancel = nil
+	k.dropBox()
+}
+
+func (k *disk) watch(ctx context.Context) {
+	interval := orDefault(k.d.o.DiskInterval, diskInterval)
+	for {
+		started := time.Now()
+		all, err := k.measure(ctx)
+		took := time.Since(started)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil { // a volume or a container may have gone meanwhile
+			k.d.log.Warn("measuring the disk of the run", "error", err)
+		}
+		if over := overLimit(all, k.d.o.DiskLimit); over != nil {
+			k.d.freeze(ctx)
+			k.exceeded <- over
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(max(interval, min(4*took, restLimit))):
+		}
+	}
+}
+
+// overLimit names what is largest, when all together is too much.
+func overLimit(all []usage, limit int64) error {
+	var total, entries int64
+	for _, u := range all {
+		total += u.bytes
+		entries += u.entries
+	}
+	slices.SortFunc(all, func(a, b usage) int { return int(b.bytes>>10 - a.bytes>>10) })
+	var largest []string
+	for _, u := range all[:min(3, len(all))] {
+		if u.bytes > total/100 {
+			largest = append(largest, fmt.Sprintf("%s %s", u.what, bytesText(u.bytes)))
+		}
+	}
+	switch {
+	case total > limit:
+		return ccci.Errorf(ccci.CodeRecipe, "disk limit: the run takes %s of %s: %s", bytesText(total), bytesText(limit), strings.Join(largest, ", ")).
+			WithHint("look at what the app writes there; the operator sets limits.disk")
+	case entries > mostEntries:
+		return ccci.Errorf(ccci.CodeRecipe, "disk limit: the volumes of the run hold %d files and folders, at most %d are allowed: %s", entries, mostEntries, strings.Join(largest, ", ")).
+			WithHint("look at what the app writes there")
+	}
+	return nil
+}
+
+func (k *disk) measure(ctx context.Context) ([]usage, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, measureLimit, fmt.Errorf("it takes longer than %s", measureLimit))
+	defer cancel()
+	ours := filters.NewArgs(filters.Arg("label", LabelRun+"="+string(k.d.o.RunID)))
+	containers, err := k.d.docker.ContainerList(ctx, container.ListOptions{All: true, Size: true, Filters: ours})
+	if err != nil {
+		return nil, err
+	}
+	k.d.noteVolumes(containers)
+	var all []usage
+	for _, c := range containers {
+		name := c.ID[:12]
+		if len(c.Names) > 0 {
+			name = strings.TrimPrefix(c.Names[0], "/")
+		}
+		all = append(all, usage{"container " + name, c.SizeRw, 0})
+	}
+	volumes, err := k.d.docker.VolumeList(ctx, volume.ListOptions{})
+	if err != nil {
+		return all, err
+	}
+	var names []string
+	for _, v := range volumes.Volumes {
+		if v.Labels[LabelRun] == string(k.d.o.RunID) || k.d.anonymous.has(v) {
+			names = append(names, v.Name)
+		}
+	}
+	if len(names) == 0 {
+		return all, nil
+	}
+	slices.Sort(names)
+	more, err := k.measureVolumes(ctx, names)
+	return append(all, more...), err
+}
+
+func (k *disk) measureVolumes(ctx context.Context, names []string) ([]usage, error) {
+	if !slices.Equal(names, k.mounted) {
+		k.dropBox()
+		if err := k.makeBox(ctx, names); err != nil {
+			return nil, err
+		}
+	}
+	var dirs []string
+	for i := range names {
+		dirs = append(dirs, folder(i))
+	}
+	out, err := k.run(ctx, k.d.o.Box.Measure(dirs))
+	if err != nil {
+		k.dropBox() // it may have ended; the next look makes another
+		return nil, err
+	}
+	var all []usage
+	for i, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		u := usage{}
+		if _, err := fmt.Sscan(line, &u.bytes, &u.entries); err != nil || i >= len(names) {
+			return nil, fmt.Errorf("measuring volumes: %q is no answer", clip(line, 80))
+		}
+		u.what = "volume " + names[i]
+		all = append(all, u)
+	}
+	return all, nil
+}
+
+func folder(i int) string { return fmt.Sprintf("/volumes/%d", i) }
+
+func (k *disk) makeBox(ctx context.Context, names []string) error {
+	pids := int64(boxProcesses)
+	host := &container.HostConfig{
+		NetworkMode: "none", AutoRemove: true, ReadonlyRootfs: true,
+		CapDrop: []string{"ALL"}, CapAdd: []string{"DAC_READ_SEARCH"}, SecurityOpt: []string{"no-new-privileges"},
+		Resources: container.Resources{Memory: 4 * boxMemory, PidsLimit: &pids},
+	}
+	for i, name := range names {
+		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeVolume, Source: name, Target: folder(i), ReadOnly: true, VolumeOptions: &mount.VolumeOptions{NoCopy: true}})
+	}
+	id := make(chan string, 1)
+	err := k.d.create(ctx, kindContainer, "for measuring", "", func(ctx context.Context) error {
+		made, err := k.d.docker.ContainerCreate(ctx, &container.Config{
+			Image: k.d.o.Box.Image, User: "0", Entrypoint: k.d.o.Box.Hold, Labels: owned(nil, k.d.o.RunID, ""),
+		}, host, nil, nil, "")
+		id <- made.ID
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("making a box for the volumes: %w", err)
+	}
+	k.box, k.mounted = <-id, names
+	return k.d.docker.ContainerStart(ctx, k.box, container.StartOptions{})
+}
+
+func (k *disk) dropBox() {
+	if k.box == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if _, err := k.d.removeObject(ctx, object(kindContainer, k.box, k.box[:12], nil)); err != nil && !strings.Contains(err.Error(), "already in progress") {
+		k.d.log.Warn("removing the box that measured the volumes", "error", err)
+	}
+	k.box, k.mounted = "", nil
+}
+
+// run runs a command in the box and returns what it prints, at most 1 MiB.
+func (k *disk) run(ctx context.Context, args []string) ([]byte, error) {
+	made, err := k.d.docker.ContainerExecCreate(ctx, k.box, container.ExecOptions{Cmd: args, AttachStdout: true, AttachStderr: true})
+	if err != nil {
+		return nil, err
+	}
+	conn, err := k.d.docker.ContainerExecAttach(ctx, made.ID, container.ExecAttachOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, conn.Close)() // a hijacked connection does not know ctx
+	stdout, stderr := &headBuffer{limit: execOutput}, &headBuffer{limit: 1000}
+	_, err = stdcopy.StdCopy(stdout, stderr, conn.Reader)
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err == nil && len(stderr.data) > 0:
+		err = errors.New(string(bytes.TrimSpace(stderr.data)))
+	}
+	return stdout.data, err
+}
+
+// freeze pauses the run's tasks: they write nothing more, and their logs can be read.
+func (d *Deployer) freeze(ctx context.Context) {
+	list, err := d.docker.ContainerList(ctx, container.ListOptions{
+		Filters: filters.NewArgs(filters.Arg("label", LabelRun+"="+string(d.o.RunID)), filters.Arg("label", labelServiceName)),
+	})
+	for _, c := range list {
+		err = errors.Join(err, d.docker.ContainerPause(ctx, c.ID))
+	}
+	if err != nil {
+		d.log.Warn("pausing a run that takes too much of the disk", "error", err)
+	}
+}
