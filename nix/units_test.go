@@ -33,9 +33,9 @@ func words(unit, key string) []string {
 	return strings.Fields(strings.Join(lines(unit, key), " "))
 }
 
-// A32, A33: five oneshots that every switch and boot runs, one after the other.
+// A32, A33: six oneshots that every switch and boot runs, one after the other.
 func TestA32_A33_Chain(t *testing.T) {
-	order := []string{"proxy", "drone", "bridge", "dashboard", "backupbot"}
+	order := []string{"firewall", "proxy", "drone", "bridge", "dashboard", "backupbot"}
 	for name, h := range hosts(t) {
 		for i, service := range order {
 			unit := h.Units["cc-ci-reconcile-"+service+".service"]
@@ -216,7 +216,7 @@ func TestA25_A35_A37_U22_Machine(t *testing.T) {
 
 // Every timer has its service, and each does its one thing.
 func TestTimers(t *testing.T) {
-	commands := map[string]string{"drift": "reconcile swarm backupbot bridge dashboard drone proxy", "janitor": "janitor", "sweep": "sweep", "prune": "prune", "backup": "backup"}
+	commands := map[string]string{"drift": "reconcile swarm backupbot bridge dashboard drone firewall proxy", "janitor": "janitor", "sweep": "sweep", "prune": "prune", "backup": "backup"}
 	for name, h := range hosts(t) {
 		for timer, command := range commands {
 			if lines(h.Units["cc-ci-"+timer+".timer"], "OnCalendar") == nil {
@@ -241,11 +241,17 @@ func TestHardening(t *testing.T) {
 		"cc-ci-runner.service":  {"PrivateTmp", "MemoryDenyWriteExecute", "RestrictNamespaces", "ProtectProc"},
 		"cc-ci-sweep.service":   {"PrivateTmp", "MemoryDenyWriteExecute", "RestrictNamespaces", "ProtectProc"},
 		"cc-ci-janitor.service": {"PrivateTmp"},
+		"cc-ci-drift.service":   {"CapabilityBoundingSet"},
+
+		"cc-ci-reconcile-firewall.service": {"CapabilityBoundingSet"},
 	}
 	for name, h := range hosts(t) {
 		for unit, text := range h.Units {
 			if !strings.HasSuffix(unit, ".service") {
 				continue
+			}
+			if got := lines(text, "CapabilityBoundingSet"); slices.Contains(gaps[unit], "CapabilityBoundingSet") && !slices.Equal(got, []string{"CAP_NET_ADMIN"}) {
+				t.Errorf("%s: %s has the capabilities %q", name, unit, got)
 			}
 			for fence, want := range fences {
 				got := lines(text, fence)

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -56,11 +59,33 @@ func reconcileUnits(cfg config.Config, docker *client.Client) []reconcile.Unit {
 func firewallOptions(cfg config.Config, docker *client.Client) reconcile.FirewallOptions {
 	r := cfg.Reconcile
 	o := reconcile.FirewallOptions{Ports: []uint16{uint16(r.Proxy.HTTP), uint16(r.Proxy.HTTPS)}, Bridges: reconcile.Bridges(docker)}
+	// Forge and Drone may be on this host too.
+	ask := []string{cfg.Engine.Drone.URL}
+	for _, f := range cfg.AllForges() {
+		ask = append(ask, f.URL)
+	}
+	for _, text := range ask {
+		if port, ok := portOfURL(text); ok {
+			o.Ports = append(o.Ports, port)
+		}
+	}
+	slices.Sort(o.Ports)
+	o.Ports = slices.Compact(o.Ports)
 	for _, text := range r.Firewall.Allow {
 		d, _ := config.ParseDestination(text) // Read has checked it
 		o.Allow = append(o.Allow, firewall.Destination(d))
 	}
 	return o
+}
+
+// portOfURL returns the TCP port that a URL of HTTP leads to.
+func portOfURL(text string) (uint16, bool) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return 0, false
+	}
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme]), 10, 16)
+	return uint16(port), err == nil && port > 0
 }
 
 // chosen returns the units of these names and the one that every unit stands on, in the

@@ -11,6 +11,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/bridge/hook"
+	"github.com/recipe-maintainers/cc-ci/internal/bus/redisbus"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/reconcile"
 )
@@ -31,6 +32,16 @@ func (a *app) serviceUnits(ctx context.Context, cfg config.Config, docker *clien
 		return reconcile.Self{
 			Image: r.Images.CCCI, Domain: cfg.Domain, HTTPS: r.Proxy.HTTPS,
 			Config: path, Secrets: secrets, Data: cfg.Data, Tests: cfg.Tests,
+			Bus: func() (string, string, error) {
+				if cfg.Bus.Kind != config.BusRedis {
+					return "", "", nil
+				}
+				address, err := config.ReadSecret(cfg.Bus.Redis.URLFile)
+				if err != nil {
+					return "", "", err
+				}
+				return redisbus.Address(address)
+			},
 		}
 	}
 	bridge := reconcile.BridgeOptions{Self: self(cfg.BridgeSecrets()), Port: portOf(cfg.Bridge.Listen), Locks: func() (string, error) {

@@ -25,7 +25,7 @@ type Bus struct {
 
 // Redis settings.
 type Redis struct {
-	URLFile string `yaml:"url_file" doc:"With bus.kind redis: file with the server's address, as redis://:PASSWORD@127.0.0.1:6379/0 (rediss for TLS)."`
+	URLFile string `yaml:"url_file" doc:"With bus.kind redis: file with the server's address, as unix://:PASSWORD@/run/redis-cc-ci/redis.sock, or redis://:PASSWORD@HOST:6379/0 on another host (rediss for TLS)."`
 }
 
 // finishProcesses refuses processes that could not hear one another.
@@ -43,7 +43,7 @@ func (c *Config) finishProcesses(bad complain) {
 	kind := oneOf("bus.kind", "bus of kind", c.Bus.Kind, BusInproc, BusRedis)
 	switch {
 	case kind && c.Bus.Kind == BusRedis && c.Bus.Redis.URLFile == "":
-		bad("bus.redis.url_file", "name a file that holds it, as redis://:PASSWORD@127.0.0.1:6379/0", "the bus needs the address of Redis")
+		bad("bus.redis.url_file", "name a file that holds it, as unix://:PASSWORD@/run/redis-cc-ci/redis.sock", "the bus needs the address of Redis")
 	case kind && c.Bus.Kind == BusInproc && c.Bus.Redis != (Redis{}):
 		bad("bus.redis", "write bus: {kind: redis, …}, or leave it out", "the bus is within one process")
 	}

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/mount"
 	"go.yaml.in/yaml/v4"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
 // ownServices returns the desired state of each unit that makes services.
@@ -158,5 +161,50 @@ func TestInfrastructureHasResources(t *testing.T) {
 	}
 	if reserved > 1<<30 {
 		t.Errorf("all together reserve %d bytes", reserved)
+	}
+}
+
+// Redis at a Unix socket is the folder's alone; one elsewhere needs a way out; one on this host's
+// ports is reached by no container, and that is said.
+func TestN3_ServicesReachTheBus(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "cc-ci.yml"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		network, address string
+		egress           bool
+		want             string // of the error
+	}{
+		{"", "", false, ""},
+		{"unix", dir + "/redis.sock", false, ""},
+		{"tcp", "203.0.113.9:6379", true, ""},
+		{"tcp", "redis.example.org:6379", true, ""},
+		{"tcp", "127.0.0.1:6379", false, "an address of this host, of which containers reach no port"},
+		{"tcp", "localhost:6379", false, "an address of this host"},
+		{"tcp", "0.0.0.0:6379", false, "an address of this host"},
+		{"unix", dir + "/none/redis.sock", false, "is not there"},
+		{"unix", "/run/redis.sock", false, "is in no folder of its own"},
+	} {
+		self := Self{Image: "cc-ci:1", Domain: domain, Config: filepath.Join(dir, "cc-ci.yml"), Data: dir, Tests: dir + "/none",
+			Bus: func() (string, string, error) { return tc.network, tc.address, nil }}
+		d, err := Dashboard(DashboardOptions{Self: self, Port: 1}).Desired(t.Context())
+		if tc.want != "" {
+			if err == nil || !strings.Contains(err.Error(), tc.want) || ccci.HintOf(err) == "" {
+				t.Errorf("%s: %v", tc.address, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := d.Services[0].Spec.TaskTemplate
+		if egress := len(spec.Networks) == 2 && spec.Networks[1].Target == EgressNetwork; egress != tc.egress {
+			t.Errorf("%s: it is in %v", tc.address, spec.Networks)
+		}
+		mounted := slices.ContainsFunc(spec.ContainerSpec.Mounts, func(m mount.Mount) bool { return m.Target == dir && m.ReadOnly })
+		if mounted != (tc.network == "unix") {
+			t.Errorf("%s: mounts are %v", tc.address, spec.ContainerSpec.Mounts)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,6 +35,8 @@ type Self struct {
 	Data    string   // data folder on the host; the services run as its owner
 	Tests   string   // folder with enrolments on the host
 
+	// Bus returns where the bus between the services is, as net.Dial takes it; nil is nowhere.
+	Bus func() (network, address string, err error)
 	// Dial reaches the host's ports; default is to do so from here.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -83,8 +86,12 @@ func (s Self) service(name string, args ...string) (Service, []File, error) {
 	for _, ref := range c.Secrets {
 		ref.File.UID, ref.File.GID = uid, gid
 	}
+	egress, err := s.reachBus(&service)
+	if err != nil {
+		return Service{}, nil, err
+	}
 	service.Join(InfraNetwork)
-	if s.Egress {
+	if s.Egress || egress {
 		service.Join(EgressNetwork)
 	}
 	// Readers of the store take part in its shared memory, so the folder is writable for
@@ -97,6 +104,50 @@ func (s Self) service(name string, args ...string) (Service, []File, error) {
 	}
 	c.Mounts = append(c.Mounts, mount.Mount{Type: mount.TypeTmpfs, Target: "/tmp"})
 	return service, files, nil
+}
+
+// reachBus gives a service the folder with the socket of the bus, or says that it needs a way out to it.
+func (s Self) reachBus(service *Service) (egress bool, err error) {
+	if s.Bus == nil {
+		return false, nil
+	}
+	network, address, err := s.Bus()
+	if err != nil {
+		return false, err
+	}
+	const hint = "let Redis listen at a Unix socket in a folder of its own, which the owner of the data folder can enter, and write bus.redis.url_file as unix://:PASSWORD@/run/redis-cc-ci/redis.sock"
+	if network == "" {
+		return false, nil
+	}
+	if network != "unix" {
+		host, _, _ := net.SplitHostPort(address)
+		if ofThisHost(host) {
+			return false, ccci.Errorf(ccci.CodeInvalid, "Redis is at %s, an address of this host, of which containers reach no port", address).WithHint(hint)
+		}
+		return true, nil
+	}
+	folder := filepath.Dir(address)
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		return false, ccci.Errorf(ccci.CodeInfra, "the folder of the socket of Redis, %s, is not there", folder).WithHint("start Redis, and see that it listens at %s", address)
+	}
+	if strings.Count(folder, "/") < 2 { // it holds what is not Redis'
+		return false, ccci.Errorf(ccci.CodeInvalid, "the socket of Redis, %s, is in no folder of its own", address).WithHint(hint)
+	}
+	service.Bind(folder, folder, true)
+	return false, nil
+}
+
+// ofThisHost reports whether a host is this one, as far as can be seen without asking a name server.
+func ofThisHost(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	own, _ := net.InterfaceAddrs() // without them it is somewhere else
+	return ip.IsUnspecified() || ip.IsLoopback() || slices.ContainsFunc(own, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(ip)
+	})
 }
 
 // fileKeyOf names a secret by the service and the end of what its file is called.

@@ -52,10 +52,15 @@ bridge: {listen: "0.0.0.0:8481"}
 engine: {kind: drone, drone: {url: "http://127.0.0.1:9", token_file: drone_token, repo: coop/cc-ci}}
 forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_file: git_token, repositories: [{repo: coop/wiki}]}]
 `)
-	redis := put("redis_url", "redis://127.0.0.1:9")
+	socket := filepath.Join(dir, "redis", "redis.sock") // of a Redis that is away
+	if err := os.Mkdir(filepath.Dir(socket), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	redis := put("redis_url", "unix://:geheim@"+socket)
 	secrets := []string{redis, put("drone_token", "drone-geheim"), put("git_token", "git-geheim")}
 	self := func(secrets ...string) Self {
-		return Self{Image: selfImage, Domain: domain, HTTPS: 443, Config: filepath.Join(dir, "cc-ci.yml"), Secrets: secrets, Data: data, Tests: tests, Dial: h.Dial}
+		return Self{Image: selfImage, Domain: domain, HTTPS: 443, Config: filepath.Join(dir, "cc-ci.yml"), Secrets: secrets, Data: data, Tests: tests, Dial: h.Dial,
+			Bus: func() (string, string, error) { return "unix", socket, nil }}
 	}
 	droneServer := func() Unit {
 		o := droneOptions("https://drone." + domain)

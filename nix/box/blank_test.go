@@ -38,7 +38,7 @@ func (o *operator) serves(dashboard int) {
 }
 
 var chainOfUnits = []string{
-	"cc-ci-image.service", "cc-ci-reconcile-proxy.service", "cc-ci-reconcile-drone.service", "cc-ci-reconcile-bridge.service",
+	"cc-ci-image.service", "cc-ci-reconcile-firewall.service", "cc-ci-reconcile-proxy.service", "cc-ci-reconcile-drone.service", "cc-ci-reconcile-bridge.service",
 	"cc-ci-reconcile-dashboard.service", "cc-ci-reconcile-backupbot.service",
 }
 

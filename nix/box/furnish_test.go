@@ -244,8 +244,8 @@ func (b *box) secrets(m machine, w world) map[string]string {
 // units of Debian's in the way.
 func (b *box) around(secrets map[string]string) {
 	b.t.Helper()
-	b.write("/etc/redis-cc-ci.conf", "port 6379\nbind 0.0.0.0\nsave \"\"\nmaxmemory 64mb\nrequirepass "+secrets["redis_password"]+"\n", 0o600)
-	b.unit("redis-cc-ci.service", "[Service]\nExecStart=/usr/bin/redis-server /etc/redis-cc-ci.conf\n[Install]\nWantedBy=multi-user.target\n")
+	b.write("/etc/redis-cc-ci.conf", "port 0\nunixsocket /run/redis-cc-ci/redis.sock\nunixsocketperm 660\nsave \"\"\nmaxmemory 64mb\nrequirepass "+secrets["redis_password"]+"\n", 0o600)
+	b.unit("redis-cc-ci.service", "[Service]\nGroup=cc-ci\nRuntimeDirectory=redis-cc-ci\nRuntimeDirectoryMode=0750\nRuntimeDirectoryPreserve=yes\nExecStart=/usr/bin/redis-server /etc/redis-cc-ci.conf\n[Install]\nWantedBy=multi-user.target\n")
 	b.unit("box-images.service", `[Unit]
 Requires=docker.service
 After=docker.service

@@ -129,6 +129,8 @@ in
       enable = bool;
       port = optional types.port 0;
       bind = text;
+      unixSocket = optional (types.nullOr types.path) null;
+      unixSocketPerm = optional types.int 660;
       requirePassFile = optional (types.nullOr types.path) null;
       save = optional (types.listOf (types.listOf types.int)) [ ];
       settings = any;

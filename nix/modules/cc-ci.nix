@@ -113,7 +113,7 @@ in
           network = mkOption {
             type = types.str;
             default = "proxy";
-            description = "Overlay network that the proxy and the apps share.";
+            description = "Overlay network that the proxy and apps deployed by hand share.";
           };
           listen = mkOption {
             type = types.str;

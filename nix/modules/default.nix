@@ -8,6 +8,7 @@
     ./docker.nix
     ./redis.nix
     ./reconcile.nix
+    ./firewall.nix
     ./proxy.nix
     ./drone.nix
     ./runner.nix

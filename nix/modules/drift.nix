@@ -17,6 +17,7 @@ import ../timed.nix {
     # By name: "all" would bring up again what is disabled. They are put in order there.
     command = "reconcile swarm ${lib.concatStringsSep " " (lib.attrNames cfg.reconcile)}";
     credentials = lib.unique (lib.concatMap (service: service.credentials) (lib.attrValues cfg.reconcile));
+    gaps = lib.mergeAttrsList (map (service: service.gaps) (lib.attrValues cfg.reconcile));
     writes = lib.concatMap (service: service.writes) (lib.attrValues cfg.reconcile);
     serviceConfig = {
       SupplementaryGroups = [ "cc-ci" "docker" ]; # root, as the oneshots that it repeats

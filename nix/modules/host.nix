@@ -9,7 +9,7 @@ let
     { port = 22; by = "services.openssh"; }
     { port = port cfg.settings.listen; by = "services.cc-ci.settings.listen"; }
     { port = port cfg.settings.bridge.listen; by = "services.cc-ci.settings.bridge.listen"; }
-  ] ++ lib.optional cfg.redis.enable { port = cfg.redis.port; by = "services.cc-ci.redis.port"; };
+  ];
   clashes = lib.filterAttrs (_: uses: lib.length uses > 1) (lib.groupBy (use: toString use.port) taken);
 in
 {

@@ -9,16 +9,17 @@ let
   inherit (lib) mkOption types;
   cfg = config.services.cc-ci;
   oneshot = import ../oneshot.nix { inherit config lib; };
-  order = [ "proxy" "drone" "bridge" "dashboard" "backupbot" ];
+  order = [ "firewall" "proxy" "drone" "bridge" "dashboard" "backupbot" ];
   enabled = lib.filter (name: cfg.reconcile ? ${name}) order;
   unit = name: service:
     let
       place = lib.lists.findFirstIndex (other: other == name) 0 enabled;
       base = oneshot {
         command = "reconcile ${name}";
-        inherit (service) credentials writes;
+        inherit (service) credentials writes gaps;
         serviceConfig = {
-          # root, whose files the certificate and the credentials are, without any capability.
+          # root, whose files the certificate and the credentials are, without any capability but
+          # for the gaps.
           SupplementaryGroups = [ "cc-ci" "docker" ];
           TimeoutStartSec = "30min"; # the process gives up sooner, and says why
         };
@@ -52,6 +53,11 @@ in
             type = types.listOf types.str;
             default = [ ];
             description = "Names of the secrets that the reconciler hands to the service.";
+          };
+          gaps = mkOption {
+            type = types.attrsOf types.anything;
+            default = { };
+            description = "Gaps in the fences, as hardening.nix takes them.";
           };
           writes = mkOption {
             type = types.listOf types.path;

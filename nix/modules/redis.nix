@@ -3,20 +3,20 @@
 let
   inherit (lib) mkOption types;
   cfg = config.services.cc-ci;
+  socket = "/run/redis-cc-ci/redis.sock";
 in
 {
+  imports = [
+    (lib.mkRemovedOptionModule [ "services" "cc-ci" "redis" "port" ]
+      "Redis listens at ${socket} alone: let the secret redis_url be unix://:PASSWORD@${socket}")
+  ];
+
   options.services.cc-ci.redis = {
     enable = mkOption {
       type = types.bool;
       default = cfg.settings.bus.kind == "redis";
       defaultText = lib.literalMD "true with settings.bus.kind redis";
       description = "Whether this machine has the Redis of the bus. Without it settings.bus.redis.url_file names the secret with the address of one elsewhere.";
-    };
-
-    port = mkOption {
-      type = types.port;
-      default = 6379;
-      description = "Its port, open for containers of this machine alone. The secret with its address has it too.";
     };
   };
 
@@ -28,14 +28,28 @@ in
 
     services.redis.servers.cc-ci = {
       enable = true;
-      inherit (cfg.redis) port;
-      # Services of the swarm come in by Docker's bridge, whose address is not there
-      # before Docker is. Nobody else is let in, see the firewall below.
-      bind = "0.0.0.0";
+      # No port: any container could reach it, and idle connections that never say a password
+      # are connections too. Bridge and dashboard have the socket's folder mounted.
+      port = 0;
+      bind = null;
+      unixSocket = socket;
+      unixSocketPerm = 660;
       requirePassFile = config.sops.secrets.redis_password.path;
       save = [ ];
       settings.maxmemory = "64mb";
     };
-    networking.firewall.interfaces.docker_gwbridge.allowedTCPPorts = [ cfg.redis.port ];
+    systemd.services = {
+      redis-cc-ci.serviceConfig = {
+        # Bridge and dashboard are cc-ci in their containers too.
+        Group = lib.mkForce "cc-ci";
+        RuntimeDirectoryMode = lib.mkForce "0750";
+        # A folder that is made anew is another one than containers have mounted.
+        RuntimeDirectoryPreserve = "yes";
+      };
+    } // lib.genAttrs (map (name: "cc-ci-reconcile-${name}") (lib.filter (name: cfg.${name}.enable) [ "bridge" "dashboard" ])) (_: {
+      # The folder is there before containers mount it.
+      wants = [ "redis-cc-ci.service" ];
+      after = [ "redis-cc-ci.service" ];
+    });
   };
 }

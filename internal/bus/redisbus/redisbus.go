@@ -38,7 +38,7 @@ func open(url ccci.Secret) (client, error) {
 	o, err := redis.ParseURL(url.Reveal())
 	if err != nil { // its text may hold the password
 		return client{}, ccci.Errorf(ccci.CodeInvalid, "the address of Redis cannot be read").
-			WithHint("write it as redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS")
+			WithHint("write it as unix://:PASSWORD@/run/redis-cc-ci/redis.sock, as redis://:PASSWORD@HOST:6379/0, or rediss:// for TLS")
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries = patience, patience, patience, 1
 	o.ContextTimeoutEnabled = true
@@ -59,7 +59,18 @@ type Bus struct{ client }
 
 var _ ccci.Bus = (*Bus)(nil)
 
-// New returns a bus on the Redis at url, as "redis://:password@host:6379/0". The
+// Address returns where the Redis of a url is, as net.Dial takes it: "unix" and a path, or "tcp" with
+// host and port.
+func Address(url ccci.Secret) (network, address string, err error) {
+	c, err := open(url)
+	if err != nil {
+		return "", "", err
+	}
+	o := c.redis.Options()
+	return o.Network, o.Addr, c.redis.Close()
+}
+
+// New returns a bus on the Redis at url, as "unix://:password@/path" or "redis://:password@host:6379/0". The
 // server is not asked for anything yet: it may be away. The caller closes the bus.
 func New(url ccci.Secret) (*Bus, error) {
 	c, err := open(url)

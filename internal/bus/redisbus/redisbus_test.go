@@ -2,11 +2,16 @@ package redisbus
 
 import (
 	"context"
+	"errors"
+	"net"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/bus/bustest"
@@ -27,6 +32,11 @@ func openBus(t *testing.T, server *redis.Server) *Bus {
 
 func TestC11_Bus(t *testing.T) {
 	server := redis.Start(t)
+	bustest.RunBus(t, bustest.BusOptions{Open: func(t *testing.T) ccci.Bus { return openBus(t, server) }})
+}
+
+func TestC11_BusAtASocket(t *testing.T) {
+	server := redis.StartAtSocket(t)
 	bustest.RunBus(t, bustest.BusOptions{Open: func(t *testing.T) ccci.Bus { return openBus(t, server) }})
 }
 
@@ -129,4 +139,90 @@ func TestAddressIsNotSaid(t *testing.T) {
 	if err := b.Publish(t.Context(), "t", "m"); err == nil || strings.Contains(err.Error(), "geheim") || !strings.Contains(err.Error(), "127.0.0.1:1, database 3") {
 		t.Errorf("publishing: %v", err)
 	}
+}
+
+func TestAddress(t *testing.T) {
+	for url, want := range map[string]string{
+		"unix://:geheim@/run/redis/redis.sock":      "unix /run/redis/redis.sock",
+		"unix://:geheim@/run/redis/redis.sock?db=1": "unix /run/redis/redis.sock",
+		"redis://:geheim@10.1.2.3:6380/0":           "tcp 10.1.2.3:6380",
+		"rediss://:geheim@redis.example.org":        "tcp redis.example.org:6379",
+	} {
+		if network, address, err := Address(ccci.NewSecret(url)); err != nil || network+" "+address != want {
+			t.Errorf("%s: %s %s, %v", url, network, address, err)
+		}
+	}
+	if _, _, err := Address(ccci.NewSecret("geheim")); err == nil || strings.Contains(err.Error(), "geheim") {
+		t.Errorf("%v", err)
+	}
+}
+
+// At a Unix socket bridge and dashboard have Redis to themselves: who may not enter its folder opens no
+// connection, so no number of idle ones takes the lease away. At a port each connection counts, also one
+// that never says the password.
+func TestN3_IdleConnectionsTakeNoLease(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		start func(testing.TB, ...string) *redis.Server
+		holds bool
+	}{{"at a port they do", redis.Start, false}, {"at a socket there are none", redis.StartAtSocket, true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			if os.Geteuid() != 0 {
+				t.Skip("becoming somebody else needs root")
+			}
+			server := tc.start(t, "--requirepass", "geheim", "--maxclients", "100")
+			bus, err := New(ccci.NewSecret(strings.Replace(server.URL, "//", "//:geheim@", 1)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer bus.Close()
+			idle := flood(t, server.URL, 300)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			lease, err := bus.Locker().Acquire(ctx, "forge", time.Minute)
+			if holds := err == nil; holds != tc.holds || tc.holds && idle > 0 {
+				t.Fatalf("with %d idle connections there is a lease: %t, %v", idle, holds, err)
+			}
+			if err == nil {
+				if err := errors.Join(bus.Publish(ctx, "topic", "message"), lease.Release()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// flood opens connections as an app would, which is nobody on this machine, and leaves them idle. It
+// returns how many are open.
+func flood(t *testing.T, url string, n int) int {
+	t.Helper()
+	network, address, err := Address(ccci.NewSecret(url))
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := make(chan []net.Conn)
+	go func() {
+		runtime.LockOSThread() // which ends with this goroutine, being nobody
+		const nobody = 65534
+		var all []net.Conn
+		defer func() { open <- all }()
+		for _, call := range [][4]uintptr{{unix.SYS_SETGROUPS}, {unix.SYS_SETRESGID, nobody, nobody, nobody}, {unix.SYS_SETRESUID, nobody, nobody, nobody}} {
+			if _, _, failed := unix.RawSyscall(call[0], call[1], call[2], call[3]); failed != 0 {
+				t.Errorf("becoming nobody: %v", failed)
+				return
+			}
+		}
+		for range n {
+			if conn, err := net.Dial(network, address); err == nil {
+				all = append(all, conn)
+			}
+		}
+	}()
+	all := <-open
+	t.Cleanup(func() {
+		for _, conn := range all {
+			conn.Close()
+		}
+	})
+	return len(all)
 }

@@ -62,8 +62,10 @@ func Keys() []Key {
 const (
 	redisPassword = "redis_password"
 	redisURL      = "redis_url"
-	// redisHost is the address of a host on docker_gwbridge unless somebody set another.
-	redisHost = "172.18.0.1:6379"
+	// redisSocket is where the Redis of a host listens, and nowhere else.
+	redisSocket = "/run/redis-cc-ci/redis.sock"
+	// gateway is the address of a host on docker_gwbridge, where earlier versions had Redis listen.
+	gateway = "172.18.0.1"
 )
 
 // Find returns the key of that name.
@@ -89,7 +91,7 @@ func Fill(keys []Key, secret func(name string) (ccci.Secret, bool), set func(k K
 			value = k.Generate()
 		case k.Name == redisURL:
 			password, _ := secret(redisPassword)
-			value = ccci.NewSecret((&url.URL{Scheme: "redis", User: url.UserPassword("", password.Reveal()), Host: redisHost, Path: "/0"}).String())
+			value = ccci.NewSecret((&url.URL{Scheme: "unix", User: url.UserPassword("", password.Reveal()), Path: redisSocket}).String())
 		}
 		if err := set(k, value); err != nil {
 			return err
@@ -120,10 +122,14 @@ func CheckRedis(secret func(name string) (ccci.Secret, bool)) []ccci.Diagnosis {
 	if password.Reveal() == "" || address.Reveal() == "" {
 		return nil // that is another problem
 	}
-	problem := ccci.Diagnosis{Check: "redis", Code: ccci.CodeInvalid, Hint: "write it with cc-ci secrets edit as redis://:PASSWORD@" + redisHost + "/0"}
+	problem := ccci.Diagnosis{Check: "redis", Code: ccci.CodeInvalid, Hint: "write it with cc-ci secrets edit as unix://:PASSWORD@" + redisSocket}
 	u, err := url.Parse(address.Reveal())
-	if err != nil || u.Host == "" { // the error would show the password
+	if err != nil || u.Host == "" && (u.Scheme != "unix" || u.Path == "") { // the error would show the password
 		problem.Message = redisURL + " is no address"
+		return []ccci.Diagnosis{problem}
+	}
+	if u.Hostname() == gateway {
+		problem.Message = redisURL + " names " + gateway + ", the host's address on docker_gwbridge, where containers reach no port of the host"
 		return []ccci.Diagnosis{problem}
 	}
 	if in, _ := u.User.Password(); in != password.Reveal() {

@@ -79,7 +79,7 @@ func TestRedisAddressFollowsItsPassword(t *testing.T) {
 		t.Errorf("another password: %v", found)
 	}
 	name, s, ok := Follow(redisPassword, old, values[redisPassword], secret)
-	if !ok || name != redisURL || !strings.HasPrefix(s.Reveal(), "redis://:new@") {
+	if !ok || name != redisURL || !strings.HasPrefix(s.Reveal(), "unix://:new@/run/") {
 		t.Errorf("%s, %v", name, ok)
 	}
 	values[redisURL] = s

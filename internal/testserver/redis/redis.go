@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,17 +22,19 @@ import (
 
 // Server is a running Redis.
 type Server struct {
-	URL string // as redis://127.0.0.1:PORT
+	URL string // as redis://127.0.0.1:PORT, or unix://PATH
 
-	port    string
+	network string
+	address string
+	args    []string
 	out     bytes.Buffer // read only when ended is closed
 	process *exec.Cmd
 	ended   <-chan struct{}
 }
 
-// Start starts a Redis that lives as long as the test. Under -short the test is
+// Start starts a Redis that lives as long as the test, with further arguments. Under -short the test is
 // skipped; where Redis cannot be started it fails (Debian: redis-server).
-func Start(t testing.TB) *Server {
+func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("redis is a real server")
@@ -39,17 +43,37 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{URL: fmt.Sprintf("redis://127.0.0.1:%d", port), port: strconv.Itoa(port)}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	s := &Server{URL: "redis://" + address, network: "tcp", address: address, args: append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1"}, args...)}
 	t.Cleanup(s.Kill)
 	s.StartAgain(t)
 	return s
 }
 
-// StartAgain starts it after Kill, empty, on the same port.
+// StartAtSocket starts one as Start does that has no port, and a Unix socket in a folder that nobody
+// else enters.
+func StartAtSocket(t testing.TB, args ...string) *Server {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("redis is a real server")
+	}
+	dir, err := os.MkdirTemp("", "redis-") // a test's own folder may have too long a name
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "redis.sock")
+	s := &Server{URL: "unix://" + path, network: "unix", address: path, args: append([]string{"--port", "0", "--unixsocket", path, "--unixsocketperm", "660"}, args...)}
+	t.Cleanup(s.Kill)
+	s.StartAgain(t)
+	return s
+}
+
+// StartAgain starts it after Kill, empty, at the same address.
 func (s *Server) StartAgain(t testing.TB) {
 	t.Helper()
 	s.out.Reset()
-	cmd := exec.Command("redis-server", "--port", s.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+	cmd := exec.Command("redis-server", append([]string{"--save", "", "--appendonly", "no"}, s.args...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = t.TempDir(), &s.out, &s.out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	ended, err := child.Start(cmd)
@@ -58,7 +82,7 @@ func (s *Server) StartAgain(t testing.TB) {
 	}
 	s.process, s.ended = cmd, ended
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
-		if s.Do("PING") == "+PONG" {
+		if answer := s.Do("PING"); answer == "+PONG" || strings.HasPrefix(answer, "-NOAUTH") {
 			return
 		}
 		select {
@@ -73,7 +97,7 @@ func (s *Server) StartAgain(t testing.TB) {
 // Do sends one command and returns the first line of the answer, or "" when
 // there is none. The words hold no white space.
 func (s *Server) Do(words ...string) string {
-	conn, err := net.DialTimeout("tcp", "127.0.0.1:"+s.port, time.Second)
+	conn, err := net.DialTimeout(s.network, s.address, time.Second)
 	if err != nil {
 		return ""
 	}

@@ -1,0 +1,25 @@
+# The firewall between apps and everything that is none of theirs: a table of nftables that
+# the reconciler keeps, beside whatever Docker and NixOS' own firewall have.
+{ config, lib, ... }:
+let
+  inherit (lib) mkOption types;
+  cfg = config.services.cc-ci;
+in
+{
+  options.services.cc-ci.firewall.enable = mkOption {
+    type = types.bool;
+    default = cfg.proxy.enable;
+    defaultText = lib.literalMD "as proxy.enable";
+    description = "Whether apps are kept from the host, from each other and from private networks. What they may reach besides is in settings.reconcile.firewall.allow.";
+  };
+
+  config = lib.mkIf (cfg.enable && cfg.firewall.enable) {
+    services.cc-ci.reconcile.firewall = {
+      description = "the firewall between apps and the host";
+      gaps.CapabilityBoundingSet = {
+        to = "CAP_NET_ADMIN";
+        because = "the kernel's firewall is changed by nothing less";
+      };
+    };
+  };
+}
