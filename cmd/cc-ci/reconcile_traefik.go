@@ -9,10 +9,15 @@ import (
 	"os"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
+
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/deploy/swarm"
 )
 
 // proxyServer is the proxy that apps under test are reached through.
@@ -54,6 +59,28 @@ func openKeptProxy(ctx context.Context, settings config.Ingress) (keptProxy, err
 			WithHint("run cc-ci reconcile proxy, or mend ingress.address")
 	}
 	return keptProxy{settings.Address, settings.CAFile, cas}, conn.Close()
+}
+
+// awaitProxyContainer waits until a container is there that runs find as the proxy: it joins
+// the network of each. One that is being replaced is away for a moment.
+func awaitProxyContainer(ctx context.Context, docker *client.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	label := swarm.LabelProxy + "=true"
+	for {
+		found, err := docker.ContainerList(ctx, container.ListOptions{Filters: filters.NewArgs(filters.Arg("label", label))})
+		if err == nil && len(found) > 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			if err == nil {
+				err = ccci.Errorf(ccci.CodeInfra, "no container of this Docker has the label %s, so no run can reach its app through the proxy", label)
+			}
+			return ccci.Errorf(ccci.CodeInfra, "looking for the proxy: %w", err).WithHint("run cc-ci reconcile proxy, which labels Traefik")
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 func (keptProxy) Route(context.Context, *recipe.Stack) error { return nil }

@@ -119,6 +119,9 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 // one of cc-ci's own, which is started where it is not there.
 func (p *platform) openProxy(ctx context.Context) (proxyServer, error) {
 	if p.cfg.Ingress.Kind == config.IngressTraefik {
+		if err := awaitProxyContainer(ctx, p.docker); err != nil {
+			return nil, err
+		}
 		return openKeptProxy(ctx, p.cfg.Ingress)
 	}
 	own, err := ingress.Ensure(ctx, ingress.Options{

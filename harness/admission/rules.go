@@ -70,7 +70,7 @@ const (
 
 var ruleDocs = []RuleDoc{
 	{rulePrivileged, "`privileged: true`", "It gives every right over the machine.", true},
-	{ruleCapAdd, "`cap_add` beyond the capabilities that Docker gives by default", "Most capabilities beyond the defaults lead to the host.", true},
+	{ruleCapAdd, "`cap_add` beyond CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, NET_BIND_SERVICE, SETGID, SETUID and SYS_CHROOT", "Services have these and no others. Most others lead to the host or to neighbours.", true},
 	{ruleDevices, "`devices`, and generic resources such as GPUs", "Devices belong to the machine, not to one app.", true},
 	{ruleNetworkMode, "`network_mode` other than bridge, default or none", "The host's network reaches every internal service.", true},
 	{rulePID, "`pid` other than private", "The host's processes can be read and killed.", true},

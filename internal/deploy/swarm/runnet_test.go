@@ -168,6 +168,16 @@ func TestN3_LabelsOfOursAreNotARecipes(t *testing.T) {
 	}
 }
 
+// An image brings labels of its own along. None of them keeps a container from being counted.
+func TestN3_AnImageHidesNoContainer(t *testing.T) {
+	if !isIngress(map[string]string{labelIngress: "digest"}) || isIngress(map[string]string{LabelRun: "r"}) {
+		t.Error("the ingress is not told from a run")
+	}
+	if isIngress(map[string]string{labelIngress: "digest", LabelRun: "r"}) {
+		t.Error("a container of a run is left out of the inventory")
+	}
+}
+
 func TestN3_ANetworkOfAnotherRunIsNotTaken(t *testing.T) {
 	for _, tc := range []struct {
 		o    harness.Object

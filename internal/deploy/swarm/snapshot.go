@@ -90,6 +90,11 @@ func (d *Deployer) services(ctx context.Context) (harness.Snapshot, error) {
 // run the label comes from its image and means nothing.
 const labelIngress = "cc-ci.ingress"
 
+func isIngress(labels map[string]string) bool {
+	_, marked := labels[labelIngress]
+	return marked && labels[LabelRun] == ""
+}
+
 func (d *Deployer) containers(ctx context.Context) (harness.Snapshot, error) {
 	list, err := d.docker.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
@@ -98,7 +103,7 @@ func (d *Deployer) containers(ctx context.Context) (harness.Snapshot, error) {
 	d.noteVolumes(list)
 	var out harness.Snapshot
 	for _, c := range list {
-		if _, proxy := c.Labels[labelIngress]; proxy && c.Labels[LabelRun] == "" {
+		if isIngress(c.Labels) {
 			continue
 		}
 		name := c.ID[:12]
