@@ -101,12 +101,17 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		doctor.Docker,
 		doctor.Program("git", "install it (Debian: apt-get install git)"),
 		doctor.Program("restic", "install it (Debian: apt-get install restic)"),
-		func(context.Context) []ccci.Diagnosis {
+		func(ctx context.Context) []ccci.Diagnosis {
 			path, err := browser.Find()
 			if err != nil {
 				return []ccci.Diagnosis{doctor.Problem("browser", err)}
 			}
-			return []ccci.Diagnosis{doctor.Well("browser", "it is at %s", path)}
+			b, err := browser.Start(ctx, browser.Options{Path: path})
+			if err != nil {
+				return []ccci.Diagnosis{doctor.Problem("browser", err)}
+			}
+			b.Close()
+			return []ccci.Diagnosis{doctor.Well("browser", "%s starts in namespaces of its own", path)}
 		},
 		func(ctx context.Context) []ccci.Diagnosis { return serverState(ctx, cfg) },
 	}

@@ -18,6 +18,7 @@
 //	TINYAPP_DATA          folder of the data, default /data
 //	TINYAPP_HEALTH        "never": /health answers 503 for ever
 //	TINYAPP_PRINT_SECRET  file whose content is written to the log at start
+//	TINYAPP_MARKUP        HTML at the end of the page, for pages that misbehave
 package main
 
 import (
@@ -265,7 +266,7 @@ var page = template.Must(template.New("page").Parse(`<!doctype html>
 <h1>tinyapp {{.Version}}</h1>
 <p>Stored value: <strong id="value">{{.Value}}</strong></p>
 <form method="post" action="/data"><input name="value" aria-label="New value"> <button>Store</button></form>
-</body></html>
+{{.Markup}}</body></html>
 `))
 
 func (a *app) page(w http.ResponseWriter, _ *http.Request) {
@@ -273,7 +274,10 @@ func (a *app) page(w http.ResponseWriter, _ *http.Request) {
 	value := string(a.value)
 	a.mu.Unlock()
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	page.Execute(w, struct{ Version, Value string }{version, value})
+	page.Execute(w, struct {
+		Version, Value string
+		Markup         template.HTML
+	}{version, value, template.HTML(os.Getenv("TINYAPP_MARKUP"))})
 }
 
 // writeFile replaces file as a whole, making its folder, so that no reader and
