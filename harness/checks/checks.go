@@ -42,7 +42,17 @@ type Failure struct {
 func (f *Failure) Error() string { return f.Message }
 
 func failf(detail []byte, format string, args ...any) *Failure {
-	return &Failure{Message: fmt.Sprintf(format, args...), Detail: excerpt(detail)}
+	return &Failure{Message: clip(fmt.Sprintf(format, args...)), Detail: excerpt(detail)}
+}
+
+// clip bounds a message: it may quote what an app answered or a page threw.
+func clip(message string) string {
+	const most = 2000
+	message = strings.ToValidUTF8(message, "?")
+	if len(message) > most {
+		message = strings.ToValidUTF8(message[:most], "") + "…"
+	}
+	return message
 }
 
 // excerpt keeps the first lines of a body or of a command's output.

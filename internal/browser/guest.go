@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,8 @@ const ownNamespaces = syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLON
 type guest struct {
 	users  bool // with a user namespace
 	ours   *net.UnixConn
-	theirs *os.File
+	theirs []*os.File // of the launcher
+	err    error      // why it cannot be confined
 }
 
 // newGuest prepares a confinement. Without users, only root can make one.
@@ -39,10 +41,10 @@ func newGuest(users bool) (*guest, error) {
 	}
 	ours := os.NewFile(uintptr(fds[0]), "browser control")
 	defer ours.Close() // FileConn takes a copy
-	g := &guest{users: users, theirs: os.NewFile(uintptr(fds[1]), "browser control")}
+	g := &guest{users: users, theirs: []*os.File{os.NewFile(uintptr(fds[1]), "browser control")}}
 	conn, err := net.FileConn(ours)
 	if err != nil {
-		g.theirs.Close()
+		g.closeTheirs()
 		return nil, fmt.Errorf("making a socket pair: %w", err)
 	}
 	g.ours = conn.(*net.UnixConn)
@@ -50,8 +52,14 @@ func newGuest(users bool) (*guest, error) {
 }
 
 func (g *guest) close() {
-	g.theirs.Close()
+	g.closeTheirs()
 	g.ours.Close()
+}
+
+func (g *guest) closeTheirs() {
+	for _, file := range g.theirs {
+		file.Close()
+	}
 }
 
 // confine has cmd start by way of the launcher, in namespaces of its own. A browser never
@@ -61,7 +69,10 @@ func (g *guest) confine(cmd *exec.Cmd) {
 	cmd.Args = append([]string{launcherName, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path, cmd.Err = "/proc/self/exe", nil
 	cmd.Dir = "/"
-	cmd.ExtraFiles = append(cmd.ExtraFiles, g.theirs)
+	if cmd.ExtraFiles[1], g.err = g.bounded(cmd.ExtraFiles[1]); g.err != nil {
+		cmd.Err = g.err
+	}
+	cmd.ExtraFiles = append(cmd.ExtraFiles, g.theirs[0])
 	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: ownNamespaces}
 	cmd.SysProcAttr = attr
 	if !g.users {
@@ -80,6 +91,56 @@ func (g *guest) confine(cmd *exec.Cmd) {
 	attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), NoSetGroups: !root}
 	// Of its own namespaces alone, and only until the launcher has furnished them.
 	attr.AmbientCaps = []uintptr{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP}
+}
+
+// maxMessage bounds one message of DevTools, in bytes. A picture of noise has 6 MiB; a page can
+// have its whole memory sent, by an exception or a line on its console.
+const maxMessage = 32 << 20
+
+// bounded returns a pipe in front of the one that DevTools writes to. It ends at a message that
+// is too long, and with it the connection to the browser.
+func (g *guest) bounded(to *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(to.Fd(), unix.F_DUPFD_CLOEXEC, 0) // chromedp closes its own
+	if err != nil {
+		return nil, fmt.Errorf("making a pipe for DevTools: %w", err)
+	}
+	out := os.NewFile(uintptr(fd), "devtools")
+	r, w, err := os.Pipe()
+	if err != nil {
+		out.Close()
+		return nil, fmt.Errorf("making a pipe for DevTools: %w", err)
+	}
+	g.theirs = append(g.theirs, w)
+	go func() {
+		defer out.Close()
+		defer r.Close()
+		_ = copyMessages(out, r)
+	}()
+	return w, nil
+}
+
+var errLongMessage = errors.New("the browser sent a message that is too long")
+
+// copyMessages copies messages that end with a zero byte, until one is too long.
+func copyMessages(w io.Writer, r io.Reader) error {
+	buf, length := make([]byte, 64<<10), 0
+	for {
+		n, err := r.Read(buf)
+		if end := bytes.LastIndexByte(buf[:n], 0); end >= 0 {
+			length = n - end - 1
+		} else {
+			length += n
+		}
+		if length > maxMessage {
+			return errLongMessage
+		}
+		if _, err := w.Write(buf[:n]); err != nil {
+			return err
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // explain says why Chromium did not start: the kernel refused the namespaces, the launcher
@@ -105,7 +166,7 @@ func (g *guest) explain(err error) error {
 // receive returns what the launcher said next. It is called after the launcher became
 // Chromium or ended, when there is nothing to wait for.
 func (g *guest) receive() (message string, rights []byte, err error) {
-	g.theirs.Close() // what was not sent never comes
+	g.closeTheirs() // what was not sent never comes
 	if err := g.ours.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 		return "", nil, err
 	}

@@ -1,15 +1,18 @@
 package browser
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/chromedp/chromedp"
@@ -163,6 +166,24 @@ func TestN3_BrowserHasNoPrivileges(t *testing.T) {
 		t.Errorf("its environment: %q, %v", environ, err)
 	}
 }
+
+// A message of DevTools that is too long ends the connection; all others pass as they are.
+func TestMessagesOfDevToolsAreBounded(t *testing.T) {
+	whole := strings.Repeat(strings.Repeat("x", 1<<20)+"\x00", 40)
+	var out bytes.Buffer
+	if err := copyMessages(&out, iotest.HalfReader(strings.NewReader(whole))); err != io.EOF || out.String() != whole {
+		t.Errorf("%d of %d bytes, %v", out.Len(), len(whole), err)
+	}
+	out.Reset()
+	if err := copyMessages(&out, io.MultiReader(strings.NewReader("a\x00"), endless{})); err != errLongMessage || out.Len() > maxMessage+1<<20 {
+		t.Errorf("%d bytes, %v", out.Len(), err)
+	}
+}
+
+// endless has no end and no zero byte.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return copy(p, bytes.Repeat([]byte("x"), len(p))), nil }
 
 // N3: service workers and everything else that a page started end with the browser, also when
 // this process is killed before it can close it.

@@ -147,6 +147,23 @@ func TestN3_BrowserThatAPageEndedIsTheRecipesFailure(t *testing.T) {
 	mustFail(t, err, "the browser ended")
 }
 
+// N3: what a page makes DevTools say is bounded before this process holds it.
+func TestN3_PageThatSaysTooMuchIsTheRecipesFailure(t *testing.T) {
+	skipWithoutChromium(t)
+	for name, html := range map[string]string{
+		"console":   `<script>console.log("x".repeat(2 ** 26))</script>`,
+		"exception": `<script>throw "x".repeat(2 ** 26)</script>`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newField(t)
+			f.serve(t, attack{html: html})
+			b := startBrowser(t, Options{Route: f.route, AnyCertificate: true})
+			r := &checks.Runner{Target: checks.Target{Domain: runHost, Browser: b}, Limit: 20 * time.Second}
+			mustFail(t, r.Run(t.Context(), ccci.Step{Browser: []ccci.BrowserStep{{Open: "/"}, {Text: "nowhere"}}}), "the browser ended")
+		})
+	}
+}
+
 func mustFail(t *testing.T, err error, want string) {
 	t.Helper()
 	var failure *checks.Failure

@@ -52,11 +52,6 @@ func makeRoot(program string) error {
 			return err
 		}
 	}
-	if _, err := os.Stat(program); errors.Is(err, fs.ErrNotExist) { // it is in no usual place
-		if err := show(filepath.Dir(program)); err != nil {
-			return err
-		}
-	}
 	if err := mountProc(); err != nil {
 		return err
 	}
@@ -65,6 +60,11 @@ func makeRoot(program string) error {
 	}
 	if err := mountMemory(insideDir, insideSize, 0o1777); err != nil {
 		return err
+	}
+	if _, err := os.Stat(program); errors.Is(err, fs.ErrNotExist) { // it is in no usual place
+		if err := show(filepath.Dir(program)); err != nil {
+			return err
+		}
 	}
 	if err := unix.Unmount(outside, unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("taking the machine's files away: %w", err)

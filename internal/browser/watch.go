@@ -17,6 +17,9 @@ import (
 // maxDialogs is how many dialogs a page may open before it counts as one that cannot be used.
 const maxDialogs = 100
 
+// maxInFlight bounds how many requests of a page are kept count of.
+const maxInFlight = 10_000
+
 // elsewhere is the failure of a page that left the run.
 func elsewhere(address string) error {
 	return &checks.Failure{Message: "the page went to " + printable(address) + ", which is no address of this run"}
@@ -37,7 +40,11 @@ func (p *page) finish(why error) {
 func (p *page) watch(event any) {
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
-		p.count(func() { p.inFlight[e.RequestID] = true })
+		p.count(func() {
+			if len(p.inFlight) < maxInFlight {
+				p.inFlight[e.RequestID] = true
+			}
+		})
 		if e.Type == network.ResourceTypeDocument && e.FrameID == p.frame() && !p.browser.route.reaches(e.Request.URL) {
 			p.finish(elsewhere(e.Request.URL))
 		}
