@@ -67,7 +67,10 @@ func CheckFiles(dir string, files []string, lim Limits, lookup func(string) (str
 	}
 	defer root.Close()
 	var total int64
-	expanded, count := 0, sections{}
+	if lookup == nil {
+		lookup = func(string) (string, bool) { return "", false }
+	}
+	expanded, count, refers := 0, sections{}, referred{root: root, dir: dir, lookup: lookup}
 	for _, name := range files {
 		text, err := readPlain(root, name, lim.FileBytes)
 		if err != nil {
@@ -86,6 +89,9 @@ func CheckFiles(dir string, files []string, lim Limits, lookup func(string) (str
 				WithHint("a long value that many places repeat belongs into a config")
 		}
 		if err := count.add(name, doc); err != nil {
+			return err
+		}
+		if err := refers.add(name, doc); err != nil {
 			return err
 		}
 	}
@@ -164,15 +170,15 @@ func checkText(name string, text []byte, lim Limits, lookup func(string) (string
 }
 
 // badByte returns the offset of the first byte that no compose file has a
-// reason to hold, or -1: broken UTF-8, control characters, bidirectional
-// overrides that make a reviewer read something else.
+// reason to hold, or -1: broken UTF-8, control characters, and what makes a reviewer
+// read something else: bidirectional marks, and ends of lines that only YAML knows.
 func badByte(text []byte) int {
 	for i := 0; i < len(text); {
 		r, n := utf8.DecodeRune(text[i:])
 		switch {
 		case r == utf8.RuneError && n == 1,
-			r < ' ' && r != '\n' && r != '\r' && r != '\t', r >= 0x7f && r < 0xa0 && r != 0x85,
-			r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
+			r < ' ' && r != '\n' && r != '\r' && r != '\t', r >= 0x7f && r < 0xa0,
+			r >= 0x2028 && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0x200e, r == 0x200f, r == 0x061c:
 			return i
 		}
 		i += n

@@ -46,6 +46,7 @@ type judge struct {
 	seen    map[[3]string]bool // rule, service, value: said once
 	notes   []recipe.Warning   // what is admitted and does not work as its author expects
 	located int                // lines searched for
+	routed  int                // routers of the proxy
 	fills   map[*yaml.Node]string
 	paths   map[string]bool  // absolute paths that the files hold, see written
 	set     map[string]place // where variables are set, see variable

@@ -153,7 +153,7 @@ func (t *traefikLabels) option(key string, k []string, value string) {
 	case strings.Contains(option, "server.url") || strings.Contains(option, "server.address"):
 		t.refuse(ruleTraefik, key, value, "name the port with loadbalancer.server.port", "sends its visitors to %q", value)
 	case !known:
-		t.refuse(ruleTraefik, key, key, "the options that are admitted are those of harness/admission/traefik.go", "sets the label %q, an option of the proxy that is not admitted", key)
+		t.refuse(ruleTraefik, key, key, "docs/admission.md lists the options that are admitted", "sets the label %q, an option of the proxy that is not admitted", key)
 	case check != nil:
 		if wrong := check(t, value); wrong != "" {
 			t.refuse(ruleTraefik, key, key, "", "sets the label %q to %q, which %s", key, value, wrong)
@@ -170,6 +170,9 @@ func (t *traefikLabels) router(key string, k []string, value string) {
 	if r == nil {
 		r = &router{label: key}
 		t.routers[id] = r
+		if t.routed++; t.routed > maxRouters {
+			t.refuse(ruleSize, key, "routers", "", "is one of more than %d routers of the stack", maxRouters)
+		}
 	}
 	switch field := strings.Join(k[3:], "."); {
 	case field == "rule":
@@ -228,17 +231,15 @@ func (t *traefikLabels) middleware(key, option, value string) {
 	}
 }
 
-// ownAddress reports whether a URL leads to a service of the stack or to a host of
-// this run. A name that only begins like the stack's leads wherever its owner likes.
+// ownAddress reports whether a URL leads to a service of the stack. A name that only
+// begins like the stack's leads wherever its owner likes, and a host of the run leads back
+// to the proxy, which would ask itself without an end.
 func (t *traefikLabels) ownAddress(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Opaque != "" || strings.ContainsAny(address, "\\ \t\r\n") {
 		return false
 	}
 	host := strings.ToLower(u.Hostname())
-	if slices.Contains(t.policy.Domains, host) {
-		return true
-	}
 	return slices.ContainsFunc(t.stack.Config.Services, func(s types.ServiceConfig) bool {
 		return host == strings.ToLower(t.stack.Name+"_"+s.Name)
 	})

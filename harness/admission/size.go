@@ -2,8 +2,10 @@ package admission
 
 import (
 	"fmt"
-	"maps"
+	"os"
+	"path/filepath"
 
+	"github.com/docker/cli/cli/compose/template"
 	"go.yaml.in/yaml/v4"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -23,6 +25,8 @@ const (
 	maxEnvSum     = 1 << 20   // of all services
 	maxWords      = 1000      // of command, entrypoint and healthcheck of one service
 	maxFileSum    = 8 << 20   // bytes of all files of configs and secrets
+	maxEnvFileSum = 1 << 20   // bytes of all files of env_file, counted as often as they are named
+	maxRouters    = 100
 )
 
 var maxObjects = map[string]int{
@@ -48,6 +52,58 @@ func (s sections) add(file string, doc *yaml.Node) error {
 		}
 	}
 	return nil
+}
+
+// referred sums up the files that compose files refer to, which rendering reads.
+type referred struct {
+	root   *os.Root
+	dir    string
+	lookup func(string) (string, bool)
+	env    int64
+	files  int64
+}
+
+func (r *referred) add(name string, doc *yaml.Node) error {
+	for _, p := range pairs(child(doc, "services")) {
+		for _, item := range items(child(p[1], "env_file")) {
+			r.env += r.size(item)
+		}
+	}
+	for _, section := range []string{"configs", "secrets"} {
+		for _, p := range pairs(child(doc, section)) {
+			r.files += r.size(child(p[1], "file"))
+		}
+	}
+	switch {
+	case r.env > maxEnvFileSum:
+		return ccci.Errorf(ccci.CodeRefused, "%s: the files of env_file have more than %d KiB together (rule %s)", name, maxEnvFileSum>>10, ruleSize)
+	case r.files > maxFileSum:
+		return ccci.Errorf(ccci.CodeRefused, "%s: the files of configs and secrets have more than %d KiB together (rule %s)", name, maxFileSum>>10, ruleSize)
+	}
+	return nil
+}
+
+// size is that of the file that a value names; 0 when it is not there, which rendering
+// reports, or lies elsewhere, which is refused.
+func (r *referred) size(n *yaml.Node) int64 {
+	if n = follow(n); n == nil || n.Kind != yaml.ScalarNode {
+		return 0
+	}
+	name, err := template.Substitute(n.Value, r.lookup)
+	if err != nil {
+		return 0
+	}
+	if filepath.IsAbs(name) {
+		if name, err = filepath.Rel(r.dir, name); err != nil {
+			return 0
+		}
+	}
+	info, err := r.root.Lstat(name)
+	if err != nil {
+		return 0
+	}
+	const least = 512 // a file costs something, however small
+	return info.Size() + least
 }
 
 // size judges how much a stack is. What is too large is looked at no further.
@@ -79,15 +135,6 @@ func (j *judge) size() {
 	}
 	if env > maxEnvSum {
 		j.refuse(ruleSize, "", "environment", j.locate("", "services"), "", "has environments of %d KiB together, and may have %d", env>>10, maxEnvSum>>10)
-	}
-	files := 0
-	for _, data := range []map[string][]byte{j.stack.ConfigData, j.stack.SecretData} {
-		for text := range maps.Values(data) {
-			files += len(text)
-		}
-	}
-	if files > maxFileSum {
-		j.refuse(ruleSize, "", "files", j.locate("", "configs"), "", "has configs and secrets of %d KiB together, and may have %d", files>>10, maxFileSum>>10)
 	}
 }
 

@@ -52,6 +52,7 @@ type templateProver struct {
 	output func(function string) int
 	size   int // bytes of output so far
 	held   int // bytes that the longest variable or dot can hold
+	within int // conditions of with around the node: outside, the dot is all that swarm knows
 }
 
 func (p *templateProver) prove(text string) error {
@@ -134,7 +135,14 @@ func (p *templateProver) branch(b *tmpl.BranchNode, kept bool) error {
 	if err := p.pipe(b.Pipe, kept); err != nil {
 		return err
 	}
-	if err := p.list(b.List); err != nil {
+	if kept {
+		p.within++
+	}
+	err := p.list(b.List)
+	if kept {
+		p.within--
+	}
+	if err != nil {
 		return err
 	}
 	return p.list(b.ElseList)
@@ -236,8 +244,13 @@ func (p *templateProver) argument(n tmpl.Node, kept bool) error {
 		if p.config {
 			return nil
 		}
-	case *tmpl.DotNode, *tmpl.VariableNode:
-		if p.config {
+	case *tmpl.DotNode:
+		if p.config && p.within > 0 {
+			p.size += p.held
+			return nil
+		}
+	case *tmpl.VariableNode:
+		if p.config && len(n.Ident) == 1 && n.Ident[0] != "$" { // $ is all that swarm knows
 			p.size += p.held
 			return nil
 		}
@@ -277,6 +290,9 @@ func (j *judge) templates() {
 		for _, m := range s.Volumes {
 			fields("mount", m.Source, nil, "volumes")
 			fields("mount", m.Target, nil, "volumes")
+			if m.Volume != nil {
+				fields("mount", m.Volume.Subpath, nil, "volumes")
+			}
 		}
 		if s.Logging != nil {
 			for _, key := range sorted(s.Logging.Options) {

@@ -98,13 +98,22 @@ func ownPath(_ *traefikLabels, value string) string {
 	return anyText(nil, value)
 }
 
-var hashCost = regexp.MustCompile(`\$2[a-z]?\$([0-9]+)\$`)
+var (
+	hashCost   = regexp.MustCompile(`\$2[a-z]?\$([0-9]+)\$`)
+	hashScheme = regexp.MustCompile(`:\$([^$,]*)\$`)
+	schemes    = []string{"apr1", "1", "2a", "2b", "2x", "2y"}
+)
 
 // userList bounds what checking a password costs the proxy.
 func userList(_ *traefikLabels, value string) string {
 	for _, m := range hashCost.FindAllStringSubmatch(value, -1) {
 		if cost, err := strconv.Atoi(m[1]); err != nil || cost > maxHashCost {
 			return "has a password with a cost above " + strconv.Itoa(maxHashCost)
+		}
+	}
+	for _, m := range hashScheme.FindAllStringSubmatch(value, -1) {
+		if !slices.Contains(schemes, m[1]) {
+			return "has a password that is hashed in an unknown way"
 		}
 	}
 	return anyText(nil, value)
