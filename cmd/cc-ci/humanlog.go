@@ -10,10 +10,12 @@ import (
 	"golang.org/x/term"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/plain"
 )
 
 // humanLog shows a run's log to a person: stage markers become headings. On a
-// terminal they are coloured; the words alone say the same.
+// terminal they are coloured; the words alone say the same. What a terminal would obey is
+// taken off the lines, wherever they come from.
 type humanLog struct {
 	mu     sync.Mutex
 	out    io.Writer
@@ -36,6 +38,9 @@ func (h *humanLog) Write(p []byte) (int, error) {
 	h.rest = append(h.rest, p...)
 	for {
 		line, rest, ok := bytes.Cut(h.rest, []byte("\n"))
+		if !ok && len(h.rest) > longestLogLine {
+			line, rest, ok = h.rest[:longestLogLine], h.rest[longestLogLine:], true
+		}
 		if !ok {
 			return len(p), nil
 		}
@@ -46,7 +51,11 @@ func (h *humanLog) Write(p []byte) (int, error) {
 	}
 }
 
+// longestLogLine is where a line without an end is cut, in bytes.
+const longestLogLine = 64 << 10
+
 func (h *humanLog) render(line string) string {
+	line = plain.Line(line)
 	m, ok := ccci.ParseMarker(line)
 	if !ok {
 		return "  " + line

@@ -18,6 +18,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/plain"
 )
 
 // Exit codes are an API: scripts and engines read them.
@@ -123,9 +124,10 @@ func exitCode(err error, stderr io.Writer) int {
 	if errors.As(err, &told) {
 		return int(told)
 	}
-	fmt.Fprintf(stderr, "cc-ci: %v\n", err)
+	// An error may quote what a recipe or an app says.
+	fmt.Fprintf(stderr, "cc-ci: %s\n", plain.Text(err.Error()))
 	if hint := ccci.HintOf(err); hint != "" {
-		fmt.Fprintf(stderr, "hint: %s\n", hint)
+		fmt.Fprintf(stderr, "hint: %s\n", plain.Text(hint))
 	}
 	switch ccci.CodeOf(err) {
 	case ccci.CodeInvalid, ccci.CodeNotFound, ccci.CodeConflict:

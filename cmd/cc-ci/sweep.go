@@ -17,6 +17,7 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/backup"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/plain"
 	"github.com/recipe-maintainers/cc-ci/internal/scratch"
 	"github.com/recipe-maintainers/cc-ci/internal/sweep"
 )
@@ -228,12 +229,12 @@ func (c *sweepCmd) tell(a *app, rows []sweep.Row) error {
 		idle = idle && r.Newer == "" && r.Code == ""
 		switch {
 		case r.Code != "":
-			fmt.Fprintf(a.stderr, "cc-ci: %s: %s\n", r.Recipe, r.Message)
+			fmt.Fprintf(a.stderr, "cc-ci: %s: %s\n", r.Recipe, plain.Text(r.Message))
 			if r.Hint != "" {
-				fmt.Fprintf(a.stderr, "hint: %s\n", r.Hint)
+				fmt.Fprintf(a.stderr, "hint: %s\n", plain.Text(r.Hint))
 			}
 		case !c.JSON:
-			fmt.Fprintf(a.stdout, "%s: %s\n", r.Recipe, r.Message)
+			fmt.Fprintf(a.stdout, "%s: %s\n", r.Recipe, plain.Text(r.Message))
 		}
 	}
 	if c.JSON {
