@@ -56,10 +56,6 @@ func (j *judge) addresses(s *types.ServiceConfig) {
 // innerDomains are ends of names that never are on the internet.
 var innerDomains = []string{".local", ".localhost", ".localdomain", ".internal", ".intranet", ".lan", ".home", ".home.arpa", ".docker", ".test", ".invalid"}
 
-// exampleImages is where the images of cc-ci's own example recipes are said to come from.
-// They are built on the machine; there is no such registry.
-const exampleImages = "cc-ci.local"
-
 var registryName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?$`)
 
 // image judges which registry the daemon is made to ask: dockerd does, with the rights
@@ -74,13 +70,11 @@ func (j *judge) image(s *types.ServiceConfig) {
 		j.refuse(ruleImage, s.Name, s.Image, at(), "write registry/path:tag", "has the image %q, which is no reference", s.Image)
 		return
 	}
-	host := strings.ToLower(reference.Domain(named))
+	host := reference.Domain(named)
 	if host == recipe.LocalRegistry {
 		return // the deployer never pulls it
 	}
-	if host == exampleImages {
-		return
-	}
+	host = strings.ToLower(host)
 	if bare, _, ok := strings.Cut(host, ":"); ok {
 		host = bare
 	}

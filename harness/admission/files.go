@@ -338,6 +338,9 @@ func (w *walker) keys(n *yaml.Node) error {
 		if tagged(k) {
 			return w.refuse(k, "loaders disagree about it; write the key plainly", "the key %q has the tag %s (rule yaml-tag)", short(k.Value), short(k.Tag))
 		}
+		if tag := k.ShortTag(); tag != "!!str" && tag != "!!merge" {
+			return w.refuse(k, "quote it", "the key %s is no text (rule yaml-keys)", short(k.Value))
+		}
 		if k.Value == "<<" && k.ShortTag() != "!!merge" {
 			return w.refuse(k, "write << without quotes to merge", "the key << is quoted (rule yaml-keys)")
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest"
 )
 
@@ -166,8 +167,13 @@ func TestDiskLimitNamesWhatGrew(t *testing.T) {
 			if err != nil || len(list) != 1 || list[0].State != "paused" {
 				t.Errorf("the app's containers are %+v, %v", list, err)
 			}
-			if logs, err := d.Logs(t.Context(), deploytest.Stack(t, app.StackName, t.TempDir(), compose), 1000); err != nil || !strings.Contains(string(logs["app"]), "listening") {
-				t.Errorf("its log cannot be read: %v, %v", logs, err)
+			var log strings.Builder
+			err = d.Logs(t.Context(), deploytest.Stack(t, app.StackName, t.TempDir(), compose), func(p harness.LogPiece) error {
+				log.Write(p.Text)
+				return p.Err
+			})
+			if err != nil || !strings.Contains(log.String(), "listening") {
+				t.Errorf("its log cannot be read: %q, %v", log.String(), err)
 			}
 			if _, err := d.Remove(t.Context(), app); err != nil {
 				t.Error(err)
