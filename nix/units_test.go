@@ -244,6 +244,7 @@ func TestHardening(t *testing.T) {
 		"cc-ci-drift.service":   {"CapabilityBoundingSet"},
 
 		"cc-ci-reconcile-firewall.service": {"CapabilityBoundingSet"},
+		"cc-ci-firewall.service":           {"CapabilityBoundingSet"},
 	}
 	for name, h := range hosts(t) {
 		for unit, text := range h.Units {

@@ -22,10 +22,11 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
-// reconcileCommands keep the host's own services; the hidden two are what some of
-// these services run.
+// reconcileCommands keep the host's own services; of the hidden ones one is for the start of the
+// machine, and two are what some of these services run.
 type reconcileCommands struct {
 	Reconcile   reconcileCmd   `cmd:"" help:"Bring this host's own services into the state that the configuration wants, or say that there is nothing to do."`
+	Firewall    firewallCmd    `cmd:"" hidden:"" help:"Put the firewall's rules into place before Docker starts, unless some are there."`
 	SocketProxy socketProxyCmd `cmd:"" hidden:"" help:"Answer for Docker to whoever may only look."`
 	LiveFiles   liveFilesCmd   `cmd:"" hidden:"" help:"Put files into a folder that another program watches."`
 }
@@ -161,6 +162,25 @@ func (c *reconcileCmd) Run(a *app) error {
 			return fmt.Errorf("writing what was done: %w", writeErr)
 		}
 	}
+	return err
+}
+
+type firewallCmd struct{}
+
+func (c *firewallCmd) Run(a *app) error {
+	cfg, err := a.config()
+	if err != nil {
+		return err
+	}
+	raised, err := firewallOptions(cfg, nil).Raise(a.ctx)
+	if err != nil {
+		return err
+	}
+	said := "there are rules already"
+	if raised {
+		said = "the rules are in place"
+	}
+	_, err = fmt.Fprintln(a.stdout, said)
 	return err
 }
 

@@ -42,6 +42,16 @@ func (t Table) Differs(rules []Rule) (why string, err error) {
 	return why, err
 }
 
+// Exists reports whether there is such a table, whatever is in it.
+func (t Table) Exists() (there bool, err error) {
+	err = t.with(func(c *nftables.Conn) error {
+		table, err := find(c)
+		there = table != nil
+		return err
+	})
+	return there, err
+}
+
 // Install puts a table with these rules into the place of the one that is there, in one
 // transaction: there is no moment without rules, nor with some of them.
 func (t Table) Install(rules []Rule) error {
@@ -72,16 +82,25 @@ func (t Table) Remove() error {
 	})
 }
 
-func differs(c *nftables.Conn, rules []Rule) (string, error) {
+// find returns the table, nil for none.
+func find(c *nftables.Conn) (*nftables.Table, error) {
 	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == Name })
+	if i < 0 || err != nil {
+		return nil, err
+	}
+	return tables[i], nil
+}
+
+func differs(c *nftables.Conn, rules []Rule) (string, error) {
+	table, err := find(c)
 	if err != nil {
 		return "", err
 	}
-	i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == Name })
-	if i < 0 {
+	if table == nil {
 		return "it is not there", nil
 	}
-	if tables[i].Flags != 0 { // dormant, for one
+	if table.Flags != 0 { // dormant, for one
 		return "it has flags", nil
 	}
 	all, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)

@@ -31,9 +31,6 @@ type FirewallOptions struct {
 // Firewall is the unit that keeps apps away from the host, from each other and from private
 // networks, and cc-ci's own services from what is none of theirs.
 func Firewall(o FirewallOptions) Unit {
-	if o.Resolvers == nil {
-		o.Resolvers = hostResolvers
-	}
 	table := firewall.Table{Namespace: o.Namespace}
 	return Unit{
 		Name:    "firewall",
@@ -57,18 +54,52 @@ func (o FirewallOptions) rules(ctx context.Context) ([]firewall.Rule, error) {
 	if err != nil {
 		return nil, ccci.Errorf(ccci.CodeInfra, "asking Docker for its bridges: %w", err)
 	}
-	resolvers, err := o.Resolvers()
+	ask := o.Resolvers
+	if ask == nil {
+		ask = hostResolvers
+	}
+	resolvers, err := ask()
 	if err != nil {
 		return nil, ccci.Errorf(ccci.CodeInfra, "reading the name servers of this host: %w", err)
 	}
 	return firewall.Rules(firewall.Options{Apps: apps, Infra: infra, Resolvers: resolvers, Allow: o.Allow, Ports: o.Ports}), nil
 }
 
+// Raise puts the rules into place that can be known without Docker, unless there is a table already,
+// and reports whether it did. It is for the start of a machine, before Docker starts containers
+// again; the unit adds what Docker knows. Without a list of name servers yet, none may be asked.
+func (o FirewallOptions) Raise(ctx context.Context) (bool, error) {
+	o.Bridges = func(context.Context) ([]string, string, error) { return []string{gatewayBridge}, defaultBridge, nil }
+	ask := o.Resolvers
+	if ask == nil {
+		ask = hostResolvers
+	}
+	o.Resolvers = func() ([]netip.Addr, error) {
+		all, _ := ask()
+		return all, nil
+	}
+	rules, err := o.rules(ctx)
+	if err != nil {
+		return false, err
+	}
+	table := firewall.Table{Namespace: o.Namespace}
+	if there, err := table.Exists(); there || err != nil {
+		return false, err
+	}
+	return true, table.Install(rules)
+}
+
+// Interfaces that Docker makes, unless it is told otherwise.
+const (
+	gatewayBridge = "docker_gwbridge"
+	defaultBridge = "docker0"
+)
+
 // Bridges returns a function that lists the interfaces of Docker's bridges on this host: the one
 // of EgressNetwork, and all others, which are those of apps.
 func Bridges(docker *client.Client) func(context.Context) ([]string, string, error) {
 	return func(ctx context.Context) ([]string, string, error) {
-		apps, infra := []string{"docker_gwbridge"}, "docker0" // before Docker has made them too
+		apps, infra := []string{gatewayBridge}, defaultBridge // before Docker has made them too
 		all, err := docker.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("driver", "bridge"), filters.Arg("scope", "local"))})
 		for _, n := range all {
 			name := n.Options[bridgeName]

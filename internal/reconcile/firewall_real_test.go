@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -79,8 +80,46 @@ func TestN3_RealFirewall(t *testing.T) {
 	t.Run("what the operator allows", s.allowed)
 }
 
-func newSite(t *testing.T) *site {
-	h := newHost(t)
+// On a host whose Docker has its rules in the older iptables the table does the same.
+func TestN3_RealFirewallBesideLegacyTables(t *testing.T) {
+	t.Parallel()
+	legacy, err := exec.LookPath("iptables-legacy")
+	if err != nil {
+		t.Skip("there is no iptables-legacy")
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"iptables", "ip6tables"} {
+		if err := os.Symlink(strings.Replace(legacy, "iptables", name, 1), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newSite(t, "PATH="+dir+":"+os.Getenv("PATH"))
+	if tables := strings.TrimSpace(s.run(t, "nft", "list", "tables")); tables != "table inet "+firewall.Name {
+		t.Fatalf("Docker has tables of nftables here: %s", tables)
+	}
+	s.judge(t, true)
+	s.proxyServes(t)
+	s.infrastructure(t)
+	if err := s.table().Remove(); err != nil {
+		t.Fatal(err)
+	}
+	s.run(t, "iptables-legacy", "-P", "FORWARD", "ACCEPT")
+	s.run(t, "iptables-legacy", "-F")
+	s.judge(t, false)
+	// As at the start of the machine, before Docker is asked anything.
+	for _, want := range []bool{true, false} {
+		if raised, err := s.firewall.Raise(t.Context()); raised != want || err != nil {
+			t.Errorf("%t, %v", raised, err)
+		}
+	}
+	s.judge(t, true)
+	if did := s.reconcile(t); len(did) != 0 {
+		t.Errorf("did %v", did)
+	}
+}
+
+func newSite(t *testing.T, env ...string) *site {
+	h := newHost(t, env...)
 	files, err := programs()
 	if err != nil {
 		t.Fatal(err)

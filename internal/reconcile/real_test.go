@@ -102,9 +102,9 @@ func runToDeath(text string) int {
 	return 0
 }
 
-func newHost(t *testing.T) *testHost {
+func newHost(t *testing.T, env ...string) *testHost {
 	t.Helper()
-	h := &testHost{Server: dockerd.Start(t), certs: t.TempDir()}
+	h := &testHost{Server: dockerd.Start(t, env...), certs: t.TempDir()}
 	files, err := programs()
 	if err != nil {
 		t.Fatal(err)

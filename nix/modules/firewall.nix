@@ -4,6 +4,11 @@
 let
   inherit (lib) mkOption types;
   cfg = config.services.cc-ci;
+  hardened = import ../hardening.nix { inherit lib; };
+  gaps.CapabilityBoundingSet = {
+    to = "CAP_NET_ADMIN";
+    because = "the kernel's firewall is changed by nothing less";
+  };
 in
 {
   options.services.cc-ci.firewall.enable = mkOption {
@@ -16,9 +21,18 @@ in
   config = lib.mkIf (cfg.enable && cfg.firewall.enable) {
     services.cc-ci.reconcile.firewall = {
       description = "the firewall between apps and the host";
-      gaps.CapabilityBoundingSet = {
-        to = "CAP_NET_ADMIN";
-        because = "the kernel's firewall is changed by nothing less";
+      inherit gaps;
+    };
+
+    # At the start of the machine Docker starts containers again before anything is reconciled.
+    systemd.services.cc-ci-firewall = {
+      description = "cc-ci: the firewall before Docker";
+      wantedBy = [ "docker.service" ];
+      before = [ "docker.service" ];
+      environment.CC_CI_CONFIG = "/etc/cc-ci/cc-ci.yml";
+      serviceConfig = hardened gaps // {
+        Type = "oneshot";
+        ExecStart = "${cfg.package}/bin/cc-ci firewall";
       };
     };
   };

@@ -34,6 +34,7 @@ type Server struct {
 	Docker *client.Client
 	Socket string // path
 
+	env       []string
 	dir       string
 	namespace string
 	process   *exec.Cmd
@@ -42,8 +43,8 @@ type Server struct {
 
 // Start starts a daemon that lives as long as the test. It needs root, dockerd and
 // iproute2: under -short the test is skipped; where they are missing it fails in
-// CI and is skipped elsewhere.
-func Start(t testing.TB) *Server {
+// CI and is skipped elsewhere. The daemon's environment is this process's with env.
+func Start(t testing.TB, env ...string) *Server {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("a Docker daemon is a real server")
@@ -54,7 +55,7 @@ func Start(t testing.TB) *Server {
 		}
 		t.Skip(why)
 	}
-	s, err := Open()
+	s, err := Open(env...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,12 +84,12 @@ func missing() string {
 const startLimit = time.Minute
 
 // Open starts a daemon that the caller closes: what tests of one package share.
-func Open() (_ *Server, err error) {
+func Open(env ...string) (_ *Server, err error) {
 	dir, err := os.MkdirTemp("", "cc-ci-dockerd-")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, namespace: filepath.Base(dir), Socket: filepath.Join(dir, "docker.sock")}
+	s := &Server{env: env, dir: dir, namespace: filepath.Base(dir), Socket: filepath.Join(dir, "docker.sock")}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("starting dockerd: %w\n%s", err, s.log())
@@ -125,7 +126,7 @@ func (s *Server) Restart() error {
 	cmd := exec.Command("nsenter", "--net=/var/run/netns/"+s.namespace, "nice", "dockerd",
 		"--config-file", settings, "--data-root", filepath.Join(s.dir, "data"), "--exec-root", filepath.Join(s.dir, "exec"),
 		"--pidfile", filepath.Join(s.dir, "pid"), "--host", "unix://"+s.Socket, "--bip", Address+"/16", "--log-level", "warn")
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, append(os.Environ(), s.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
 	if s.ended, err = child.Start(cmd); err != nil {
 		return err
