@@ -50,7 +50,8 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 	// proxy is still on it.
 	d.link.stop()
 	if err := d.detachProxy(ctx, cmp.Or(app.RunID, d.o.RunID)); err != nil {
-		return nil, err
+		// Tried again before the network goes; the rest must not wait for it.
+		d.log.Warn("cannot take the proxy off the run's network", "run", app.RunID, "stack", app.StackName, "error", err)
 	}
 	removed := map[string]int{}
 	tasks := map[string]bool{} // service id -> its tasks must be proven harmless
