@@ -82,9 +82,13 @@ func TestA22_StepsInARealBrowser(t *testing.T) {
 	if err != nil || img.Bounds().Dx() != browser.Width || img.Bounds().Dy() != browser.Height {
 		t.Errorf("screenshot: %v %v", img.Bounds(), err)
 	}
+	if refused := b.Refused(); len(refused) > 0 { // Chromium asks for nothing of its own accord
+		t.Errorf("outside of the run: %q", refused)
+	}
 	b.Close()
-	b.Close()                                                         // legal twice
-	if left, err := os.ReadDir(files); err != nil || len(left) != 0 { // a killed one has nothing to leave
+	b.Close() // legal twice
+	// Also one that nobody could close has nothing to leave.
+	if left, err := os.ReadDir(files); err != nil || len(left) != 0 {
 		t.Errorf("in the temporary directory: %v, %v", left, err)
 	}
 }
