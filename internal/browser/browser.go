@@ -9,8 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -44,6 +47,9 @@ type Browser struct {
 	gate   *gate
 	lost   <-chan struct{} // closed when Chromium is gone
 	closed atomic.Bool     // by Close
+
+	mu      sync.Mutex
+	refused []string
 }
 
 // Find returns the path of a Chromium program, or an Error that says how to get one.
@@ -175,9 +181,34 @@ func flags(o Options, g *guest) []chromedp.ExecAllocatorOption {
 // Close ends Chromium with every process of it. Nothing of it stays. Legal twice.
 func (b *Browser) Close() { b.once.Do(b.cancel) }
 
+// maxRefused bounds how many refused addresses are remembered.
+const maxRefused = 20
+
 // Refused lists the addresses outside of the run that pages asked for and did not get, as
-// "host:port", at most 20.
-func (b *Browser) Refused() []string { return b.gate.Refused() }
+// "host:port", at most 20. What their workers asked for is not among them.
+func (b *Browser) Refused() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.refused)
+}
+
+// refuse remembers the address of a request that the gate refuses.
+func (b *Browser) refuse(address string) {
+	u, err := url.Parse(address)
+	if err != nil || b.route.reaches(address) {
+		return
+	}
+	port, ok := map[string]string{"http": "80", "ws": "80", "https": "443", "wss": "443"}[u.Scheme]
+	if !ok {
+		return // no server is asked
+	}
+	address = printable(net.JoinHostPort(u.Hostname(), or(u.Port(), port)))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.refused) < maxRefused && !slices.Contains(b.refused, address) {
+		b.refused = append(b.refused, address)
+	}
+}
 
 // died is the failure of a page that took Chromium with it: nil while Chromium runs, and
 // after Close. There is no other page in it than the run's.

@@ -82,7 +82,7 @@ func TestA22_StepsInARealBrowser(t *testing.T) {
 	if err != nil || img.Bounds().Dx() != browser.Width || img.Bounds().Dy() != browser.Height {
 		t.Errorf("screenshot: %v %v", img.Bounds(), err)
 	}
-	if refused := b.Refused(); len(refused) > 0 { // Chromium asks for nothing of its own accord
+	if refused := b.Refused(); len(refused) > 0 { // what Chromium asks for of its own accord is no page's
 		t.Errorf("outside of the run: %q", refused)
 	}
 	b.Close()

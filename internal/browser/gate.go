@@ -60,8 +60,9 @@ func (r Route) upgrades(host, port string) bool {
 }
 
 const (
-	// maxRefused bounds how many refused addresses are remembered.
-	maxRefused = 20
+	// refusal is what the log says of an address that is refused. Chromium asks for some of
+	// its own accord.
+	refusal = "the browser may not reach an address"
 	// maxReceived bounds what all pages of a browser receive together, in bytes.
 	maxReceived = 1 << 30
 	dialLimit   = 10 * time.Second
@@ -76,10 +77,9 @@ type gate struct {
 	plain  *httputil.ReverseProxy
 	budget atomic.Int64 // bytes that may still be received
 
-	mu      sync.Mutex
-	refused []string // "host:port", in the order in which they were asked for first
-	conns   map[net.Conn]bool
-	closed  bool
+	mu     sync.Mutex
+	conns  map[net.Conn]bool
+	closed bool
 }
 
 // openGate serves a browser on the listener until close.
@@ -113,13 +113,6 @@ func (g *gate) close() {
 	g.plain.Transport.(*http.Transport).CloseIdleConnections()
 }
 
-// Refused lists what pages asked for and did not get, as "host:port".
-func (g *gate) Refused() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return slices.Clone(g.refused)
-}
-
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodConnect {
 		g.tunnel(w, r)
@@ -143,15 +136,9 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *gate) refuse(w http.ResponseWriter, host, port string) {
-	address := printable(net.JoinHostPort(host, port))
 	if g.log != nil {
-		g.log.Debug("the browser may not reach an address", "address", address)
+		g.log.Debug(refusal, "address", printable(net.JoinHostPort(host, port)))
 	}
-	g.mu.Lock()
-	if len(g.refused) < maxRefused && !slices.Contains(g.refused, address) {
-		g.refused = append(g.refused, address)
-	}
-	g.mu.Unlock()
 	w.WriteHeader(http.StatusForbidden)
 }
 

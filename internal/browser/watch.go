@@ -45,9 +45,12 @@ func (p *page) watch(event any) {
 				p.inFlight[e.RequestID] = true
 			}
 		})
+		p.browser.refuse(e.Request.URL)
 		if e.Type == network.ResourceTypeDocument && e.FrameID == p.frame() && !p.browser.route.reaches(e.Request.URL) {
 			p.finish(elsewhere(e.Request.URL))
 		}
+	case *network.EventWebSocketCreated:
+		p.browser.refuse(e.URL)
 	case *network.EventLoadingFinished:
 		p.count(func() { delete(p.inFlight, e.RequestID) })
 	case *network.EventLoadingFailed:
