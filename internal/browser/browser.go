@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -194,15 +193,11 @@ func (b *Browser) Refused() []string {
 
 // refuse remembers the address of a request that the gate refuses.
 func (b *Browser) refuse(address string) {
-	u, err := url.Parse(address)
+	host, port, err := endpoint(address)
 	if err != nil || b.route.reaches(address) {
 		return
 	}
-	port, ok := map[string]string{"http": "80", "ws": "80", "https": "443", "wss": "443"}[u.Scheme]
-	if !ok {
-		return // no server is asked
-	}
-	address = printable(net.JoinHostPort(u.Hostname(), or(u.Port(), port)))
+	address = printable(net.JoinHostPort(host, port))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.refused) < maxRefused && !slices.Contains(b.refused, address) {

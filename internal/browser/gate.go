@@ -3,6 +3,7 @@ package browser
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -22,35 +23,43 @@ import (
 // case. Safe for concurrent use.
 type Route func(host, port string) string
 
-// Only routes to the server of a URL with a port ("http://127.0.0.1:8080/"), under the
-// address that it has there.
+// Only routes to the server of a URL ("http://127.0.0.1:8080/"), by the name or address that
+// it has there.
 func Only(address string) Route {
-	u, err := url.Parse(address)
-	return func(host, port string) string {
-		if err == nil && host == u.Hostname() && port == u.Port() {
-			return u.Host
+	host, port, err := endpoint(address)
+	return func(h, p string) string {
+		if err == nil && h == host && p == port {
+			return net.JoinHostPort(host, port)
 		}
 		return ""
 	}
 }
 
+// ports are those of URLs that state none.
+var ports = map[string]string{"http": "80", "ws": "80", "https": "443", "wss": "443"}
+
+// endpoint returns the host, in lower case, and the port that a URL asks. URLs that ask no
+// server are an error.
+func endpoint(address string) (host, port string, err error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", "", err
+	}
+	port = or(u.Port(), ports[u.Scheme])
+	if ports[u.Scheme] == "" || u.Hostname() == "" {
+		return "", "", fmt.Errorf("%q asks no server", address)
+	}
+	return strings.ToLower(u.Hostname()), port, nil
+}
+
 // reaches reports whether a page at an address would be one of the run's. Addresses that name
 // no host take their content from a page that is open already.
 func (r Route) reaches(address string) bool {
-	u, err := url.Parse(strings.TrimPrefix(address, "blob:"))
-	if err != nil {
-		return false
-	}
-	host, port := strings.ToLower(u.Hostname()), u.Port()
-	switch u.Scheme {
-	case "about":
+	if strings.HasPrefix(address, "about:") {
 		return true
-	case "https", "wss":
-		return r(host, or(port, "443")) != ""
-	case "http", "ws":
-		return r(host, or(port, "80")) != "" || r.upgrades(host, or(port, "80"))
 	}
-	return false
+	host, port, err := endpoint(strings.TrimPrefix(address, "blob:"))
+	return err == nil && (r(host, port) != "" || r.upgrades(host, port))
 }
 
 // upgrades reports whether a host answers plain HTTP by sending the browser to HTTPS, as the

@@ -278,3 +278,34 @@ func TestNoNamespacesInside(t *testing.T) {
 		t.Errorf("%v (%s), hint %q", err, ccci.CodeOf(err), ccci.HintOf(err))
 	}
 }
+
+func TestRoutes(t *testing.T) {
+	run := Route(func(host, port string) string {
+		if host == runHost && port == "443" {
+			return "127.0.0.1:1"
+		}
+		return ""
+	})
+	for address, want := range map[string]bool{
+		"https://" + runHost: true, "https://" + runHost + ":443/x?y#z": true, "https://" + strings.ToUpper(runHost) + "/": true, "wss://" + runHost + "/": true,
+		"http://" + runHost + "/": true, "ws://" + runHost + "/": true, "about:blank": true, "blob:https://" + runHost + "/1-2-3": true,
+		"https://" + runHost + ":444/": false, "http://" + runHost + ":8080/": false, "https://" + runHost + "./": false, "https://x." + runHost + "/": false,
+		"https://" + otherRun + "/": false, "https://" + runHost + "@127.0.0.1/": false, "https://user@" + runHost + ".evil.example/": false,
+		"http://127.0.0.1/": false, "http://[::1]/": false, "file:///etc/passwd": false, "data:text/html,x": false, "chrome://version": false, "chrome-error://chromewebdata/": false,
+		"view-source:https://" + runHost + "/": false, "filesystem:https://" + runHost + "/x": false, "javascript:1": false, "blob:null/1-2-3": false, "ftp://" + runHost + "/": false,
+		"": false, "https://": false, "//" + runHost + "/": false, "%": false,
+	} {
+		if got := run.reaches(address); got != want {
+			t.Errorf("%q is within reach: %t, want %t", address, got, want)
+		}
+	}
+	for address, addr := range map[string]string{"http://127.0.0.1:8080/x": "127.0.0.1:8080", "https://ci.example.org": "ci.example.org:443", "http://[::1]:1": "[::1]:1", "nothing": ""} {
+		host, port, _ := endpoint(address)
+		if got := Only(address)(host, port); got != addr {
+			t.Errorf("%s leads to %q, want %q", address, got, addr)
+		}
+		if got := Only(address)("127.0.0.1", "1"); got != "" {
+			t.Errorf("%s leads elsewhere: %q", address, got)
+		}
+	}
+}
