@@ -460,6 +460,16 @@ func TestN3_RefusedBeforeAnythingIsCreated(t *testing.T) {
 		}
 	}
 	nothingLeftOf(t, r.RunID)
+
+	// A key that is given twice is a refusal, too, and no mistake of whoever runs cc-ci.
+	if err := os.WriteFile(compose, append(text, "\nservices: {}\n"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	git("commit", "-qam", "give a key twice")
+	code, r, log = harnessRun(t, config, filepath.Join(dir, "out2"), repo, "--head", branch)
+	if code != exitRefused || r.Cause == nil || !strings.Contains(r.Cause.Message, "(rule yaml-keys)") {
+		t.Errorf("exit code %d, cause %+v\n%s", code, r.Cause, log)
+	}
 }
 
 // started is a cc-ci that runs in the background.

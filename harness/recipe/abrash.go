@@ -38,9 +38,12 @@ func ParseAbra(file string, text []byte) (Env, map[string]int, []Warning) {
 				if !envKey.MatchString(key) || strings.ContainsRune(key, '.') {
 					continue
 				}
+				if !word.literal && len(warnings) >= maxWarnings {
+					continue
+				}
 				if !word.literal {
 					warnings = append(warnings, Warning{File: file, Line: number,
-						Message: fmt.Sprintf("export of %s is computed; only literal values are read, so it is left out", key)})
+						Message: fmt.Sprintf("export of %s is computed; only literal values are read, so it is left out", shorten(key))})
 					continue
 				}
 				if strings.ContainsRune(value, 0) {

@@ -81,7 +81,13 @@ func (p *envParser) errorf(line int, hint, format string, args ...any) error {
 	return ccci.Errorf(ccci.CodeInvalid, "%s line %d: %s", p.file, line, fmt.Sprintf(format, args...)).WithHint("%s", hint)
 }
 
+// maxWarnings bounds what is said about one file, or about all compose files.
+const maxWarnings = 200
+
 func (p *envParser) warnf(format string, args ...any) {
+	if len(p.out.Warnings) >= maxWarnings {
+		return
+	}
 	p.out.Warnings = append(p.out.Warnings, Warning{File: p.file, Line: p.line, Message: fmt.Sprintf(format, args...)})
 }
 
@@ -133,7 +139,7 @@ func (p *envParser) assignment(key string) error {
 	}
 	p.total += len(value)
 	if len(value) > maxEnvValue || p.total > maxEnvTotal {
-		return p.errorf(start, "a value that repeats itself grows with every line", "the value of %s is too long", key)
+		return p.errorf(start, "a value that repeats itself grows with every line", "the value of %s is too long", shorten(key))
 	}
 	p.out.Set(key, value)
 	p.out.Lines[key] = start
@@ -184,7 +190,7 @@ func (p *envParser) quoted(key string) (value, comment string, err error) {
 		end++
 	}
 	if end >= len(p.rest) {
-		return "", "", p.errorf(start, "close the quote", "the value of %s has no closing %c", key, quote)
+		return "", "", p.errorf(start, "close the quote", "the value of %s has no closing %c", shorten(key), quote)
 	}
 	raw := p.rest[1:end]
 	p.rest = p.rest[end+1:]
@@ -198,7 +204,7 @@ func (p *envParser) quoted(key string) (value, comment string, err error) {
 	trimmed := strings.TrimSpace(tail)
 	if trimmed != "" && trimmed[0] != '#' {
 		return "", "", p.errorf(last, "quote the whole value, and put white space before a comment",
-			"%q stands behind the closing quote of %s", shorten(trimmed), key)
+			"%q stands behind the closing quote of %s", shorten(trimmed), shorten(key))
 	}
 	return value, strings.TrimPrefix(trimmed, "#"), nil
 }
@@ -231,7 +237,7 @@ func (p *envParser) expand(key, raw string, escapes bool) string {
 			m := envReference.FindStringSubmatch(raw[i:])
 			if m == nil {
 				if strings.HasPrefix(raw[i:], "${") {
-					p.warnf("the value of %s holds %q, which env files do not know; it stays as it is written", key, shorten(raw[i:]))
+					p.warnf("the value of %s holds %q, which env files do not know; it stays as it is written", shorten(key), shorten(raw[i:]))
 				}
 				b.WriteByte(c)
 				i++
@@ -240,7 +246,7 @@ func (p *envParser) expand(key, raw string, escapes bool) string {
 			name := m[1] + m[2]
 			value, ok := p.out.Lookup(name)
 			if !ok {
-				p.warnf("the value of %s refers to $%s, which is not assigned before; it becomes empty (single quotes keep a dollar sign)", key, name)
+				p.warnf("the value of %s refers to $%s, which is not assigned before; it becomes empty (single quotes keep a dollar sign)", shorten(key), shorten(name))
 			}
 			b.WriteString(value)
 			i += len(m[0])

@@ -45,6 +45,7 @@ func warnings(files []*composeFile, single []*types.Config, s *Stack) []Warning 
 		}
 	}
 	out = append(out, collapsedPorts(files, single, s.Config)...)
+	out = out[:min(len(out), maxWarnings)]
 	if s.app() == nil {
 		out = append(out, Warning{File: composeName, Message: "no service is named app: abra's labels and the env file reach none"})
 	}
@@ -160,11 +161,13 @@ type refusal struct {
 
 // abraRefusals validates the file before interpolation, as abra does: a variable in a field
 // that is a duration or a number deploys with docker and not with abra. Each finding is
-// taken out of a copy until the rest is valid.
+// taken out of a copy until the rest is valid, or maxAbraRefusals are found: each costs a
+// validation of the whole file.
 func (f *composeFile) abraRefusals() []refusal {
 	var out []refusal
 	rest, _ := deepCopy(f.dict).(map[string]any)
-	for range 50 {
+	dropTexts(rest)
+	for range maxAbraRefusals {
 		err := validateRaw(rest, f.version())
 		if err == nil {
 			return out
@@ -182,6 +185,33 @@ func (f *composeFile) abraRefusals() []refusal {
 			fmt.Sprintf("%s is %q: abra checks the file before it fills in variables, and refuses this one (%s); write the value itself", m[1], shorten(text), m[2])})
 	}
 	return out
+}
+
+const maxAbraRefusals = 20
+
+// dropTexts takes out of services what takes any text, variables included, and is most of
+// a file: validating it again and again is of no use.
+func dropTexts(dict map[string]any) {
+	services, _ := dict["services"].(map[string]any)
+	for _, service := range services {
+		service, _ := service.(map[string]any)
+		for _, key := range []string{"environment", "labels", "command", "entrypoint", "extra_hosts"} {
+			delete(service, key)
+		}
+		for _, key := range []string{"volumes", "configs", "secrets"} {
+			if items, ok := service[key].([]any); ok {
+				service[key] = slices.DeleteFunc(items, func(item any) bool { _, text := item.(string); return text })
+			}
+		}
+		if deploy, ok := service["deploy"].(map[string]any); ok {
+			delete(deploy, "labels")
+		}
+	}
+	for key := range dict {
+		if strings.HasPrefix(key, "x-") {
+			delete(dict, key)
+		}
+	}
 }
 
 func validateRaw(dict map[string]any, version string) (err error) {
