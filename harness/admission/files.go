@@ -339,7 +339,7 @@ func (w *walker) keys(n *yaml.Node) error {
 			return w.refuse(k, "loaders disagree about it; write the key plainly", "the key %q has the tag %s (rule yaml-tag)", short(k.Value), short(k.Tag))
 		}
 		if tag := k.ShortTag(); tag != "!!str" && tag != "!!merge" {
-			return w.refuse(k, "quote it", "the key %s is no text (rule yaml-keys)", short(k.Value))
+			return w.refuse(k, "put it into quotes", "the key %q is no text (rule yaml-keys)", short(k.Value)) // such a mapping is another type to the loader
 		}
 		if k.Value == "<<" && k.ShortTag() != "!!merge" {
 			return w.refuse(k, "write << without quotes to merge", "the key << is quoted (rule yaml-keys)")

@@ -55,9 +55,8 @@ func (j *judge) names(s *types.ServiceConfig) {
 		if !shared {
 			continue
 		}
-		at := j.locate(key, "services", s.Name, "networks")
 		if low := fold(s.Name); !j.ownName(low) && (runStack.MatchString(low) || strings.Contains(low, ".") || strings.HasPrefix(low, "xn--")) {
-			j.refuse(ruleProxyAlias, s.Name, s.Name, at, "give the service a short name", "would answer to %q on the network %s", s.Name, network)
+			j.refuse(ruleProxyAlias, s.Name, s.Name, j.locate(key, "services", s.Name, "networks"), "give the service a short name", "would answer to %q on the network %s", s.Name, network)
 		}
 		if n := s.Networks[key]; n != nil {
 			for _, alias := range n.Aliases {
@@ -77,23 +76,23 @@ func (j *judge) names(s *types.ServiceConfig) {
 // unitNames refuses the names of cc-ci's own services on every network: the proxy may
 // join a network of the run, and finds its configuration by such a name.
 func (j *judge) unitNames(s *types.ServiceConfig) {
-	reserved := func(name, what string, at place) {
+	reserved := func(name, what string, path ...string) {
 		low := fold(name)
 		switch {
 		case unitName.MatchString(low):
-			j.refuse(ruleReservedName, s.Name, name, at, "choose another name", "has the %s %q, which is that of a service of cc-ci", what, name)
+			j.refuse(ruleReservedName, s.Name, name, j.locate(name, path...), "choose another name", "has the %s %q, which is that of a service of cc-ci", what, name)
 		case what != "key" && !hostName.MatchString(low) && !strings.Contains(low, "{{"):
-			j.refuse(ruleReservedName, s.Name, name, at, "write letters, digits, hyphens and dots", "has the %s %q, which resolvers read differently", what, name)
+			j.refuse(ruleReservedName, s.Name, name, j.locate(name, path...), "write letters, digits, hyphens and dots", "has the %s %q, which resolvers read differently", what, name)
 		}
 	}
-	reserved(s.Name, "key", j.locate(s.Name, "services"))
+	reserved(s.Name, "key", "services")
 	if s.Hostname != "" {
-		reserved(s.Hostname, "host name", j.locate(s.Hostname, "services", s.Name, "hostname"))
+		reserved(s.Hostname, "host name", "services", s.Name, "hostname")
 	}
 	for _, key := range sorted(s.Networks) {
 		if n := s.Networks[key]; n != nil {
 			for _, alias := range n.Aliases {
-				reserved(alias, "alias", j.locate(alias, "services", s.Name, "networks"))
+				reserved(alias, "alias", "services", s.Name, "networks")
 			}
 		}
 	}

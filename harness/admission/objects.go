@@ -101,16 +101,16 @@ func (j *judge) fileObject(kind, rule, key string, o types.FileObjectConfig, rea
 		j.refuse(ruleFileDriver, "", o.TemplateDriver, at(o.TemplateDriver), "", "renders the %s %s with the template driver %s", kind, key, o.TemplateDriver)
 	}
 	if !read && !o.External.External && o.Driver == "" && o.File != "" {
-		j.file("", j.shown(o.File), kind+" "+key, at("file"))
+		j.file("", j.shown(o.File), kind+" "+key, func() place { return at("file") })
 	}
 	j.reserved("", o.Labels, kind+"s", key, "labels")
 }
 
 // file refuses a path that is not a plain file of the recipe. path is
 // relative to the recipe, unless it leaves it.
-func (j *judge) file(service, path, what string, at place) {
+func (j *judge) file(service, path, what string, at func() place) {
 	if daemonPath.MatchString(path) {
-		j.refuse(ruleSocket, service, path, at, "", "reads a path of the container daemon, %s, as %s", path, what)
+		j.refuse(ruleSocket, service, path, at(), "", "reads a path of the container daemon, %s, as %s", path, what)
 		return
 	}
 	root, err := os.OpenRoot(j.stack.Dir)
@@ -136,7 +136,7 @@ func (j *judge) file(service, path, what string, at place) {
 	if errors.As(err, &e) {
 		hint = e.Hint
 	}
-	j.refuse(rule, service, path, at, hint, "reads %s as %s, %s", path, what, why)
+	j.refuse(rule, service, path, at(), hint, "reads %s as %s, %s", path, what, why)
 }
 
 // envFiles returns the env_file entries of a raw service: a text, a list of

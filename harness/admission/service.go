@@ -39,7 +39,7 @@ func (j *judge) raw() {
 				}
 			}
 			for _, f := range j.envFiles(service) {
-				j.file(name, f.text, "env_file", place{s.name, f.line})
+				j.file(name, f.text, "env_file", func() place { return place{s.name, f.line} })
 			}
 			for _, path := range [][]string{{"labels"}, {"deploy", "labels"}} {
 				for _, t := range j.texts(child(service, path...)) {
@@ -53,7 +53,7 @@ func (j *judge) raw() {
 					j.ccciLabel("", t.text, place{s.name, t.line})
 				}
 				for _, t := range j.texts(child(p[1], "file")) {
-					j.file("", j.shown(t.text), strings.TrimSuffix(section, "s")+" "+p[0].Value, place{s.name, t.line})
+					j.file("", j.shown(t.text), strings.TrimSuffix(section, "s")+" "+p[0].Value, func() place { return place{s.name, t.line} })
 				}
 			}
 		}
@@ -154,7 +154,7 @@ func (j *judge) service(s *types.ServiceConfig) {
 			"let the proxy reach it by its network and a traefik label", "publishes a port of the machine, %s", value)
 	}
 	for _, f := range s.EnvFile {
-		j.file(s.Name, j.shown(f), "env_file", j.locate("", "services", s.Name, "env_file"))
+		j.file(s.Name, j.shown(f), "env_file", func() place { return j.locate("", "services", s.Name, "env_file") })
 	}
 	for _, ref := range s.Configs {
 		j.target(s.Name, ref.Target, "configs")
@@ -254,35 +254,35 @@ func (j *judge) mount(service string, m types.ServiceVolumeConfig) {
 	if m.Type == "bind" {
 		source = j.shown(source)
 	}
-	at := j.locate(m.Target, "services", service, "volumes")
+	at := func() place { return j.locate(m.Target, "services", service, "volumes") }
 	if daemonPath.MatchString(source) || daemonPath.MatchString(m.Target) {
-		j.refuse(ruleSocket, service, source+":"+m.Target, at, "", "mounts a path of the container daemon, %s at %s", source, m.Target)
+		j.refuse(ruleSocket, service, source+":"+m.Target, at(), "", "mounts a path of the container daemon, %s at %s", source, m.Target)
 		return
 	}
 	switch m.Type {
 	case "bind":
-		j.refuse(ruleBind, service, source+":"+m.Target, at, "ship files as configs and keep data in named volumes",
+		j.refuse(ruleBind, service, source+":"+m.Target, at(), "ship files as configs and keep data in named volumes",
 			"mounts %s of the host at %s", source, m.Target)
 	case "tmpfs":
 		j.target(service, m.Target, "volumes")
 	case "volume", "":
 		j.target(service, m.Target, "volumes")
 		if m.Volume != nil && m.Volume.Subpath != "" && !filepath.IsLocal(m.Volume.Subpath) {
-			j.refuse(ruleMountPath, service, m.Volume.Subpath, at, "name a folder of the volume", "mounts %q, which is not within the volume %s", m.Volume.Subpath, source)
+			j.refuse(ruleMountPath, service, m.Volume.Subpath, at(), "name a folder of the volume", "mounts %q, which is not within the volume %s", m.Volume.Subpath, source)
 		}
 		if _, declared := j.stack.Config.Volumes[source]; source != "" && !declared {
-			j.refuse(ruleVolume, service, source, at, "declare it under volumes", "mounts the volume %s, which the recipe does not declare", source)
+			j.refuse(ruleVolume, service, source, at(), "declare it under volumes", "mounts the volume %s, which the recipe does not declare", source)
 		}
 	default:
-		j.refuse(ruleMountType, service, m.Type, at, "", "has a mount of the type %s", m.Type)
+		j.refuse(ruleMountType, service, m.Type, at(), "", "has a mount of the type %s", m.Type)
 	}
 }
 
 func (j *judge) serviceNetworks(s *types.ServiceConfig) {
 	for _, key := range sorted(s.Networks) {
-		at := j.locate(key, "services", s.Name, "networks")
+		at := func() place { return j.locate(key, "services", s.Name, "networks") }
 		if _, ok := j.stack.Config.Networks[key]; !ok && key != "default" {
-			j.refuse(ruleNetwork, s.Name, key, at, "declare it under networks", "joins the network %s, which the recipe does not declare", key)
+			j.refuse(ruleNetwork, s.Name, key, at(), "declare it under networks", "joins the network %s, which the recipe does not declare", key)
 			continue
 		}
 		n := s.Networks[key]
@@ -291,11 +291,11 @@ func (j *judge) serviceNetworks(s *types.ServiceConfig) {
 		}
 		for _, address := range []string{n.Ipv4Address, n.Ipv6Address} {
 			if address != "" {
-				j.refuse(ruleNetworkDriver, s.Name, address, at, "leave the address out", "chooses its own address %s", address)
+				j.refuse(ruleNetworkDriver, s.Name, address, at(), "leave the address out", "chooses its own address %s", address)
 			}
 		}
 		for _, opt := range sorted(n.DriverOpts) {
-			j.refuse(ruleNetworkDriver, s.Name, opt, at, "", "sets the driver option %s of a network", opt)
+			j.refuse(ruleNetworkDriver, s.Name, opt, at(), "", "sets the driver option %s of a network", opt)
 		}
 	}
 }

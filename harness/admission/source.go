@@ -118,7 +118,7 @@ const maxLocated = 300
 // text, the line within it that holds the text is preferred.
 func (j *judge) locate(text string, path ...string) place {
 	if j.located++; j.located > maxLocated {
-		return place{file: j.stack.Files[len(j.stack.Files)-1]}
+		return place{file: strings.Join(j.stack.Files, ", ")}
 	}
 	var fallback place
 	for _, s := range slices.Backward(j.sources) {
