@@ -258,11 +258,34 @@ func (p *prover) endsOwn(expr string) bool {
 				return false
 			}
 			text := strings.ToLower(string(re.Sub[n-2].Rune))
-			return slices.ContainsFunc(p.hosts, func(own string) bool { return strings.HasSuffix(text, "."+strings.ToLower(own)) })
+			optional := n == 4 && re.Sub[0].Op == syntax.OpBeginText && optionalLabels(re.Sub[1])
+			return slices.ContainsFunc(p.hosts, func(own string) bool {
+				own = strings.ToLower(own)
+				return strings.HasSuffix(text, "."+own) || optional && text == own
+			})
 		}
 		return false
 	}
 	return ends(re)
+}
+
+// optionalLabels reports whether an expression matches nothing or a text that ends in a dot.
+func optionalLabels(re *syntax.Regexp) bool {
+	if re.Op == syntax.OpCapture {
+		return optionalLabels(re.Sub[0])
+	}
+	if re.Op != syntax.OpQuest && re.Op != syntax.OpStar {
+		return false
+	}
+	inner := re.Sub[0]
+	for inner.Op == syntax.OpCapture {
+		inner = inner.Sub[0]
+	}
+	if inner.Op != syntax.OpConcat {
+		return false
+	}
+	last := inner.Sub[len(inner.Sub)-1]
+	return last.Op == syntax.OpLiteral && strings.HasSuffix(string(last.Rune), ".")
 }
 
 const maxLanguage = 64

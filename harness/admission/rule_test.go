@@ -34,6 +34,17 @@ func TestN3_RouterRules(t *testing.T) {
 		"HostRegexp(`^" + quote + "$|^sandbox-" + quote + "$`)":                          "",
 		"HostRegexp(`(?i)^" + quote + "$`)":                                              "",
 		"HostRegexp(`{h:(demo-0a1b2c|sandbox-demo-0a1b2c)}.ci.example.org`)":             "",
+		"Host(`www." + testDomain + "`)":                                                 "",
+		"Host(`a.b." + testDomain + "`)":                                                 "",
+		"HostSNI(`ssh." + testDomain + "`)":                                              "",
+		"HostRegexp(`{sub:[a-z]+}." + testDomain + "`)":                                  "",
+		"HostRegexp(`{sub:\\w+}." + testDomain + "`)":                                    "",
+		"HostRegexp(`^.+\\." + quote + "$`)":                                             "",
+		"HostRegexp(`^(.+\\.)?" + quote + "$`)":                                          "",
+		"HostRegexp(`^([a-z]+\\.)*" + quote + "$`)":                                      "",
+		"HostRegexp(`^(.+)?" + quote + "$`)":                                             "matches more than",
+		"HostRegexp(`(.+\\.)?" + quote + "$`)":                                           "matches more than",
+		"HostRegexp(`^(a|b+)\\." + quote + "$|^" + quote + "$`)":                         "matches more than",
 
 		"":                                         "does not parse",
 		"Host:" + testDomain:                       "does not parse",
@@ -52,10 +63,18 @@ func TestN3_RouterRules(t *testing.T) {
 		"Path(`/`)":                                "also matches other hosts",
 		"!Host(`" + testDomain + "`)":              "also matches other hosts",
 		"Host(`" + testDomain + "`) || Path(`/x`)": "also matches other hosts",
-		"Path(`/x`) || Path(`/y`) && Host(`" + testDomain + "`)": "also matches other hosts",
-		"!(Host(`" + testDomain + "`) && Path(`/x`))":            "also matches other hosts",
-		"Host(`" + testDomain + "`) && Host(`a.org`)":            `"a.org" is not`,
-		"Host(`" + testDomain + "`) && !Host(`a.org`)":           `"a.org" is not`,
+		"Path(`/x`) || Path(`/y`) && Host(`" + testDomain + "`)":                "also matches other hosts",
+		"!(Host(`" + testDomain + "`) && Path(`/x`))":                           "also matches other hosts",
+		"Host(`" + testDomain + "`) && Host(`a.org`)":                           `"a.org" is not`,
+		"Host(`" + testDomain + "`) && !Host(`a.org`)":                          `"a.org" is not`,
+		"Host(`-." + testDomain + "`)":                                          "is not a host of this run",
+		"Host(`.." + testDomain + "`)":                                          "is not a host of this run",
+		"Host(`x" + testDomain + "`)":                                           "is not a host of this run",
+		"Host(`" + strings.Repeat("a.", 130) + testDomain + "`)":                "is not a host of this run",
+		"HostRegexp(`(?m)^.+\\." + quote + "$`)":                                "matches more than",
+		"HostRegexp(`^.+\\." + quote + "`)":                                     "matches more than",
+		"HostRegexp(`^.+\\." + quote + "$|^evil$`)":                             "matches more than",
+		"HostRegexp(`^.+" + quote + "$`)":                                       "matches more than",
 		"HostSNI(`*`)":                                                          `"*" is not`,
 		"HostRegexp(`.*`)":                                                      "matches more than",
 		"HostRegexp(`" + testDomain + "`)":                                      "matches more than",
@@ -104,6 +123,9 @@ func FuzzRule(f *testing.F) {
 		"HostRegexp(`^(sandbox-)?" + regexp.QuoteMeta(testDomain) + "$`)",
 		"HostRegexp(`{h:(demo-0a1b2c|sandbox-demo-0a1b2c)}.ci.example.org`)",
 		"HostSNI(`*`) || Host(`a.org`)",
+		"HostRegexp(`{sub:[a-z]+}." + testDomain + "`)",
+		"HostRegexp(`^(.+\\.)?" + regexp.QuoteMeta(testDomain) + "$`)",
+		"HostRegexp(`^.+\\." + regexp.QuoteMeta(testDomain) + "$`) || Host(`www." + testDomain + "`)",
 	} {
 		f.Add(rule)
 	}
@@ -121,7 +143,10 @@ func FuzzRule(f *testing.F) {
 		}
 		others := append(slices.Clone(hosts), hostLike.FindAllString(rule, -1)...)
 		for _, host := range others {
-			if slices.Contains(ownHosts, strings.ToLower(host)) {
+			if slices.ContainsFunc(ownHosts, func(own string) bool {
+				low := strings.ToLower(host)
+				return low == own || strings.HasSuffix(low, "."+own)
+			}) {
 				continue
 			}
 			for _, v2 := range []bool{true, false} {
