@@ -63,6 +63,8 @@ type Config struct {
 	Recipes func() []string
 	// Capacity is how many runs the engine works on at a time; 0 stands for 1.
 	Capacity int
+	// Held says in one sentence why no queued run starts, or ""; nil: nothing does.
+	Held func() string
 	// Version of cc-ci, shown in the footer.
 	Version string
 	// Title of the whole site; "" stands for "cc-ci".

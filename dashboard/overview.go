@@ -183,6 +183,7 @@ type queueBody struct {
 	Running, Queued []forecastRow
 	Capacity        int
 	Free            int
+	Held            string // why no queued run starts; "" when it would
 }
 
 // queue shows what is being worked on, what waits, and when its turn comes.
@@ -196,6 +197,9 @@ func (d *Dashboard) queue(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	b := queueBody{Capacity: d.cfg.Capacity}
+	if d.cfg.Held != nil {
+		b.Held = d.cfg.Held()
+	}
 	for _, row := range rows {
 		if row.Position == 0 {
 			b.Running = append(b.Running, row)

@@ -136,6 +136,17 @@ func TestQueuePage(t *testing.T) {
 	}
 }
 
+// A37: the queue says why nothing starts.
+func TestA37_QueueSaysWhyNothingStarts(t *testing.T) {
+	why := "the disk of <data> has 1GiB free"
+	w := newWorld(t, func(c *dashboard.Config) { c.Held = func() string { return why } })
+	wantAll(t, w.page("/queue"), "No run starts: the disk of &lt;data&gt; has 1GiB free.", "Queued runs wait")
+	why = ""
+	if body := w.page("/queue"); strings.Contains(body, "No run starts") || !strings.Contains(body, "The next command starts at once") {
+		t.Error("the queue says that nothing starts")
+	}
+}
+
 func TestA28_Badge(t *testing.T) {
 	w := newWorld(t)
 	w.populate()

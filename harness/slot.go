@@ -30,11 +30,25 @@ const (
 	Working                 // it has one
 )
 
-const slotEvery = 20 * time.Millisecond
+const (
+	slotEvery = 20 * time.Millisecond
+	holdEvery = time.Second // between two questions whether the machine can carry a run
+)
 
-// LockSlot waits for one of the slots of dir, and for another process of the same
-// run to end. The slot lasts until Release or the end of this process.
-func LockSlot(ctx context.Context, dir string, run ccci.RunID, capacity int) (*Slot, error) {
+// rest waits for d, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// LockSlot waits for one of the slots of dir, for another process of the same run to end,
+// and for hold, when it is given, to return no reason to wait. say is given each new
+// reason. The slot lasts until Release or the end of this process.
+func LockSlot(ctx context.Context, dir string, run ccci.RunID, capacity int, hold func() string, say func(reason string)) (*Slot, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("waiting for a free slot: %w", context.Cause(ctx))
 	}
@@ -48,7 +62,22 @@ func LockSlot(ctx context.Context, dir string, run ccci.RunID, capacity int) (*S
 	_ = writeOwn(presence.Path(), nil) // what a process that was killed has left
 	tick := time.NewTicker(slotEvery)
 	defer tick.Stop()
+	held := ""
 	for {
+		if hold != nil {
+			if why := hold(); why != "" {
+				if held == "" {
+					say(why)
+				}
+				held = why
+				if err := rest(ctx, holdEvery); err != nil {
+					presence.Unlock()
+					return nil, fmt.Errorf("waiting for a free slot: %w", err)
+				}
+				continue
+			}
+			held = ""
+		}
 		for n := range max(capacity, 1) {
 			place, err := slotFile(dir, fmt.Sprintf("slot-%d", n))
 			if err != nil {

@@ -23,7 +23,7 @@ func wantPresence(t *testing.T, dir string, run ccci.RunID, want Presence) {
 func TestA15_SlotsAreTakenOneByOne(t *testing.T) {
 	dir := t.TempDir()
 	wantPresence(t, dir, "one", Absent)
-	one, err := LockSlot(t.Context(), dir, "one", 1)
+	one, err := LockSlot(t.Context(), dir, "one", 1, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestA15_SlotsAreTakenOneByOne(t *testing.T) {
 	}
 	second := make(chan taken, 1)
 	go func() {
-		s, err := LockSlot(t.Context(), dir, "two", 1)
+		s, err := LockSlot(t.Context(), dir, "two", 1, nil, nil)
 		second <- taken{s, err}
 	}()
 	for p := Absent; p != Waiting; {
@@ -57,7 +57,7 @@ func TestA15_SlotsAreTakenOneByOne(t *testing.T) {
 func TestA15_AsManySlotsAsTheCapacity(t *testing.T) {
 	dir := t.TempDir()
 	for _, run := range []ccci.RunID{"one", "two"} {
-		s, err := LockSlot(t.Context(), dir, run, 2)
+		s, err := LockSlot(t.Context(), dir, run, 2, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,14 +65,14 @@ func TestA15_AsManySlotsAsTheCapacity(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(ErrCancelled)
-	if _, err := LockSlot(ctx, dir, "three", 2); !errors.Is(err, ErrCancelled) {
+	if _, err := LockSlot(ctx, dir, "three", 2, nil, nil); !errors.Is(err, ErrCancelled) {
 		t.Errorf("a third run that is cancelled: %v, want why", err)
 	}
 }
 
 func TestA15_AWaitingRunIsCancelled(t *testing.T) {
 	dir := t.TempDir()
-	one, err := LockSlot(t.Context(), dir, "one", 1)
+	one, err := LockSlot(t.Context(), dir, "one", 1, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestA15_AWaitingRunIsCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		_, err := LockSlot(ctx, dir, "two", 1)
+		_, err := LockSlot(ctx, dir, "two", 1, nil, nil)
 		ended <- err
 	}()
 	for p := Absent; p != Waiting; {
@@ -96,14 +96,14 @@ func TestA15_AWaitingRunIsCancelled(t *testing.T) {
 // A second build of the same run waits for the first, and finds it done.
 func TestN2_OneProcessPerRun(t *testing.T) {
 	dir := t.TempDir()
-	one, err := LockSlot(t.Context(), dir, "one", 2)
+	one, err := LockSlot(t.Context(), dir, "one", 2, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		s, err := LockSlot(ctx, dir, "one", 2)
+		s, err := LockSlot(ctx, dir, "one", 2, nil, nil)
 		if err == nil {
 			s.Release()
 		}
@@ -131,7 +131,7 @@ func TestN5_AProcessWithASlotIsAskedToEnd(t *testing.T) {
 	if err := EndRun(dir, "one", false); err != nil {
 		t.Errorf("where there is none: %v", err)
 	}
-	one, err := LockSlot(t.Context(), dir, "one", 1)
+	one, err := LockSlot(t.Context(), dir, "one", 1, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,5 +142,35 @@ func TestN5_AProcessWithASlotIsAskedToEnd(t *testing.T) {
 	one.Release()
 	if err := EndRun(dir, "one", false); err != nil || len(told) > 0 {
 		t.Errorf("after its end: %v, and %d signals", err, len(told))
+	}
+}
+
+// A37: a harness waits for its slot while the machine is too full, and says why once.
+func TestA37_ASlotWaitsWhileTheMachineIsFull(t *testing.T) {
+	dir := t.TempDir()
+	looks, said := 0, 0
+	s, err := LockSlot(t.Context(), dir, "one", 1, func() string {
+		if looks++; looks < 3 {
+			wantPresence(t, dir, "one", Waiting)
+			return "the disk is full"
+		}
+		return ""
+	}, func(why string) {
+		if said++; why != "the disk is full" {
+			t.Errorf("the reason is %q", why)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Release()
+	wantPresence(t, dir, "one", Working)
+	if looks != 3 || said != 1 {
+		t.Errorf("%d looks, %d reasons", looks, said)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(ErrCancelled)
+	if _, err := LockSlot(ctx, dir, "two", 1, func() string { return "full" }, func(string) {}); !errors.Is(err, ErrCancelled) {
+		t.Errorf("cancelled while it waits: %v", err)
 	}
 }

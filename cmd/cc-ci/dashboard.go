@@ -96,6 +96,7 @@ func newReading(ctx context.Context, cfg config.Config, log *slog.Logger) (r *re
 	}
 	r.close = append(r.close, done)
 	c := dashboardConfig(cfg, log)
+	c.Held = needsOf(cfg, "").Short
 	c.Store, c.Blobs, c.Engine, c.Bus, c.Recipes = store, blobs, logs, bus, func() []string { return enrolled }
 	if r.dashboard, err = dashboard.New(c); err != nil {
 		return r, err

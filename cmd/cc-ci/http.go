@@ -40,7 +40,7 @@ func (s *server) routes() error {
 	ops := http.NewServeMux()
 	ops.Handle(hook.Path, hooks)
 	ops.Handle("GET /metrics", s.metrics.Handler())
-	ops.Handle("GET /healthz", health.Handler(func() map[string]any { return map[string]any{"forges": s.bridges.Health()} }, s.probeStore, s.probeBridges))
+	ops.Handle("GET /healthz", health.Handler(func() map[string]any { return map[string]any{"forges": s.bridges.Health()} }, s.probeStore, s.probeBridges, s.probeMachine))
 	if s.ops != nil {
 		s.http = append(s.http, endpoint{newHTTP(ops, s.log), s.ops, "webhooks and figures"})
 	}
@@ -87,6 +87,14 @@ func newHTTP(h http.Handler, log *slog.Logger) *http.Server {
 func (s *server) probeStore(ctx context.Context) []health.Reason {
 	if _, err := s.store.FindRuns(ctx, ccci.RunFilter{Limit: 1}); err != nil {
 		return []health.Reason{{Part: "store", Problem: err.Error(), Fatal: true}}
+	}
+	return nil
+}
+
+// probeMachine says why no run starts. Queued runs wait for it, so it is not fatal.
+func (s *server) probeMachine(context.Context) []health.Reason {
+	if why := s.platform.needs().Short(); why != "" {
+		return []health.Reason{{Part: "machine", Problem: "no run starts: " + why}}
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ engine: {kind: drone, drone: {url: %q, token_file: %q, repo: %s}}
 	}
 	g.Comment(t, "coop/wiki", pull, "ada", "!testme")
 	await(t, "the run", func() bool { return len(runs()) == 1 })
-	slot, err := harness.LockSlot(t.Context(), s.platform.slotDir(), runs()[0].ID, 1)
+	slot, err := harness.LockSlot(t.Context(), s.platform.slotDir(), runs()[0].ID, 1, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func TestA37_LivingRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	living("r1")
-	slot, err := harness.LockSlot(t.Context(), filepath.Join(dir, "slots"), "r1", 1)
+	slot, err := harness.LockSlot(t.Context(), filepath.Join(dir, "slots"), "r1", 1, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

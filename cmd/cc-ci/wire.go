@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -35,6 +36,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/censor"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/swarm"
+	"github.com/recipe-maintainers/cc-ci/internal/headroom"
 	"github.com/recipe-maintainers/cc-ci/internal/host"
 	"github.com/recipe-maintainers/cc-ci/internal/ingress"
 	"github.com/recipe-maintainers/cc-ci/internal/scratch"
@@ -52,6 +54,8 @@ type platform struct {
 	ingress proxyServer
 	undo    []func(context.Context) error // in the order in which things were made
 	slot    *harness.Slot                 // nil unless one was asked for
+
+	dockerRoot string // where the daemon keeps its data; "" when unknown
 
 	madeBox bool // the helper image was not there before
 }
@@ -88,7 +92,9 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 		return p, err
 	}
 	if o.Slot != "" {
-		if p.slot, err = harness.LockSlot(ctx, p.slotDir(), o.Slot, cfg.Engine.Capacity); err != nil {
+		if p.slot, err = harness.LockSlot(ctx, p.slotDir(), o.Slot, cfg.Engine.Capacity, p.needs().Short, func(why string) {
+			o.Say("the run waits: " + why)
+		}); err != nil {
 			return p, err
 		}
 		p.undo = append(p.undo, func(context.Context) error { p.slot.Release(); return nil })
@@ -290,6 +296,17 @@ func ceilings(l config.Limits) swarm.Ceilings {
 	}
 }
 
+// needs are what must be free on the machine for another run to start.
+func (p *platform) needs() headroom.Needs { return needsOf(p.cfg, p.dockerRoot) }
+
+// needsOf are the needs where Docker keeps its data in dockerRoot; "" stands for the usual place.
+func needsOf(cfg config.Config, dockerRoot string) headroom.Needs {
+	return headroom.Needs{
+		Dirs: []string{cfg.Data, cmp.Or(dockerRoot, "/var/lib/docker")},
+		Disk: config.Bytes(cfg.Limits.FreeDisk), Memory: config.Bytes(cfg.Limits.FreeMemory),
+	}
+}
+
 // keptDir has the data of apps that outlives their runs.
 func keptDir(cfg config.Config) string { return filepath.Join(cfg.Data, "canonicals") }
 
@@ -304,6 +321,7 @@ func (p *platform) findLocks(ctx context.Context) error {
 	if err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "asking the Docker daemon who it is: %w", err).WithHint("start it, or point DOCKER_HOST to it")
 	}
+	p.dockerRoot = info.DockerRootDir
 	for _, root := range lockRoots {
 		if _, err = os.Stat(root); err != nil {
 			continue

@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"errors"
+	"math"
 	"net/http"
 	"time"
 
@@ -85,6 +86,28 @@ func New(registry *prometheus.Registry) *Metrics {
 		objectives:  counter("objective_events_total", "Events that an objective counts: answer (a command is answered within 60 s), verdict (a verdict is posted within 60 s).", "forge", "objective"),
 		missedGoals: counter("objective_missed_total", "Those of them that took longer.", "forge", "objective"),
 	}
+}
+
+// Machine shows whether the machine is too full for another run, and what is free. look
+// is called at each scrape; a negative figure is unknown and left out as NaN.
+func (m *Metrics) Machine(look func() (held bool, disk, memory int64)) {
+	show := func(name, help string, value func(held bool, disk, memory int64) float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "cc_ci", Name: name, Help: help}, func() float64 { return value(look()) }))
+	}
+	known := func(n int64) float64 {
+		if n < 0 {
+			return math.NaN()
+		}
+		return float64(n)
+	}
+	show("runs_held", "1 while no run starts because the machine's disk or memory is nearly full.", func(held bool, _, _ int64) float64 {
+		if held {
+			return 1
+		}
+		return 0
+	})
+	show("disk_free_bytes", "Free space of the fullest disk that runs need.", func(_ bool, disk, _ int64) float64 { return known(disk) })
+	show("memory_available_bytes", "Memory that the kernel can give without swapping.", func(_ bool, _, memory int64) float64 { return known(memory) })
 }
 
 // Handler shows everything in Prometheus's text format.

@@ -56,8 +56,10 @@ func TestFigures(t *testing.T) {
 	o.Waiting(forge, 3, 90*time.Second)
 	m.Hook(forge, "accepted")
 	m.Hook("", "unknown")
+	m.Machine(func() (bool, int64, int64) { return true, 5 << 30, -1 })
 	text := scrape(t, m)
 	for _, want := range []string{
+		"cc_ci_runs_held 1", "cc_ci_disk_free_bytes 5.36870912e+09", "cc_ci_memory_available_bytes NaN",
 		`cc_ci_polls_total{forge="git.example.org",outcome="ok"} 1`,
 		`cc_ci_polls_total{forge="git.example.org",outcome="missing"} 1`,
 		`cc_ci_polls_total{forge="git.example.org",outcome="error"} 1`,

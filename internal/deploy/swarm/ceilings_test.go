@@ -1,6 +1,8 @@
 package swarm
 
 import (
+	"bytes"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -153,7 +155,7 @@ func TestDiskLimitNamesWhatGrew(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			compose := strings.NewReplacer("IMAGE", img, "NET", "inside", "OPTS}", "{}}\nvolumes: {data: {}}", "networks: [NET]", "networks: [inside]\n    volumes: ['data:/data']", "VERSION=one", "GROW="+dir).Replace(tinyCompose)
-			d, app, _ := tiny(t, cli, Options{Box: box, DiskLimit: 100 << 20, DiskInterval: 100 * time.Millisecond, Ceilings: Ceilings{HealthInterval: 100 * time.Millisecond}}, compose)
+			d, app, _ := tiny(t, cli, Options{Box: box, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), DiskLimit: 100 << 20, DiskInterval: 100 * time.Millisecond, Ceilings: Ceilings{HealthInterval: 100 * time.Millisecond}}, compose)
 			select {
 			case err := <-d.Exceeded():
 				if ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), strings.ReplaceAll(what, "STACK", app.StackName)) || !strings.Contains(err.Error(), "of 100MiB") {

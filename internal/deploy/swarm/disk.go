@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
@@ -267,9 +268,24 @@ func (d *Deployer) freeze(ctx context.Context) {
 		Filters: filters.NewArgs(filters.Arg("label", LabelRun+"="+string(d.o.RunID)), filters.Arg("label", labelServiceName)),
 	})
 	for _, c := range list {
-		err = errors.Join(err, d.docker.ContainerPause(ctx, c.ID))
+		err = errors.Join(err, d.pause(ctx, c.ID))
 	}
 	if err != nil {
 		d.log.Warn("pausing a run that takes too much of the disk", "error", err)
 	}
+}
+
+// pause tries again: on a busy machine the kernel may refuse to freeze a container at first.
+func (d *Deployer) pause(ctx context.Context, id string) (err error) {
+	const tries = 5
+	for range tries {
+		err = d.docker.ContainerPause(ctx, id)
+		if err == nil || cerrdefs.IsNotFound(err) || strings.Contains(err.Error(), "already paused") {
+			return nil
+		}
+		if d.sleep(ctx) != nil {
+			break
+		}
+	}
+	return err
 }

@@ -51,7 +51,7 @@ func serveStep(lockDir, capacity, parent string) {
 	must(err)
 	n, err := strconv.Atoi(capacity)
 	must(err)
-	slot, err := harness.LockSlot(ctx, lockDir, job.RunID, n)
+	slot, err := harness.LockSlot(ctx, lockDir, job.RunID, n, nil, nil)
 	must(err)
 	held = slot
 	_, args, _ := enginetest.Command(job)

@@ -56,6 +56,9 @@ type Options struct {
 	// Grace is how long a harness may take to tear down after SIGTERM, before
 	// its process group gets SIGKILL; 0 stands for DefaultGrace.
 	Grace time.Duration
+	// Hold, when set, says in one sentence why no build may start now, or "". It is asked
+	// before each start, and again every ten seconds while builds wait.
+	Hold func() string
 	// Changed, when set, is called after each change of a build's state, one
 	// call at a time for one build. It must not block for long.
 	Changed func(ccci.Build)
@@ -73,7 +76,9 @@ type Engine struct {
 
 	mu      sync.Mutex
 	closed  bool
-	running bool // Run is at work
+	running bool        // Run is at work
+	held    string      // why builds wait though a slot is free
+	again   *time.Timer // looks again while builds are held
 	builds  map[ccci.BuildRef]*build
 	queue   []*build // waiting, in the order in which they came
 	orphans []*build // recorded as running by an engine that died

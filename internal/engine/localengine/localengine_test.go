@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,6 +119,39 @@ func TestStartRefusesOddIDs(t *testing.T) {
 		if _, err := e.Start(t.Context(), ccci.Job{RunID: id}); ccci.CodeOf(err) != ccci.CodeInvalid {
 			t.Errorf("run id %q: %v, want CodeInvalid", id, err)
 		}
+	}
+}
+
+// A37: while the machine is too full builds wait; they are not failed, and start by themselves.
+func TestA37_BuildsWaitWhileTheMachineIsFull(t *testing.T) {
+	var full atomic.Bool
+	var asked atomic.Int64
+	full.Store(true)
+	opts := options(t.TempDir())
+	opts.Hold = func() string {
+		asked.Add(1)
+		if full.Load() {
+			return "the disk is full"
+		}
+		return ""
+	}
+	e, _ := open(t, opts)
+	stage := enginetest.NewStage(t)
+	job := stage.Job()
+	ref := start(t, e, job)
+	for asked.Load() < 3 {
+		e.poke()
+		time.Sleep(time.Millisecond)
+	}
+	if b, err := e.Status(t.Context(), ref); err != nil || b.State != ccci.BuildQueued {
+		t.Fatalf("on a full machine the build is %s, %v", b.State, err)
+	}
+	full.Store(false)
+	e.poke()
+	a := stage.NextFor(job)
+	a.Exit(0)
+	if b, _ := enginetest.Finished(t, e, ref); b.Ending != ccci.EndExited {
+		t.Errorf("it ended as %s", b.Ending)
 	}
 }
 

@@ -18,7 +18,8 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// retryAfter is how long the queue rests after its disk refused a write.
+// retryAfter is how long the queue rests after its disk refused a write, or while
+// [Options.Hold] says so.
 const retryAfter = 10 * time.Second
 
 // Run works on the queue until ctx ends. Then it starts nothing more, asks the
@@ -56,6 +57,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		e.mu.Lock()
 		for busy < e.opts.Capacity && len(e.queue) > 0 {
+			if e.holds() {
+				break
+			}
 			b := e.queue[0]
 			next := b.state
 			next.State, next.Started, next.Process = ccci.BuildRunning, e.opts.Now().UTC(), process{}
@@ -85,6 +89,28 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	slices.SortFunc(e.orphans, bySequence)
 	return nil
+}
+
+// holds reports whether no build may start, and logs each change of the reason. e.mu is held.
+func (e *Engine) holds() bool {
+	if e.opts.Hold == nil {
+		return false
+	}
+	why := e.opts.Hold()
+	switch {
+	case why != "" && e.held == "":
+		e.opts.Logger.Warn("queued builds wait", "reason", why, "retry", retryAfter)
+	case why == "" && e.held != "":
+		e.opts.Logger.Info("queued builds start again")
+	}
+	e.held = why
+	if why != "" {
+		if e.again == nil {
+			e.again = time.AfterFunc(retryAfter, e.poke)
+		}
+		e.again.Reset(retryAfter)
+	}
+	return why != ""
 }
 
 // work runs one attempt of a build to its end. It keeps its goroutine on one
