@@ -76,6 +76,15 @@ func main() {
 				fmt.Println(p.IP)
 			}
 		}
+	case "work": // a fixed amount of it; prints how long it took
+		started := time.Now()
+		sum := 0
+		for i := range 100_000_000 {
+			sum ^= i * i
+		}
+		fmt.Println(time.Since(started).Nanoseconds(), sum&1)
+	case "spin", "fork", "chatter", "hog":
+		attack(os.Args[1])
 	case "measure": // as cc-ci box measure
 		for _, dir := range args {
 			var size, entries int64

@@ -1,0 +1,171 @@
+package swarm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
+
+	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest"
+)
+
+const hostileCompose = `
+version: "3.9"
+services:
+  app: {image: IMAGE, networks: [inside], healthcheck: {test: ["CMD", "/app", "health"], interval: 250ms, timeout: 20s, retries: 20}}
+  spin: {image: IMAGE, command: [spin], networks: [inside]}
+  fork: {image: IMAGE, command: [fork], networks: [inside]}
+  chatter: {image: IMAGE, command: [chatter], networks: [inside]}
+  hog: {image: IMAGE, command: [hog], networks: [inside]}
+networks: {inside: {}}
+`
+
+// consumption is what a container has used.
+type consumption struct {
+	cpu            time.Duration
+	memory, limit  int64
+	processes, log int64
+}
+
+func consumptionOf(t *testing.T, cli *client.Client, stack string) map[string]consumption {
+	t.Helper()
+	list, err := cli.ContainerList(t.Context(), container.ListOptions{Filters: filters.NewArgs(filters.Arg("label", LabelStack+"="+stack))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]consumption{}
+	for _, c := range list {
+		info, err := cli.ContainerInspect(t.Context(), c.ID)
+		if err != nil {
+			continue // one that was killed and replaced
+		}
+		answer, err := cli.ContainerStatsOneShot(t.Context(), c.ID)
+		if err != nil {
+			continue
+		}
+		var s container.StatsResponse
+		if json.NewDecoder(answer.Body).Decode(&s) == nil {
+			u := consumption{cpu: time.Duration(s.CPUStats.CPUUsage.TotalUsage), memory: int64(s.MemoryStats.Usage), limit: int64(s.MemoryStats.Limit), processes: int64(s.PidsStats.Current)}
+			files, _ := filepath.Glob(info.LogPath + "*")
+			for _, f := range files {
+				if fi, err := os.Stat(f); err == nil {
+					u.log += fi.Size()
+				}
+			}
+			all[c.ID+" "+c.Labels[labelServiceName]] = u
+		}
+		answer.Body.Close()
+	}
+	return all
+}
+
+// A run that takes all that it can get stays under its ceilings, and a good one beside it
+// comes out green. How much slower that is can only be judged on a machine that is quiet otherwise.
+func TestN3_AHostileRunLeavesItsNeighbourAlone(t *testing.T) {
+	cli := docker(t)
+	img := deploytest.BuildImage(t, daemon(cli))
+	info, err := cli.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ceilings := Ceilings{Memory: 640 << 20, Pids: 64, Log: 1 << 20, HealthInterval: 100 * time.Millisecond}
+	good := strings.NewReplacer("IMAGE", img, "NET", "inside", "OPTS", "{}").Replace(tinyCompose)
+	alone := goodRun(t, cli, good, ceilings)
+
+	hostile := newDeployer(t, cli, "010203-040506-badbad")
+	hostile.o.Ceilings, hostile.o.Runs = ceilings, 2
+	hostile.o.Ceilings.fill()
+	app := harness.App{RunID: "010203-040506-badbad", StackName: "hostile_ci_test"}
+	ctx, cancel := context.WithCancel(t.Context())
+	var deployed sync.WaitGroup
+	defer func() {
+		cancel()
+		deployed.Wait()
+		if _, err := hostile.Remove(context.Background(), app); err != nil {
+			t.Errorf("removing the hostile run: %v", err)
+		}
+	}()
+	deployed.Go(func() {
+		t.Log("the hostile run: ", hostile.Deploy(ctx, deploytest.Stack(t, app.StackName, t.TempDir(), strings.ReplaceAll(hostileCompose, "IMAGE", img))))
+	})
+	busy := func(name string, enough func(consumption) bool) {
+		t.Helper()
+		for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+			for key, u := range consumptionOf(t, cli, app.StackName) {
+				if strings.HasSuffix(key, "_"+name) && enough(u) {
+					return
+				}
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s never gets to its ceiling: %+v", name, consumptionOf(t, cli, app.StackName))
+			}
+		}
+	}
+	busy("fork", func(u consumption) bool { return u.processes >= 60 })
+	busy("chatter", func(u consumption) bool { return u.log > 500<<10 })
+	busy("spin", func(u consumption) bool { return u.cpu > 100*time.Millisecond })
+
+	before, started := consumptionOf(t, cli, app.StackName), time.Now()
+	beside := goodRun(t, cli, good, ceilings)
+	after, took := consumptionOf(t, cli, app.StackName), time.Since(started)
+
+	var cpu time.Duration
+	for key, u := range after {
+		if u.memory > u.limit || u.limit > ceilings.Memory || u.processes > 64 || u.log > ceilings.Log+ceilings.Log/2 {
+			t.Errorf("%s: %+v", key, u)
+		}
+		cpu += u.cpu - before[key].cpu
+	}
+	share := cpu.Seconds() / took.Seconds()
+	if most := float64(info.NCPU) / 2; share > 1.2*most {
+		t.Errorf("the hostile run used %.2f processors of %.2f", share, most)
+	}
+	quiet := slices.Max(alone) < slices.Min(alone)*13/10
+	ratio := float64(slices.Min(beside)) / float64(slices.Min(alone))
+	t.Logf("work alone %v, beside the hostile run %v: %.2f times; it used %.2f processors; a quiet machine: %v", alone, beside, ratio, share, quiet)
+	if quiet && ratio > 1.2 {
+		t.Errorf("beside the hostile run the good one is %.2f times slower", ratio)
+	}
+}
+
+// goodRun deploys, works, upgrades and removes an app, and returns how long each piece of work took.
+func goodRun(t *testing.T, cli *client.Client, compose string, ceilings Ceilings) (took []time.Duration) {
+	t.Helper()
+	d, app, get := tiny(t, cli, Options{Ceilings: ceilings}, compose)
+	if answer := get(); !strings.HasSuffix(answer, "one") {
+		t.Errorf("the good app answers %q", answer)
+	}
+	stack := func(text string) *recipe.Stack { return deploytest.Stack(t, app.StackName, t.TempDir(), text) }
+	for range 8 {
+		r, err := d.Exec(t.Context(), stack(compose), harness.ExecCmd{Service: "app", Args: []string{"/app", "work"}})
+		if err != nil || r.ExitCode != 0 {
+			t.Fatalf("work: %d, %v", r.ExitCode, err)
+		}
+		var ns int64
+		if _, err := fmt.Sscan(string(r.Stdout), &ns); err != nil {
+			t.Fatal(err)
+		}
+		took = append(took, time.Duration(ns))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if err := d.Deploy(ctx, stack(strings.Replace(compose, "VERSION=one", "VERSION=two", 1))); err != nil {
+		t.Errorf("the good app's upgrade: %v", err)
+	}
+	if _, err := d.Remove(t.Context(), app); err != nil {
+		t.Errorf("removing the good app: %v", err)
+	}
+	return took
+}
