@@ -11,16 +11,16 @@ import (
 
 // What comes from an app or a recipe is bounded before it is kept or shown.
 const (
-	longestText  = 4 << 10 // bytes of one text
-	longestLine  = 1 << 10 // bytes of a line of a check's details
-	mostDetail   = 40      // lines of a check's details
-	mostElements = 1000    // of any list in a result
+	longestText  = 16 << 10 // bytes of one text: a refusal lists everything that is refused
+	longestLine  = 1 << 10  // bytes of a line of a check's details
+	mostDetail   = 40       // lines of a check's details
+	mostElements = 1000     // of any list in a result
 )
 
 // clean returns foreign text as it may be shown: masked, without what a terminal would
 // obey, and bounded. A secret is masked before the text is cut, or its half would stay.
 func (l *life) clean(text string) string {
-	return clip(plain.Text(l.Censor.MaskString(text)), longestText)
+	return clip(plain.Text(l.Censor.MaskCut(text)), longestText)
 }
 
 // cleanLines is clean for the lines of one text: a secret may run over their ends.

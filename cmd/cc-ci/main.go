@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/censor"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/plain"
 )
@@ -160,6 +161,15 @@ func (a *app) absoluteConfig() (string, error) {
 func (a *app) logger(c config.Config) *slog.Logger {
 	level, _ := c.Level() // Read has checked it
 	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// maskingLogger is a logger for the process of one run. An engine puts standard error into the
+// log of the build, which others read: what the run adds to secrets is masked there.
+func (a *app) maskingLogger(c config.Config) (log *slog.Logger, secrets *censor.Censor, flush func()) {
+	secrets = &censor.Censor{}
+	w := secrets.NewWriter(a.stderr)
+	level, _ := c.Level() // Read has checked it
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), secrets, func() { _ = w.Flush() }
 }
 
 type versionCmd struct{}

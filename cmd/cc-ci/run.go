@@ -84,7 +84,9 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 		log = newHumanLog(a.stderr)
 	}
 	chosen.announce(log, tests, enrolment)
-	p, err := openPlatform(ctx, cfg, a.logger(cfg), platformOptions{Say: func(line string) { fmt.Fprintln(log, line) }})
+	logger, secrets, flush := a.maskingLogger(cfg)
+	defer flush()
+	p, err := openPlatform(ctx, cfg, logger, platformOptions{Say: func(line string) { fmt.Fprintln(log, line) }, Secrets: secrets})
 	if err != nil {
 		discard()
 		return orInterrupted(life, err)
@@ -315,11 +317,13 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 		return fmt.Errorf("making an output folder: %w", err)
 	}
 	stdout := surviving(read, func() { life.cancel(harness.ErrOrphaned) })
-	options := platformOptions{Child: true, Say: func(line string) { fmt.Fprintln(stdout, line) }}
+	logger, secrets, flush := a.maskingLogger(cfg)
+	defer flush()
+	options := platformOptions{Child: true, Say: func(line string) { fmt.Fprintln(stdout, line) }, Secrets: secrets}
 	if c.JobEnv != "" {
 		options.Slot = job.RunID
 	}
-	p, err := openPlatform(ctx, cfg, a.logger(cfg), options)
+	p, err := openPlatform(ctx, cfg, logger, options)
 	if err != nil {
 		return orInterrupted(life, err)
 	}

@@ -54,6 +54,7 @@ type platform struct {
 	ingress proxyServer
 	undo    []func(context.Context) error // in the order in which things were made
 	slot    *harness.Slot                 // nil unless one was asked for
+	secrets *censor.Censor                // of the run, if this process is one
 
 	dockerRoot string // where the daemon keeps its data; "" when unknown
 
@@ -68,6 +69,8 @@ type platformOptions struct {
 	// Slot is the run for which one of the machine's slots is taken, until this
 	// process ends, before anything is made. Empty: none is.
 	Slot ccci.RunID
+	// Secrets learns the run's secrets, for whoever writes beside the run's log. Nil: no one does.
+	Secrets *censor.Censor
 }
 
 // tools are the paths of the programs that runs need.
@@ -75,7 +78,10 @@ type tools struct{ restic, chromium string }
 
 // openPlatform makes ready what is missing. Close undoes exactly what it made.
 func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o platformOptions) (p *platform, err error) {
-	p = &platform{cfg: cfg, log: log}
+	p = &platform{cfg: cfg, log: log, secrets: o.Secrets}
+	if p.secrets == nil {
+		p.secrets = &censor.Censor{}
+	}
 	defer func() {
 		if err != nil {
 			p.Close(context.WithoutCancel(ctx))
@@ -273,7 +279,7 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 			return ccci.ReadCanonical(ctx, blobs, job.Recipe)
 		},
 		Browser: p.startBrowser,
-		Log:     log, Censor: &censor.Censor{}, Env: p.hookEnv(), Now: time.Now, Rand: rand.Reader,
+		Log:     log, Censor: p.secrets, Env: p.hookEnv(), Now: time.Now, Rand: rand.Reader,
 	}, nil
 }
 

@@ -162,11 +162,48 @@ func (c *Censor) MaskString(s string) string {
 	return string(c.Mask([]byte(s)))
 }
 
-// MaskLines masks lines that belong together, as those of one message: a secret may run over
-// the end of a line. It returns lines itself when there is none in them.
+// leastCut is the shortest beginning of a secret, in bytes, that is masked where a text was cut.
+const leastCut = 6
+
+// MaskCut is MaskString for a text of which parts may have been shortened: what stands before
+// an ellipsis may be the beginning of a secret.
+func (c *Censor) MaskCut(s string) string {
+	s = c.MaskString(s)
+	f := c.current()
+	if f == nil {
+		return s
+	}
+	var b strings.Builder
+	for {
+		at := ellipsis(s)
+		if at < 0 {
+			return b.String() + s
+		}
+		before := s[:at]
+		if n := f.partial([]byte(before), leastCut); n > 0 {
+			before = before[:at-n] + mask
+		}
+		b.WriteString(before)
+		cut := len(s[at:]) - len(strings.TrimLeft(s[at:], "….")) // all of it
+		b.WriteString(s[at : at+cut])
+		s = s[at+cut:]
+	}
+}
+
+// ellipsis is where the next one begins, -1: there is none.
+func ellipsis(s string) int {
+	at := strings.Index(s, "…")
+	if dots := strings.Index(s, "..."); dots >= 0 && (at < 0 || dots < at) {
+		at = dots
+	}
+	return at
+}
+
+// MaskLines is MaskCut for lines that belong together, as those of one message: a secret may run
+// over the end of a line. It returns lines itself when there is none in them.
 func (c *Censor) MaskLines(lines []string) []string {
 	text := strings.Join(lines, "\n")
-	if masked := c.MaskString(text); masked != text {
+	if masked := c.MaskCut(text); masked != text {
 		return strings.Split(masked, "\n")
 	}
 	return lines

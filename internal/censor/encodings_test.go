@@ -429,6 +429,28 @@ func TestU17_OrdinaryTextIsNotMasked(t *testing.T) {
 	}
 }
 
+// What was shortened before it was masked may end with a half of a secret.
+func TestU17_HalfOfASecretIsMaskedWhereATextWasCut(t *testing.T) {
+	var c Censor
+	c.Add("k", ccci.NewSecret("kGw7xYt2pLs9QmZ4"))
+	for text, want := range map[string]string{
+		"psql --password=kGw7xYt…":                                   "psql --password=***…",
+		"running a --p kGw7xYt2pLs9Q… in app: kGw7xYt2pLs... failed": "running a --p ***… in app: ***... failed",
+		"as hex 6b477737785…":                                        "as hex ***…",
+		"a line…\nkGw7xYt2pLs9QmZ4 and…":                             "a line…\n*** and…",
+		"kGw7… is too little":                                        "kGw7… is too little",
+		"waiting…":                                                   "waiting…",
+		"no cut at all: kGw7xYt2pL":                                  "no cut at all: kGw7xYt2pL",
+	} {
+		if got := c.MaskCut(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+		if got := strings.Join(c.MaskLines(strings.Split(text, "\n")), "\n"); got != want {
+			t.Errorf("the lines of %q become %q, want %q", text, got, want)
+		}
+	}
+}
+
 // A packed text longer than a window cannot be looked through; it is covered, the rest is not.
 func TestU17_LongPackedTextIsCovered(t *testing.T) {
 	var c Censor
