@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
 
+	"github.com/recipe-maintainers/cc-ci/internal/doctor"
 	dronetest "github.com/recipe-maintainers/cc-ci/internal/testserver/drone"
 )
 
@@ -122,6 +123,12 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 	}
 	if n := strings.Count(strings.Join(did, "\n"), "telling Drone the token of cibot"); n != 1 {
 		t.Errorf("it was told %d times", n)
+	}
+
+	// N3: the doctor sees the settings of a server in a container, as it reads them itself.
+	o := droneOptions("")
+	if seen := doctor.DroneSettings("drone."+domain, o.Admin, o.Repo)(t.Context()); seen[0].Code != "" {
+		t.Errorf("the doctor says %s: %s", seen[0].Check, seen[0].Message)
 	}
 
 	// A12, A27: both behind one name, each with its own paths.
