@@ -1,7 +1,6 @@
 package swarm
 
 import (
-	"bytes"
 	"log/slog"
 	"slices"
 	"strings"
