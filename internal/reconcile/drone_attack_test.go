@@ -140,9 +140,6 @@ func attack(t *testing.T, forge *gitea.Server, name string, server map[string]st
 	forge.CreateRepo(t, a.own, false)
 	a.push(stranger, a.own, "main", map[string]string{"README.md": "mine"})
 	a.strangerAccount, a.writerAccount = a.drone.SignIn(stranger), a.drone.SignIn(writer)
-	for _, account := range []*dronetest.Account{a.strangerAccount, a.writerAccount} {
-		account.API(http.MethodPost, "/api/user/repos", nil)
-	}
 	a.strangerAccount.API(http.MethodPost, "/api/repos/"+a.own, nil)
 	clear(a.awaited) // before a repository is active, its pushes bring no webhook
 	clear(a.answered)

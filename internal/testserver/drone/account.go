@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/gitea"
 )
@@ -34,12 +35,22 @@ type Account struct {
 	browser *http.Client
 }
 
-// SignIn signs a person in, whose account at Gitea is made where there is none.
+// SignIn signs a person in, whose account at Gitea is made where there is none. It returns
+// when Drone has listed the person's repositories: it then writes the account as it was before.
 func (s *Server) SignIn(user string) *Account {
 	s.t.Helper()
 	s.gitea.User(s.t, user)
 	browser, refused := signIn(s.t, nil, s.URL, s.gitea.URL, user)
-	return &Account{Name: user, Refused: refused, t: s.t, url: s.URL, browser: browser}
+	a := &Account{Name: user, Refused: refused, t: s.t, url: s.URL, browser: browser}
+	for limit := time.Now().Add(patience); refused == ""; time.Sleep(20 * time.Millisecond) {
+		if _, answer := a.API(http.MethodGet, "/api/user", nil); bytes.Contains(answer, []byte(`"syncing":false`)) {
+			break
+		}
+		if time.Now().After(limit) {
+			s.t.Fatalf("Drone has not listed the repositories of %s within %s", user, patience)
+		}
+	}
+	return a
 }
 
 // API asks Drone as this person, whether signed in or not.
