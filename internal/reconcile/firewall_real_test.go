@@ -48,7 +48,14 @@ func TestN3_RealFirewall(t *testing.T) {
 		s.judge(t, false)
 	})
 	t.Run("it is put back, and needs none of Docker's chains", func(t *testing.T) {
-		if did := s.reconcile(t); len(did) != 1 || !strings.Contains(did[0], "putting the rules of the firewall into place: it is not there") {
+		const want = "putting the rules of the firewall into place: it is not there"
+		dry := s.runner(t)
+		dry.DryRun = true
+		reports, err := dry.Run(t.Context(), Firewall(s.firewall))
+		if there, existsErr := s.table().Exists(); err != nil || len(reports[0].Actions) != 1 || reports[0].Actions[0].Name != want || there || existsErr != nil {
+			t.Errorf("dry it says %v, %v; then the table is there: %t, %v", texts(reports[0].Actions), err, there, existsErr)
+		}
+		if did := s.reconcile(t); len(did) != 1 || did[0] != want {
 			t.Errorf("did %v", did)
 		}
 		s.judge(t, true)
