@@ -58,7 +58,7 @@ func TestA34_BlankBoxToGreen(t *testing.T) {
 	b.settle()
 	since("the box has booted")
 	// Drone has no account of the forge's yet: its unit says what to do, and the rest waits.
-	b.order(chainOfUnits[:2]...)
+	b.order(chainOfUnits[:3]...)
 	b.until("the unit of Drone says that somebody has to sign in", 30*time.Second, func() bool {
 		return strings.Contains(b.journal("cc-ci-reconcile-drone.service"), "sign in once as cibot")
 	})
