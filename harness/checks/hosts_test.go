@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+	"unicode/utf8"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -106,6 +108,49 @@ func TestN3_ClientReachesTheRunsHostsAlone(t *testing.T) {
 		if sent != may || (err == nil) != may {
 			t.Errorf("%q: sent %t, %v", host, sent, err)
 		}
+	}
+}
+
+// N3: an answer without end costs a step 4 MiB or its time, and is the recipe's act.
+func TestN3_AnswerWithoutEndIsBounded(t *testing.T) {
+	for name, c := range map[string]struct {
+		stalls bool
+		want   string
+	}{
+		"much": {false, "does not hold"},
+		"slow": {true, "reading the response"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			chunk := []byte(strings.Repeat("x", 64<<10))
+			r := runner(t, func(w http.ResponseWriter, req *http.Request) {
+				for req.Context().Err() == nil {
+					if _, err := w.Write(chunk); err != nil {
+						return
+					}
+					if c.stalls {
+						http.NewResponseController(w).Flush()
+						<-req.Context().Done()
+					}
+				}
+			})
+			r.Limit = 20 * time.Second
+			if c.stalls {
+				r.Limit = 500 * time.Millisecond
+			}
+			outcome(t, r.Run(t.Context(), ccci.Step{HTTP: &ccci.HTTPStep{Expect: ccci.HTTPExpect{Contains: []string{"end"}}}}), c.want)
+		})
+	}
+}
+
+// What an app answers makes no message longer than a paragraph.
+func TestFailuresAreBounded(t *testing.T) {
+	r := runner(t, func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"a": %q}`, strings.Repeat("é", 1<<20))
+	})
+	err := r.Run(t.Context(), ccci.Step{HTTP: &ccci.HTTPStep{Expect: ccci.HTTPExpect{JSON: map[string]string{"a": "b"}}}})
+	outcome(t, err, `a is "é`)
+	if n := len(err.Error()); n > 2100 || !utf8.ValidString(err.Error()) {
+		t.Errorf("%d bytes, valid %t", n, utf8.ValidString(err.Error()))
 	}
 }
 
