@@ -248,7 +248,13 @@ var writtenTags = map[string]bool{
 // resolvedTags are those that a plain value has by its form.
 var resolvedTags = map[string]bool{"!!merge": true, "!!timestamp": true}
 
+// anchorName is read alike by all versions of YAML: some end a name at a colon.
+var anchorName = regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
+
 func (w *walker) tag(n *yaml.Node) error {
+	if !anchorName.MatchString(n.Anchor) {
+		return w.refuse(n, "loaders disagree about where it ends", "the anchor %q is not made of letters, digits, hyphens and underscores (rule yaml-tag)", short(n.Anchor))
+	}
 	tag := n.ShortTag()
 	if n.Tag == "!" {
 		tag = n.Tag // "! <<" is a merge to docker/cli's loader, and a text to others
@@ -334,6 +340,9 @@ func (w *walker) keys(n *yaml.Node) error {
 		k := n.Content[i]
 		if k.Kind != yaml.ScalarNode {
 			return w.refuse(k, "", "a key must be plain text (rule yaml-keys)")
+		}
+		if !anchorName.MatchString(k.Anchor) {
+			return w.tag(k)
 		}
 		if tagged(k) {
 			return w.refuse(k, "loaders disagree about it; write the key plainly", "the key %q has the tag %s (rule yaml-tag)", short(k.Value), short(k.Tag))

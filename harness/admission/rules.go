@@ -125,7 +125,7 @@ var ruleDocs = []RuleDoc{
 	{"yaml-expansion", "aliases that expand to more than 20000 values; texts that come to more than 2 MiB with variables filled in", "A few lines would fill the memory.", false},
 	{"yaml-keys", "repeated keys, keys that are not text, and << in quotes", "Loaders disagree about which one counts.", false},
 	{"yaml-documents", "several documents in one file", "Loaders read one and drop the rest.", false},
-	{"yaml-tag", "tags before keys, and tags other than str, int, float, bool, null, map and seq", "Loaders disagree about their meaning.", false},
+	{"yaml-tag", "tags before keys, and tags other than str, int, float, bool, null, map and seq; names of anchors that are not made of letters, digits, hyphens and underscores", "Loaders disagree about their meaning.", false},
 	{"yaml-text", "control characters, broken UTF-8, bidirectional overrides", "A reviewer would read something else.", false},
 }
 
