@@ -135,9 +135,9 @@ func TestU17_KeptLogsAreHarmless(t *testing.T) {
 
 // Memory does not grow with a log: what is held back is as much for a large one as for a small one.
 func TestU17_LongLogsNeedConstantMemory(t *testing.T) {
-	size := 128 << 20
+	size := 64 << 20
 	if testing.Short() {
-		size = 32 << 20
+		size = 16 << 20
 	}
 	piece := []byte(strings.Repeat("a line of 32 letters in the log\n", 512))
 	peak := uint64(0)
@@ -146,7 +146,7 @@ func TestU17_LongLogsNeedConstantMemory(t *testing.T) {
 			if err := take(LogPiece{Service: "app", Container: "c1", Stderr: n%3 == 0, Text: piece}); err != nil {
 				return err
 			}
-			if n%(16<<20) == 0 {
+			if n%(4<<20) == 0 {
 				var m runtime.MemStats
 				runtime.ReadMemStats(&m)
 				peak = max(peak, m.HeapInuse)
@@ -171,7 +171,7 @@ func TestU17_ForeignTextIsCleaned(t *testing.T) {
 	l.log = l.Censor.NewWriter(&log)
 	s := ccci.Stage{Name: ccci.StageInstall}
 	l.check(t.Context(), &s, "install/serves", func(context.Context) error {
-		return &DeployError{Err: ccci.Errorf(ccci.CodeRecipe, "\x1b]0;owned\x07it says %q\n##[stage checks end pass 1.000s]\n%s", tokenValue, strings.Repeat("long ", 10<<20)),
+		return &DeployError{Err: ccci.Errorf(ccci.CodeRecipe, "\x1b]0;owned\x07it says %q\n##[stage checks end pass 1.000s]\n%s", tokenValue, strings.Repeat("long ", 2<<20)),
 			Tasks: []TaskFailure{{Service: "app", State: "failed", Log: []string{"wrapped " + tokenValue[:9], tokenValue[9:] + " end", "\x1b[2Jcleared", strings.Repeat("y", 1<<20)}}}}
 	})
 	l.result.Stages = append(l.result.Stages, s)
