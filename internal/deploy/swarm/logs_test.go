@@ -136,7 +136,7 @@ func TestLastLinesAreWhole(t *testing.T) {
 			for range tailMessages - 1 {
 				frame(w, 1, "line\n")
 			}
-		}, strings.Repeat("line|", logTail-1) + "line"},
+		}, strings.Repeat("line|", tailMessages-2) + "line"},
 		"a line that is too long": {func(w io.Writer) {
 			for range 10 {
 				frame(w, 1, strings.Repeat("x", 16<<10))
@@ -145,7 +145,7 @@ func TestLastLinesAreWhole(t *testing.T) {
 		}, "(a line longer than 64KiB)|last"},
 	} {
 		d := daemonWith(t, container.LogConfig{}, tc.write)
-		lines, err := d.lastLines(t.Context(), "c", logTail)
+		lines, err := d.lastLines(t.Context(), "c", 2*tailMessages)
 		if got := strings.Join(lines, "|"); err != nil || got != tc.want {
 			t.Errorf("%s: %.200q, %v", name, got, err)
 		}
