@@ -28,11 +28,21 @@ type BlobReader interface {
 	List(ctx context.Context, prefix string) ([]BlobInfo, error)
 }
 
+// BlobOpener is [BlobReader] for whoever hands blobs on to others.
+type BlobOpener interface {
+	BlobReader
+	// Open is Get for reading any part, in any order. All bytes are verified before it
+	// returns, and ErrCorrupt when they are not what was put: none of them is handed out
+	// then. What was verified a short while ago and has not been written to since is not
+	// read again. The caller closes it.
+	Open(ctx context.Context, key string) (io.ReadSeekCloser, BlobInfo, error)
+}
+
 // Blobs stores files by key: slash-separated segments of letters, digits and
 // ._-, none of them "." or "..", at most 512 bytes. Other keys are an Error
 // with CodeInvalid. Safe for concurrent use, also from several processes.
 type Blobs interface {
-	BlobReader
+	BlobOpener
 	// Put stores r under key, replacing what was there. A reader never sees
 	// a part of it; on error nothing changed.
 	Put(ctx context.Context, key string, r io.Reader) (BlobInfo, error)

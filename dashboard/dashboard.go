@@ -49,7 +49,7 @@ type LogSource interface {
 // Config is what a Dashboard is made of. Store and Blobs are required.
 type Config struct {
 	Store  ccci.Store
-	Blobs  ccci.BlobReader
+	Blobs  ccci.BlobOpener
 	Engine LogSource // logs of runs; nil: only the logs that were kept as artifacts
 	Bus    ccci.Bus  // hints for live updates; nil: pages poll
 
@@ -77,6 +77,8 @@ type Config struct {
 	// 0 stands for 60 days.
 	StaleAfter time.Duration
 
+	Limits Limits // of what readers may hold at a time
+
 	Now    func() time.Time // nil: time.Now
 	Rand   io.Reader        // for form tokens; nil: crypto/rand
 	Logger *slog.Logger     // nil: discards
@@ -95,7 +97,12 @@ type Dashboard struct {
 	hub    *hub
 	badges *badgeCache
 	facts  *resultCache
-	http   http.Handler
+	limits Limits
+
+	requests, streams, waiting *gate         // waiting holds bytes of pages
+	drawing                    chan struct{} // one for each page with a log that is put together
+
+	http http.Handler
 
 	stop    context.CancelFunc
 	stopped context.Context
@@ -149,6 +156,9 @@ func New(cfg Config) (*Dashboard, error) {
 	d.hub = newHub()
 	d.facts = newResultCache(cfg.Blobs)
 	d.badges = newBadgeCache(d.drawBadge, cfg.Now)
+	d.limits = cfg.Limits.orDefault()
+	d.requests, d.streams = newGate(d.limits.Requests, d.limits.PerAddress), newGate(d.limits.Streams, d.limits.StreamsPer)
+	d.waiting, d.drawing = newGate(pageBytes, pageBytesPerAddress), make(chan struct{}, drawers)
 	d.http = d.routes()
 	d.stopped, d.stop = context.WithCancel(context.Background())
 	if cfg.Bus != nil {
@@ -197,7 +207,7 @@ func (d *Dashboard) routes() http.Handler {
 		handle("POST /pulls/{owner}/{name}/{number}/comments", d.comment)
 	}
 	handle("/", d.nowhere)
-	return d.guard(mux)
+	return d.limit(d.guard(mux))
 }
 
 // follow hands hints of one topic to live pages and to the badge cache. A

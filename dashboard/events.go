@@ -28,10 +28,6 @@ type stream struct {
 
 func openStream(w http.ResponseWriter) (*stream, error) {
 	s := &stream{w: w, c: http.NewResponseController(w)}
-	// The server's time limit for answers is for pages.
-	if err := s.c.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, fmt.Errorf("opening a live stream: %w", err)
-	}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
@@ -62,18 +58,14 @@ func (s *stream) send(event, id string, data any) error {
 	return s.raw(b.String())
 }
 
-func (d *Dashboard) tooMany(w http.ResponseWriter) error {
-	w.Header().Set("Retry-After", "30")
-	http.Error(w, "too many live pages; the page polls instead", http.StatusServiceUnavailable)
-	return nil
-}
-
 // events tells a page that something changed; the page then reads itself again.
 func (d *Dashboard) events(w http.ResponseWriter, r *http.Request) error {
-	wake, leave, ok := d.hub.join(func(hint) bool { return true })
+	done, ok := d.stream(w, r)
 	if !ok {
-		return d.tooMany(w)
+		return nil
 	}
+	defer done()
+	wake, leave := d.hub.join(func(hint) bool { return true })
 	defer leave()
 	s, err := openStream(w)
 	if err != nil {
@@ -142,12 +134,14 @@ func (d *Dashboard) runEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	wake, leave, ok := d.hub.join(func(h hint) bool {
+	done, ok := d.stream(w, r)
+	if !ok {
+		return nil
+	}
+	defer done()
+	wake, leave := d.hub.join(func(h hint) bool {
 		return h.topic == ccci.TopicRuns && h.message == string(run.ID)
 	})
-	if !ok {
-		return d.tooMany(w)
-	}
 	defer leave()
 	s, err := openStream(w)
 	if err != nil {
@@ -181,7 +175,10 @@ type runFollower struct {
 	s      *stream
 	run    ccci.Run
 	offset int64  // of the first byte that was not sent
-	rest   []byte // read, and not yet a whole line
+	rest   []byte // the beginning of a line whose end was not read yet; at most longLine
+	left   int64  // bytes of that line that were read and are not in rest
+	batch  logEvent
+	size   int // bytes of the batch's lines
 	log    <-chan chunk
 }
 
@@ -205,15 +202,14 @@ func (f *runFollower) follow(ctx context.Context, wake <-chan struct{}) error {
 		select {
 		case c, more := <-f.log:
 			if !more {
-				err = f.flush(true)
+				err = f.finish()
 				f.log = nil
 				break
 			}
 			if c.err != nil {
 				return c.err
 			}
-			f.rest = append(f.rest, c.data...)
-			err = f.flush(false)
+			err = f.feed(c.data)
 		case <-wake:
 			err = f.reload(ctx)
 		case <-look.C:
@@ -233,7 +229,7 @@ func (f *runFollower) follow(ctx context.Context, wake <-chan struct{}) error {
 
 // open begins to read the log where there is one already.
 func (f *runFollower) open(ctx context.Context) error {
-	r, err := f.d.openLog(ctx, f.run, f.offset+int64(len(f.rest)))
+	r, err := f.d.openLog(ctx, f.run, f.offset+int64(len(f.rest))+f.left)
 	if errors.Is(err, ccci.ErrNotFound) {
 		return nil
 	}
@@ -269,54 +265,72 @@ func sameRun(a, b ccci.Run) bool {
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
-// flush sends the whole lines that were read, and at the end also the last one
-// without a line end. One event holds lines of one stage.
-func (f *runFollower) flush(end bool) error {
-	var e logEvent
-	send := func() error {
-		if len(e.Lines) == 0 {
-			return nil
-		}
-		out := e
-		e = logEvent{}
-		return f.s.send("log", strconv.FormatInt(f.offset, 10), out)
-	}
-	for len(f.rest) > 0 {
-		i := bytes.IndexByte(f.rest, '\n')
-		if i < 0 && !end && len(f.rest) < 1<<20 {
+const (
+	longLine  = 4*lineLimit + 1 // bytes of a line that are kept; fewer of them are shown
+	batchSize = 16 << 10        // bytes of lines from which on an event is sent
+)
+
+// feed sends the lines that end in data. One event holds lines of one stage.
+func (f *runFollower) feed(data []byte) error {
+	for len(data) > 0 {
+		line, rest, ended := bytes.Cut(data, []byte("\n"))
+		kept := line[:min(len(line), longLine-len(f.rest))]
+		f.rest = append(f.rest, kept...)
+		f.left += int64(len(line) - len(kept))
+		data = rest
+		if !ended {
 			break
 		}
-		n := i + 1
-		if i < 0 {
-			i, n = len(f.rest), len(f.rest)
-		}
-		line := string(f.rest[:i])
-		f.rest = f.rest[n:]
-		if m, ok := ccci.ParseMarker(line); ok {
-			if err := send(); err != nil {
-				return err
-			}
-			f.offset += int64(n)
-			e := logEvent{Begin: m.Stage}
-			if !m.Begin {
-				e = logEvent{End: m.Stage, Status: m.Status, Took: duration(m.Duration), Reason: m.Reason}
-			}
-			if err := f.s.send("log", strconv.FormatInt(f.offset, 10), e); err != nil {
-				return err
-			}
-			continue
-		}
-		f.offset += int64(n)
-		text := plain(line)
-		if looksBad(text) {
-			e.Bad = append(e.Bad, len(e.Lines))
-		}
-		e.Lines = append(e.Lines, text)
-		if len(e.Lines) >= 500 {
-			if err := send(); err != nil {
-				return err
-			}
+		if err := f.line(1); err != nil {
+			return err
 		}
 	}
-	return send()
+	return f.send()
+}
+
+// finish sends also the last line, which has no end.
+func (f *runFollower) finish() error {
+	if len(f.rest) > 0 {
+		if err := f.line(0); err != nil {
+			return err
+		}
+	}
+	return f.send()
+}
+
+// line takes rest for a whole line, whose end has that many bytes.
+func (f *runFollower) line(end int64) error {
+	text, n, whole := string(f.rest), int64(len(f.rest))+f.left+end, f.left == 0
+	f.rest, f.left = f.rest[:0], 0
+	if m, ok := ccci.ParseMarker(text); ok && whole {
+		if err := f.send(); err != nil {
+			return err
+		}
+		f.offset += n
+		e := logEvent{Begin: m.Stage}
+		if !m.Begin {
+			e = logEvent{End: m.Stage, Status: m.Status, Took: duration(m.Duration), Reason: m.Reason}
+		}
+		return f.s.send("log", strconv.FormatInt(f.offset, 10), e)
+	}
+	f.offset += n
+	text = plain(text)
+	if looksBad(text) {
+		f.batch.Bad = append(f.batch.Bad, len(f.batch.Lines))
+	}
+	f.batch.Lines = append(f.batch.Lines, text)
+	if f.size += len(text); f.size >= batchSize || len(f.batch.Lines) >= 500 {
+		return f.send()
+	}
+	return nil
+}
+
+// send sends the batch, if there is something in it.
+func (f *runFollower) send() error {
+	if len(f.batch.Lines) == 0 {
+		return nil
+	}
+	e := f.batch
+	f.batch, f.size = logEvent{}, 0
+	return f.s.send("log", strconv.FormatInt(f.offset, 10), e)
 }

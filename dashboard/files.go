@@ -1,13 +1,14 @@
 package dashboard
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"path"
 	"strings"
+	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -24,10 +25,6 @@ var (
 
 func ext(name string) string { return strings.ToLower(path.Ext(name)) }
 
-// verifyLimit is the size up to which a file is read and verified before its
-// first byte is sent. Longer ones are cut off where they turn out corrupt.
-const verifyLimit = 16 << 20
-
 func validRunID(id string) bool {
 	return len(id) == 20 && strings.Trim(id, "0123456789abcdef-") == ""
 }
@@ -38,9 +35,12 @@ func (d *Dashboard) file(w http.ResponseWriter, r *http.Request) error {
 	if !validRunID(id) || name == "" || path.Clean("/"+name) != "/"+name {
 		return ccci.ErrNotFound
 	}
-	body, info, err := d.cfg.Blobs.Get(r.Context(), ccci.ArtifactKey(ccci.RunID(id), name))
+	body, info, err := d.cfg.Blobs.Open(r.Context(), ccci.ArtifactKey(ccci.RunID(id), name))
 	if ccci.CodeOf(err) == ccci.CodeInvalid && err != nil {
 		return ccci.ErrNotFound
+	}
+	if errors.Is(err, ccci.ErrCorrupt) {
+		d.log.Error("serving an artifact", "run", id, "path", name, "error", err)
 	}
 	if err != nil {
 		return fmt.Errorf("opening %s of run %s: %w", name, id, err)
@@ -51,10 +51,6 @@ func (d *Dashboard) file(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Security-Policy", artifactPolicy)
 	h.Set("Cache-Control", "private, max-age=300")
 	h.Set("ETag", `"`+strings.TrimPrefix(info.Digest, "sha256:")+`"`)
-	if info.Digest != "" && matches(r.Header.Get("If-None-Match"), h.Get("ETag")) {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
 	h.Set("Content-Type", "application/octet-stream")
 	switch kind := ext(name); {
 	case imageKinds[kind] != "":
@@ -64,29 +60,19 @@ func (d *Dashboard) file(w http.ResponseWriter, r *http.Request) error {
 	default:
 		h.Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", strings.Map(inFileName, path.Base(name))))
 	}
-	if info.Size <= verifyLimit {
-		all, err := io.ReadAll(body)
-		if err != nil {
-			h.Set("Content-Security-Policy", policy)
-			h.Del("Content-Disposition")
-			if errors.Is(err, ccci.ErrCorrupt) {
-				d.log.Error("serving an artifact", "run", id, "path", name, "error", err)
-			}
-			return fmt.Errorf("reading %s of run %s: %w", name, id, err)
-		}
-		body = io.NopCloser(bytes.NewReader(all))
-	}
-	h.Set("Content-Length", fmt.Sprint(info.Size))
-	if r.Method == http.MethodHead {
-		return nil
-	}
-	if _, err := io.Copy(w, body); err != nil {
-		if errors.Is(err, ccci.ErrCorrupt) {
-			d.log.Error("serving an artifact", "run", id, "path", name, "error", err)
-		}
-		panic(http.ErrAbortHandler) // the reader must not take a part for the whole
-	}
+	http.ServeContent(w, onePart(r), "", info.Modified, body)
 	return nil
+}
+
+// onePart takes a request for several ranges for one of the whole: a reader could ask for
+// the same bytes many times over.
+func onePart(r *http.Request) *http.Request {
+	if !strings.Contains(r.Header.Get("Range"), ",") {
+		return r
+	}
+	whole := r.Clone(r.Context())
+	whole.Header.Del("Range")
+	return whole
 }
 
 func inFileName(r rune) rune {
@@ -108,15 +94,14 @@ func (d *Dashboard) rawLog(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	h := w.Header()
-	if r.URL.Query().Get("follow") == "0" && !run.Status.Terminal() {
-		data, _, err := d.writtenSoFar(r.Context(), run, 1<<30)
-		if err != nil {
-			return err
+	growing := !run.Status.Terminal()
+	follows := growing && r.URL.Query().Get("follow") != "0"
+	if follows {
+		done, ok := d.stream(w, r)
+		if !ok {
+			return nil
 		}
-		h.Set("Content-Security-Policy", artifactPolicy)
-		h.Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = w.Write(data[min(offset, int64(len(data))):])
-		return nil
+		defer done()
 	}
 	body, err := d.openLog(r.Context(), run, offset)
 	if errors.Is(err, ccci.ErrNotFound) {
@@ -132,20 +117,39 @@ func (d *Dashboard) rawLog(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodHead {
 		return body.Close()
 	}
-	c := http.NewResponseController(w)
-	d.copyLog(r, w, c, body)
+	d.copyLog(r, w, body, growing && !follows)
 	return nil
 }
 
-// copyLog sends a log as it grows, until its end, or until reader or server leave.
-func (d *Dashboard) copyLog(r *http.Request, w io.Writer, c *http.ResponseController, body io.ReadCloser) {
-	for part := range pump(r.Context(), body) {
-		if part.err != nil || d.stopped.Err() != nil {
+// copyLog sends a log as it grows, until its end, until it is silent when only what is
+// there is wanted, or until reader or server leave.
+func (d *Dashboard) copyLog(r *http.Request, w http.ResponseWriter, body io.ReadCloser, untilSilent bool) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	flush := http.NewResponseController(w)
+	parts := pump(ctx, body)
+	quiet := time.NewTimer(settle)
+	defer quiet.Stop()
+	if !untilSilent {
+		quiet.Stop()
+	}
+	for {
+		select {
+		case part, more := <-parts:
+			if !more || part.err != nil {
+				return
+			}
+			if _, err := w.Write(part.data); err != nil {
+				return
+			}
+			_ = flush.Flush()
+			if untilSilent {
+				quiet.Reset(settle)
+			}
+		case <-quiet.C:
+			return
+		case <-d.stopped.Done():
 			return
 		}
-		if _, err := w.Write(part.data); err != nil {
-			return
-		}
-		_ = c.Flush()
 	}
 }

@@ -17,25 +17,19 @@ type reader struct {
 	wake  chan struct{} // holds at most one
 }
 
-// readersLimit bounds the open streams; beyond it pages poll.
-const readersLimit = 1000
-
 func newHub() *hub { return &hub{readers: map[*reader]struct{}{}} }
 
-// join registers a reader, or returns false when there are too many. leave is legal twice.
-func (h *hub) join(wants func(hint) bool) (wake <-chan struct{}, leave func(), ok bool) {
+// join registers a reader. leave is legal twice.
+func (h *hub) join(wants func(hint) bool) (wake <-chan struct{}, leave func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.readers) >= readersLimit {
-		return nil, nil, false
-	}
 	r := &reader{wants: wants, wake: make(chan struct{}, 1)}
 	h.readers[r] = struct{}{}
 	return r.wake, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		delete(h.readers, r)
-	}, true
+	}
 }
 
 func (h *hub) publish(m hint) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -182,11 +183,16 @@ func shorten(lines []logLine) []logLine {
 
 var badLine = regexp.MustCompile(`(?i)(^|[^a-z0-9_-])(error|errored|fail|failed|failure|fatal|panic|refused|rejected|timed out|cannot|unhealthy)([^a-z0-9_-]|$)`)
 
+// badWords are in every line that badLine matches. They are found much faster.
+var badWords = []string{"error", "fail", "fatal", "panic", "refused", "rejected", "timed out", "cannot", "unhealthy"}
+
 var harmless = regexp.MustCompile(`(?i)(\b(0|no|without) (errors?|failures?|failed)\b|\b(errors?|failed|failures?)[=:] ?0\b)`)
 
 // looksBad reports whether a line reads like an error. It only steers the eye.
 func looksBad(text string) bool {
-	return badLine.MatchString(text) && !harmless.MatchString(text)
+	lower := strings.ToLower(text)
+	has := func(word string) bool { return strings.Contains(lower, word) }
+	return slices.ContainsFunc(badWords, has) && badLine.MatchString(text) && !harmless.MatchString(text)
 }
 
 // escapes of terminals: control sequences, operating system commands with their
@@ -206,7 +212,9 @@ func plain(line string) string {
 	if len(line) > 4*lineLimit {
 		line, cut = line[:4*lineLimit], true
 	}
-	line = escapes.ReplaceAllString(line, "")
+	if strings.IndexByte(line, 0x1b) >= 0 {
+		line = escapes.ReplaceAllString(line, "")
+	}
 	line = strings.Map(func(r rune) rune {
 		switch {
 		case r == '\t':

@@ -32,14 +32,14 @@ func (d *Dashboard) openLog(ctx context.Context, run ccci.Run, offset int64) (io
 		}
 	}
 	for _, name := range keptLogs {
-		r, info, err := d.cfg.Blobs.Get(ctx, ccci.ArtifactKey(run.ID, name))
+		r, info, err := d.cfg.Blobs.Open(ctx, ccci.ArtifactKey(run.ID, name))
 		if errors.Is(err, ccci.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("opening the kept log of run %s: %w", run.ID, err)
 		}
-		if _, err := io.CopyN(io.Discard, r, min(offset, info.Size)); err != nil {
+		if _, err := r.Seek(min(offset, info.Size), io.SeekStart); err != nil {
 			return nil, errors.Join(fmt.Errorf("reading the kept log of run %s: %w", run.ID, err), r.Close())
 		}
 		return r, nil
@@ -60,7 +60,7 @@ func pump(ctx context.Context, r io.ReadCloser) <-chan chunk {
 	go func() {
 		defer close(out)
 		defer r.Close()
-		buf := make([]byte, 64<<10)
+		buf := make([]byte, 16<<10)
 		for {
 			n, err := r.Read(buf)
 			c := chunk{data: bytes.Clone(buf[:n])}

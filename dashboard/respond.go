@@ -72,18 +72,41 @@ func (d *Dashboard) parsePages() (map[string]*template.Template, error) {
 	return pages, nil
 }
 
-// render writes a page. It is built in memory first, so that an error on the
-// way is an error page and not half a page.
+// render writes a page.
 func (d *Dashboard) render(w http.ResponseWriter, r *http.Request, code int, name string, f frame) error {
+	page, err := d.draw(name, f)
+	if err != nil {
+		return err
+	}
+	return d.hand(w, r, code, page)
+}
+
+// draw builds a page in memory, so that an error on the way is an error page and not
+// half a page.
+func (d *Dashboard) draw(name string, f frame) ([]byte, error) {
 	f.Site, f.Version, f.Pulls = d.cfg.Title, d.cfg.Version, d.cfg.Forge != nil
 	var b bytes.Buffer
 	if err := d.pages[name].ExecuteTemplate(&b, "layout", f); err != nil {
-		return fmt.Errorf("rendering page %s: %w", name, err)
+		return nil, fmt.Errorf("rendering page %s: %w", name, err)
+	}
+	return b.Bytes(), nil
+}
+
+// hand gives a page to its reader, who may take its time. What waits is bounded.
+func (d *Dashboard) hand(w http.ResponseWriter, r *http.Request, code int, page []byte) error {
+	if len(page) > shortPage {
+		page = bytes.Clone(page) // without the room in which it grew
+		who, size := d.limits.clientOf(r), min(int64(len(page)), pageBytesPerAddress)
+		if !d.waiting.enter(who, size) {
+			tooMany(w, errBusy.Error())
+			return nil
+		}
+		defer d.waiting.leave(who, size)
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(b.Bytes()) // a reader who left is nobody's error
+		_, _ = w.Write(page) // a reader who left is nobody's error
 	}
 	return nil
 }
@@ -101,6 +124,10 @@ type problem struct {
 func (d *Dashboard) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		return // the reader left
+	}
+	if errors.Is(err, errBusy) {
+		tooMany(w, errBusy.Error())
+		return
 	}
 	p := problem{Code: http.StatusInternalServerError, Heading: "Something went wrong on our side",
 		Message: "The page could not be put together. It is not your fault, and it was written to the server's log.",

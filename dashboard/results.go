@@ -17,16 +17,24 @@ import (
 type resultCache struct {
 	blobs ccci.BlobReader
 	mu    sync.Mutex
-	kept  map[ccci.RunID]*ccci.Result // nil: looked for and not there
+	kept  map[ccci.RunID]keptResult
+	size  int64 // bytes of what is kept, as it is stored
+}
+
+type keptResult struct {
+	result *ccci.Result
+	size   int64
 }
 
 const (
 	resultLimit      = 1000     // results that are kept
 	resultBytesLimit = 32 << 20 // of one result
+	resultKeepLimit  = 1 << 20  // of one that is kept
+	resultsKeepLimit = 16 << 20 // of all that are kept
 )
 
 func newResultCache(blobs ccci.BlobReader) *resultCache {
-	return &resultCache{blobs: blobs, kept: map[ccci.RunID]*ccci.Result{}}
+	return &resultCache{blobs: blobs, kept: map[ccci.RunID]keptResult{}}
 }
 
 // of returns a run's result, or nil when it has none (yet).
@@ -35,42 +43,44 @@ func (c *resultCache) of(ctx context.Context, run ccci.Run) (*ccci.Result, error
 	kept, ok := c.kept[run.ID]
 	c.mu.Unlock()
 	if ok {
-		return kept, nil
+		return kept.result, nil
 	}
-	result, err := readResult(ctx, c.blobs, run.ID)
+	result, size, err := readResult(ctx, c.blobs, run.ID)
 	if err != nil && !errors.Is(err, ccci.ErrNotFound) {
 		return nil, err
 	}
-	if !run.Status.Terminal() || result == nil {
+	if !run.Status.Terminal() || result == nil || size > resultKeepLimit {
 		return result, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.kept) >= resultLimit {
-		for id := range c.kept { // any one will do
-			delete(c.kept, id)
+	for id, old := range c.kept { // any one will do
+		if len(c.kept) < resultLimit && c.size+size <= resultsKeepLimit {
 			break
 		}
+		delete(c.kept, id)
+		c.size -= old.size
 	}
-	c.kept[run.ID] = result
+	c.size += size - c.kept[run.ID].size
+	c.kept[run.ID] = keptResult{result, size}
 	return result, nil
 }
 
-func readResult(ctx context.Context, blobs ccci.BlobReader, id ccci.RunID) (_ *ccci.Result, err error) {
+func readResult(ctx context.Context, blobs ccci.BlobReader, id ccci.RunID) (_ *ccci.Result, size int64, err error) {
 	r, _, err := blobs.Get(ctx, ccci.ResultKey(id))
 	if err != nil {
-		return nil, fmt.Errorf("opening the result of run %s: %w", id, err)
+		return nil, 0, fmt.Errorf("opening the result of run %s: %w", id, err)
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	raw, err := io.ReadAll(io.LimitReader(r, resultBytesLimit))
 	if err != nil {
-		return nil, fmt.Errorf("reading the result of run %s: %w", id, err)
+		return nil, 0, fmt.Errorf("reading the result of run %s: %w", id, err)
 	}
 	var result ccci.Result
 	if err := json.Unmarshal(raw, &result); err != nil {
-		return nil, fmt.Errorf("reading the result of run %s: %w", id, err)
+		return nil, 0, fmt.Errorf("reading the result of run %s: %w", id, err)
 	}
-	return &result, nil
+	return &result, int64(len(raw)), nil
 }
 
 // fileURL is the address of one artifact.

@@ -79,11 +79,20 @@ func (d *Dashboard) findRun(r *http.Request) (ccci.Run, error) {
 	return run, nil
 }
 
-// run shows one run: live while it goes on, and everything that is known of it after.
+// run shows one run.
 func (d *Dashboard) run(w http.ResponseWriter, r *http.Request) error {
-	run, err := d.findRun(r)
+	page, err := d.runPage(r)
 	if err != nil {
 		return err
+	}
+	return d.hand(w, r, http.StatusOK, page)
+}
+
+// runPage draws one run: live while it goes on, and everything that is known of it after.
+func (d *Dashboard) runPage(r *http.Request) ([]byte, error) {
+	run, err := d.findRun(r)
+	if err != nil {
+		return nil, err
 	}
 	b := runBody{Run: run}
 	if b.Result, err = d.facts.of(r.Context(), run); err != nil {
@@ -104,11 +113,16 @@ func (d *Dashboard) run(w http.ResponseWriter, r *http.Request) error {
 	}
 	// A page that refreshes its record has the log already.
 	if r.URL.Query().Get("live") == "" {
+		leave, err := d.turn(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
 		d.fillLog(r, &b)
 	}
 	if run.Status == ccci.StatusQueued {
 		if err := d.fillQueue(r, &b); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	f := frame{Title: fmt.Sprintf("%s, run %s", run.Recipe, run.ID), Nav: "runs", Body: b}
@@ -116,7 +130,7 @@ func (d *Dashboard) run(w http.ResponseWriter, r *http.Request) error {
 		f.Refresh = 10
 		f.Live = fmt.Sprintf("/runs/%s/events", run.ID)
 	}
-	return d.render(w, r, http.StatusOK, "run", f)
+	return d.draw("run", f)
 }
 
 func (d *Dashboard) fillFromResult(b *runBody) {

@@ -81,6 +81,7 @@ func newWorld(t *testing.T, change ...func(*dashboard.Config)) *world {
 		t.Fatal(err)
 	}
 	w.server = httptest.NewUnstartedServer(w.dash)
+	w.server.Config.ConnContext = dashboard.ConnContext
 	w.server.Config.RegisterOnShutdown(func() { _ = w.dash.Close() })
 	w.server.Start()
 	jar, _ := cookiejar.New(nil)

@@ -79,9 +79,11 @@ func (e endpoint) run(ctx context.Context, group *errgroup.Group) {
 	})
 }
 
+// newHTTP gives every answer half a minute; the dashboard, whose answers may last, renews
+// that as long as its reader takes something.
 func newHTTP(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 64 << 10,
+		ConnContext: dashboard.ConnContext, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 }
 
 func (s *server) probeStore(ctx context.Context) []health.Reason {

@@ -82,11 +82,38 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		db.Write.Close()
 		return nil, err
 	}
+	if err := db.keepWAL(ctx); err != nil {
+		db.Write.Close()
+		return nil, err
+	}
 	if err := db.openReaders(append(shared, "query_only(1)"), nil); err != nil {
 		db.Write.Close()
 		return nil, err
 	}
 	return db, nil
+}
+
+// keepWAL lets the files beside the database stay when it is closed. Readers that may not
+// write to the folder cannot make them, and could not open the database until its next writer
+// is there. Close closes this connection last.
+func (db *DB) keepWAL(ctx context.Context) error {
+	conn, err := db.Write.Conn(ctx)
+	if err != nil {
+		return db.Explain(fmt.Errorf("opening the database %s: %w", db.path, err))
+	}
+	defer conn.Close()
+	err = conn.Raw(func(driver any) error {
+		control, ok := driver.(sqlite.FileControl)
+		if !ok {
+			return errors.New("the driver cannot keep the write-ahead log")
+		}
+		_, err := control.FileControlPersistWAL("main", 1)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("opening the database %s: %w", db.path, err)
+	}
+	return nil
 }
 
 func sharedPragmas(opts Options) []string {

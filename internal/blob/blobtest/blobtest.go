@@ -27,7 +27,7 @@ type Options struct {
 	// each sub-test; opening it again gives another handle on the same blobs.
 	Open func(t *testing.T, place string) ccci.Blobs
 	// OpenReader opens the same blobs for reading only.
-	OpenReader func(t *testing.T, place string) ccci.BlobReader
+	OpenReader func(t *testing.T, place string) ccci.BlobOpener
 	// Damage changes the stored bytes of a blob behind the adapter's back.
 	// change gets what is stored and returns what shall be stored.
 	Damage func(t *testing.T, place, key string, change func([]byte) []byte)
@@ -71,7 +71,7 @@ func put(t *testing.T, b ccci.Blobs, key, data string) ccci.BlobInfo {
 	return info
 }
 
-func get(b ccci.BlobReader, key string) (string, error) {
+func get(b ccci.BlobOpener, key string) (string, error) {
 	r, info, err := b.Get(context.Background(), key)
 	if err != nil {
 		return "", err
@@ -84,21 +84,41 @@ func get(b ccci.BlobReader, key string) (string, error) {
 	return string(data), err
 }
 
-func wantBlob(t *testing.T, b ccci.BlobReader, key, want string) {
+// opened is get by way of Open.
+func opened(b ccci.BlobOpener, key string) (string, error) {
+	r, info, err := b.Open(context.Background(), key)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err == nil && (info.Key != key || info.Size != int64(len(data)) || info.Digest != digest(string(data))) {
+		err = fmt.Errorf("Open(%q) of %d bytes says %+v", key, len(data), info)
+	}
+	return string(data), err
+}
+
+func wantBlob(t *testing.T, b ccci.BlobOpener, key, want string) {
 	t.Helper()
 	if got, err := get(b, key); err != nil || got != want {
 		t.Errorf("blob %q = %.60q (%d bytes), %v; want %.60q", key, got, len(got), err, want)
 	}
+	if got, err := opened(b, key); err != nil || got != want {
+		t.Errorf("blob %q opened = %.60q (%d bytes), %v; want %.60q", key, got, len(got), err, want)
+	}
 }
 
-func wantNone(t *testing.T, b ccci.BlobReader, key string) {
+func wantNone(t *testing.T, b ccci.BlobOpener, key string) {
 	t.Helper()
 	if _, err := get(b, key); !errors.Is(err, ccci.ErrNotFound) {
 		t.Errorf("blob %q: %v, want ErrNotFound", key, err)
 	}
+	if _, err := opened(b, key); !errors.Is(err, ccci.ErrNotFound) {
+		t.Errorf("blob %q opened: %v, want ErrNotFound", key, err)
+	}
 }
 
-func wantList(t *testing.T, b ccci.BlobReader, prefix string, want ...string) {
+func wantList(t *testing.T, b ccci.BlobOpener, prefix string, want ...string) {
 	t.Helper()
 	infos, err := b.List(t.Context(), prefix)
 	if err != nil {
@@ -134,6 +154,14 @@ func testPutGet(t *testing.T, o Options) {
 	}
 	defer r.Close()
 	if err := iotest.TestReader(r, []byte("hello\n\x00\xff")); err != nil {
+		t.Error(err)
+	}
+	whole, _, err := b.Open(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Close()
+	if err := iotest.TestReader(whole, []byte("hello\n\x00\xff")); err != nil { // in any order
 		t.Error(err)
 	}
 }
@@ -200,9 +228,13 @@ func testDamage(t *testing.T, o Options) {
 			place := t.TempDir()
 			b := o.Open(t, place)
 			put(t, b, "k", text)
+			wantBlob(t, b, "k", text) // what was verified once is not believed when it changes
 			o.Damage(t, place, "k", func(d []byte) []byte { return change(bytes.Clone(d)) })
 			if data, err := get(b, "k"); !errors.Is(err, ccci.ErrCorrupt) {
 				t.Errorf("a damaged blob was read as %q, %v; want ErrCorrupt", data, err)
+			}
+			if data, err := opened(b, "k"); !errors.Is(err, ccci.ErrCorrupt) {
+				t.Errorf("a damaged blob was opened as %q, %v; want ErrCorrupt", data, err)
 			}
 			put(t, b, "k", text) // and can be replaced
 			wantBlob(t, b, "k", text)
@@ -216,7 +248,8 @@ func testBadKeys(t *testing.T, o Options) {
 		"é", "a~", "a:b", "a\n", strings.Repeat("a", 513)} {
 		_, err := b.Put(t.Context(), key, strings.NewReader("x"))
 		_, _, gerr := b.Get(t.Context(), key)
-		for op, err := range map[string]error{"Put": err, "Get": gerr, "Delete": b.Delete(t.Context(), key)} {
+		_, _, oerr := b.Open(t.Context(), key)
+		for op, err := range map[string]error{"Put": err, "Get": gerr, "Open": oerr, "Delete": b.Delete(t.Context(), key)} {
 			if err == nil || ccci.CodeOf(err) != ccci.CodeInvalid {
 				t.Errorf("%s(%q): %v, want an Error with CodeInvalid", op, key, err)
 			}

@@ -31,14 +31,17 @@ const tmpDir = "~tmp"
 // staleAfter is the age at which an unfinished file belongs to nobody any more.
 const staleAfter = 24 * time.Hour
 
-// Reader implements [ccci.BlobReader]. It has no way to write.
-type Reader struct{ root string }
+// Reader implements [ccci.BlobOpener]. It has no way to write.
+type Reader struct {
+	root  string
+	sound *soundness
+}
 
 // Blobs implements [ccci.Blobs].
 type Blobs struct{ Reader }
 
 var (
-	_ ccci.BlobReader = (*Reader)(nil)
+	_ ccci.BlobOpener = (*Reader)(nil)
 	_ ccci.Blobs      = (*Blobs)(nil)
 )
 
@@ -56,7 +59,7 @@ func Open(dir string) (*Blobs, error) {
 	if err := sweep(tmp); err != nil {
 		return nil, ccci.Errorf(ccci.CodeInfra, "removing unfinished blobs in %s: %w", tmp, err)
 	}
-	return &Blobs{Reader{root}}, nil
+	return &Blobs{Reader{root, newSoundness()}}, nil
 }
 
 // OpenReader opens the blobs in dir for reading. A directory that is not there
@@ -66,7 +69,7 @@ func OpenReader(dir string) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the blobs in %s: %w", dir, err)
 	}
-	return &Reader{root}, nil
+	return &Reader{root, newSoundness()}, nil
 }
 
 // sweep removes what crashed writers left.

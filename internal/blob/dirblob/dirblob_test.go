@@ -25,7 +25,7 @@ func open(t *testing.T, dir string) *Blobs {
 func TestConformance(t *testing.T) {
 	blobtest.Run(t, blobtest.Options{
 		Open: func(t *testing.T, place string) ccci.Blobs { return open(t, place) },
-		OpenReader: func(t *testing.T, place string) ccci.BlobReader {
+		OpenReader: func(t *testing.T, place string) ccci.BlobOpener {
 			r, err := OpenReader(place)
 			if err != nil {
 				t.Fatal(err)

@@ -83,6 +83,15 @@ func readHeader(f *os.File, key string) (ccci.BlobInfo, error) {
 
 // Get implements [ccci.BlobReader].
 func (r *Reader) Get(_ context.Context, key string) (io.ReadCloser, ccci.BlobInfo, error) {
+	f, info, err := r.find(key)
+	if err != nil {
+		return nil, ccci.BlobInfo{}, err
+	}
+	return &verified{file: f, info: info, sum: sha256.New()}, info, nil
+}
+
+// find opens a blob for reading behind its header.
+func (r *Reader) find(key string) (*os.File, ccci.BlobInfo, error) {
 	if err := checkKey(key); err != nil {
 		return nil, ccci.BlobInfo{}, err
 	}
@@ -93,7 +102,7 @@ func (r *Reader) Get(_ context.Context, key string) (io.ReadCloser, ccci.BlobInf
 	if err != nil {
 		return nil, ccci.BlobInfo{}, ccci.Errorf(ccci.CodeInfra, "reading %s: %w", key, err)
 	}
-	return &verified{file: f, info: info, sum: sha256.New()}, info, nil
+	return f, info, nil
 }
 
 // verified reads a blob and holds it against its header at the end.
@@ -109,8 +118,7 @@ func (v *verified) Read(p []byte) (int, error) {
 	v.sum.Write(p[:n])
 	v.size += int64(n)
 	if err == io.EOF && (v.size != v.info.Size || "sha256:"+hex.EncodeToString(v.sum.Sum(nil)) != v.info.Digest) {
-		err = ccci.Errorf(ccci.CodeInfra, "reading %s: %w", v.info.Key, ccci.ErrCorrupt).
-			WithHint("the disk or somebody changed %s; restore it, or run the test again", v.file.Name())
+		err = corrupt(v.info.Key, v.file)
 	}
 	return n, err
 }
