@@ -182,17 +182,26 @@ func (l *lowering) clampHealth(s *service, h *container.HealthConfig, least time
 	}
 }
 
-// logDriver is always json-file within the bound: its log can be read back and
-// has an end. Other drivers have no bound, hide the log, or send it elsewhere.
+// logDriver bounds what the daemon writes to its disk. The journal is the host's own, and a
+// flood of one app would push everything else out of it: json-file stands in its place. A log
+// that is not kept (none), and a driver for which the operator has written a waiver,
+// stay.
 func (l *lowering) logDriver(s *service, d *swarm.Driver, most int64) *swarm.Driver {
 	const files = 2
-	bounded := &swarm.Driver{Name: "json-file", Options: map[string]string{"max-size": strconv.FormatInt(most/files, 10), "max-file": strconv.Itoa(files)}}
-	if d == nil || d.Name == "" && len(d.Options) == 0 {
-		return bounded
+	bounded := func(name string, size, count int64) *swarm.Driver {
+		return &swarm.Driver{Name: name, Options: map[string]string{"max-size": strconv.FormatInt(size, 10), "max-file": strconv.FormatInt(count, 10)}}
 	}
-	if d.Name != "" && d.Name != "json-file" {
-		l.note(s, "logging driver json-file in place of %s", clip(strconv.Quote(d.Name), 40))
-		return bounded
+	if d == nil {
+		return bounded("json-file", most/files, files)
+	}
+	name := cmp.Or(d.Name, "json-file")
+	switch name {
+	case "json-file", "local":
+	case "journald":
+		l.note(s, "logging driver json-file in place of journald")
+		return bounded("json-file", most/files, files)
+	default:
+		return d
 	}
 	size, err := units.RAMInBytes(d.Options["max-size"])
 	count, countErr := strconv.ParseInt(cmp.Or(d.Options["max-file"], "1"), 10, 16)
@@ -200,9 +209,9 @@ func (l *lowering) logDriver(s *service, d *swarm.Driver, most int64) *swarm.Dri
 		if d.Options["max-size"] != "" {
 			l.note(s, "log lowered to %s", bytesText(most))
 		}
-		return bounded
+		return bounded(name, most/files, files)
 	}
-	return &swarm.Driver{Name: "json-file", Options: map[string]string{"max-size": strconv.FormatInt(size, 10), "max-file": strconv.FormatInt(count, 10)}}
+	return bounded(name, size, count)
 }
 
 func effectiveText(t *swarm.TaskSpec) string {
@@ -216,7 +225,9 @@ func effectiveText(t *swarm.TaskSpec) string {
 	if n := t.Resources.Limits.Pids; n > 0 {
 		parts = append(parts, fmt.Sprintf("%d processes", n))
 	}
-	if d := t.LogDriver; d != nil {
+	if d := t.LogDriver; d != nil && d.Options["max-file"] == "" {
+		parts = append(parts, "logging driver "+clip(d.Name, 40))
+	} else if d != nil {
 		size, _ := strconv.ParseInt(d.Options["max-size"], 10, 64) // clamp wrote it
 		parts = append(parts, "log "+d.Options["max-file"]+" x "+bytesText(size))
 	}
