@@ -179,7 +179,7 @@ func (s *server) openEngine(o serverOptions) (engine, error) {
 	}
 	return localengine.New(localengine.Options{
 		Dir: filepath.Join(s.cfg.Data, cmp.Or(o.Builds, "builds")), Capacity: s.cfg.Engine.Capacity, Deadline: s.cfg.Engine.Deadline, Grace: s.cfg.Engine.Grace, Logger: s.log,
-		Hold: s.platform.needs().Short,
+		Hold: s.needs().Short,
 		Command: func(_ ccci.Job, dir string) (string, []string, []string) {
 			args := []string{"run", "--job", filepath.Join(dir, "job.json"), "--parent", fmt.Sprint(os.Getpid())}
 			if o.ConfigPath != "" {

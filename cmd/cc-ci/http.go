@@ -95,7 +95,7 @@ func (s *server) probeStore(ctx context.Context) []health.Reason {
 
 // probeMachine says why no run starts. Queued runs wait for it, so it is not fatal.
 func (s *server) probeMachine(context.Context) []health.Reason {
-	if why := s.platform.needs().Short(); why != "" {
+	if why := s.needs().Short(); why != "" {
 		return []health.Reason{{Part: "machine", Problem: "no run starts: " + why}}
 	}
 	return nil

@@ -167,7 +167,7 @@ func (s *server) assemble(ctx context.Context, o serverOptions, enrolled []strin
 	}
 	s.metrics = metrics.New(prometheus.NewRegistry())
 	s.metrics.Machine(func() (held bool, disk, memory int64) {
-		state := s.platform.needs().Look()
+		state := s.needs().Look()
 		return state.Short != "", state.Disk, state.Memory
 	})
 	configs, err := s.bridgeConfigs()
@@ -190,7 +190,7 @@ func (s *server) assemble(ctx context.Context, o serverOptions, enrolled []strin
 		return names
 	}
 	cfg := dashboardConfig(s.cfg, s.log)
-	cfg.Held = s.platform.needs().Short
+	cfg.Held = s.needs().Short
 	cfg.Store, cfg.Blobs, cfg.Engine, cfg.Bus, cfg.Recipes = s.store, s.blobs, s.engine, s.bus, recipes
 	if s.forge != nil {
 		cfg.Forge = pullPages{s.forge}

@@ -305,6 +305,14 @@ func ceilings(l config.Limits) swarm.Ceilings {
 // needs are what must be free on the machine for another run to start.
 func (p *platform) needs() headroom.Needs { return needsOf(p.cfg, p.dockerRoot) }
 
+// needs are those of the machine on which the server's runs are.
+func (s *server) needs() headroom.Needs {
+	if s.platform == nil {
+		return needsOf(s.cfg, "")
+	}
+	return s.platform.needs()
+}
+
 // needsOf are the needs where Docker keeps its data in dockerRoot; "" stands for the usual place.
 func needsOf(cfg config.Config, dockerRoot string) headroom.Needs {
 	return headroom.Needs{

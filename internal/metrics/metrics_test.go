@@ -97,7 +97,7 @@ func TestDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
-	New(registry)
+	New(registry).Machine(func() (bool, int64, int64) { return false, 0, 0 })
 	descriptions := make(chan *prometheus.Desc, 1000)
 	registry.Describe(descriptions)
 	close(descriptions)

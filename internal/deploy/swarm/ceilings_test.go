@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/system"
+	"github.com/docker/docker/api/types/volume"
 	"github.com/google/go-cmp/cmp"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -155,6 +156,11 @@ func TestDiskLimitNamesWhatGrew(t *testing.T) {
 			t.Parallel()
 			compose := strings.NewReplacer("IMAGE", img, "NET", "inside", "OPTS}", "{}}\nvolumes: {data: {}}", "networks: [NET]", "networks: [inside]\n    volumes: ['data:/data']", "VERSION=one", "GROW="+dir).Replace(tinyCompose)
 			d, app, _ := tiny(t, cli, Options{Box: box, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), DiskLimit: 100 << 20, DiskInterval: 100 * time.Millisecond, Ceilings: Ceilings{HealthInterval: 100 * time.Millisecond}}, compose)
+			// A volume of the run and of no app, as that of a backup: its owner removes it first.
+			backup := "backup-" + string(app.RunID)
+			if _, err := cli.VolumeCreate(t.Context(), volume.CreateOptions{Name: backup, Labels: owned(nil, app.RunID, "")}); err != nil {
+				t.Fatal(err)
+			}
 			select {
 			case err := <-d.Exceeded():
 				if ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), strings.ReplaceAll(what, "STACK", app.StackName)) || !strings.Contains(err.Error(), "of 100MiB") {
@@ -167,6 +173,9 @@ func TestDiskLimitNamesWhatGrew(t *testing.T) {
 			list, err := cli.ContainerList(t.Context(), container.ListOptions{Filters: filters.NewArgs(filters.Arg("label", labelServiceName+"="+app.StackName+"_app"))})
 			if err != nil || len(list) != 1 || list[0].State != "paused" {
 				t.Errorf("the app's containers are %+v, %v", list, err)
+			}
+			if err := cli.VolumeRemove(t.Context(), backup, false); err != nil {
+				t.Errorf("what measures holds the backup's volume: %v", err)
 			}
 			var log strings.Builder
 			err = d.Logs(t.Context(), deploytest.Stack(t, app.StackName, t.TempDir(), compose), func(p harness.LogPiece) error {

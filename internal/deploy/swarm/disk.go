@@ -160,7 +160,9 @@ func (k *disk) measure(ctx context.Context) ([]usage, error) {
 	}
 	var names []string
 	for _, v := range volumes.Volumes {
-		if v.Labels[LabelRun] == string(k.d.o.RunID) || k.d.anonymous.has(v) {
+		// Only those of apps: what mounts others of the run removes them while it lives.
+		ofApp := v.Labels[LabelRun] == string(k.d.o.RunID) && v.Labels[LabelStack] != ""
+		if ofApp || k.d.anonymous.has(v) {
 			names = append(names, v.Name)
 		}
 	}
