@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"path/filepath"
+	"runtime/debug"
 
 	"golang.org/x/sync/errgroup"
 
@@ -19,7 +22,8 @@ import (
 )
 
 type dashCmd struct {
-	Listen string `placeholder:"ADDRESS" help:"Address of the dashboard, in place of the configuration's."`
+	Listen  string   `placeholder:"ADDRESS" help:"Address of the dashboard, in place of the configuration's."`
+	Proxies []string `placeholder:"NETWORK" help:"Peers whose X-Forwarded-For is believed, in place of the configuration's dashboard.proxies."`
 }
 
 func (c *dashCmd) Run(a *app) error {
@@ -31,6 +35,10 @@ func (c *dashCmd) Run(a *app) error {
 		return err
 	}
 	cfg.ListenOn(c.Listen)
+	if len(c.Proxies) > 0 {
+		cfg.Dashboard.Proxies = c.Proxies
+	}
+	debug.SetMemoryLimit(int64(cfg.Dashboard.MemoryMiB) << 20)
 	ctx, life := a.beginServer(neverOrphaned)
 	defer life.stop()
 	r, err := newReading(ctx, cfg, a.logger(cfg))
@@ -76,7 +84,7 @@ func newReading(ctx context.Context, cfg config.Config, log *slog.Logger) (r *re
 			enrolled = append(enrolled, repo.Recipe)
 		}
 	}
-	store, err := sqlstore.OpenReader(ctx, filepath.Join(cfg.Data, "cc-ci.db"))
+	store, err := sqlstore.OpenReader(ctx, storePath(cfg))
 	if err != nil {
 		return r, err
 	}
@@ -95,7 +103,10 @@ func newReading(ctx context.Context, cfg config.Config, log *slog.Logger) (r *re
 		return r, err
 	}
 	r.close = append(r.close, done)
-	c := dashboardConfig(cfg, log)
+	c, err := dashboardConfig(cfg, log)
+	if err != nil {
+		return r, err
+	}
 	c.Held = needsOf(cfg, "").Short
 	c.Store, c.Blobs, c.Engine, c.Bus, c.Recipes = store, blobs, logs, bus, func() []string { return enrolled }
 	if r.dashboard, err = dashboard.New(c); err != nil {
@@ -118,10 +129,33 @@ func (r *reading) Close() error {
 }
 
 // dashboardConfig is what the configuration says of a dashboard, wherever it runs.
-func dashboardConfig(cfg config.Config, log *slog.Logger) dashboard.Config {
-	return dashboard.Config{
-		Capacity: cfg.Engine.Capacity, Version: version(), Title: cfg.Title, URL: cfg.URL, StaleAfter: cfg.Badge.Stale, Logger: log,
+func dashboardConfig(cfg config.Config, log *slog.Logger) (dashboard.Config, error) {
+	d := cfg.Dashboard
+	proxies, err := config.ParseProxies(d.Proxies, attachedNetworks)
+	if err != nil {
+		return dashboard.Config{}, err
 	}
+	return dashboard.Config{
+		Limits: dashboard.Limits{
+			Requests: d.Requests, PerAddress: d.PerAddress, Streams: d.Streams, StreamsPer: d.StreamsPer, Patience: d.Patience, Proxies: proxies,
+		},
+		Capacity: cfg.Engine.Capacity, Version: version(), Title: cfg.Title, URL: cfg.URL, StaleAfter: cfg.Badge.Stale, Logger: log,
+	}, nil
+}
+
+// attachedNetworks lists the networks of this machine's, or container's, interfaces.
+func attachedNetworks() ([]netip.Prefix, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, ccci.Errorf(ccci.CodeInfra, "looking for the networks of this machine: %w", err)
+	}
+	var all []netip.Prefix
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			all = append(all, p.Masked())
+		}
+	}
+	return all, nil
 }
 
 // openLogs opens the logs of an engine that is another process.

@@ -143,8 +143,10 @@ func listen(address, what, key string) (net.Listener, error) {
 }
 
 func (s *server) openStores(ctx context.Context) (err error) {
-	data := func(parts ...string) string { return filepath.Join(append([]string{s.cfg.Data}, parts...)...) }
-	if s.store, err = sqlstore.Open(ctx, data("cc-ci.db")); err != nil {
+	if err := moveStore(s.cfg); err != nil {
+		return err
+	}
+	if s.store, err = sqlstore.Open(ctx, storePath(s.cfg)); err != nil {
 		return err
 	}
 	if s.blobs, err = openBlobs(s.cfg); err != nil {
@@ -189,7 +191,10 @@ func (s *server) assemble(ctx context.Context, o serverOptions, enrolled []strin
 		}
 		return names
 	}
-	cfg := dashboardConfig(s.cfg, s.log)
+	cfg, err := dashboardConfig(s.cfg, s.log)
+	if err != nil {
+		return err
+	}
 	cfg.Held = s.needs().Short
 	cfg.Store, cfg.Blobs, cfg.Engine, cfg.Bus, cfg.Recipes = s.store, s.blobs, s.engine, s.bus, recipes
 	if s.forge != nil {

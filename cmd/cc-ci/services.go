@@ -61,6 +61,10 @@ func (a *app) serviceUnits(ctx context.Context, cfg config.Config, docker *clien
 		}
 	}
 	dashboard := reconcile.DashboardOptions{Self: self(cfg.DashboardSecrets()), Port: portOf(cfg.Listen)}
+	dashboard.Self.Reads = []string{"store", "blobs"}
+	if cfg.Engine.Kind != config.KindDrone {
+		dashboard.Self.Reads = append(dashboard.Self.Reads, "builds") // logs
+	}
 	backups := reconcile.BackupbotOptions{Repository: r.Backup.Repository, Password: func() (ccci.Secret, error) { return config.ReadSecret(r.Backup.Password) }}
 	if cfg.Processes == config.Apart {
 		units = append(units, reconcile.Bridge(bridge), reconcile.Dashboard(dashboard))

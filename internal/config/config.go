@@ -32,6 +32,7 @@ type Config struct {
 	Network string `yaml:"network" default:"proxy" doc:"Overlay network that the proxy and the apps share."`
 	Log     string `yaml:"log" default:"info" doc:"How much is logged: debug, info, warn or error."`
 
+	Dashboard Dashboard    `yaml:"dashboard" doc:"What readers of the dashboard may hold at a time."`
 	Forge     Forge        `yaml:"forge" doc:"Where pull requests are, when they are on this machine."`
 	Repos     []Repo       `yaml:"repos" doc:"Enrolled repositories of the local forge."`
 	Forges    []ForgeEntry `yaml:"forges" doc:"Where pull requests are otherwise: any number of forges, in place of forge and repos."`
@@ -247,6 +248,7 @@ func (c *Config) finish(d *settings.Decoder) error {
 	finishRepos("repos", c.Repos, bad)
 	c.finishCheckouts(bad)
 	c.Git.finish(bad)
+	c.Dashboard.finish(bad)
 	c.finishForges(d, bad)
 	c.finishEngine(bad)
 	c.finishReconcile(bad)

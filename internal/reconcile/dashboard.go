@@ -12,12 +12,14 @@ type DashboardOptions struct {
 }
 
 // Dashboard is cc-ci dashboard as a service at the CI domain (A27). It has no secret
-// but the bus's address.
+// but the bus's address, reads what it shows and nothing else, and writes nothing. Whoever
+// reaches it does so through the proxy, on whose network it is, so it believes what that
+// says of its readers' addresses.
 func Dashboard(o DashboardOptions) Unit {
 	return Unit{
 		Name: "dashboard",
 		Desired: func(context.Context) (Desired, error) {
-			s, files, err := o.Self.service("dashboard", "dashboard")
+			s, files, err := o.Self.service("dashboard", "dashboard", "--proxies", "attached")
 			if err != nil {
 				return Desired{}, err
 			}

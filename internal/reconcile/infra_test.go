@@ -26,6 +26,8 @@ func ownServices(t *testing.T) map[string]Desired {
 	}
 	writeCertificate(t, dir, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), domain, "*."+domain)
 	self := Self{Image: "cc-ci:1", Domain: domain, Config: filepath.Join(dir, "cc-ci.yml"), Data: dir, Tests: dir + "/none"}
+	reading := self
+	reading.Reads = []string{"store", "blobs"}
 	withForges := self
 	withForges.Egress = true
 	proxy := ProxyOptions{Domain: domain, Network: "proxy", Certificates: dir, Traefik: "traefik:1", CCCI: "cc-ci:1", Socket: "/var/run/docker.sock", HTTP: 80, HTTPS: 443}
@@ -33,7 +35,7 @@ func ownServices(t *testing.T) map[string]Desired {
 	for _, u := range []Unit{
 		Proxy(proxy), Drone(droneOptions("https://drone." + domain)),
 		Bridge(BridgeOptions{Self: withForges, Port: 1, Locks: func() (string, error) { return dir, nil }}),
-		Dashboard(DashboardOptions{Self: self, Port: 1}),
+		Dashboard(DashboardOptions{Self: reading, Port: 1}),
 	} {
 		d, err := u.Desired(t.Context())
 		if err != nil {
@@ -206,5 +208,28 @@ func TestN3_ServicesReachTheBus(t *testing.T) {
 		if mounted != (tc.network == "unix") {
 			t.Errorf("%s: mounts are %v", tc.address, spec.ContainerSpec.Mounts)
 		}
+	}
+}
+
+// The dashboard reads what it shows and no more of the data folder, and writes nothing.
+func TestN3_DashboardOnlyReads(t *testing.T) {
+	var binds []string
+	for _, s := range ownServices(t)["dashboard"].Services {
+		for _, m := range s.Spec.TaskTemplate.ContainerSpec.Mounts {
+			if m.Type != mount.TypeBind {
+				continue
+			}
+			binds = append(binds, filepath.Base(m.Source))
+			if !m.ReadOnly {
+				t.Errorf("%s is writable", m.Source)
+			}
+			info, err := os.Stat(m.Source)
+			if err != nil || info.Mode().Perm() != 0o750 {
+				t.Errorf("what is mounted: %v, %v", info, err)
+			}
+		}
+	}
+	if !slices.Equal(binds, []string{"store", "blobs"}) {
+		t.Errorf("it gets %v", binds)
 	}
 }

@@ -33,6 +33,7 @@ type Self struct {
 	Config  string   // path of the configuration file on the host
 	Secrets []string // paths of the files with secrets that the service reads
 	Data    string   // data folder on the host; the services run as its owner
+	Reads   []string // folders in Data that a service which only reads gets, in place of Data
 	Tests   string   // folder with enrolments on the host
 
 	// Bus returns where the bus between the services is, as net.Dial takes it; nil is nowhere.
@@ -94,9 +95,9 @@ func (s Self) service(name string, args ...string) (Service, []File, error) {
 	if s.Egress || egress {
 		service.Join(EgressNetwork)
 	}
-	// Readers of the store take part in its shared memory, so the folder is writable for
-	// them too; what only reads opens it so.
-	service.Bind(s.Data, s.Data, false)
+	if err := s.bindData(&service, owner); err != nil {
+		return Service{}, nil, err
+	}
 	if _, err := os.Stat(s.Tests); err == nil {
 		service.Bind(s.Tests, s.Tests, true)
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -148,6 +149,31 @@ func ofThisHost(host string) bool {
 		n, ok := a.(*net.IPNet)
 		return ok && n.IP.Equal(ip)
 	})
+}
+
+// bindData gives a service the data folder, or nothing but what it reads of it: the folder
+// holds secrets besides. A folder that is not there yet is made, for a bind needs one.
+func (s Self) bindData(service *Service, owner string) error {
+	if s.Reads == nil {
+		service.Bind(s.Data, s.Data, false)
+		return nil
+	}
+	var uid, gid int
+	if _, err := fmt.Sscanf(owner, "%d:%d", &uid, &gid); err != nil {
+		return fmt.Errorf("reading the owner %q of %s: %w", owner, s.Data, err)
+	}
+	for _, name := range s.Reads {
+		dir := filepath.Join(s.Data, name)
+		err := os.Mkdir(dir, 0o750)
+		if err == nil {
+			err = os.Chown(dir, uid, gid)
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return ccci.Errorf(ccci.CodeInfra, "making the folder %s: %w", dir, err)
+		}
+		service.Bind(dir, dir, true)
+	}
+	return nil
 }
 
 // fileKeyOf names a secret by the service and the end of what its file is called.

@@ -63,6 +63,10 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 		return Self{Image: selfImage, Domain: domain, HTTPS: 443, Config: filepath.Join(dir, "cc-ci.yml"), Secrets: secrets, Data: data, Tests: tests, Dial: h.Dial,
 			Bus: func() (string, string, error) { return "unix", socket, nil }}
 	}
+	reading := func(s Self) Self {
+		s.Reads = []string{"store", "blobs"}
+		return s
+	}
 	droneServer := func() Unit {
 		o := droneOptions("https://drone." + domain)
 		o.Image, o.Host, o.Transport = "drone:test", "drone."+domain, inside
@@ -78,7 +82,7 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 		return []Unit{
 			droneServer(),
 			Bridge(BridgeOptions{Self: self(secrets...), Port: 8481, Hook: "/hook/git", Locks: func() (string, error) { return locks, nil }}),
-			Dashboard(DashboardOptions{Self: self(redis), Port: 8480}),
+			Dashboard(DashboardOptions{Self: reading(self(redis)), Port: 8480}),
 		}
 	}
 	converge := func() []string {

@@ -74,7 +74,8 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	db := &DB{path: path}
 	shared := sharedPragmas(opts)
 	// synchronous(FULL): what was committed survives a power cut, also in WAL mode.
-	if db.Write, err = sql.Open("sqlite", dsn(path, append(shared, "journal_mode(WAL)", "synchronous(FULL)"), nil)); err != nil {
+	// journal_size_limit: the log, which stays when the file is closed, is empty then.
+	if db.Write, err = sql.Open("sqlite", dsn(path, append(shared, "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(16777216)"), nil)); err != nil {
 		return nil, db.Explain(fmt.Errorf("opening the database %s: %w", path, err))
 	}
 	db.Write.SetMaxOpenConns(1)
