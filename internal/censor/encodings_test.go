@@ -114,11 +114,22 @@ var encodings = []encoding{
 	{"base64 of gzip of base64", func(s string) string { return b64(zip(b64(s))) }},
 }
 
-// lineBound are encodings that a short value is not looked for in: it would run over a line.
+// longEncodings are those that a short value is not looked for in: it would run over a line.
 var longEncodings = []encoding{
 	{"wrapped at 40", func(s string) string { return wrap(s, 40, "\n") }},
 	{"wrapped at 7", func(s string) string { return wrap(s, 7, "\n") }},
-	{"a shell's continued line", func(s string) string { return wrap(s, 11, "\\\n") }},
+}
+
+// joined are lines that a sign at their ends joins.
+var joined = []encoding{
+	{"a shell's continued line", func(s string) string { return wrap(s, 6, "\\\n") }},
+	{"a soft line break", func(s string) string {
+		var b strings.Builder
+		w := quotedprintable.NewWriter(&b)
+		fmt.Fprint(w, strings.Repeat("z", 70)+s)
+		w.Close()
+		return b.String()
+	}},
 }
 
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
@@ -289,9 +300,9 @@ var values = []string{
 
 func TestU17_EveryEncodingIsFoundAndMasked(t *testing.T) {
 	for _, value := range values {
-		all := encodings
+		all := append(encodings, joined...)
 		if len(value) >= lineLength {
-			all = slices.Concat(encodings, longEncodings)
+			all = slices.Concat(encodings, joined, longEncodings)
 		}
 		var c Censor
 		c.Add("db_password", ccci.NewSecret(value))

@@ -57,7 +57,7 @@ func (t *reading) raw(window []byte, indentation bool) {
 func (t *reading) decode(src *reading, e escape) {
 	t.reset()
 	t.keep = src.keep
-	more := int32(0) // line ends that were escapes
+	more := int32(0) // line ends that were escapes, without those that joined lines
 	for i := 0; i < len(src.b); {
 		next := bytes.IndexByte(src.b[i:], e.sign)
 		if next < 0 {
@@ -70,7 +70,7 @@ func (t *reading) decode(src *reading, e escape) {
 		}
 		t.b = append(t.b, src.b[i:next]...)
 		t.at = append(t.at, src.at[i:next]...)
-		if more > 0 {
+		if more != 0 {
 			for j := len(t.at) - (next - i); j < len(t.at); j++ {
 				t.at[j].line += more
 			}
@@ -79,6 +79,7 @@ func (t *reading) decode(src *reading, e escape) {
 			return
 		}
 		if e.joins && i+1 < len(src.b) && src.at[i+1].line != src.at[i].line {
+			more -= src.at[i+1].line - src.at[i].line
 			i++
 			continue
 		}

@@ -55,11 +55,14 @@ func (l *looker) look(window []byte) {
 	l.spans = merged
 }
 
-// explore looks at the reading of a depth, and at what is behind its escapes.
-func (l *looker) explore(depth int, inner bool) {
+// explore looks at the reading of a depth and, if there may be more, at what is behind its
+// escapes and what is packed in it.
+func (l *looker) explore(depth int, more bool) {
 	t := &l.readings[depth]
 	l.search(t)
-	l.packed(t)
+	if more {
+		l.packed(t)
+	}
 	if depth < 2 {
 		code := &l.readings[len(l.readings)-1]
 		code.hexDigits(t)
@@ -67,7 +70,7 @@ func (l *looker) explore(depth int, inner bool) {
 		code.numbers(t)
 		l.search(code)
 	}
-	if depth+2 == len(l.readings) || !inner {
+	if depth+2 == len(l.readings) || !more {
 		return
 	}
 	behind := func(e escape) {
