@@ -30,7 +30,6 @@ type guest struct {
 	users  bool // with a user namespace
 	ours   *net.UnixConn
 	theirs []*os.File // of the launcher
-	err    error      // why it cannot be confined
 }
 
 // newGuest prepares a confinement. Without users, only root can make one.
@@ -56,6 +55,18 @@ func (g *guest) close() {
 	g.ours.Close()
 }
 
+// closeWith closes what the launcher has a copy of as soon as chromedp closes such a file of its
+// own: when the launcher was started, or not. An end that stayed open here would hide the
+// launcher's.
+func (g *guest) closeWith(file *os.File) {
+	conn, err := file.SyscallConn()
+	for err == nil {
+		time.Sleep(time.Millisecond)
+		err = conn.Control(func(uintptr) {})
+	}
+	g.closeTheirs()
+}
+
 func (g *guest) closeTheirs() {
 	for _, file := range g.theirs {
 		file.Close()
@@ -69,10 +80,12 @@ func (g *guest) confine(cmd *exec.Cmd) {
 	cmd.Args = append([]string{launcherName, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path, cmd.Err = "/proc/self/exe", nil
 	cmd.Dir = "/"
-	if cmd.ExtraFiles[1], g.err = g.bounded(cmd.ExtraFiles[1]); g.err != nil {
-		cmd.Err = g.err
+	devtools := cmd.ExtraFiles[1]
+	if cmd.ExtraFiles[1], cmd.Err = g.bounded(devtools); cmd.Err != nil {
+		return
 	}
 	cmd.ExtraFiles = append(cmd.ExtraFiles, g.theirs[0])
+	go g.closeWith(devtools)
 	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: ownNamespaces}
 	cmd.SysProcAttr = attr
 	if !g.users {

@@ -74,6 +74,7 @@ func TestN3_BrowserOfRootWithoutUserNamespaces(t *testing.T) {
 		t.Skip("only root can do without")
 	}
 	f := newField(t)
+	defer syscall.Umask(syscall.Umask(0o077)) // as strict as any unit's
 	b, err := start(t.Context(), options(t, f), false)
 	if err != nil {
 		t.Fatal(err)
@@ -307,5 +308,42 @@ func TestRoutes(t *testing.T) {
 		if got := Only(address)("127.0.0.1", "1"); got != "" {
 			t.Errorf("%s leads elsewhere: %q", address, got)
 		}
+	}
+}
+
+// A browser that cannot start is a fault of the infrastructure, which is said at once.
+func TestBrowserThatCannotStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		mode os.FileMode
+		want string
+	}{
+		"ends":              {"#!/bin/sh\necho no display; exit 3\n", 0o755, "no display"},
+		"is none":           {"what is this", 0o755, "exec format error"},
+		"is not executable": {"#!/bin/sh\n", 0o644, "permission denied"},
+		"is killed":         {"#!/bin/sh\nkill -9 -1\n", 0o755, "starting"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := t.TempDir() + "/chromium"
+			if err := os.WriteFile(path, []byte(c.text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(path, c.mode); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			b, err := Start(ctx, Options{Path: path})
+			if err == nil {
+				b.Close()
+				t.Fatal("it started")
+			}
+			if ccci.CodeOf(err) != ccci.CodeInfra || !strings.Contains(err.Error(), c.want) || errors.Is(err, errNoNamespaces) || ctx.Err() != nil {
+				t.Errorf("%v (%s), %v", err, ccci.CodeOf(err), ctx.Err())
+			}
+		})
+	}
+	if _, err := Start(t.Context(), Options{Path: "/nowhere/chromium"}); ccci.CodeOf(err) != ccci.CodeInfra {
+		t.Errorf("%v", err)
 	}
 }

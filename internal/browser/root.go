@@ -31,6 +31,7 @@ const outside = "/outside"
 
 // makeRoot gives this mount namespace a root with what a browser needs and nothing else.
 func makeRoot(program string) error {
+	unix.Umask(0o022) // that of a unit may keep Chromium out of what root makes here
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("taking the mounts out of the machine's sight: %w", err)
 	}
