@@ -127,6 +127,8 @@ func readSettings(dir, file string, into map[string]string) {
 		if !ok || !strings.HasPrefix(name, "DRONE_") {
 			continue
 		}
+		value, _, _ = strings.Cut(value, " #") // no value that is looked for has one
+		value = strings.TrimSpace(value)
 		if plain, err := strconv.Unquote(value); err == nil {
 			value = plain
 		}

@@ -96,7 +96,7 @@ func TestDroneSettings_file(t *testing.T) {
 	repo := ccci.RepoRef{Owner: "coop", Name: "cc-ci"}
 	const host = "drone.settings-of-a-file.example.org"
 	file := filepath.Join(t.TempDir(), "drone.env")
-	if err := os.WriteFile(file, []byte("# settings\nDRONE_SERVER_HOST=\""+host+"\"\nDRONE_REGISTRATION_CLOSED='true'\nexport DRONE_USER_FILTER=\"cibot\"\nDRONE_REPOSITORY_FILTER=coop\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("# settings\nDRONE_SERVER_HOST=\""+host+"\"\nDRONE_REGISTRATION_CLOSED='true'\nexport DRONE_USER_FILTER=\"cibot\"\nDRONE_REPOSITORY_FILTER=coop   # its owner\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	look := func(environ ...string) string {
