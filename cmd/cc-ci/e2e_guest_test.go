@@ -26,7 +26,7 @@ func TestN3_PagesOfAPullRequestReachNoServiceOfTheMachine(t *testing.T) {
 		leaves bool
 	}{
 		"goes there": {`<script>location = "http://" + [127, 0, 0, 1].join(".") + ":%s/"</script>`, true},
-		"embeds it": {`<iframe id=f></iframe><img id=i><script>const to = "http://" + [127, 0, 0, 1].join(".") + ":%s/"; f.src = to; i.src = to; fetch(to, {mode: "no-cors", method: "POST", body: "x"}).catch(() => {})</script>`, false},
+		"embeds it":  {`<iframe id=f></iframe><img id=i><script>const to = "http://" + [127, 0, 0, 1].join(".") + ":%s/"; f.src = to; i.src = to; fetch(to, {mode: "no-cors", method: "POST", body: "x"}).catch(() => {})</script>`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var hits atomic.Int32
