@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/pem"
 	"io"
 	"net/http"
@@ -9,9 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/dockerd"
 )
 
 // A25: the production proxy is reached for every name, and its certificate counts.
@@ -63,5 +66,16 @@ func TestA25_KeptProxy(t *testing.T) {
 		if _, err := openKeptProxy(t.Context(), tc.settings); ccci.CodeOf(err) != tc.code || ccci.HintOf(err) == "" {
 			t.Errorf("%+v: %v", tc.settings, err)
 		}
+	}
+}
+
+// A Traefik without the label joins no run's network: every run would fail at its first request.
+func TestN3_AProxyWithoutItsLabelIsRefused(t *testing.T) {
+	docker := dockerd.Start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := awaitProxyContainer(ctx, docker.Docker)
+	if ccci.CodeOf(err) != ccci.CodeInfra || !strings.Contains(err.Error(), "cc-ci.proxy=true") || !strings.Contains(ccci.HintOf(err), "reconcile proxy") {
+		t.Errorf("%v, hint %q", err, ccci.HintOf(err))
 	}
 }
