@@ -107,7 +107,9 @@ func newReading(ctx context.Context, cfg config.Config, log *slog.Logger) (r *re
 	if err != nil {
 		return r, err
 	}
-	c.Held = needsOf(cfg, "").Short
+	needs := needsOf(cfg, "")
+	needs.Dirs[0] = storeDir(cfg) // of the data folder it may have this and no more
+	c.Held = needs.Short
 	c.Store, c.Blobs, c.Engine, c.Bus, c.Recipes = store, blobs, logs, bus, func() []string { return enrolled }
 	if r.dashboard, err = dashboard.New(c); err != nil {
 		return r, err
