@@ -124,3 +124,20 @@ func TestM2_CheckoutRunsNoHooksOrFilters(t *testing.T) {
 		t.Errorf("a program ran during the checkout: %v", err)
 	}
 }
+
+// A repository beyond the limits is the recipe's fault, and the limit is named.
+func TestM2_RepositoryBeyondTheLimitsIsRefused(t *testing.T) {
+	repo, head := example(t)
+	job := ccci.Job{Commit: head, CloneURL: repo}
+	_, err := fetchJob(t.Context(), t.TempDir(), job, gitcmd.Limits{Objects: 1})
+	if ccci.CodeOf(err) != ccci.CodeRefused || !strings.Contains(err.Error(), "git.objects") || ccci.HintOf(err) == "" {
+		t.Errorf("fetched: %v", err)
+	}
+	c, err := fetchJob(t.Context(), t.TempDir(), job, gitcmd.Limits{Files: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.tree(t.Context(), "head", head); ccci.CodeOf(err) != ccci.CodeRefused || !strings.Contains(err.Error(), "git.files") || ccci.HintOf(err) == "" {
+		t.Errorf("checked out: %v", err)
+	}
+}
