@@ -78,6 +78,8 @@ var importRules = []importRule{
 	{"internal/testserver/drone", []string{".", "internal/testserver/child", "internal/testserver/dockerd", "internal/testserver/gitea", "internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/testserver/gitea", []string{"internal/testserver/child", "internal/testserver/peers"}, nil, "a test server is spoken to from outside, by plain requests"},
 	{"internal/testserver/traefik", []string{"internal/testserver/peers", "internal/testserver/dockerd"}, nil, "a test server is spoken to from outside, by plain requests"},
+	{"internal/testserver/attacker", []string{"internal/testserver/dockerd"}, nil, "an image of a test is made in the test's daemon"},
+	{"internal/testserver/attacker/program", nil, nil, "it is compiled into an image alone"},
 	{"internal/testserver/dockerd", []string{".", "internal/host", "internal/testserver/child"}, []string{"*"}, "a test server is started, and knows none of the others"},
 	{"internal/*", []string{".", "internal/box", "internal/host"}, []string{"*"}, "small things for the wiring"},
 	{"internal/*/*", []string{".", "internal/*"}, []string{"*"}, "small things for the wiring"},

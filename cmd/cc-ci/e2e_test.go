@@ -109,10 +109,7 @@ func binary(t *testing.T) string {
 			return
 		}
 		build.path = filepath.Join(dir, "cc-ci")
-		cmd := exec.Command("go", "build", "-o", build.path, ".")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			build.err = fmt.Errorf("building cc-ci: %w\n%s", err, out)
+		if build.err = compile(build.path); build.err != nil {
 			return
 		}
 		if build.before, build.err = snapshot(build.docker); build.err != nil {
@@ -127,6 +124,16 @@ func binary(t *testing.T) string {
 		t.Fatal(build.err)
 	}
 	return build.path
+}
+
+// compile builds cc-ci as it is shipped.
+func compile(path string) error {
+	cmd := exec.Command("go", "build", "-o", path, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building cc-ci: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // objects lists everything on the daemon.

@@ -189,6 +189,12 @@ func (s *Server) Dial(ctx context.Context, network, address string) (conn net.Co
 	return conn, errors.Join(inside, err)
 }
 
+// Listen listens at an address of the daemon's namespace.
+func (s *Server) Listen(network, address string) (listener net.Listener, err error) {
+	inside := Within("/var/run/netns/"+s.namespace, func() { listener, err = net.Listen(network, address) })
+	return listener, errors.Join(inside, err)
+}
+
 // Within calls do in the network namespace of that path, as /proc/PID/ns/net. Sockets that it opens
 // stay there.
 func Within(namespace string, do func()) error {

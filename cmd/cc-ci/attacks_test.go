@@ -1,0 +1,342 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	dockerswarm "github.com/docker/docker/api/types/swarm"
+	"github.com/rogpeppe/go-internal/txtar"
+	"go.yaml.in/yaml/v4"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/attacker"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/dockerd"
+)
+
+// The attacks in testdata/attacks are recipes whose app does harm once it runs. A case is an archive:
+//
+//	attacks      what the app does, a line each, as internal/testserver/attacker/program says
+//	environment  variables of the app, KEY=value
+//	service      further keys of the service in the compose file
+//	labels       further labels of the service
+//	more         further top-level keys of the compose file
+//	config       further lines of cc-ci.yml
+//	recipe.yml   the enrolment; by default the app is asked for /health
+//	want.json    how the run must end, see attackWant; by default it passes
+//
+// In all of them {{gateway}} is the host's address on the network of apps, and {{canary}} the port on
+// which a server of the host must not be reached.
+const attackDir = "testdata/attacks"
+
+// attackWant is how a run must end. What holds for every case is in attackCase.run.
+type attackWant struct {
+	Exit  int      `json:"exit"`
+	Cause string   `json:"cause"` // pattern for the failing check and its message
+	Log   []string `json:"log"`   // patterns for what the run printed and the artifacts
+	Never []string `json:"never"` // texts, quoted as in Go, that must be in none of them
+}
+
+const canaryPort = "9911"
+
+// harnessLimit is what a harness may use of memory, in bytes: an app must not make it larger.
+const harnessLimit = 400 << 20
+
+// N3, M2, A19: what an app does at run time reaches neither the host nor another app, does not outlive
+// its run, and is the recipe's act.
+func TestN3_RuntimeAttacks(t *testing.T) {
+	t.Parallel()
+	world := newAttackWorld(t)
+	cases, err := filepath.Glob(filepath.Join(attackDir, "*.txtar"))
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("no attacks: %v", err)
+	}
+	for _, file := range cases {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			world.attack(t, name, archive)
+		})
+	}
+}
+
+// attackWorld is a daemon of the attacks' own, and the canary on its host.
+type attackWorld struct {
+	docker  *dockerd.Server
+	program string
+	gateway string
+
+	mu   sync.Mutex
+	hits []string
+}
+
+func newAttackWorld(t *testing.T) *attackWorld {
+	w := &attackWorld{docker: dockerd.Start(t), program: filepath.Join(t.TempDir(), "cc-ci")}
+	if err := compile(w.program); err != nil {
+		t.Fatal(err)
+	}
+	attacker.Import(t, w.docker)
+	// Addresses of the host that apps like to try: metadata of a cloud, a private network.
+	for _, address := range []string{"169.254.169.254/32", "10.213.7.1/32"} {
+		if out, err := w.docker.Command(t.Context(), "ip", "address", "add", address, "dev", "lo").CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	if _, err := w.docker.Docker.SwarmInit(t.Context(), dockerswarm.InitRequest{ListenAddr: "127.0.0.1:2377", AdvertiseAddr: "127.0.0.1"}); err != nil {
+		t.Fatal(err)
+	}
+	w.gateway = gateway(t, w.docker)
+	listener, err := w.docker.Listen("tcp", ":"+canaryPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.hits = append(w.hits, r.Method+" "+r.URL.String())
+		fmt.Fprintln(rw, "<h1>the canary</h1>")
+	})}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	w.reaches(t)
+	// As on a production host, where a unit of the flake does it.
+	if out, err := w.docker.Command(t.Context(), w.program, "firewall").CombinedOutput(); err != nil {
+		t.Fatalf("cc-ci firewall: %v\n%s", err, out)
+	}
+	return w
+}
+
+// reaches makes sure that an app could reach the canary: without this no attack could be seen to.
+func (w *attackWorld) reaches(t *testing.T) {
+	t.Helper()
+	docker := w.docker.Docker
+	made, err := docker.ContainerCreate(t.Context(), &container.Config{Image: attacker.Image, Cmd: []string{"dial control 10.213.7.1:" + canaryPort, "exit 0"}}, nil, nil, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := docker.ContainerStart(t.Context(), made.ID, container.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ended, failed := docker.ContainerWait(t.Context(), made.ID, container.WaitConditionNotRunning)
+	select {
+	case <-ended:
+	case err := <-failed:
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.hits) != 1 {
+		t.Fatalf("without a firewall a container does not reach the canary: %q", w.hits)
+	}
+	if err := docker.ContainerRemove(t.Context(), made.ID, container.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// gateway returns the host's address on the network by which tasks reach the world. Swarm makes it
+// some time after it has begun.
+func gateway(t *testing.T, docker *dockerd.Server) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		bridge, err := docker.Docker.NetworkInspect(ctx, "docker_gwbridge", network.InspectOptions{})
+		if err == nil && len(bridge.IPAM.Config) > 0 {
+			return bridge.IPAM.Config[0].Gateway
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal(err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// attack runs one case.
+func (w *attackWorld) attack(t *testing.T, name string, archive *txtar.Archive) {
+	dir := t.TempDir()
+	parts := map[string]string{"want.json": "{}", "recipe.yml": "health:\n  path: /health\n  status: [200]\ntimeouts:\n  deploy: 60s\n  healthy: 40s\n  step: 20s\n"}
+	for _, f := range archive.Files {
+		parts[f.Name] = strings.NewReplacer("{{gateway}}", w.gateway, "{{canary}}", canaryPort, "{{name}}", name).Replace(string(f.Data))
+	}
+	var want attackWant
+	if err := json.Unmarshal([]byte(parts["want.json"]), &want); err != nil {
+		t.Fatal(err)
+	}
+	repo := attackRecipe(t, dir, name, parts)
+	tests, out := filepath.Join(dir, "tests"), filepath.Join(dir, "out")
+	write(t, filepath.Join(tests, name, "recipe.yml"), parts["recipe.yml"])
+	config := filepath.Join(dir, "cc-ci.yml")
+	write(t, config, "data: data\ntests: tests\nlisten: 127.0.0.1:0\n"+parts["config"])
+
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := w.docker.Command(ctx, w.program, "--config", config, "run", "--out", out, repo)
+	var printed bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &printed, &printed
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	text := printed.Bytes()
+	defer func() {
+		if t.Failed() {
+			t.Logf("%.20000s", text)
+		}
+	}()
+	result := readResult(t, filepath.Join(out, "result.json"), printed.String())
+	all := append([]byte{}, text...)
+	err := filepath.WalkDir(out, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if info, statErr := d.Info(); statErr == nil && info.Size() > 32<<20 {
+			t.Errorf("%s has %d MiB", d.Name(), info.Size()>>20)
+		}
+		all = append(append(all, '\n'), content...)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := cmd.ProcessState.ExitCode(); code != want.Exit {
+		t.Errorf("exit code %d, want %d", code, want.Exit)
+	}
+	cause := ""
+	if result.Cause != nil {
+		cause = result.Cause.Check + ": " + result.Cause.Message
+	}
+	if !regexp.MustCompile(want.Cause).MatchString(cause) {
+		t.Errorf("cause %q, want %q", cause, want.Cause)
+	}
+	for _, pattern := range want.Log {
+		if !regexp.MustCompile(pattern).Match(all) {
+			t.Errorf("nothing says %q", pattern)
+		}
+	}
+	for _, text := range append(want.Never, "ESCAPED") {
+		if i := bytes.Index(all, []byte(text)); i >= 0 {
+			t.Errorf("it says %q", all[max(0, i-20):min(len(all), i+120)])
+		}
+	}
+	if result.Teardown == nil || !result.Teardown.Clean {
+		t.Errorf("teardown: %+v", result.Teardown)
+	}
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok && usage.Maxrss<<10 > harnessLimit {
+		t.Errorf("the harness used %d MiB", usage.Maxrss>>10)
+	}
+	w.untouched(t, name, result.RunID)
+}
+
+// untouched looks for what an attack reached, and what its run left.
+func (w *attackWorld) untouched(t *testing.T, name string, run ccci.RunID) {
+	t.Helper()
+	w.mu.Lock()
+	for _, hit := range w.hits {
+		if strings.HasSuffix(hit, "/"+name) || strings.Contains(hit, "/"+name+"?") {
+			t.Errorf("the canary was reached: %s", hit)
+		}
+	}
+	w.mu.Unlock()
+	left, err := snapshot(w.docker.Docker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range left {
+		if o.Run == string(run) {
+			t.Errorf("left on the daemon: %s %s", o.Kind, o.Name)
+		}
+	}
+}
+
+// attackRecipe makes the repository of a case.
+func attackRecipe(t *testing.T, dir, name string, parts map[string]string) string {
+	t.Helper()
+	repo := filepath.Join(dir, name)
+	compose, err := attackCompose(parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(repo, "compose.yml"), compose)
+	write(t, filepath.Join(repo, ".env.sample"), "TYPE="+name+"\nDOMAIN="+name+".example.com\nLETS_ENCRYPT_ENV=production\nSECRET_TOKEN_VERSION=v1 # length=32\n")
+	write(t, filepath.Join(repo, "README.md"), "# "+name+"\n")
+	for _, args := range [][]string{{"init", "-q"}, {"add", "-A"}, {"commit", "-qm", "an attack"}} {
+		cmd := exec.Command("git", append([]string{"-C", repo, "-c", "user.name=a", "-c", "user.email=a@example.org"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	return repo
+}
+
+// attackCompose makes the compose file of a case.
+func attackCompose(parts map[string]string) (string, error) {
+	lines := func(text string) (out []any) {
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSpace(line); line != "" {
+				out = append(out, line)
+			}
+		}
+		return out
+	}
+	service := map[string]any{
+		"image":       attacker.Image,
+		"networks":    []any{"proxy"},
+		"secrets":     []any{"token"},
+		"command":     lines(strings.ReplaceAll(parts["attacks"], "$", "$$")),
+		"environment": lines(parts["environment"]),
+		"deploy": map[string]any{
+			"restart_policy": map[string]any{"condition": "any", "delay": "1s"},
+			"labels": append([]any{
+				"traefik.enable=true",
+				"traefik.http.services.${STACK_NAME}.loadbalancer.server.port=8080",
+				"traefik.http.routers.${STACK_NAME}.rule=Host(`${DOMAIN}`)",
+				"traefik.http.routers.${STACK_NAME}.entrypoints=web-secure",
+				"traefik.http.routers.${STACK_NAME}.tls=true",
+				"coop-cloud.${STACK_NAME}.version=0.1.0+1.0.0",
+			}, lines(parts["labels"])...),
+		},
+	}
+	if err := yaml.Unmarshal([]byte(parts["service"]), &service); err != nil {
+		return "", err
+	}
+	file := map[string]any{
+		"version":  "3.8",
+		"services": map[string]any{"app": service},
+		"networks": map[string]any{"proxy": map[string]any{"external": true}},
+		"secrets":  map[string]any{"token": map[string]any{"external": true, "name": "${STACK_NAME}_token_${SECRET_TOKEN_VERSION}"}},
+	}
+	if err := yaml.Unmarshal([]byte(parts["more"]), &file); err != nil {
+		return "", err
+	}
+	text, err := yaml.Marshal(file)
+	return string(text), err
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

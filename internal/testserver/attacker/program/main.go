@@ -1,0 +1,314 @@
+// Command attacker is the app of the attack recipes. It does what its arguments
+// say, one line of its log for each, and then serves HTTP as a healthy app does,
+// so that the run goes on and its result shows whether the attack had an effect.
+//
+// A line that begins with ESCAPED says that an attack reached what it must not
+// reach; one that begins with contained says that it did not. "attacks done" ends them.
+//
+//	dial NAME HOST:PORT      connect, send a request for /NAME, and read an answer
+//	resolve NAME HOST        look a host name up
+//	packet NAME              open a raw socket
+//	mknod NAME PATH          make a device file of the first disk
+//	setuid NAME              become another user
+//	fork NAME N              start N processes that sleep
+//	memory NAME MIB          allocate and write memory, in a process of its own
+//	spin SECONDS             use all processors, beside all that follows
+//	fill NAME DIR MIB        write a file of that size
+//	sparse PATH BYTES        make a file with one hole of that size
+//	dir PATH                 make a directory
+//	write PATH TEXT          write a file
+//	flood MIB                write that much to the log
+//	secret FILE CODING       write a secret to the log: see codings
+//	print TEXT               write a text, with the escapes of a Go string, to the log
+//	stubborn                 ignore SIGTERM
+//	exit CODE                end at once
+//
+// What it serves is in its environment: PAGE is the page at /, LOCATION a
+// redirection of /, DELAY how long / takes.
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"html"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "child" {
+		child(os.Args[2:])
+		return
+	}
+	lines := os.Args[1:]
+	if len(lines) == 0 {
+		lines = strings.Split(os.Getenv("ATTACKS"), "\n")
+	}
+	for _, line := range lines {
+		if words := strings.Fields(line); len(words) > 0 {
+			attack(words, strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), words[0])))
+		}
+	}
+	fmt.Println("attacks done")
+	serve()
+}
+
+func serve() {
+	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "the attacker is up") })
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if delay, err := time.ParseDuration(os.Getenv("DELAY")); err == nil {
+			time.Sleep(delay)
+		}
+		if to := os.Getenv("LOCATION"); to != "" && r.URL.Path == "/" {
+			http.Redirect(w, r, to, http.StatusFound)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		page := os.Getenv("PAGE")
+		if file := os.Getenv("PAGE_SECRET"); file != "" {
+			text, _ := os.ReadFile(file)
+			page = strings.ReplaceAll(page, "SECRET", html.EscapeString(string(text)))
+		}
+		fmt.Fprintf(w, "<!doctype html><title>attack</title><h1>the attacker is up</h1>%s", page)
+	})
+	fmt.Println(http.ListenAndServe(":8080", nil))
+	os.Exit(1)
+}
+
+// report writes the line that the test looks for.
+func report(name string, reached bool, detail any) {
+	word := "contained"
+	if reached {
+		word = "ESCAPED"
+	}
+	fmt.Printf("%s %s: %v\n", word, name, detail)
+}
+
+func attack(words []string, rest string) {
+	arg := func(i int) string {
+		if i < len(words) {
+			return words[i]
+		}
+		return ""
+	}
+	switch words[0] {
+	case "dial":
+		answer, err := dial(arg(2), arg(1))
+		report(arg(1), err == nil, or(err, answer))
+	case "resolve":
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		addresses, err := net.DefaultResolver.LookupHost(ctx, arg(2))
+		report(arg(1), err == nil && len(addresses) > 0, or(err, addresses))
+	case "packet":
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_RAW, syscall.IPPROTO_ICMP)
+		report(arg(1), err == nil, or(err, fd))
+	case "mknod":
+		err := syscall.Mknod(arg(2), syscall.S_IFBLK|0o600, 8<<8)
+		report(arg(1), err == nil, err)
+	case "setuid":
+		err := syscall.Setuid(4711)
+		report(arg(1), err == nil, err)
+	case "fork":
+		n := forks(number(arg(2)))
+		report(arg(1), n == number(arg(2)), fmt.Sprintf("%d processes", n))
+	case "memory":
+		err := exec.Command("/proc/self/exe", "child", "memory", arg(2)).Run()
+		report(arg(1), err == nil, err)
+	case "spin":
+		for range 64 {
+			go func() {
+				for end := time.Now().Add(time.Duration(number(arg(1))) * time.Second); time.Now().Before(end); {
+				}
+			}()
+		}
+	case "fill":
+		n, err := fill(arg(2)+"/filler", number(arg(3)))
+		report(arg(1), err == nil, fmt.Sprintf("%d MiB, %v", n, err))
+	case "sparse":
+		f, err := os.Create(arg(1))
+		if err == nil {
+			err = f.Truncate(int64(number(arg(2))))
+		}
+		fmt.Println("sparse file:", err)
+	case "dir":
+		fmt.Println("directory:", os.MkdirAll(arg(1), 0o777))
+	case "write":
+		fmt.Println("file:", os.WriteFile(arg(1), []byte(rest), 0o666))
+	case "flood":
+		flood(number(arg(1)))
+	case "secret":
+		text, err := os.ReadFile(arg(1))
+		if err != nil {
+			fmt.Println("reading the secret:", err)
+			return
+		}
+		os.Stdout.Write(append(coded(string(text), arg(2)), '\n'))
+	case "print":
+		text, err := strconv.Unquote(`"` + rest + `"`)
+		fmt.Println(text, or(err, ""))
+	case "stubborn":
+		signal.Ignore(syscall.SIGTERM)
+	case "exit":
+		os.Exit(number(arg(1)))
+	default:
+		fmt.Println("unknown attack", words[0])
+		os.Exit(2)
+	}
+}
+
+func or(err error, detail any) any {
+	if err != nil {
+		return err
+	}
+	return detail
+}
+
+func number(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(2)
+	}
+	return n
+}
+
+func dial(address, name string) (string, error) {
+	conn, err := net.DialTimeout("tcp", address, 2*time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+	fmt.Fprintf(conn, "GET /%s HTTP/1.0\r\nHost: %s\r\n\r\n", url.PathEscape(name), address)
+	answer, err := io.ReadAll(io.LimitReader(conn, 60))
+	if len(answer) > 0 {
+		err = nil
+	}
+	return strconv.Quote(string(answer)), err
+}
+
+// forks returns how many processes could be started.
+func forks(n int) int {
+	started := 0
+	for range n {
+		cmd := exec.Command("/proc/self/exe", "child", "sleep")
+		if cmd.Start() != nil {
+			break
+		}
+		started++
+	}
+	return started
+}
+
+func child(args []string) {
+	switch args[0] {
+	case "sleep":
+		select {}
+	case "memory":
+		var held [][]byte
+		for range number(args[1]) {
+			block := make([]byte, 1<<20)
+			for i := 0; i < len(block); i += 4096 {
+				block[i] = 1
+			}
+			held = append(held, block)
+		}
+		_ = held
+	}
+}
+
+// fill returns the MiB written.
+func fill(path string, mib int) (int, error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	block := bytes.Repeat([]byte("cc-ci"), 1<<20/5)
+	for i := range mib {
+		if _, err := f.Write(block); err != nil {
+			return i, err
+		}
+	}
+	return mib, f.Sync()
+}
+
+func flood(mib int) {
+	line := append(bytes.Repeat([]byte("x"), 127), '\n')
+	for range mib << 13 {
+		os.Stdout.Write(line)
+	}
+}
+
+// coded writes a secret the way an app might print it.
+func coded(text, coding string) []byte {
+	switch coding {
+	case "base64":
+		return []byte(base64.StdEncoding.EncodeToString([]byte("user:" + text)))
+	case "wrapped": // base64 in lines, as MIME does
+		long := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("p", 50) + text))
+		var out []byte
+		for len(long) > 76 {
+			out, long = append(append(out, long[:76]...), '\n'), long[76:]
+		}
+		return append(out, long...)
+	case "hex":
+		return []byte(hex.EncodeToString([]byte(text)))
+	case "HEX":
+		return []byte(strings.ToUpper(hex.EncodeToString([]byte(text))))
+	case "dump":
+		return []byte(hex.Dump([]byte(text)))
+	case "json":
+		out, _ := json.Marshal(text)
+		return out
+	case "html":
+		return []byte(html.EscapeString(text))
+	case "url":
+		return []byte(url.QueryEscape(text))
+	case "percent":
+		return escapes(text, "%%%02x")
+	case "backslash":
+		return escapes(text, `\x%02x`)
+	case "reversed":
+		out := []byte(text)
+		for i, j := 0, len(out)-1; i < j; i, j = i+1, j-1 {
+			out[i], out[j] = out[j], out[i]
+		}
+		return out
+	case "ansi":
+		return []byte(text[:len(text)/2] + "\x1b[31m" + text[len(text)/2:])
+	case "gzip":
+		var out bytes.Buffer
+		w := gzip.NewWriter(&out)
+		_, _ = w.Write([]byte(text))
+		_ = w.Close()
+		return []byte(base64.StdEncoding.EncodeToString(out.Bytes()))
+	case "long": // at the end of a line of more than a megabyte
+		return append(bytes.Repeat([]byte("y"), 1<<20), text...)
+	case "chunk": // across the 16 KiB at which Docker cuts a line
+		return append(bytes.Repeat([]byte("z"), 16<<10-len(text)/2), text...)
+	}
+	return []byte(text)
+}
+
+func escapes(text, format string) (out []byte) {
+	for _, c := range []byte(text) {
+		out = fmt.Appendf(out, format, c)
+	}
+	return out
+}
