@@ -73,6 +73,11 @@ func (j *judge) logging(s *types.ServiceConfig) {
 			"sends its log through the driver %s", l.Driver)
 		return
 	}
+	if l.Driver == "none" && len(s.Secrets) > 0 {
+		j.refuse(ruleLogging, s.Name, l.Driver, j.locate(l.Driver, "services", s.Name, "logging"), "remove logging, or the secrets of this service",
+			"has secrets and keeps no log, so that nothing can show whether it prints them")
+		return
+	}
 	for _, option := range sorted(l.Options) {
 		if !slices.Contains(logOptions, option) {
 			j.refuse(ruleLogging, s.Name, option, j.locate(option, "services", s.Name, "logging"), "", "sets the option %s of its log", option)
