@@ -22,7 +22,7 @@ import (
 func smallMachine() Ceilings {
 	var c Ceilings
 	c.fill()
-	c.measure(system.Info{MemTotal: 8 << 30, NCPU: 2}, 1, 1)
+	c.measure(machineOf(8<<30, 2), 1, 1)
 	return c
 }
 
@@ -109,17 +109,50 @@ func TestEveryContainerHasACeiling(t *testing.T) {
 	}
 }
 
+// machineOf is a machine whose kernel limits everything.
+func machineOf(memory int64, cpus int) system.Info {
+	return system.Info{MemTotal: memory, NCPU: cpus, MemoryLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, PidsLimit: true}
+}
+
+// A kernel that cannot limit something refuses a container that has the limit: it is left out, and that is said.
+func TestKernelsWithoutLimits(t *testing.T) {
+	for without, machine := range map[string]system.Info{
+		limitCPUs:   {MemTotal: 8 << 30, NCPU: 2, MemoryLimit: true, PidsLimit: true, CPUCfsPeriod: true},
+		limitMemory: {MemTotal: 8 << 30, NCPU: 2, PidsLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true},
+		limitPids:   {MemTotal: 8 << 30, NCPU: 2, MemoryLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true},
+	} {
+		var c Ceilings
+		c.fill()
+		c.measure(machine, 1, 1)
+		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n  app:\n    image: x:1\n    volumes: [{type: tmpfs, target: /t}]\n"), "r", false, "proxy", c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		task := m.services[0].spec.TaskTemplate
+		l := task.Resources.Limits
+		if (l.NanoCPUs == 0) != (without == limitCPUs) || (l.MemoryBytes == 0) != (without == limitMemory) || (l.Pids == 0) != (without == limitPids) {
+			t.Errorf("without %s: %+v", without, l)
+		}
+		if !slices.Equal(m.lowered.notes, []string{"no limit of " + without + ": the kernel of this machine has none"}) {
+			t.Errorf("without %s it says %q", without, m.lowered.notes)
+		}
+		if task.ContainerSpec.Mounts[0].TmpfsOptions.SizeBytes != 1<<30 {
+			t.Errorf("without %s the tmpfs has %d bytes", without, task.ContainerSpec.Mounts[0].TmpfsOptions.SizeBytes)
+		}
+	}
+}
+
 // The machine is divided among its runs, and a run among its apps.
 func TestCeilingsDivideTheMachine(t *testing.T) {
 	var c Ceilings
 	c.fill()
-	c.measure(system.Info{MemTotal: 32 << 30, NCPU: 8}, 2, 3)
+	c.measure(machineOf(32<<30, 8), 2, 3)
 	if c.Memory != 4<<30 || c.CPUs != 8e9 || c.CPUSum != 8_000_000_000/2/3 {
 		t.Errorf("%+v", c)
 	}
 	given := Ceilings{Memory: 6 << 30, CPUs: 1e9, CPUSum: 3e9}
 	given.fill()
-	given.measure(system.Info{MemTotal: 32 << 30, NCPU: 8}, 2, 3)
+	given.measure(machineOf(32<<30, 8), 2, 3)
 	if given.Memory != 2<<30 || given.CPUs != 1e9 || given.CPUSum != 1e9 {
 		t.Errorf("%+v", given)
 	}

@@ -38,6 +38,10 @@ type Ceilings struct {
 	// Log is the disk that the log of one container may take, in bytes; default 20 MiB.
 	Log int64
 
+	// Without names the resources that the daemon's kernel cannot limit: memory,
+	// processors, processes. The daemon refuses a container that has such a limit.
+	Without []string
+
 	StopGrace      time.Duration // the longest, default 2 min
 	HealthInterval time.Duration // the shortest, default 1 s
 	RestartDelay   time.Duration // the shortest, default 1 s
@@ -63,7 +67,20 @@ func (c *Ceilings) measure(machine system.Info, runs, apps int) {
 	}
 	c.CPUSum /= int64(apps)
 	c.CPUs = orDefault(c.CPUs, cpus)
+	for name, can := range map[string]bool{limitMemory: machine.MemoryLimit, limitCPUs: machine.CPUCfsPeriod && machine.CPUCfsQuota, limitPids: machine.PidsLimit} {
+		if !can {
+			c.Without = append(c.Without, name)
+		}
+	}
+	slices.Sort(c.Without)
 }
+
+// What a container can be limited in.
+const (
+	limitMemory = "memory"
+	limitCPUs   = "processors"
+	limitPids   = "processes"
+)
 
 // The least that is worth starting a container with.
 const (
@@ -104,10 +121,17 @@ func clamp(services []service, c Ceilings) (lowering, error) {
 		def, most, sum, least int64
 		text                  func(int64) string
 	}{
-		{"memory", func(l *swarm.Limit) *int64 { return &l.MemoryBytes }, c.Container, c.Memory, c.Memory, leastMemory, bytesText},
-		{"processors", func(l *swarm.Limit) *int64 { return &l.NanoCPUs }, c.CPUs, c.CPUs, c.CPUSum, leastCPUs, cpuText},
-		{"processes", func(l *swarm.Limit) *int64 { return &l.Pids }, c.Pids, c.PidsMax, c.PidsSum, leastPids, func(n int64) string { return strconv.FormatInt(n, 10) }},
+		{limitMemory, func(l *swarm.Limit) *int64 { return &l.MemoryBytes }, c.Container, c.Memory, c.Memory, leastMemory, bytesText},
+		{limitCPUs, func(l *swarm.Limit) *int64 { return &l.NanoCPUs }, c.CPUs, c.CPUs, c.CPUSum, leastCPUs, cpuText},
+		{limitPids, func(l *swarm.Limit) *int64 { return &l.Pids }, c.Pids, c.PidsMax, c.PidsSum, leastPids, func(n int64) string { return strconv.FormatInt(n, 10) }},
 	} {
+		if slices.Contains(c.Without, resource.name) {
+			for i := range services {
+				*resource.of(bounds[i]) = 0
+			}
+			out.notes = append(out.notes, "no limit of "+resource.name+": the kernel of this machine has none")
+			continue
+		}
 		wishes := make([]wish, len(services))
 		for i := range services {
 			wishes[i] = wish{*resource.of(bounds[i]), replicas(i)}
@@ -142,18 +166,19 @@ func (l *lowering) clampOne(s *service, c Ceilings) {
 		r.MemoryBytes, r.NanoCPUs = lower(r.MemoryBytes, limits.MemoryBytes), lower(r.NanoCPUs, limits.NanoCPUs)
 	}
 	contents := task.ContainerSpec
+	memory := cmp.Or(limits.MemoryBytes, c.Container) // without a limit of memory a tmpfs has one all the same
 	for i, m := range contents.Mounts {
-		if m.Type != mount.TypeTmpfs || limits.MemoryBytes == 0 {
+		if m.Type != mount.TypeTmpfs || memory == 0 {
 			continue
 		}
 		if m.TmpfsOptions == nil {
 			contents.Mounts[i].TmpfsOptions = &mount.TmpfsOptions{}
 		}
 		size := &contents.Mounts[i].TmpfsOptions.SizeBytes
-		if *size > limits.MemoryBytes {
-			l.note(s, "tmpfs at %s lowered from %s to %s", m.Target, bytesText(*size), bytesText(limits.MemoryBytes))
+		if *size > memory {
+			l.note(s, "tmpfs at %s lowered from %s to %s", m.Target, bytesText(*size), bytesText(memory))
 		}
-		*size = lower(cmp.Or(*size, limits.MemoryBytes/2), limits.MemoryBytes)
+		*size = lower(cmp.Or(*size, memory/2), memory)
 	}
 	if g := contents.StopGracePeriod; g != nil && c.StopGrace > 0 && *g > c.StopGrace {
 		l.note(s, "stop_grace_period lowered from %s to %s", *g, c.StopGrace)

@@ -286,7 +286,7 @@ func testKilled(t *testing.T, o Options) {
 func testDeadline(t *testing.T, o Options) {
 	e, stage := o.Open(t, t.TempDir(), 1), NewStage(t)
 	job := stage.Job()
-	job.Deadline = 200 * time.Millisecond
+	job.Deadline = time.Second
 	ref := start(t, e, job)
 	a := stage.NextFor(job)
 	a.AskedToEnd()
@@ -301,7 +301,7 @@ func testDeadline(t *testing.T, o Options) {
 func testDeadlineFrees(t *testing.T, o Options) {
 	e, stage := o.Open(t, t.TempDir(), 1), NewStage(t)
 	slow, next := stage.Job(), stage.Job()
-	slow.Deadline = 100 * time.Millisecond
+	slow.Deadline = time.Second // its harness has to come up
 	start(t, e, slow)
 	ref := start(t, e, next)
 	a := stage.NextFor(slow)
