@@ -128,7 +128,7 @@ func (o *operator) unchanged() {
 	cmd.Stderr = &trouble // there it says that it waits for the drift timer's
 	out, err := cmd.Output()
 	want := ""
-	for _, unit := range []string{"swarm", "proxy", "drone", "bridge", "dashboard", "backupbot"} {
+	for _, unit := range []string{"swarm", "firewall", "proxy", "drone", "bridge", "dashboard", "backupbot"} {
 		want += unit + ": nothing to do\n"
 	}
 	if err != nil || string(out) != want {
