@@ -62,6 +62,7 @@ func TestEveryContainerHasACeiling(t *testing.T) {
 		"less":            {"    deploy: {resources: {limits: {memory: 100M, cpus: '0.5', pids: 10}}}\n", "memory 100MiB, 0.5 processors, 10 processes, log 2 x 10MiB", nil},
 		"more":            {"    deploy: {resources: {limits: {memory: 64G, cpus: '64', pids: 100000}}}\n", "memory 6GiB, 2 processors, 4096 processes, log 2 x 10MiB", []string{"memory lowered from 64GiB to 6GiB", "processors lowered from 64 to 2", "processes lowered from 100000 to 4096"}},
 		"within":          {"    deploy: {resources: {limits: {memory: 4G, pids: 2000}}}\n", "memory 4GiB, 2 processors, 2000 processes, log 2 x 10MiB", nil},
+		"less than none":  {"    deploy: {resources: {limits: {memory: '1e30', pids: -1}, reservations: {memory: '1e30'}}}\n", plain, nil},
 		"three replicas":  {"    deploy: {replicas: 6}\n", "memory 1GiB, 2 processors, 1024 processes, log 2 x 10MiB", nil},
 		"reservation":     {"    deploy: {resources: {reservations: {memory: 64G}}}\n", plain, nil},
 		"grace":           {"    stop_grace_period: 2h\n", plain, []string{"stop_grace_period lowered from 2h0m0s to 2m0s"}},
@@ -94,7 +95,7 @@ func TestEveryContainerHasACeiling(t *testing.T) {
 				t.Errorf("%s: the tmpfs at %s has %d bytes", name, mount.Target, size)
 			}
 		}
-		if r := spec.Resources.Reservations; r != nil && r.MemoryBytes > spec.Resources.Limits.MemoryBytes {
+		if r := spec.Resources.Reservations; r != nil && (r.MemoryBytes < 0 || r.MemoryBytes > spec.Resources.Limits.MemoryBytes) {
 			t.Errorf("%s: more is reserved than allowed", name)
 		}
 		for option := range spec.LogDriver.Options {

@@ -134,7 +134,8 @@ func clamp(services []service, c Ceilings) (lowering, error) {
 		}
 		wishes := make([]wish, len(services))
 		for i := range services {
-			wishes[i] = wish{*resource.of(bounds[i]), replicas(i)}
+			// Less than nothing says nothing. The daemon takes it for no limit.
+			wishes[i] = wish{max(*resource.of(bounds[i]), 0), replicas(i)}
 		}
 		shares, fits := share(wishes, resource.def, resource.most, resource.sum, resource.least)
 		if !fits {
@@ -163,7 +164,7 @@ func (l *lowering) clampOne(s *service, c Ceilings) {
 	task := &s.spec.TaskTemplate
 	limits := task.Resources.Limits
 	if r := task.Resources.Reservations; r != nil {
-		r.MemoryBytes, r.NanoCPUs = lower(r.MemoryBytes, limits.MemoryBytes), lower(r.NanoCPUs, limits.NanoCPUs)
+		r.MemoryBytes, r.NanoCPUs = lower(max(r.MemoryBytes, 0), limits.MemoryBytes), lower(max(r.NanoCPUs, 0), limits.NanoCPUs)
 	}
 	contents := task.ContainerSpec
 	memory := cmp.Or(limits.MemoryBytes, c.Container) // without a limit of memory a tmpfs has one all the same
@@ -178,7 +179,7 @@ func (l *lowering) clampOne(s *service, c Ceilings) {
 		if *size > memory {
 			l.note(s, "tmpfs at %s lowered from %s to %s", m.Target, bytesText(*size), bytesText(memory))
 		}
-		*size = lower(cmp.Or(*size, memory/2), memory)
+		*size = lower(cmp.Or(max(*size, 0), memory/2), memory)
 	}
 	if g := contents.StopGracePeriod; g != nil && c.StopGrace > 0 && *g > c.StopGrace {
 		l.note(s, "stop_grace_period lowered from %s to %s", *g, c.StopGrace)
