@@ -93,6 +93,19 @@ func TestN3_WhatPasses(t *testing.T) {
 			t.Errorf("%s: passes %t", tc.what, got)
 		}
 	}
+	// Azure's name server has the address of its agent, and Google's that of its metadata.
+	for _, address := range []string{"168.63.129.16", "169.254.169.254"} {
+		o := example()
+		o.Resolvers = []netip.Addr{netip.MustParseAddr(address)}
+		for _, in := range []string{app, infra} {
+			if !judge(Rules(o), packet{chain: Forward, in: in, out: "eth0", to: address, protocol: UDP, port: 53}) {
+				t.Errorf("%s: no names for %s", address, in)
+			}
+			if judge(Rules(o), packet{chain: Forward, in: in, out: "eth0", to: address, protocol: TCP, port: 80}) {
+				t.Errorf("%s: metadata for %s", address, in)
+			}
+		}
+	}
 	// Not even an operator lets an app to metadata.
 	o := example()
 	o.Allow = append(o.Allow, Destination{To: netip.MustParsePrefix("169.0.0.0/8"), Port: 80})

@@ -67,7 +67,8 @@ var closed = prefixes("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8",
 	"::/8", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8")
 
 // Metadata are the ranges in which clouds tell a machine its own secrets. Nothing in a container
-// reaches them, whatever is allowed.
+// reaches them, whatever is allowed, but for the port of names of an address that is the host's
+// name server as well, as that of Azure and of Google.
 var Metadata = prefixes("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32", "fd00:ec2::/32", "fd20:ce::254/128", "fe80::/10")
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -91,14 +92,15 @@ func Rules(o Options) []Rule {
 	for _, in := range bridges {
 		// What answers somebody outside, as the proxy does, goes on.
 		add(in, Rule{Chain: Input, Established: true, Accept: true}, Rule{Chain: Forward, Established: true, Accept: true})
-		for _, to := range Metadata {
-			add(in, Rule{Chain: Forward, To: to})
-		}
+		// Before metadata: in some clouds one address answers both, at ports of their own.
 		for _, a := range o.Resolvers {
 			for _, p := range []Protocol{UDP, TCP} {
 				r := Rule{To: netip.PrefixFrom(a, a.BitLen()), Protocol: p, Port: 53, Accept: true}
 				add(in, r.in(Input), r.in(Forward))
 			}
+		}
+		for _, to := range Metadata {
+			add(in, Rule{Chain: Forward, To: to})
 		}
 	}
 	for _, in := range o.Apps {
