@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Measure is the command "cc-ci box measure DIR...": it prints a line
@@ -22,42 +21,95 @@ func MeasureCommand(dirs []string) []string {
 	return append([]string{Program, "box", "measure"}, dirs...)
 }
 
+const (
+	// manyEntries is where counting stops. It is more than a run may have.
+	manyEntries = 6_000_000
+	// deepest is how many folders may be in each other. A program that names them by a path has at most half as many.
+	deepest = 4000
+)
+
 func measure(ctx context.Context, dirs []string, out io.Writer) error {
-	type inode struct{ dev, ino uint64 }
-	seen := map[inode]bool{} // of files with several names
+	seen := map[inode]struct{}{} // of files with several names
 	for _, dir := range dirs {
-		var bytes, entries int64
-		err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-			switch {
-			case ctx.Err() != nil:
-				return context.Cause(ctx)
-			case errors.Is(err, fs.ErrNotExist):
-				return nil
-			case err != nil:
-				return err
-			}
-			info, err := d.Info()
-			if err != nil {
-				return nil // gone meanwhile
-			}
-			entries++
-			stat, ok := info.Sys().(*syscall.Stat_t)
-			if !ok {
-				return nil
-			}
-			if id := (inode{uint64(stat.Dev), stat.Ino}); stat.Nlink > 1 && !d.IsDir() {
-				if seen[id] {
-					return nil
-				}
-				seen[id] = true
-			}
-			bytes += stat.Blocks * 512
-			return nil
-		})
-		if err != nil {
+		w := walk{ctx: ctx, seen: seen}
+		var stat unix.Stat_t
+		err := unix.Lstat(dir, &stat)
+		if err == nil {
+			w.count(&stat)
+			err = w.folder(unix.AT_FDCWD, dir, 0)
+		}
+		if err != nil && !gone(err) && !errors.Is(err, errMany) {
 			return fmt.Errorf("measuring %s: %w", dir, err)
 		}
-		fmt.Fprintf(out, "%d %d %s\n", bytes, entries, dir)
+		fmt.Fprintf(out, "%d %d %s\n", w.bytes, w.entries, dir)
 	}
 	return nil
+}
+
+type inode struct{ dev, ino uint64 }
+
+// walk goes from folder to folder by their descriptors: a path may be longer than the kernel takes.
+type walk struct {
+	ctx            context.Context
+	seen           map[inode]struct{}
+	bytes, entries int64
+}
+
+var errMany = errors.New("there is more than needs to be counted")
+
+// gone reports whether an error says that something has gone meanwhile, or become something else.
+func gone(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ESTALE)
+}
+
+func (w *walk) count(stat *unix.Stat_t) {
+	w.entries++
+	if id := (inode{uint64(stat.Dev), stat.Ino}); stat.Nlink > 1 && stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if _, again := w.seen[id]; again {
+			return
+		}
+		w.seen[id] = struct{}{}
+	}
+	w.bytes += stat.Blocks * 512
+}
+
+// folder counts what is in a folder, which has the name within the one of the descriptor.
+func (w *walk) folder(parent int, name string, depth int) error {
+	if depth > deepest {
+		return fmt.Errorf("more than %d folders are in each other", deepest)
+	}
+	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	for {
+		names, err := dir.Readdirnames(1000)
+		for _, name := range names {
+			if w.ctx.Err() != nil {
+				return context.Cause(w.ctx)
+			}
+			if w.entries >= manyEntries {
+				return errMany
+			}
+			var stat unix.Stat_t
+			err := unix.Fstatat(fd, name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+			if err == nil {
+				w.count(&stat)
+				if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+					err = w.folder(fd, name, depth+1)
+				}
+			}
+			if err != nil && !gone(err) {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || err != nil && gone(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }

@@ -50,3 +50,36 @@ func TestMeasure(t *testing.T) {
 		t.Errorf("what is not there: %v", err)
 	}
 }
+
+// A path that is longer than the kernel takes hides nothing.
+func TestN3_MeasureGoesBelowLongPaths(t *testing.T) {
+	dir := t.TempDir()
+	at, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 30 {
+		name := string(bytes.Repeat([]byte("a"), 200))
+		if err := at.Mkdir(name, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		next, err := at.OpenRoot(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at.Close()
+		at = next
+	}
+	defer at.Close()
+	if err := at.WriteFile("large", bytes.Repeat([]byte{1}, 3<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := measure(t.Context(), []string{dir}, &out); err != nil {
+		t.Fatal(err)
+	}
+	var n, entries int64
+	if _, err := fmt.Sscan(out.String(), &n, &entries); err != nil || n < 3<<20 || entries != 32 {
+		t.Errorf("%q: %v", out.String(), err)
+	}
+}
