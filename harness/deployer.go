@@ -76,7 +76,8 @@ type Deployer interface {
 	PeakMemory() int64
 
 	// Exceeded delivers, at most once, an Error with CodeRecipe when the run takes more of
-	// the disk than it may. It is nil when nothing is measured.
+	// the disk than it may, or one with CodeInfra when the machine's disk is nearly full. It is
+	// nil when nothing is measured.
 	Exceeded() <-chan error
 
 	// Remove removes everything that carries the app's name or label: services, containers, networks,

@@ -357,6 +357,28 @@ func TestN7_DiskLimitIsTheRecipesFailure(t *testing.T) {
 	})
 }
 
+// That the machine's disk is full is not known to be this run's doing.
+func TestN7_AFullMachineIsInfrastructure(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	c := w.config(t, repo, head)
+	c.Deployer = hanging{worldDeployer{world: w}}
+	synctest.Test(t, func(t *testing.T) {
+		w.exceeded = make(chan error, 1)
+		w.on["new"] = func() error {
+			w.exceeded <- ccci.Errorf(ccci.CodeInfra, "the run was ended, since the disk of /x has 1GiB free")
+			return nil
+		}
+		r := live(t, w, c, t.Context())
+		if r.Status != ccci.StatusErrored || r.Cause == nil || r.Cause.Check != "run/limits" || r.Cause.Code != ccci.CodeInfra {
+			t.Errorf("%s, %s, %+v", r.Status, r.Verdict, r.Cause)
+		}
+		if w.count("remove") != 1 || !r.Teardown.Clean {
+			t.Errorf("not torn down: %v", w.events)
+		}
+	})
+}
+
 // U8: what each service may use is in the result, and what was lowered is said.
 func TestU8_EffectiveLimitsAreInTheResult(t *testing.T) {
 	repo, head := example(t)

@@ -45,6 +45,10 @@ func (l *life) status(ctx context.Context) ccci.Status {
 		var exceeded *exceededError
 		if errors.As(end, &exceeded) {
 			r.Cause = &ccci.Cause{Check: "run/limits", Code: ccci.CodeRecipe, Message: end.Error(), Hint: ccci.HintOf(end)}
+			if ccci.CodeOf(end) == ccci.CodeInfra { // not this run's doing alone
+				r.Cause.Code = ccci.CodeInfra
+				return ccci.StatusErrored
+			}
 			return ccci.StatusFailed
 		}
 		if r.Cause == nil {

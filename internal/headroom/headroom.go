@@ -35,16 +35,19 @@ func (n Needs) Look() State {
 	s := State{Disk: -1, Memory: availableMemory()}
 	fullest := ""
 	for _, dir := range n.Dirs {
-		free, err := freeDisk(dir)
+		free, few, err := freeDisk(dir)
 		if err == nil && (s.Disk < 0 || free < s.Disk) {
 			s.Disk, fullest = free, dir
+		}
+		if err == nil && few && n.Disk > 0 {
+			s.Short = fmt.Sprintf("the disk of %s has hardly any inodes free, so that few files can be made", dir)
 		}
 	}
 	switch {
 	case s.Disk >= 0 && s.Disk < n.Disk:
-		s.Short = fmt.Sprintf("the disk of %s has %s free, and a run starts only with %s", fullest, size(s.Disk), size(n.Disk))
+		s.Short = fmt.Sprintf("the disk of %s has %s free, and at least %s are needed", fullest, size(s.Disk), size(n.Disk))
 	case s.Memory >= 0 && s.Memory < n.Memory:
-		s.Short = fmt.Sprintf("%s of memory are available, and a run starts only with %s", size(s.Memory), size(n.Memory))
+		s.Short = fmt.Sprintf("%s of memory are available, and at least %s are needed", size(s.Memory), size(n.Memory))
 	}
 	return s
 }
@@ -54,13 +57,17 @@ func (n Needs) Short() string { return n.Look().Short }
 
 func size(n int64) string { return units.BytesSize(float64(n)) }
 
-func freeDisk(dir string) (int64, error) {
+// freeDisk is what is free on the disk of a folder, and whether few inodes are: less than 2 in 100.
+func freeDisk(dir string) (free int64, few bool, err error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	return int64(fs.Bavail) * fs.Bsize, nil
+	return int64(fs.Bavail) * fs.Bsize, fewInodes(fs.Files, fs.Ffree), nil
 }
+
+// fewInodes reports false where a disk makes inodes as it needs them, and says 0.
+func fewInodes(all, free uint64) bool { return free < all/50 }
 
 func availableMemory() int64 {
 	f, err := os.Open(meminfo)

@@ -36,7 +36,18 @@ func TestLookSaysWhatIsMissing(t *testing.T) {
 	if err := os.WriteFile(meminfo, []byte("MemTotal: 9 kB\nMemAvailable:    2048 kB\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s := (Needs{Memory: 3 << 20}).Look(); s.Memory != 2<<20 || s.Short != "2MiB of memory are available, and a run starts only with 3MiB" {
+	if s := (Needs{Memory: 3 << 20}).Look(); s.Memory != 2<<20 || s.Short != "2MiB of memory are available, and at least 3MiB are needed" {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestFewInodes(t *testing.T) {
+	for _, c := range []struct {
+		all, free uint64
+		want      bool
+	}{{1000, 900, false}, {1000, 20, false}, {1000, 19, true}, {1000, 0, true}, {0, 0, false}} {
+		if got := fewInodes(c.all, c.free); got != c.want {
+			t.Errorf("%d of %d: %t", c.free, c.all, got)
+		}
 	}
 }

@@ -33,6 +33,16 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 		users[s.Image] = append(users[s.Image], s.Name)
 	}
 	found := make([]image.InspectResponse, len(references))
+	// Nothing bounds the size of an image before it is there.
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	full := make(chan error, 1)
+	go func() {
+		if err := d.awaitFull(ctx); err != nil {
+			full <- err
+			end()
+		}
+	}()
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(3)
 	for i, ref := range references {
@@ -43,6 +53,10 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 		})
 	}
 	if err := group.Wait(); err != nil {
+		select {
+		case err = <-full:
+		default:
+		}
 		return nil, err
 	}
 	var out []ccci.Image

@@ -92,6 +92,9 @@ type Options struct {
 	// needs Box.Measure. DiskInterval is the time between two measurements, default 5 s.
 	DiskLimit    int64
 	DiskInterval time.Duration
+	// Full says in one sentence that the machine's disk is so full that no run may go on, ""
+	// while it is not. It may be nil.
+	Full func() string
 
 	// RegistryAuth returns the encoded credentials for an image reference, "" for
 	// none. It may be nil.

@@ -1,0 +1,101 @@
+package swarm
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/client"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest"
+)
+
+// A run whose volumes cannot be walked through, again and again, is not one that takes nothing.
+func TestN3_WhatCannotBeMeasuredIsTooMuch(t *testing.T) {
+	k := &disk{d: &Deployer{o: Options{DiskLimit: 100}}}
+	blind := &unmeasured{errors.New("more than 4000 folders are in each other")}
+	for range mostFailures - 1 {
+		if err := k.judge(nil, blind); err != nil {
+			t.Fatalf("too early: %v", err)
+		}
+	}
+	if err := k.judge([]usage{{"volume x", 10, 1}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range mostFailures + 1 { // the daemon's trouble is no recipe's
+		if err := k.judge(nil, errors.New("connection refused")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	for range mostFailures {
+		err = k.judge(nil, blind)
+	}
+	if ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), "cannot be measured: more than 4000") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A daemon that is still pulling, without end.
+func endless(t *testing.T) *client.Client {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/images/create"):
+			w.WriteHeader(http.StatusOK)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		case strings.HasSuffix(r.URL.Path, "/containers/json"):
+			w.Write([]byte("[]"))
+		default:
+			http.Error(w, `{"message":"no such image"}`, http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(server.Close)
+	cli, err := client.NewClientWithOpts(client.WithHost("tcp://"+server.Listener.Addr().String()), client.WithVersion("1.41"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cli
+}
+
+// A disk that is nearly full ends a run, also one that is filled by what nothing measures: an image
+// without end, or files that have no name any more.
+func TestN3_ANearlyFullDiskEndsTheRun(t *testing.T) {
+	var full atomic.Bool
+	d, err := New(Options{RunID: "r", Docker: endless(t), DiskLimit: 1 << 40, DiskInterval: time.Hour,
+		Box: Box{Measure: func([]string) []string { return nil }},
+		Full: func() string {
+			if full.Load() {
+				return "the disk of /x has 1GiB free"
+			}
+			return ""
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.ready = true
+	check := func(what string, err error) {
+		t.Helper()
+		if ccci.CodeOf(err) != ccci.CodeInfra || !strings.Contains(err.Error(), "the disk of /x has 1GiB free") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	d.disk.start()
+	defer d.disk.stop()
+	time.AfterFunc(50*time.Millisecond, func() { full.Store(true) })
+	_, err = d.Pull(t.Context(), deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n  app:\n    image: x.example/x:1\n"))
+	check("while an image is pulled", err)
+	select {
+	case err := <-d.Exceeded():
+		check("while the app runs", err)
+	case <-time.After(10 * time.Second):
+		t.Error("the app runs on")
+	}
+}
