@@ -99,3 +99,15 @@ func TestN3_ANearlyFullDiskEndsTheRun(t *testing.T) {
 		t.Error("the app runs on")
 	}
 }
+
+// A registry sends the daemon to a service of this machine, which answers that there is no such page.
+func TestN3_WhatAnotherServiceAnswersIsNotShown(t *testing.T) {
+	d, err := New(Options{RunID: "r", Docker: endless(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := errors.New("Error response from daemon: error parsing HTTP 404 response body: invalid character '<' looking for beginning of value: \"<html>build 4711 of geheim.internal</html>\"")
+	if got := d.pullFault("pulling image x", "x", said); strings.Contains(got.Error(), "geheim") || strings.Contains(got.Error(), "4711") || !strings.Contains(got.Error(), "HTTP 404") {
+		t.Errorf("%v", got)
+	}
+}

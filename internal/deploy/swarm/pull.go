@@ -121,7 +121,7 @@ func pullProgress(stream io.Reader) error {
 // pullFault tells an image that does not exist from a registry that does not answer:
 // the first is the recipe's fault, the second ours.
 func (d *Deployer) pullFault(activity, ref string, err error) error {
-	text := words(err)
+	text := withoutBody(words(err))
 	says := func(parts ...string) bool {
 		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(strings.ToLower(text), p) })
 	}
@@ -141,4 +141,15 @@ func (d *Deployer) pullFault(activity, ref string, err error) error {
 		return d.fault(activity, err)
 	}
 	return fail(ccci.CodeInfra, "the registry cannot be reached; check this host's network and DNS, or load the image by hand (docker load)")
+}
+
+// withoutBody takes what a server answered out of the daemon's words. A registry names the address
+// at which the daemon asks for a token, and redirects it, so that the answer may be that of
+// a service which only this machine reaches.
+func withoutBody(text string) string {
+	before, _, cut := strings.Cut(text, " response body: ")
+	if cut {
+		return before + " response body"
+	}
+	return before
 }
