@@ -44,7 +44,7 @@ func (in *Ingress) ensureContainer(ctx context.Context) error {
 	if err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "starting the ingress: network %s: %w", in.opts.Network, err)
 	}
-	want := shortDigest("2", in.opts.Box, in.opts.Domain, net.ID, in.opts.StateDir, in.opts.Addr, in.opts.WebAddr, user())
+	want := shortDigest("3", in.opts.Box, in.opts.Domain, net.ID, in.opts.StateDir, in.opts.Addr, in.opts.WebAddr, user())
 	found, err := in.opts.Docker.ContainerInspect(ctx, in.opts.Name)
 	if err != nil && !cerrdefs.IsNotFound(err) {
 		return ccci.Errorf(ccci.CodeInfra, "looking for the ingress: %w", err)
@@ -123,6 +123,7 @@ func (in *Ingress) create(ctx context.Context, digest string) error {
 		&container.Config{
 			Image:        in.opts.Box,
 			User:         user(),
+			Env:          []string{"GOMEMLIMIT=448MiB"}, // below what resources allow
 			Labels:       map[string]string{Label: digest, ProxyLabel: "true"},
 			ExposedPorts: nat.PortSet{httpsPort: {}, httpPort: {}},
 			Cmd: []string{box.Program, "ingress", "serve", "--conf", "/conf", "--socket", "/run/cc-ci/" + socketFile,
@@ -135,6 +136,7 @@ func (in *Ingress) create(ctx context.Context, digest string) error {
 			SecurityOpt:    []string{"no-new-privileges"},
 			ReadonlyRootfs: true,
 			RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyOnFailure, MaximumRetryCount: 10},
+			Resources:      resources(),
 			LogConfig:      container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "10m", "max-file": "2"}},
 			Mounts: []mount.Mount{
 				{Type: mount.TypeBind, Source: in.dir.conf(), Target: "/conf", ReadOnly: true},
@@ -148,6 +150,12 @@ func (in *Ingress) create(ctx context.Context, digest string) error {
 		return err
 	}
 	return in.awaitStart(ctx, created.ID)
+}
+
+// resources bound what apps, which reach the container on the networks of their runs, can make it take.
+func resources() container.Resources {
+	pids := int64(1024)
+	return container.Resources{Memory: 512 << 20, PidsLimit: &pids}
 }
 
 // awaitStart waits until the container serves.

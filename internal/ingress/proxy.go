@@ -101,6 +101,8 @@ func newTransport(resolver resolver) *http.Transport {
 		MaxIdleConnsPerHost: 16,
 		DisableCompression:  true,
 		Protocols:           new(http.Protocols),
+
+		MaxResponseHeaderBytes: 1 << 20,
 	}
 	t.Protocols.SetHTTP1(true)
 	return t

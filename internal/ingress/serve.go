@@ -77,6 +77,7 @@ func (s *server) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, each := range servers {
 		each.http.ReadHeaderTimeout = 30 * time.Second
+		each.http.MaxHeaderBytes = 64 << 10
 		each.http.IdleTimeout = 3 * time.Minute
 		each.http.ErrorLog = errs
 		listener, err := net.Listen(each.network, each.addr)
