@@ -64,7 +64,7 @@ func TestEveryContainerHasACeiling(t *testing.T) {
 		"within":          {"    deploy: {resources: {limits: {memory: 4G, pids: 2000}}}\n", "memory 4GiB, 2 processors, 2000 processes, log 2 x 10MiB", nil},
 		"less than none":  {"    deploy: {resources: {limits: {memory: '1e30', pids: -1}, reservations: {memory: '1e30'}}}\n", plain, nil},
 		"three replicas":  {"    deploy: {replicas: 6}\n", "memory 1GiB, 2 processors, 1024 processes, log 2 x 10MiB", nil},
-		"reservation":     {"    deploy: {resources: {reservations: {memory: 64G}}}\n", plain, nil},
+		"reservation":     {"    deploy: {resources: {reservations: {memory: 64G, cpus: '2'}}}\n", plain, nil},
 		"grace":           {"    stop_grace_period: 2h\n", plain, []string{"stop_grace_period lowered from 2h0m0s to 2m0s"}},
 		"busy probe":      {"    healthcheck: {test: x, interval: 1ms, start_interval: 2ms}\n", plain, []string{"healthcheck interval raised from 1ms to 1s", "healthcheck interval raised from 2ms to 1s"}},
 		"calm probe":      {"    healthcheck: {test: x, interval: 30s}\n", plain, nil},
@@ -95,7 +95,7 @@ func TestEveryContainerHasACeiling(t *testing.T) {
 				t.Errorf("%s: the tmpfs at %s has %d bytes", name, mount.Target, size)
 			}
 		}
-		if r := spec.Resources.Reservations; r != nil && (r.MemoryBytes < 0 || r.MemoryBytes > spec.Resources.Limits.MemoryBytes) {
+		if r := spec.Resources.Reservations; r != nil && (r.MemoryBytes < 0 || r.MemoryBytes > spec.Resources.Limits.MemoryBytes || r.NanoCPUs != 0) {
 			t.Errorf("%s: more is reserved than allowed", name)
 		}
 		for option := range spec.LogDriver.Options {

@@ -164,7 +164,9 @@ func (l *lowering) clampOne(s *service, c Ceilings) {
 	task := &s.spec.TaskTemplate
 	limits := task.Resources.Limits
 	if r := task.Resources.Reservations; r != nil {
-		r.MemoryBytes, r.NanoCPUs = lower(max(r.MemoryBytes, 0), limits.MemoryBytes), lower(max(r.NanoCPUs, 0), limits.NanoCPUs)
+		// Processors are shared by time. A reservation of them would only keep tasks from being placed, those of
+		// other runs too.
+		r.MemoryBytes, r.NanoCPUs = lower(max(r.MemoryBytes, 0), limits.MemoryBytes), 0
 	}
 	contents := task.ContainerSpec
 	memory := cmp.Or(limits.MemoryBytes, c.Container) // without a limit of memory a tmpfs has one all the same
