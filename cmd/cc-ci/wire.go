@@ -259,7 +259,7 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 		RunID: job.RunID, Docker: p.docker, Logger: p.log, EndpointMode: p.cfg.Engine.DNSRR,
 		Network: p.cfg.Network, Proxy: p.ingress.Container(),
 		Box:       swarm.Box{Image: p.box, Dial: box.DialCommand, Hold: box.HoldCommand(3 * time.Hour), Measure: box.MeasureCommand},
-		DiskLimit: config.Bytes(p.cfg.Limits.Disk), Full: p.full, Ceilings: ceilings(p.cfg.Limits),
+		DiskLimit: config.Bytes(p.cfg.Limits.Disk), Full: p.full, Short: p.short, Ceilings: ceilings(p.cfg.Limits),
 		Runs: p.cfg.Engine.Capacity, Apps: 1 + len(settings.Depends),
 	})
 	if err != nil {
@@ -304,6 +304,13 @@ func ceilings(l config.Limits) swarm.Ceilings {
 
 // needs are what must be free on the machine for another run to start.
 func (p *platform) needs() headroom.Needs { return needsOf(p.cfg, p.dockerRoot) }
+
+// short says that there is too little disk for a run to start.
+func (p *platform) short() string {
+	needs := p.needs()
+	needs.Memory = 0
+	return needs.Short()
+}
 
 // full says that a run must not go on, since little is left of what must be free to start one.
 func (p *platform) full() string {

@@ -111,3 +111,40 @@ func TestN3_WhatAnotherServiceAnswersIsNotShown(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// An image that a run has brought leaves with it when no other run could start because of it, and only then.
+func TestN3_AHugeImageLeavesWithItsRun(t *testing.T) {
+	var short atomic.Bool
+	var removed []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.Method == http.MethodDelete {
+			removed = append(removed, r.URL.Path)
+		}
+		w.Write([]byte("[]"))
+	}))
+	defer server.Close()
+	cli, err := client.NewClientWithOpts(client.WithHost("tcp://"+server.Listener.Addr().String()), client.WithVersion("1.41"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(Options{RunID: "r", Docker: cli, Short: func() string {
+		if short.Load() && len(removed) == 0 {
+			return "the disk of /x has 1GiB free"
+		}
+		return ""
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.pulled = []string{"x.example/large:1", "x.example/other:1"}
+	d.dropImages(t.Context())
+	if len(removed) > 0 {
+		t.Errorf("with enough space: %v", removed)
+	}
+	short.Store(true)
+	d.dropImages(t.Context())
+	if len(removed) != 1 || removed[0] != "/v1.41/images/x.example/large:1" {
+		t.Errorf("removed %v", removed)
+	}
+}

@@ -88,6 +88,9 @@ func (d *Deployer) pullOne(ctx context.Context, services, ref string) (image.Ins
 		return img, err
 	}
 	d.log.Info("pulling an image", "image", ref, "service", services)
+	d.mu.Lock()
+	d.pulled = append(d.pulled, ref)
+	d.mu.Unlock()
 	stream, err := d.docker.ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth})
 	if err != nil {
 		return img, d.pullFault(activity, ref, err)
@@ -98,6 +101,29 @@ func (d *Deployer) pullOne(ctx context.Context, services, ref string) (image.Ins
 	}
 	img, err = d.docker.ImageInspect(ctx, ref)
 	return img, d.fault(activity, err)
+}
+
+// dropImages removes what Pull has pulled when the disk is short: an image that one run has brought
+// must not keep all others waiting. An image that a container uses stays.
+func (d *Deployer) dropImages(ctx context.Context) {
+	if d.o.Short == nil {
+		return
+	}
+	d.mu.Lock()
+	pulled := d.pulled
+	d.mu.Unlock()
+	for _, ref := range pulled {
+		why := d.o.Short()
+		if why == "" {
+			return
+		}
+		_, err := d.docker.ImageRemove(ctx, ref, image.RemoveOptions{PruneChildren: true})
+		if err != nil && !cerrdefs.IsNotFound(err) {
+			d.log.Warn("an image that the run pulled stays", "image", ref, "error", err)
+			continue
+		}
+		d.log.Info("removed an image that the run pulled", "image", ref, "why", why)
+	}
 }
 
 // pullProgress reads the daemon's messages to the end; the failure is one of them.

@@ -80,6 +80,7 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 			open := absent.open(waiting, lost, d.o.Now(), d.o.AbsencePatience)
 			if len(pending)+len(open) == 0 {
 				d.giveUp(app, lost)
+				d.dropImages(ctx)
 				return removed, nil
 			}
 			if len(pending) == 0 {

@@ -95,6 +95,9 @@ type Options struct {
 	// Full says in one sentence that the machine's disk is so full that no run may go on, ""
 	// while it is not. It may be nil.
 	Full func() string
+	// Short says likewise that no run may start. Then Remove also removes the images that this
+	// Deployer has pulled and nobody else uses. It may be nil.
+	Short func() string
 
 	// RegistryAuth returns the encoded credentials for an image reference, "" for
 	// none. It may be nil.
@@ -136,10 +139,11 @@ type Deployer struct {
 	creations creations
 	anonymous anonymous
 
-	mu    sync.Mutex
-	ready bool
-	dnsrr *bool             // decided at the first deployment
-	floor map[string]uint64 // by service id: the version that the last update replaced
+	mu     sync.Mutex
+	pulled []string // references
+	ready  bool
+	dnsrr  *bool             // decided at the first deployment
+	floor  map[string]uint64 // by service id: the version that the last update replaced
 }
 
 // New returns a Deployer for one run. It does not talk to the daemon yet.
