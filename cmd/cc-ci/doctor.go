@@ -115,6 +115,9 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		},
 		func(ctx context.Context) []ccci.Diagnosis { return serverState(ctx, cfg) },
 	}
+	if cfg.Ingress.Kind == config.IngressTraefik { // the machine is an appliance, which has the firewall
+		checks = append(checks, doctor.Bridges(doctor.BridgeSettings))
+	}
 	for _, entry := range cfg.AllForges() {
 		checks = append(checks, forgeChecks(a, cfg, entry)...)
 	}
