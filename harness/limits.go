@@ -33,7 +33,7 @@ func limitMemory(stack *recipe.Stack, limit string) error {
 		if r.Limits == nil {
 			r.Limits = &types.ResourceLimit{}
 		}
-		if r.Limits.MemoryBytes == 0 || int64(r.Limits.MemoryBytes) > bytes {
+		if r.Limits.MemoryBytes <= 0 || int64(r.Limits.MemoryBytes) > bytes {
 			r.Limits.MemoryBytes = types.UnitBytes(bytes)
 		}
 	}
