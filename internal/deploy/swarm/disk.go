@@ -57,8 +57,12 @@ const (
 	freeInterval = time.Second
 )
 
-// unmeasured says why the volumes of the run could not be walked through.
-type unmeasured struct{ error }
+// unmeasured says why what the run takes could not be walked through, and whose fault that is when
+// it goes on.
+type unmeasured struct {
+	error
+	code ccci.Code
+}
 
 // usage is what one object takes.
 type usage struct {
@@ -170,7 +174,7 @@ func (k *disk) judge(all []usage, err error) error {
 	}
 	over := overLimit(all, k.d.o.DiskLimit)
 	if over == nil && k.failures >= mostFailures {
-		over = ccci.Errorf(ccci.CodeRecipe, "disk limit: what the volumes of the run hold cannot be measured: %w", why).
+		over = ccci.Errorf(why.code, "disk limit: what the run takes cannot be measured: %w", why).
 			WithHint("look at what the app writes there")
 	}
 	return over
@@ -206,6 +210,9 @@ func (k *disk) measure(ctx context.Context) ([]usage, error) {
 	defer cancel()
 	ours := filters.NewArgs(filters.Arg("label", LabelRun+"="+string(k.d.o.RunID)))
 	containers, err := k.d.docker.ContainerList(ctx, container.ListOptions{All: true, Size: true, Filters: ours})
+	if ctx.Err() != nil { // the daemon walks through the layers; it may also be stuck for another reason
+		return nil, &unmeasured{fmt.Errorf("asking Docker how large the containers are: %w", context.Cause(ctx)), ccci.CodeInfra}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -252,13 +259,13 @@ func (k *disk) measureVolumes(ctx context.Context, names []string) ([]usage, err
 	out, err := k.run(ctx, k.d.o.Box.Measure(dirs))
 	if err != nil {
 		k.dropBox() // it may have ended; the next look makes another
-		return nil, &unmeasured{err}
+		return nil, &unmeasured{err, ccci.CodeRecipe}
 	}
 	var all []usage
 	for i, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
 		u := usage{}
 		if _, err := fmt.Sscan(line, &u.bytes, &u.entries); err != nil || i >= len(names) {
-			return nil, &unmeasured{fmt.Errorf("%q is no answer", clip(line, 80))}
+			return nil, &unmeasured{fmt.Errorf("%q is no answer", clip(line, 80)), ccci.CodeRecipe}
 		}
 		u.what = "volume " + names[i]
 		all = append(all, u)

@@ -18,7 +18,7 @@ import (
 // A run whose volumes cannot be walked through, again and again, is not one that takes nothing.
 func TestN3_WhatCannotBeMeasuredIsTooMuch(t *testing.T) {
 	k := &disk{d: &Deployer{o: Options{DiskLimit: 100}}}
-	blind := &unmeasured{errors.New("more than 4000 folders are in each other")}
+	blind := &unmeasured{errors.New("more than 4000 folders are in each other"), ccci.CodeRecipe}
 	for range mostFailures - 1 {
 		if err := k.judge(nil, blind); err != nil {
 			t.Fatalf("too early: %v", err)
@@ -38,6 +38,12 @@ func TestN3_WhatCannotBeMeasuredIsTooMuch(t *testing.T) {
 	}
 	if ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), "cannot be measured: more than 4000") {
 		t.Errorf("%v", err)
+	}
+	for range mostFailures {
+		err = k.judge(nil, &unmeasured{errors.New("it takes longer than 1m0s"), ccci.CodeInfra})
+	}
+	if ccci.CodeOf(err) != ccci.CodeInfra {
+		t.Errorf("a daemon that does not answer: %v", err)
 	}
 }
 
