@@ -71,6 +71,7 @@ func TestEveryContainerHasACeiling(t *testing.T) {
 		"busy restart":    {"    deploy: {restart_policy: {delay: 1ns}}\n", plain, []string{"restart delay raised from 1ns to 1s"}},
 		"tmpfs":           {"    volumes: [{type: tmpfs, target: /dev/shm, tmpfs: {size: 99999999999}}, {type: tmpfs, target: /t}]\n", plain, []string{"tmpfs at /dev/shm lowered from 93.13GiB to 2GiB"}},
 		"small log":       {"    logging: {driver: json-file, options: {max-size: 1m, max-file: '5'}}\n", "memory 2GiB, 2 processors, 1024 processes, log 5 x 1MiB", nil},
+		"log of a line":   {"    logging: {options: {max-size: '1', max-file: '2'}}\n", plain, []string{"log raised to 20MiB"}},
 		"large log":       {"    logging: {driver: json-file, options: {max-size: 900g, tag: '{{.ID}}'}}\n", plain, []string{"log lowered to 20MiB"}},
 		"many logs":       {"    logging: {options: {max-size: 10m, max-file: '32000'}}\n", plain, []string{"log lowered to 20MiB"}},
 		"local log":       {"    logging: {driver: local}\n", plain, nil},

@@ -87,6 +87,8 @@ const (
 	leastMemory = 64 << 20
 	leastCPUs   = 5e7
 	leastPids   = 32
+	// leastLog is the size of a log below which it would show nothing: secrets are looked for in it.
+	leastLog = 1 << 20
 )
 
 // lowering is what clamp changed, as sentences, and what holds now, by service.
@@ -233,6 +235,10 @@ func (l *lowering) logDriver(s *service, d *swarm.Driver, most int64) *swarm.Dri
 	}
 	size, err := units.RAMInBytes(d.Options["max-size"])
 	count, countErr := strconv.ParseInt(cmp.Or(d.Options["max-file"], "1"), 10, 16)
+	if err == nil && countErr == nil && size > 0 && count > 0 && size <= most/count && size*count < min(most, leastLog) {
+		l.note(s, "log raised to %s", bytesText(most))
+		return bounded(name, most/files, files)
+	}
 	if err != nil || countErr != nil || size < 1 || count < 1 || size > most/count {
 		if d.Options["max-size"] != "" {
 			l.note(s, "log lowered to %s", bytesText(most))
