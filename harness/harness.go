@@ -196,10 +196,16 @@ func (l *life) live(ctx context.Context) {
 	}
 	l.compare()
 	l.noteRefused()
-	l.keepLogs(context.WithoutCancel(ctx))
+	logs, enough := context.WithTimeout(context.WithoutCancel(ctx), keepLogsLimit)
+	l.keepLogs(logs)
+	enough()
 	l.keep(ctx)
 	l.teardown(context.WithoutCancel(ctx), before)
 }
+
+// keepLogsLimit bounds the reading of logs at the end. Whoever ends a run waits minutes for its
+// teardown, which comes after.
+const keepLogsLimit = time.Minute
 
 // startBackground begins what takes time and depends on nothing.
 func (l *life) startBackground(ctx context.Context) {

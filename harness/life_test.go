@@ -421,6 +421,31 @@ func (hanging) Deploy(ctx context.Context, _ *recipe.Stack) error {
 	return ctx.Err()
 }
 
+// flooding has logs that nobody reads to the end.
+type flooding struct{ hanging }
+
+func (flooding) Logs(ctx context.Context, _ *recipe.Stack, _ func(LogPiece) error) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A19: logs without end do not keep a run from its teardown, also when somebody cancels it.
+func TestN3_EndlessLogsDoNotDelayTeardown(t *testing.T) {
+	repo, head := example(t)
+	w := newWorld()
+	c := w.config(t, repo, head)
+	c.Deployer = flooding{hanging{worldDeployer{world: w}}}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(10*time.Second, func() { cancel(ErrCancelled) })
+		started := time.Now()
+		r := live(t, w, c, ctx)
+		if w.count("remove") != 1 || !r.Teardown.Clean || time.Since(started) > 2*time.Minute {
+			t.Errorf("after %s: %v", time.Since(started), w.events)
+		}
+	})
+}
+
 // A19: someone who cancels gets the teardown all the same.
 func TestA19_CancelledRunIsTornDown(t *testing.T) {
 	repo, head := example(t)
