@@ -242,6 +242,10 @@ func missing(stack *recipe.Stack, m *model, refs references) error {
 		return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return have[n] != "" })
 	}
 	if names := absent(m.external.networks, refs.networks); len(names) > 0 {
+		if own := slices.IndexFunc(names, func(n string) bool { return strings.HasPrefix(n, stack.Name+"_") }); own >= 0 {
+			return ccci.Errorf(ccci.CodeRecipe, "deploying %s: there is no network %s", stack.Name, names[own]).
+				WithHint("a network of the stack's own is not external: leave external out, and it is made")
+		}
 		return ccci.Errorf(ccci.CodeInfra, "deploying %s: there is no swarm network %s", stack.Name, strings.Join(names, ", ")).
 			WithHint("make it: docker network create --driver overlay --attachable --subnet 10.10.0.0/16 %s", names[0])
 	}

@@ -9,7 +9,9 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/google/go-cmp/cmp"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest"
 )
 
@@ -235,6 +237,17 @@ func TestN3_CapabilitiesAreDropped(t *testing.T) {
 		c := spec.TaskTemplate.ContainerSpec
 		if add, drop := strings.Join(c.CapabilityAdd, " "), strings.Join(c.CapabilityDrop, " "); add != tc.add || drop != tc.drop {
 			t.Errorf("%q: adds %q, drops %q", tc.part, add, drop)
+		}
+	}
+}
+
+// A network that only the recipe could have made is the recipe's to make.
+func TestN3_AnOwnNetworkThatIsMissingIsTheRecipesFault(t *testing.T) {
+	stack := &recipe.Stack{Name: "s_ci_test"}
+	for name, want := range map[string]ccci.Code{"s_ci_test_inside": ccci.CodeRecipe, "proxy": ccci.CodeInfra} {
+		err := missing(stack, &model{external: externals{networks: []string{name}}}, references{})
+		if ccci.CodeOf(err) != want || ccci.HintOf(err) == "" {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
