@@ -230,3 +230,29 @@ func TestDiskLimitNamesWhatGrew(t *testing.T) {
 		})
 	}
 }
+
+// An image brings a healthcheck of its own, which is asked no more often than one of a compose file. What else it
+// says stays the image's: the daemon merges the two.
+func TestN3_AnImagesProbeIsCalm(t *testing.T) {
+	d, err := New(Options{RunID: "r"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.calmProbe("busy", &container.HealthConfig{Test: []string{"CMD", "x"}, Interval: time.Millisecond, StartInterval: time.Millisecond})
+	d.calmProbe("calm", &container.HealthConfig{Test: []string{"CMD", "x"}, Interval: 5 * time.Second})
+	d.calmProbe("without", nil)
+	stated := &container.HealthConfig{Test: []string{"CMD", "y"}, Interval: 7 * time.Second}
+	off := &container.HealthConfig{Test: []string{"NONE"}}
+	for _, c := range []struct {
+		image        string
+		stated, want *container.HealthConfig
+	}{
+		{"busy", nil, &container.HealthConfig{Interval: time.Second, StartInterval: time.Second}},
+		{"busy", stated, &container.HealthConfig{Test: []string{"CMD", "y"}, Interval: 7 * time.Second, StartInterval: time.Second}},
+		{"busy", off, off}, {"calm", nil, nil}, {"calm", stated, stated}, {"without", nil, nil}, {"unknown", nil, nil},
+	} {
+		if diff := cmp.Diff(c.want, d.calmed(c.image, c.stated)); diff != "" {
+			t.Errorf("%s: %s", c.image, diff)
+		}
+	}
+}

@@ -105,7 +105,8 @@ func (d *Deployer) stackServices(ctx context.Context, stack string) ([]swarm.Ser
 // has put them there, and nothing is resolved at a registry.
 func (d *Deployer) apply(ctx context.Context, stack *recipe.Stack, svc service, refs references, present []swarm.Service) error {
 	activity := fmt.Sprintf("deploying %s: service %s", stack.Name, svc.key)
-	spec := refs.bind(svc.spec)
+	spec := refs.bind(svc.spec) // its ContainerSpec is a copy
+	spec.TaskTemplate.ContainerSpec.Healthcheck = d.calmed(spec.TaskTemplate.ContainerSpec.Image, spec.TaskTemplate.ContainerSpec.Healthcheck)
 	auth, err := d.auth(spec.TaskTemplate.ContainerSpec.Image)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"golang.org/x/sync/errgroup"
 
@@ -62,6 +64,9 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 	var out []ccci.Image
 	for _, s := range stack.Config.Services {
 		img := found[slices.Index(references, s.Image)]
+		if img.Config != nil {
+			d.calmProbe(s.Image, img.Config.Healthcheck)
+		}
 		out = append(out, ccci.Image{Service: s.Name, Reference: s.Image, Digest: img.ID, Size: img.Size})
 	}
 	return out, nil
@@ -101,6 +106,41 @@ func (d *Deployer) pullOne(ctx context.Context, services, ref string) (image.Ins
 	}
 	img, err = d.docker.ImageInspect(ctx, ref)
 	return img, d.fault(activity, err)
+}
+
+// calmProbe notes how the healthcheck that an image brings is to be changed, so that it is not asked
+// more often than one of a compose file. What is 0 the daemon takes from the image.
+func (d *Deployer) calmProbe(ref string, own *container.HealthConfig) {
+	least := d.o.Ceilings.HealthInterval
+	change := &container.HealthConfig{}
+	if own != nil && own.Interval > 0 && own.Interval < least {
+		change.Interval = least
+	}
+	if own != nil && own.StartInterval > 0 && own.StartInterval < least {
+		change.StartInterval = least
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.probes, ref)
+	if change.Interval > 0 || change.StartInterval > 0 {
+		d.probes[ref] = change
+	}
+}
+
+// calmed returns a service's healthcheck with what is noted about its image's.
+func (d *Deployer) calmed(ref string, stated *container.HealthConfig) *container.HealthConfig {
+	d.mu.Lock()
+	change := d.probes[ref]
+	d.mu.Unlock()
+	if change == nil || stated != nil && len(stated.Test) > 0 && stated.Test[0] == "NONE" {
+		return stated
+	}
+	var out container.HealthConfig
+	if stated != nil {
+		out = *stated
+	}
+	out.Interval, out.StartInterval = cmp.Or(out.Interval, change.Interval), cmp.Or(out.StartInterval, change.StartInterval)
+	return &out
 }
 
 // dropImages removes what Pull has pulled when the disk is short: an image that one run has brought

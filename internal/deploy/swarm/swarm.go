@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -140,7 +141,8 @@ type Deployer struct {
 	anonymous anonymous
 
 	mu     sync.Mutex
-	pulled []string // references
+	pulled []string                           // references
+	probes map[string]*container.HealthConfig // by image: how its own healthcheck is to be changed
 	ready  bool
 	dnsrr  *bool             // decided at the first deployment
 	floor  map[string]uint64 // by service id: the version that the last update replaced
@@ -194,6 +196,7 @@ func New(o Options) (*Deployer, error) {
 		log:       o.Logger,
 		anonymous: anonymous{since: o.Now(), names: map[string]bool{}},
 		floor:     map[string]uint64{},
+		probes:    map[string]*container.HealthConfig{},
 	}
 	d.memory = &memory{docker: o.Docker, interval: o.MemoryInterval, seen: d.noteVolumes}
 	d.link = &proxyLink{d: d, stacks: map[string]bool{}}
