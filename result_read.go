@@ -8,8 +8,8 @@ import (
 	"io"
 )
 
-// resultLimit bounds what is read of a result, in bytes.
-const resultLimit = 32 << 20
+// ResultLimit bounds what is read of a result, in bytes.
+const ResultLimit = 32 << 20
 
 // ReadResult reads what the harness of a run's build found. A result that is missing or
 // cannot be used is a problem in words and no error; an error is worth another try.
@@ -24,13 +24,13 @@ func ReadResult(ctx context.Context, blobs BlobReader, run Run, build Build) (re
 		return nil, "", fmt.Errorf("opening the result of run %s: %w", run.ID, err)
 	}
 	defer r.Close()
-	data, err := io.ReadAll(io.LimitReader(r, resultLimit+1))
+	data, err := io.ReadAll(io.LimitReader(r, ResultLimit+1))
 	switch {
 	case errors.Is(err, ErrCorrupt):
 		return nil, "its result is corrupt", nil
 	case err != nil:
 		return nil, "", fmt.Errorf("reading the result of run %s: %w", run.ID, err)
-	case len(data) > resultLimit:
+	case len(data) > ResultLimit:
 		return nil, "its result is too large", nil
 	}
 	result = &Result{}

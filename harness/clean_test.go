@@ -1,0 +1,68 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/censor"
+)
+
+// TestN3_LargestResultIsRead fills every list and every text of a result with what takes the most
+// room. A result that its readers refuse for its size would be "infrastructure errored", which a
+// recipe could bring about.
+func TestN3_LargestResultIsRead(t *testing.T) {
+	text := strings.Repeat("<&>x", 1<<10)
+	r := &ccci.Result{RunID: "261130-000000-aaaaaa", Schema: ccci.ResultSchema, Cause: &ccci.Cause{Message: text, Detail: []string{text}}, Settings: ccci.Settings{}}
+	for i := range 1100 {
+		text := fmt.Sprint(i, text)
+		r.Lint = append(r.Lint, ccci.Finding{Rule: "C003", Severity: "error", File: text, Message: text, Hint: text})
+		r.Changes = append(r.Changes, ccci.Change{Subject: text, What: text, Before: text, After: text})
+		r.Warnings = append(r.Warnings, text)
+		r.Settings[text] = text
+	}
+	for range 8 {
+		s := ccci.Stage{Name: ccci.StageChecks, Status: ccci.Fail, Reason: text}
+		for range 100 {
+			s.Checks = append(s.Checks, ccci.Check{Name: "checks/x", Status: ccci.Fail, Message: text, Detail: []string{text, text, text}})
+		}
+		r.Stages = append(r.Stages, s)
+	}
+	c := Config{OutDir: t.TempDir(), Censor: &censor.Censor{}}
+	var log bytes.Buffer
+	l := &life{instance: &instance{Config: &c}, result: r, log: c.Censor.NewWriter(&log)}
+	if err := l.write(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(c.OutDir, "result.json")
+	back, problem, err := ccci.ReadResult(context.Background(), oneFile{path: path}, ccci.Run{ID: r.RunID}, ccci.Build{})
+	if err != nil || problem != "" {
+		t.Fatalf("the reader says %q, %v", problem, err)
+	}
+	if len(back.Stages) != 8 || back.Stages[7].Status != ccci.Fail || len(back.Lint) == 0 || back.Cause == nil {
+		t.Error("more was cut than texts and lists")
+	}
+	if err := l.log.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), "the result is cut") {
+		t.Errorf("the log does not say that it was cut: %.300s", log.String())
+	}
+}
+
+// oneFile is a store of blobs with one blob.
+type oneFile struct {
+	ccci.BlobReader
+	path string
+}
+
+func (f oneFile) Get(context.Context, string) (io.ReadCloser, ccci.BlobInfo, error) {
+	file, err := os.Open(f.path)
+	return file, ccci.BlobInfo{}, err
+}
