@@ -20,7 +20,7 @@ var fileMiddlewares = []string{"security", "keycloak", "basicauth"}
 func (j *judge) labels(service string, labels map[string]string, path ...string) {
 	path = append([]string{"services", service}, path...)
 	j.reserved(service, labels, path...)
-	t := &traefikLabels{judge: j, service: service, path: path, seen: map[string]bool{}, routers: map[string]*router{}}
+	t := &traefikLabels{judge: j, service: service, path: path, seen: map[string]bool{}, routers: map[string]*router{}, replaced: map[string]replacement{}}
 	for _, key := range sorted(labels) {
 		value := labels[key]
 		low := strings.ToLower(strings.TrimSpace(key))
@@ -97,6 +97,8 @@ type traefikLabels struct {
 	path    []string
 	seen    map[string]bool    // keys in lower case
 	routers map[string]*router // as "http/name"
+
+	replaced map[string]replacement // as "middleware.option"
 }
 
 func (t *traefikLabels) refuse(rule, key, value, hint, format string, args ...any) {
@@ -143,6 +145,9 @@ func (t *traefikLabels) option(key string, k []string, value string) {
 	kind, option := k[0]+"."+k[1], strings.Join(k[3:], ".")
 	if k[1] == "routers" {
 		t.router(key, k, value)
+	}
+	if k[1] == "middlewares" {
+		t.replaces(key, k[2], option, value)
 	}
 	check, known := optionCheck(kind, option)
 	switch {
@@ -256,6 +261,12 @@ func (t *traefikLabels) dedicated(id string, r *router) bool {
 // finish judges routers as a whole. Without a rule Traefik's default applies, which
 // this side does not know.
 func (t *traefikLabels) finish() {
+	for _, id := range sorted(t.replaced) {
+		r := t.replaced[id]
+		if wrong := r.growth(); wrong != "" {
+			t.refuse(ruleTraefik, r.label, r.label, "", "sets the label %q to %q, which %s", r.label, r.by, wrong)
+		}
+	}
 	for _, id := range sorted(t.routers) {
 		r := t.routers[id]
 		_, name, _ := strings.Cut(id, "/")

@@ -104,6 +104,10 @@ func (p *prover) matcher(call *ast.CallExpr) bool {
 			p.fail("an argument of %s is not a plain text", name.Name)
 			return false
 		}
+		if costly(text) {
+			p.fail("the pattern %q is none or takes too long to match", text)
+			return false
+		}
 		args = append(args, text)
 	}
 	switch fn := strings.ToLower(name.Name); {
