@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/admission"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
@@ -182,7 +183,7 @@ func ownNames(stack *recipe.Stack) []string {
 
 // lint judges the head. Its findings make the fifth level and no verdict.
 func (l *life) lint(ctx context.Context, head, base *recipe.Tree, releases []recipe.Release) {
-	findings := recipe.Lint(ctx, head, base, recipe.LintOptions{Releases: releases})
+	findings := recipe.Lint(ctx, head, base, recipe.LintOptions{Releases: releases, Bounds: admission.Bounds})
 	l.result.LintRan = true
 	l.result.Lint = append(l.result.Lint, findings...)
 	for _, f := range findings {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/admission"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
@@ -156,7 +157,7 @@ func (c *enrolCmd) lint(a *app, dir string) error {
 	if err != nil {
 		return err
 	}
-	findings, err := recipe.LintDir(a.ctx, dir, "", nil, recipe.LintOptions{Releases: releases})
+	findings, err := recipe.LintDir(a.ctx, dir, "", nil, recipe.LintOptions{Releases: releases, Bounds: admission.Bounds})
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/term"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/admission"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
@@ -25,7 +26,7 @@ type lintCmd struct {
 
 func (c *lintCmd) Run(a *app) error {
 	var base *recipe.Tree
-	var options recipe.LintOptions
+	options := recipe.LintOptions{Bounds: admission.Bounds}
 	_, err := revision(a.ctx, c.Dir, "HEAD")
 	if err == nil {
 		var releases []recipe.Release

@@ -11,15 +11,8 @@ import (
 // stack that may be deployed, or an error that lists everything that is refused.
 // It creates nothing.
 func Admit(tree *recipe.Tree, o recipe.RenderOptions, lim Limits, p Policy) (*recipe.Stack, error) {
-	env, err := tree.AppEnv(o)
+	env, files, err := bounded(tree, o, lim)
 	if err != nil {
-		return nil, err
-	}
-	files, err := tree.ComposeFiles(env)
-	if err != nil {
-		return nil, err
-	}
-	if err := CheckFiles(tree.Dir, files, lim, env.Lookup); err != nil {
 		return nil, err
 	}
 	stack, err := tree.Render(o)
@@ -34,4 +27,20 @@ func Admit(tree *recipe.Tree, o recipe.RenderOptions, lim Limits, p Policy) (*re
 	}
 	stack.Warnings = append(stack.Warnings, notes...)
 	return stack, nil
+}
+
+// Bounds returns an error when the raw compose files of a tree are too much to be rendered.
+func Bounds(tree *recipe.Tree, o recipe.RenderOptions) error {
+	_, _, err := bounded(tree, o, DefaultLimits())
+	return err
+}
+
+func bounded(tree *recipe.Tree, o recipe.RenderOptions, lim Limits) (env recipe.Env, files []string, err error) {
+	if env, err = tree.AppEnv(o); err != nil {
+		return env, nil, err
+	}
+	if files, err = tree.ComposeFiles(env); err != nil {
+		return env, nil, err
+	}
+	return env, files, CheckFiles(tree.Dir, files, lim, env.Lookup)
 }

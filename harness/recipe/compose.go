@@ -23,6 +23,8 @@ type composeFile struct {
 	base string         // folder that it may refer to files in, absolute
 	dict map[string]any // as the loader takes it
 	doc  *yaml.Node     // the same, with lines
+
+	nodes int // values, aliases written out
 }
 
 // Bounds of a compose file's structure, aliases written out: a few lines of YAML can
@@ -37,7 +39,7 @@ func parseCompose(name, base string, text []byte) (*composeFile, error) {
 	if err := yaml.Unmarshal(text, f.doc); err != nil {
 		return nil, f.notYAML(err)
 	}
-	if nodes := (nodeCounter{}).count(f.doc, 0); nodes > maxComposeNodes {
+	if f.nodes = (nodeCounter{}).count(f.doc, 0); f.nodes > maxComposeNodes {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "%s holds more than %d values, or more than %d levels, with its aliases written out", name, maxComposeNodes, maxComposeDepth).
 			WithHint("use fewer anchors and aliases")
 	}

@@ -42,6 +42,9 @@ type place struct {
 type LintOptions struct {
 	Releases  []Release // version tags of the repository (R014)
 	Catalogue []string  // versions that the catalogue lists (R006); nil: not known
+	// Bounds is asked before a tree is rendered: a few lines of YAML can stand for gigabytes. Nil is
+	// for trees that are trusted.
+	Bounds func(*Tree, RenderOptions) error
 }
 
 // Lint judges a tree by every rule. base is the version that operators have, for the rules
@@ -118,16 +121,37 @@ func newLintRun(t, base *Tree, o LintOptions) *lintRun {
 		run.sample = &EnvFile{}
 	}
 	run.abra, run.abraLines, _, _ = t.abra() // an unreadable one shows in renderErr
-	run.stack, run.renderErr = t.Render(RenderOptions{Domain: lintDomain})
+	as := RenderOptions{Domain: lintDomain}
+	if o.Bounds != nil {
+		run.renderErr = o.Bounds(t, as)
+	}
+	if run.renderErr == nil {
+		run.stack, run.renderErr = t.Render(as)
+	}
+	run.files = t.parseAll(func(name string, err error) {
+		run.unread = append(run.unread, place{name, errorLine(err), err.Error()})
+	})
+	return run
+}
+
+// parseAll parses every compose file of a tree, as many as hold no more values together than
+// a single one may hold.
+func (t *Tree) parseAll(failed func(name string, err error)) []*composeFile {
+	var files []*composeFile
+	nodes := 0
 	for _, name := range t.allComposeFiles() {
 		f, err := t.composeFile(name)
-		if err != nil {
-			run.unread = append(run.unread, place{name, errorLine(err), err.Error()})
+		if err == nil {
+			if nodes += f.nodes; nodes > maxComposeNodes {
+				failed(name, ccci.Errorf(ccci.CodeInvalid, "%s: the compose files hold more than %d values together; this one and those after it are not looked at", name, maxComposeNodes))
+				return files
+			}
+			files = append(files, f)
 			continue
 		}
-		run.files = append(run.files, f)
+		failed(name, err)
 	}
-	return run
+	return files
 }
 
 // allComposeFiles lists compose.yml and every overlay, also in subfolders.

@@ -1,13 +1,12 @@
 package recipe
 
 import (
-	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/docker/cli/cli/compose/template"
 	"github.com/docker/cli/cli/compose/types"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -45,8 +44,12 @@ type configFile struct {
 	raw     string // its name before interpolation
 	name    string
 	file    string
-	content []byte
+	content [sha256.Size]byte // its digest
 }
+
+// maxConfigs bounds the files of configs that are read of one tree, in bytes: each can be named
+// any number of times.
+const maxConfigs = 64 << 20
 
 // configFiles reads the configs of every compose file, used by default or not.
 func (t *Tree) configFiles(files []*composeFile) map[string]configFile {
@@ -55,12 +58,13 @@ func (t *Tree) configFiles(files []*composeFile) map[string]configFile {
 		return nil
 	}
 	out := map[string]configFile{}
+	left := maxConfigs
 	for _, f := range files {
-		for key := range f.section("configs") {
+		for _, key := range sortedKeys(f.section("configs")) {
 			raw := rawName([]*composeFile{f}, "configs", key)
-			name, err := template.Substitute(raw, env.Lookup)
+			name, err := fill(raw, env.Lookup)
 			object, _ := f.section("configs", key)["file"].(string)
-			file, err2 := template.Substitute(object, env.Lookup)
+			file, err2 := fill(object, env.Lookup)
 			if err != nil || err2 != nil || file == "" {
 				continue
 			}
@@ -68,7 +72,10 @@ func (t *Tree) configFiles(files []*composeFile) map[string]configFile {
 			if err != nil {
 				continue // C007 or the admission of the rendered stack reports it
 			}
-			out[f.name+" "+key] = configFile{f, key, raw, name, file, content}
+			if left -= len(content) + 4<<10; left < 0 {
+				return out // a stack with as many is refused
+			}
+			out[f.name+" "+key] = configFile{f, key, raw, name, file, sha256.Sum256(content)}
 		}
 	}
 	return out
@@ -78,17 +85,12 @@ func checkC001(r *lintRun) []place {
 	if r.base == nil {
 		return nil
 	}
-	var baseFiles []*composeFile
-	for _, name := range r.base.allComposeFiles() {
-		if f, err := r.base.composeFile(name); err == nil {
-			baseFiles = append(baseFiles, f)
-		}
-	}
+	baseFiles := r.base.parseAll(func(string, error) {})
 	before, after := r.base.configFiles(baseFiles), r.tree.configFiles(r.files)
 	var out []place
 	for _, id := range sortedKeys(after) {
 		now, old := after[id], before[id]
-		if old.compose == nil || now.name != old.name || bytes.Equal(now.content, old.content) {
+		if old.compose == nil || now.name != old.name || now.content == old.content {
 			continue
 		}
 		at := place{now.compose.name, now.compose.line("configs", now.key), fmt.Sprintf("%s has changed and the config %s is still named %q", now.file, now.key, now.raw)}

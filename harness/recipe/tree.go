@@ -251,11 +251,35 @@ func (t *Tree) fillIn(text string) string {
 	if err != nil {
 		return ""
 	}
-	out, err := template.Substitute(text, env.Lookup)
+	out, err := fill(text, env.Lookup)
 	if err != nil {
 		return ""
 	}
 	return out
+}
+
+// maxFilled bounds a single text with its variables filled in, in bytes.
+const maxFilled = 64 << 10
+
+var (
+	anyVariable = regexp.MustCompile(`\$\{?([A-Za-z_][A-Za-z0-9_]*)`)
+	errFilled   = errors.New("the text is too long with its variables filled in")
+)
+
+// fill replaces the variables of one text as docker does. A value that is repeated often
+// would make gigabytes of it.
+func fill(text string, lookup func(string) (string, bool)) (string, error) {
+	if len(text) > maxFilled {
+		return "", errFilled
+	}
+	sum := len(text)
+	for _, m := range anyVariable.FindAllStringSubmatch(text, -1) {
+		value, _ := lookup(m[1])
+		if sum += len(value); sum > maxFilled {
+			return "", errFilled
+		}
+	}
+	return template.Substitute(text, lookup)
 }
 
 // defaults is .env.sample with the exports of abra.sh.
