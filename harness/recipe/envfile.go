@@ -277,11 +277,15 @@ func parseModifiers(comment string) Modifiers {
 // shorten keeps quoted input in messages readable.
 func shorten(s string) string {
 	const most = 60
+	s = s[:min(len(s), 4*most+4)]
 	if i := strings.IndexByte(s, '\n'); i >= 0 {
 		s = s[:i]
 	}
-	if utf8.RuneCountInString(s) <= most {
-		return s
+	runes := 0
+	for at := range s { // no further than needed: it is asked often about long texts
+		if runes++; runes > most {
+			return s[:at] + "…"
+		}
 	}
-	return string([]rune(s)[:most]) + "…"
+	return s
 }

@@ -112,6 +112,21 @@ type lintRun struct {
 	sampleErr  error
 	abra       Env
 	abraLines  map[string]int
+
+	defaults    Env // of the sample and abra.sh
+	defaultsErr error
+}
+
+// fillIn fills in the variables of a text from the defaults.
+func (r *lintRun) fillIn(text string) string {
+	if r.defaultsErr != nil {
+		return ""
+	}
+	out, err := fill(text, r.defaults.Lookup)
+	if err != nil {
+		return ""
+	}
+	return out
 }
 
 func newLintRun(t, base *Tree, o LintOptions) *lintRun {
@@ -120,6 +135,7 @@ func newLintRun(t, base *Tree, o LintOptions) *lintRun {
 	if run.sampleErr != nil {
 		run.sample = &EnvFile{}
 	}
+	run.defaults, run.defaultsErr = t.defaults()
 	run.abra, run.abraLines, _, _ = t.abra() // an unreadable one shows in renderErr
 	as := RenderOptions{Domain: lintDomain}
 	if o.Bounds != nil {
@@ -134,16 +150,19 @@ func newLintRun(t, base *Tree, o LintOptions) *lintRun {
 	return run
 }
 
-// parseAll parses every compose file of a tree, as many as hold no more values together than
-// a single one may hold.
+// maxLintNodes bounds the values of all compose files that are linted. Finding the line of each
+// takes time that grows with its square; the largest known recipe has a tenth.
+const maxLintNodes = 50_000
+
+// parseAll parses every compose file of a tree, up to maxLintNodes.
 func (t *Tree) parseAll(failed func(name string, err error)) []*composeFile {
 	var files []*composeFile
 	nodes := 0
 	for _, name := range t.allComposeFiles() {
 		f, err := t.composeFile(name)
 		if err == nil {
-			if nodes += f.nodes; nodes > maxComposeNodes {
-				failed(name, ccci.Errorf(ccci.CodeInvalid, "%s: the compose files hold more than %d values together; this one and those after it are not looked at", name, maxComposeNodes))
+			if nodes += f.nodes; nodes > maxLintNodes {
+				failed(name, ccci.Errorf(ccci.CodeInvalid, "%s: the compose files hold more than %d values together; this one and those after it are not looked at", name, maxLintNodes))
 				return files
 			}
 			files = append(files, f)

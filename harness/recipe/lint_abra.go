@@ -73,13 +73,13 @@ var (
 func (r *lintRun) images(visit func(at place, service, image, tag string)) {
 	r.services(func(f *composeFile, name string, service map[string]any) {
 		raw, _ := service["image"].(string)
-		image := r.tree.fillIn(raw)
+		image := r.fillIn(raw)
 		if image == "" || digestTail.MatchString(image) {
 			return
 		}
 		rest := image[strings.LastIndexByte(image, '/')+1:]
 		_, tag, _ := strings.Cut(rest, ":")
-		visit(place{file: f.name, line: f.line("services", name, "image")}, name, image, tag)
+		visit(place{file: f.name, line: f.line("services", name, "image")}, shorten(name), shorten(image), shorten(tag))
 	})
 }
 
@@ -244,7 +244,7 @@ func checkR015(r *lintRun) []place {
 	for _, f := range r.files {
 		secrets := f.section("secrets")
 		for _, key := range sortedKeys(secrets) {
-			tail := strings.TrimPrefix(r.tree.fillIn(strings.ReplaceAll(rawName([]*composeFile{f}, "secrets", key), "${STACK_NAME}", "")), "$STACK_NAME")
+			tail := strings.TrimPrefix(r.fillIn(strings.ReplaceAll(rawName([]*composeFile{f}, "secrets", key), "${STACK_NAME}", "")), "$STACK_NAME")
 			if most := maxSecretName - maxStackName; len(tail) > most {
 				out = append(out, place{f.name, f.line("secrets", key),
 					fmt.Sprintf("the secret %s adds %d characters (%s) to the name of the stack; %d always fit", key, len(tail), tail, most)})

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/recipe-maintainers/cc-ci/harness/admission"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
@@ -59,5 +60,37 @@ func TestN3_LintTakesLittleMemory(t *testing.T) {
 				t.Logf("%d MiB", took)
 			}
 		})
+	}
+}
+
+// TestN3_LintTakesLittleTime lints a recipe whose env file takes long to be read, as often as it
+// has services.
+func TestN3_LintTakesLittleTime(t *testing.T) {
+	dir := t.TempDir()
+	var sample, services strings.Builder
+	sample.WriteString("TYPE=demo\nDOMAIN=demo.example.com\n")
+	for i := range 16 {
+		fmt.Fprintf(&sample, "A%d=%s\n", i, strings.Repeat("${", 30<<10))
+	}
+	for i := range 5000 {
+		fmt.Fprintf(&services, "  s%d: {image: \"nginx:1\"}\n", i)
+	}
+	for name, text := range map[string]string{
+		".env.sample": sample.String(), "compose.yml": "version: \"3.8\"\nservices:\n" + services.String(),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := time.Now()
+	tree, err := recipe.Open(dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	recipe.Lint(t.Context(), tree, tree, recipe.LintOptions{Bounds: admission.Bounds})
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("it took %s", took)
+	} else {
+		t.Logf("it took %s", took)
 	}
 }
