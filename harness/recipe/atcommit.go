@@ -49,7 +49,7 @@ func extract(ctx context.Context, repoDir string, commit ccci.Commit, dir string
 		r.CloseWithError(err)
 		unpacked <- err
 	}()
-	err := gitcmd.Stream(ctx, repoDir, w, "archive", "--format=tar", string(commit))
+	err := gitcmd.Archive(ctx, repoDir, w, string(commit), gitcmd.Limits{})
 	w.CloseWithError(err)
 	if unpackErr := <-unpacked; unpackErr != nil {
 		return unpackErr

@@ -74,6 +74,18 @@ func Stream(ctx context.Context, dir string, w io.Writer, args ...string) error 
 	return call{dir: dir, args: args, out: w}.run(ctx)
 }
 
+// Archive writes the files of a commit to w as a tar. git holds each file in memory, and
+// attributes of the repository may fill in the message of a commit any number of times: what
+// takes more than the limits is an Error with CodeRefused.
+func Archive(ctx context.Context, dir string, w io.Writer, commit string, limits Limits) error {
+	limits = limits.orDefault()
+	err := call{dir: dir, bound: limits.bound(), out: w, args: []string{"archive", "--format=tar", "--end-of-options", commit}}.run(ctx)
+	if err != nil {
+		return limits.explain(err)
+	}
+	return nil
+}
+
 // capped keeps at most limit bytes and fails beyond.
 type capped struct {
 	bytes.Buffer

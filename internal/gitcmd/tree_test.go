@@ -107,3 +107,26 @@ func TestOutputIsBounded(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A file may ask for the message of its commit any number of times, and git puts it together
+// in memory.
+func TestM2_ArchiveIsBounded(t *testing.T) {
+	s := newSource(t)
+	tree := s.tree("100644 blob "+s.blob("x export-subst\n")+"\t.gitattributes", "100644 blob "+s.blob(strings.Repeat("$Format:%B$\n", 3000))+"\tx")
+	commit := s.git("t\n\n"+strings.Repeat(strings.Repeat("y", 99)+"\n", 1000), "commit-tree", tree)
+	var out counter
+	err := Archive(t.Context(), s.dir, &out, commit, Limits{Memory: 200 << 20})
+	wantRefused(t, err, "more than 200 MiB of memory to be read (git.memory_mib)")
+	commit = s.git("t\n", "commit-tree", tree)
+	if err := Archive(t.Context(), s.dir, &out, commit, Limits{Memory: 200 << 20}); err != nil || out < 3000 {
+		t.Errorf("%d bytes, %v", out, err)
+	}
+}
+
+// counter counts what is written to it.
+type counter int
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
