@@ -2,7 +2,6 @@ package backup
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -156,7 +155,7 @@ func (b *Backup) restic(ctx context.Context, lines func([]byte) error, args ...s
 		r.CloseWithError(err)
 		read <- err
 	}()
-	var stderr bytes.Buffer
+	var stderr ending
 	args = append([]string{box.Restic, "--repo", repository, "--no-cache"}, args...)
 	env := []string{"RESTIC_PASSWORD=" + b.opts.Password.Reveal(), "HOME=/tmp"}
 	code, err := box.Exec(ctx, b.opts.Docker, b.container, args, env, w, &stderr)
@@ -168,12 +167,31 @@ func (b *Backup) restic(ctx context.Context, lines func([]byte) error, args ...s
 		return err
 	}
 	if code != 0 {
-		return &resticError{code: code, stderr: tail(stderr.Bytes(), 4000)}
+		return &resticError{code: code, stderr: tail(stderr.kept, 4000)}
 	}
-	if stderr.Len() > 0 {
-		b.opts.Logger.WarnContext(ctx, "restic warns", "command", args[4], "output", tail(stderr.Bytes(), 2000))
+	if len(stderr.kept) > 0 {
+		b.opts.Logger.WarnContext(ctx, "restic warns", "command", args[4], "output", tail(stderr.kept, 2000))
 	}
 	return nil
+}
+
+// ending keeps the end of what is written to it. restic writes a line for each file that goes
+// while it is read, and an app has as many as it likes.
+type ending struct{ kept []byte }
+
+// endingSize is how much is kept at least, in bytes.
+const endingSize = 16 << 10
+
+func (e *ending) Write(p []byte) (int, error) {
+	n := len(p)
+	if len(p) > endingSize {
+		p = p[len(p)-endingSize:]
+	}
+	if len(e.kept)+len(p) > 4*endingSize {
+		e.kept = append(e.kept[:0], e.kept[len(e.kept)-endingSize:]...)
+	}
+	e.kept = append(e.kept, p...)
+	return n, nil
 }
 
 type resticError struct {

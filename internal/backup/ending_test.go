@@ -1,0 +1,27 @@
+package backup
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+)
+
+// An app that removes its files while they are read makes restic complain of each.
+func TestN3_ComplaintsOfResticAreBounded(t *testing.T) {
+	var e ending
+	var all bytes.Buffer
+	for i := range 20_000 {
+		line := fmt.Sprintf("error: lstat /volumes/data/%0*d: no such file or directory\n", 1+i%300, i)
+		all.WriteString(line)
+		if n, err := e.Write([]byte(line)); n != len(line) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	big := bytes.Repeat([]byte("x"), 1<<20)
+	if got, want := tail(e.kept, 4000), tail(all.Bytes(), 4000); got != want {
+		t.Errorf("kept %.100q, want %.100q", got, want)
+	}
+	if _, err := e.Write(big); err != nil || cap(e.kept) > 8*endingSize {
+		t.Errorf("%d bytes are held, %v", cap(e.kept), err)
+	}
+}
