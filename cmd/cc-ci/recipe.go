@@ -11,6 +11,7 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/admission"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/plain"
 )
 
 type recipeCmd struct {
@@ -46,6 +47,10 @@ func (c *lintCmd) Run(a *app) error {
 	findings, err := recipe.LintDir(a.ctx, c.Dir, "", base, options)
 	if err != nil {
 		return err
+	}
+	for i := range findings { // they quote the recipe, and JSON keeps what some terminals obey
+		f := &findings[i]
+		f.File, f.Message, f.Hint = plain.Line(f.File), plain.Text(f.Message), plain.Text(f.Hint)
 	}
 	write := map[string]func() error{
 		"text":  func() error { return recipe.WriteText(a.stdout, findings, columns(a.stdout)) },
