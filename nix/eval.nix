@@ -41,6 +41,7 @@ let
       machine = {
         inherit (config.networking.firewall) allowedTCPPorts;
         docker = config.virtualisation.docker.daemon.settings;
+        kernel = { modules = config.boot.kernelModules; settings = config.boot.kernel.sysctl; };
         etc = lib.mapAttrs (_: file: file.text) (lib.filterAttrs (name: _: name == "timezone" || lib.hasPrefix "cc-ci/" name) config.environment.etc);
         secrets = lib.mapAttrs (_: secret: { inherit (secret) key path; }) config.sops.secrets;
         secretsFile = lib.removePrefix (toString ../.) (toString config.sops.defaultSopsFile);

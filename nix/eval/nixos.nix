@@ -137,6 +137,8 @@ in
     };
 
     boot.initrd.availableKernelModules = strings;
+    boot.kernelModules = strings;
+    boot.kernel.sysctl = any;
     boot.loader = {
       grub = { enable = bool; device = optional types.str ""; };
       systemd-boot.enable = bool;

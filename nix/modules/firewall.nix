@@ -24,6 +24,13 @@ in
       inherit gaps;
     };
 
+    # Two apps on Docker's bridge would otherwise reach each other past every rule.
+    boot.kernelModules = [ "br_netfilter" ];
+    boot.kernel.sysctl = {
+      "net.bridge.bridge-nf-call-iptables" = 1;
+      "net.bridge.bridge-nf-call-ip6tables" = 1;
+    };
+
     # At the start of the machine Docker starts containers again before anything is reconciled.
     systemd.services.cc-ci-firewall = {
       description = "cc-ci: the firewall before Docker";
