@@ -50,6 +50,17 @@ func number(most int64) labelCheck {
 	}
 }
 
+// atMost is a number from 0 to most: for Traefik -1 is no bound.
+func atMost(most int64) labelCheck {
+	check := number(most)
+	return func(t *traefikLabels, value string) string {
+		if strings.HasPrefix(strings.TrimSpace(value), "-") {
+			return "is no bound; state one up to " + strconv.FormatInt(most, 10)
+		}
+		return check(t, value)
+	}
+}
+
 // interval is a duration of at least one second.
 func interval(t *traefikLabels, value string) string {
 	if d, ok := period(value); !ok || d < time.Second {
@@ -78,7 +89,7 @@ func period(value string) (time.Duration, bool) {
 var (
 	truth    = matching(`^(true|false|t|f|1|0|)$`, "is neither true nor false")
 	count    = number(1 << 31)
-	memory   = number(maxMemory)
+	memory   = atMost(maxMemory)
 	port     = matching(`^[0-9]{1,5}$`, "is not a port")
 	word     = matching(`^[a-z0-9_.-]*$`, "is not a plain name")
 	words    = matching(`^[a-z0-9_.@-]*( *, *[a-z0-9_.@-]+)*$`, "is not a list of plain names")
