@@ -20,7 +20,7 @@ import (
 const harnessArg = "enginetest-harness"
 
 // patience bounds every wait for something that must happen.
-const patience = 30 * time.Second
+const patience = 90 * time.Second // Drone hands a build on within a minute
 
 // Command says how to start the suite's harness for a job: it is the test binary
 // itself, which obeys the test over a socket (the job's CloneURL).
