@@ -11,6 +11,7 @@ import (
 
 	"github.com/recipe-maintainers/cc-ci/harness/admission"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/race"
 )
 
 // TestN3_LintTakesLittleMemory lints recipes that come to gigabytes, which happens before
@@ -66,6 +67,9 @@ func TestN3_LintTakesLittleMemory(t *testing.T) {
 // TestN3_LintTakesLittleTime lints a recipe whose env file takes long to be read, as often as it
 // has services.
 func TestN3_LintTakesLittleTime(t *testing.T) {
+	if race.Detector {
+		t.Skip("the race detector makes this more than ten times slower; .ci/test runs it without")
+	}
 	dir := t.TempDir()
 	var sample, services strings.Builder
 	sample.WriteString("TYPE=demo\nDOMAIN=demo.example.com\n")
