@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -65,14 +64,7 @@ func TestN3_PagesOfAPullRequestReachNoServiceOfTheMachine(t *testing.T) {
 // addMarkup makes the page of the head misbehave.
 func addMarkup(t *testing.T, repo, branch, markup string) {
 	t.Helper()
-	git := func(args ...string) {
-		t.Helper()
-		cmd := exec.Command("git", append([]string{"-C", repo, "-c", "user.name=t", "-c", "user.email=t@example.org"}, args...)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	git("checkout", "-q", branch)
+	gitIn(t, repo, "checkout", "-q", branch)
 	compose := filepath.Join(repo, "compose.yml")
 	text, err := os.ReadFile(compose)
 	if err != nil {
@@ -86,5 +78,5 @@ func addMarkup(t *testing.T, repo, branch, markup string) {
 	if err := os.WriteFile(compose, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	git("commit", "-qam", "a page that misbehaves")
+	gitIn(t, repo, "commit", "-qam", "a page that misbehaves")
 }

@@ -234,6 +234,15 @@ func example(t *testing.T, dir, name string) (repo, branch string) {
 	return repo, branch
 }
 
+// gitIn runs git in a repository, as an author of its own.
+func gitIn(t *testing.T, repo string, args ...string) {
+	t.Helper()
+	cmd := exec.Command("git", append([]string{"-C", repo, "-c", "user.name=t", "-c", "user.email=t@example.org"}, args...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+}
+
 // harnessRun runs cc-ci run to its end.
 func harnessRun(t *testing.T, config, out string, args ...string) (code int, result ccci.Result, log string) {
 	t.Helper()
@@ -434,14 +443,7 @@ func TestN3_RefusedBeforeAnythingIsCreated(t *testing.T) {
 	together(t)
 	dir, config := workspace(t, "")
 	repo, branch := example(t, dir, "canary-good")
-	git := func(args ...string) {
-		t.Helper()
-		cmd := exec.Command("git", append([]string{"-C", repo, "-c", "user.name=t", "-c", "user.email=t@example.org"}, args...)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	git("checkout", "-q", branch)
+	gitIn(t, repo, "checkout", "-q", branch)
 	compose := filepath.Join(repo, "compose.yml")
 	text, err := os.ReadFile(compose)
 	if err != nil {
@@ -451,7 +453,7 @@ func TestN3_RefusedBeforeAnythingIsCreated(t *testing.T) {
 	if err := os.WriteFile(compose, []byte(hostile), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	git("commit", "-qam", "add a helper")
+	gitIn(t, repo, "commit", "-qam", "add a helper")
 	code, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch)
 	if code != exitRefused || r.Cause == nil || r.Cause.Check != "install/admitted" || r.Deployments != 0 {
 		t.Errorf("exit code %d, cause %+v, %d deployments\n%s", code, r.Cause, r.Deployments, log)
@@ -472,7 +474,7 @@ func TestN3_RefusedBeforeAnythingIsCreated(t *testing.T) {
 	if err := os.WriteFile(compose, append(text, "\nservices: {}\n"...), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	git("commit", "-qam", "give a key twice")
+	gitIn(t, repo, "commit", "-qam", "give a key twice")
 	code, r, log = harnessRun(t, config, filepath.Join(dir, "out2"), repo, "--head", branch)
 	if code != exitRefused || r.Cause == nil || !strings.Contains(r.Cause.Message, "(rule yaml-keys)") {
 		t.Errorf("exit code %d, cause %+v\n%s", code, r.Cause, log)

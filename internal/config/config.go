@@ -42,7 +42,7 @@ type Config struct {
 	Engine    Engine       `yaml:"engine" doc:"What runs the tests."`
 	Limits    Limits       `yaml:"limits" doc:"What runs may take of the machine, and what must be free for one to start."`
 	Ingress   Ingress      `yaml:"ingress" doc:"The proxy that apps under test are reached through."`
-	Git       Git          `yaml:"git" doc:"What a repository of somebody else may cost. What is beyond is refused, and the refusal names the setting."`
+	Git       Git          `yaml:"git" doc:"Limits for the repositories that are fetched. A repository beyond one is refused, and the refusal names the setting."`
 	Badge     Badge        `yaml:"badge" doc:"Badges."`
 	Keep      Keep         `yaml:"keep" doc:"How long results are kept."`
 

@@ -2,7 +2,7 @@ package config
 
 import "time"
 
-// Git bounds what a repository of somebody else may cost.
+// Git holds the limits for the repositories that are fetched.
 type Git struct {
 	FetchMiB  int           `yaml:"fetch_mib" default:"256" doc:"MiB that one fetch may store."`
 	Objects   int           `yaml:"objects" default:"200000" doc:"Objects that one fetch may bring."`

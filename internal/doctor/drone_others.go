@@ -51,32 +51,32 @@ func droneOthers(get func(path string, into any) (int, error), address string, r
 		}
 		return ccci.Diagnosis{Check: check, Code: ccci.CodeRefused, Message: message, Hint: fmt.Sprintf("make %s an administrator of Drone: DRONE_USER_CREATE=username:%s,machine:false,admin:true", login, login)}
 	}
+	// only is well where Drone has no others, else it names them: message has a place for their names.
+	only := func(check string, others []string, status int, err error, well ccci.Diagnosis, message, hint string) ccci.Diagnosis {
+		switch {
+		case err != nil || status != http.StatusOK:
+			return unseen(check, status, err)
+		case len(others) > 0:
+			return ccci.Diagnosis{Check: check, Code: ccci.CodeInvalid,
+				Message: strings.Replace(message, "%s", strings.Join(others, ", "), 1),
+				Hint:    hint + "; see docs/drone.md, A Drone that was open"}
+		}
+		return well
+	}
 	api := "/api/repos/" + url.PathEscape(repo.Owner) + "/" + url.PathEscape(repo.Name)
 	var out []ccci.Diagnosis
 
 	const accounts = "drone: accounts"
-	switch others, status, err := otherAccounts(get, login); {
-	case err != nil || status != http.StatusOK:
-		out = append(out, unseen(accounts, status, err))
-	case len(others) > 0:
-		out = append(out, ccci.Diagnosis{Check: accounts, Code: ccci.CodeInvalid,
-			Message: fmt.Sprintf("Drone lets in %s besides %s, whatever its settings say of new accounts", strings.Join(others, ", "), login),
-			Hint:    "remove each: drone user rm NAME, or DELETE " + address + "/api/users/NAME with the token of " + login + "; see docs/drone.md, A Drone that was open"})
-	default:
-		out = append(out, Well(accounts, "%s is the only one", login))
-	}
+	others, status, err := otherAccounts(get, login)
+	out = append(out, only(accounts, others, status, err, Well(accounts, "%s is the only one", login),
+		"Drone lets in %s besides "+login+", whatever its settings say of new accounts",
+		"remove each: drone user rm NAME, or DELETE "+address+"/api/users/NAME with the token of "+login))
 
 	const repositories = "drone: other repositories"
-	switch others, status, err := otherRepositories(get, repo); {
-	case err != nil || status != http.StatusOK:
-		out = append(out, unseen(repositories, status, err))
-	case len(others) > 0:
-		out = append(out, ccci.Diagnosis{Check: repositories, Code: ccci.CodeInvalid,
-			Message: fmt.Sprintf("Drone takes builds of %s besides %s", strings.Join(others, ", "), repo),
-			Hint:    "deactivate each: drone repo disable NAME, or DELETE " + address + "/api/repos/NAME with the token of " + login + "; see docs/drone.md, A Drone that was open"})
-	default:
-		out = append(out, Well(repositories, "%s is the only active one", repo))
-	}
+	others, status, err = otherRepositories(get, repo)
+	out = append(out, only(repositories, others, status, err, Well(repositories, "%s is the only active one", repo),
+		"Drone takes builds of %s besides "+repo.String(),
+		"deactivate each: drone repo disable NAME, or DELETE "+address+"/api/repos/NAME with the token of "+login))
 
 	for _, kind := range []struct{ check, path, remove, why string }{
 		{"drone: cron jobs", "/cron", "drone cron rm", "they start builds that are not held back"},

@@ -29,22 +29,22 @@ func smallMachine() Ceilings {
 func TestShare(t *testing.T) {
 	const none = 0
 	for name, c := range map[string]struct {
-		wishes               []wish
+		requests             []request
 		def, most, sum, leas int64
 		want                 []int64
 		refused              bool
 	}{
-		"no bound":                         {[]wish{{none, 1}, {9, 1}}, none, none, none, none, []int64{0, 9}, false},
-		"default":                          {[]wish{{none, 1}, {3, 1}}, 5, 10, 20, 1, []int64{5, 3}, false},
-		"at most":                          {[]wish{{50, 1}}, 5, 10, 20, 1, []int64{10}, false},
-		"the silent divide the rest":       {[]wish{{none, 1}, {none, 1}, {12, 1}}, 10, 20, 20, 1, []int64{4, 4, 12}, false},
-		"replicas count":                   {[]wish{{none, 4}}, 10, 20, 20, 1, []int64{5}, false},
-		"no replica":                       {[]wish{{none, 0}, {none, 1}}, 10, 10, 10, 1, []int64{10, 10}, false},
-		"all shrink when nothing is left":  {[]wish{{none, 1}, {20, 1}, {20, 1}}, 10, 20, 20, 2, []int64{4, 8, 8}, false},
-		"too many":                         {[]wish{{none, 100}}, 10, 20, 20, 1, []int64{0}, true},
-		"too many that say what they want": {[]wish{{20, 100}}, 10, 20, 20, 1, []int64{0}, true},
+		"no bound":                         {[]request{{none, 1}, {9, 1}}, none, none, none, none, []int64{0, 9}, false},
+		"default":                          {[]request{{none, 1}, {3, 1}}, 5, 10, 20, 1, []int64{5, 3}, false},
+		"at most":                          {[]request{{50, 1}}, 5, 10, 20, 1, []int64{10}, false},
+		"the silent divide the rest":       {[]request{{none, 1}, {none, 1}, {12, 1}}, 10, 20, 20, 1, []int64{4, 4, 12}, false},
+		"replicas count":                   {[]request{{none, 4}}, 10, 20, 20, 1, []int64{5}, false},
+		"no replica":                       {[]request{{none, 0}, {none, 1}}, 10, 10, 10, 1, []int64{10, 10}, false},
+		"all shrink when nothing is left":  {[]request{{none, 1}, {20, 1}, {20, 1}}, 10, 20, 20, 2, []int64{4, 8, 8}, false},
+		"too many":                         {[]request{{none, 100}}, 10, 20, 20, 1, []int64{0}, true},
+		"too many that say what they want": {[]request{{20, 100}}, 10, 20, 20, 1, []int64{0}, true},
 	} {
-		got, fits := share(c.wishes, c.def, c.most, c.sum, c.leas)
+		got, fits := share(c.requests, c.def, c.most, c.sum, c.leas)
 		if fits == c.refused || !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, %v; want %v", name, got, fits, c.want)
 		}

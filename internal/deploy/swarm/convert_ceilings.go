@@ -134,19 +134,19 @@ func clamp(services []service, c Ceilings) (lowering, error) {
 			out.notes = append(out.notes, "no limit of "+resource.name+": the kernel of this machine has none")
 			continue
 		}
-		wishes := make([]wish, len(services))
+		requests := make([]request, len(services))
 		for i := range services {
 			// Less than nothing says nothing. The daemon takes it for no limit.
-			wishes[i] = wish{max(*resource.of(bounds[i]), 0), replicas(i)}
+			requests[i] = request{max(*resource.of(bounds[i]), 0), replicas(i)}
 		}
-		shares, fits := share(wishes, resource.def, resource.most, resource.sum, resource.least)
+		shares, fits := share(requests, resource.def, resource.most, resource.sum, resource.least)
 		if !fits {
 			return out, ccci.Errorf(ccci.CodeRecipe, "the app has too many containers for the %s of a run (%s): each would have less than %s",
 				resource.name, resource.text(resource.sum), resource.text(resource.least)).
 				WithHint("use fewer replicas or services, or raise the limits section of cc-ci's configuration")
 		}
 		for i := range services {
-			if stated := wishes[i].stated; stated > shares[i] {
+			if stated := requests[i].stated; stated > shares[i] {
 				out.note(&services[i], "%s lowered from %s to %s", resource.name, resource.text(stated), resource.text(shares[i]))
 			}
 			*resource.of(bounds[i]) = shares[i]
@@ -268,18 +268,18 @@ func effectiveText(t *swarm.TaskSpec) string {
 	return strings.Join(parts, ", ")
 }
 
-// wish is what each of n containers of a service states, 0 for nothing.
-type wish struct{ stated, n int64 }
+// request is what each of n containers of a service states, 0 for nothing.
+type request struct{ stated, n int64 }
 
 // share says what each container of each service gets. One that states nothing gets def, one that
 // states something at most most. When all together exceed sum, those that state nothing
 // divide evenly what the others leave; when that is not enough, everything shrinks
 // alike. It reports false when a container would get less than least. def, most and
 // sum may be 0 for no bound.
-func share(wishes []wish, def, most, sum, least int64) ([]int64, bool) {
-	out := make([]int64, len(wishes))
+func share(requests []request, def, most, sum, least int64) ([]int64, bool) {
+	out := make([]int64, len(requests))
 	var total, stated, open int64
-	for i, w := range wishes {
+	for i, w := range requests {
 		out[i] = cmp.Or(w.stated, def)
 		if most > 0 {
 			out[i] = lower(out[i], most)
@@ -295,7 +295,7 @@ func share(wishes []wish, def, most, sum, least int64) ([]int64, bool) {
 		return out, true
 	}
 	if open > 0 && (sum-stated)/open >= least {
-		for i, w := range wishes {
+		for i, w := range requests {
 			if w.stated == 0 {
 				out[i] = (sum - stated) / open
 			}
