@@ -259,7 +259,7 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 		RunID: job.RunID, Docker: p.docker, Logger: p.log, EndpointMode: p.cfg.Engine.DNSRR,
 		Network: p.cfg.Network, Proxy: p.ingress.Container(),
 		Box:       swarm.Box{Image: p.box, Dial: box.DialCommand, Hold: box.HoldCommand(3 * time.Hour), Measure: box.MeasureCommand},
-		DiskLimit: config.Bytes(p.cfg.Limits.Disk), Full: p.full, Short: p.short, Ceilings: ceilings(p.cfg.Limits),
+		DiskLimit: config.Bytes(p.cfg.Limits.Disk), Free: p.free, Full: p.full, Short: p.short, Ceilings: ceilings(p.cfg.Limits),
 		Runs: p.cfg.Engine.Capacity, Apps: 1 + len(settings.Depends),
 	})
 	if err != nil {
@@ -319,6 +319,9 @@ func (p *platform) full() string {
 	return needs.Short()
 }
 
+// free is the free space of Docker's disk in bytes, -1 when it is not known.
+func (p *platform) free() int64 { return headroom.Free(dockerDir(p.dockerRoot)) }
+
 // needs are those of the machine on which the server's runs are.
 func (s *server) needs() headroom.Needs {
 	if s.platform == nil {
@@ -327,13 +330,16 @@ func (s *server) needs() headroom.Needs {
 	return s.platform.needs()
 }
 
-// needsOf are the needs where Docker keeps its data in dockerRoot; "" stands for the usual place.
+// needsOf are the needs where Docker keeps its data in dockerRoot.
 func needsOf(cfg config.Config, dockerRoot string) headroom.Needs {
 	return headroom.Needs{
-		Dirs: []string{cfg.Data, cmp.Or(dockerRoot, "/var/lib/docker")},
+		Dirs: []string{cfg.Data, dockerDir(dockerRoot)},
 		Disk: config.Bytes(cfg.Limits.FreeDisk), Memory: config.Bytes(cfg.Limits.FreeMemory),
 	}
 }
+
+// dockerDir is where Docker keeps its data; "" stands for the usual place.
+func dockerDir(root string) string { return cmp.Or(root, "/var/lib/docker") }
 
 // keptDir has the data of apps that outlives their runs.
 func keptDir(cfg config.Config) string { return filepath.Join(cfg.Data, "canonicals") }

@@ -55,6 +55,16 @@ func (n Needs) Look() State {
 // Short is Look's sentence alone.
 func (n Needs) Short() string { return n.Look().Short }
 
+// Free returns the bytes that an unprivileged process can still write to the disk of a
+// directory, -1 when that is unknown.
+func Free(dir string) int64 {
+	free, _, err := freeDisk(dir)
+	if err != nil {
+		return -1
+	}
+	return free
+}
+
 func size(n int64) string { return units.BytesSize(float64(n)) }
 
 // freeDisk is what is free on the disk of a folder, and whether few inodes are: less than 2 in 100.

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -103,6 +104,53 @@ func TestN3_ANearlyFullDiskEndsTheRun(t *testing.T) {
 		check("while the app runs", err)
 	case <-time.After(10 * time.Second):
 		t.Error("the app runs on")
+	}
+}
+
+// A fast disk takes gigabytes between two measurements: when its free space drops, the next one comes at once.
+func TestN3_FastWritesAreMeasuredAtOnce(t *testing.T) {
+	var written atomic.Int64
+	measured := make(chan struct{}, 100)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/containers/json") && r.URL.Query().Get("size") != "":
+			fmt.Fprintf(w, `[{"Id": "0123456789abcdef", "Names": ["/s_app.1"], "SizeRw": %d}]`, written.Load())
+			measured <- struct{}{}
+		case strings.HasSuffix(r.URL.Path, "/containers/json"):
+			w.Write([]byte("[]"))
+		default:
+			w.Write([]byte("{}"))
+		}
+	}))
+	t.Cleanup(server.Close)
+	cli, err := client.NewClientWithOpts(client.WithHost("tcp://"+server.Listener.Addr().String()), client.WithVersion("1.41"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(Options{RunID: "r", Docker: cli, DiskLimit: 300 << 20, DiskInterval: time.Hour,
+		Box:  Box{Measure: func([]string) []string { return nil }},
+		Free: func() int64 { return 10<<30 - written.Load() }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.disk.start()
+	defer d.disk.stop()
+	<-measured
+	written.Store(20 << 20) // less than an eighth of the limit: not worth a measurement
+	select {
+	case <-measured:
+		t.Error("20 MiB brought a measurement forward")
+	case <-time.After(3 * dropInterval):
+	}
+	written.Store(400 << 20)
+	select {
+	case err := <-d.Exceeded():
+		if ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), "container s_app.1 400MiB") {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("400 MiB of 300 MiB are not measured before the interval is over")
 	}
 }
 

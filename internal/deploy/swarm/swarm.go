@@ -93,6 +93,9 @@ type Options struct {
 	// needs Box.Measure. DiskInterval is the time between two measurements, default 5 s.
 	DiskLimit    int64
 	DiskInterval time.Duration
+	// Free returns the free bytes of the daemon's disk, -1 when they are not known. When they
+	// drop fast, the next measurement comes earlier. It may be nil.
+	Free func() int64
 	// Full says in one sentence that the machine's disk is so full that no run may go on, ""
 	// while it is not. It may be nil.
 	Full func() string
