@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/host"
 )
 
 // tab is a page in a real Chromium that remembers what went wrong in it.
@@ -38,13 +38,7 @@ func openBrowser(t *testing.T) *tab {
 	if testing.Short() {
 		t.Skip("starts Chromium")
 	}
-	path := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if found, err := exec.LookPath(name); err == nil {
-			path = found
-			break
-		}
-	}
+	path := host.Chromium()
 	if path == "" {
 		if os.Getenv("CI") != "" {
 			t.Fatal("there is no Chromium on this machine; the pages go unseen")
