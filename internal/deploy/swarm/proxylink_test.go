@@ -156,10 +156,17 @@ const publicApp = `
         - traefik.http.routers.STACK.rule=Host(` + "`DOMAIN`" + `)
         - traefik.http.routers.STACK.entrypoints=web
         - traefik.http.services.STACK.loadbalancer.server.port=8080
+        - traefik.http.middlewares.STACK-small.forwardauth.address=http://STACK_app:8080/
+        - traefik.http.middlewares.STACK-large.forwardauth.address=http://STACK_app:8080/large
+        - traefik.http.routers.STACK-small.rule=Host(` + "`DOMAIN`" + `) && Path(` + "`/small`" + `)
+        - traefik.http.routers.STACK-small.middlewares=STACK-small
+        - traefik.http.routers.STACK-large.rule=Host(` + "`DOMAIN`" + `) && Path(` + "`/guarded`" + `)
+        - traefik.http.routers.STACK-large.middlewares=STACK-large
 `
 
-// get asks Traefik for a host.
-func (e *edge) get(host string) string {
+// get asks Traefik for a host and a path, "/" by default.
+func (e *edge) get(address string) string {
+	host, path, _ := strings.Cut(address, "/")
 	ctx, cancel := context.WithTimeout(e.t.Context(), 3*time.Second)
 	defer cancel()
 	conn, err := e.Dial(ctx, "tcp", net.JoinHostPort(dockerd.Address, "80"))
@@ -168,7 +175,7 @@ func (e *edge) get(host string) string {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
-	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", host)
+	fmt.Fprintf(conn, "GET /%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, host)
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return err.Error()
@@ -262,6 +269,13 @@ func TestN3_RunsMeetTheProxyAndNobodyElse(t *testing.T) {
 	for _, r := range []*testRun{a, b} {
 		want := strings.TrimPrefix(string(r.o.RunID), "260102-030405-")
 		e.eventually(want+" is served", func() bool { return e.get(r.domain) == want })
+	}
+
+	// An authentication server is asked, and what it may answer is bounded.
+	for path, want := range map[string]string{"/small": "aaaaaa", "/guarded": "401 Unauthorized"} {
+		if got := e.get(a.domain + path); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
 	}
 
 	// What the proxy finds under names of others.

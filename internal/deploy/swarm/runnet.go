@@ -105,6 +105,10 @@ func (c converter) hostname(s types.ServiceConfig) string {
 	return strings.TrimRight(name[:min(len(name), longest)], "-._")
 }
 
+// authAnswer and authRequest bound the answer of an authentication server and the request that is
+// forwarded to it, in bytes. Traefik allocates both before it reads.
+const authAnswer, authRequest = 256 << 10, 1 << 20
+
 // proxyLabels makes the proxy look for a service on the run's network. A service without a
 // label for that gets one, in the spelling that Traefik 2 and 3 both read, unless it has
 // labels in that of Traefik 3 alone: that refuses a service with both. A label that names
@@ -135,6 +139,29 @@ func (c converter) proxyLabels(s types.ServiceConfig, labels map[string]string) 
 	}
 	if enabled && !named {
 		out[missing] = RunNetwork(c.run)
+	}
+	return out
+}
+
+// boundAnswers bounds what the proxy holds in memory for an app that authenticates visitors: by
+// default Traefik reads the whole answer of the authentication server, and the whole request where
+// it forwards that. Admission refuses a value above its own bound, so that only a missing one is set.
+func boundAnswers(labels map[string]string) map[string]string {
+	const infix = ".forwardauth."
+	seen, out := map[string]bool{}, maps.Clone(labels)
+	for key := range labels {
+		seen[strings.ToLower(key)] = true // Traefik folds case
+	}
+	for key := range seen {
+		middleware, _, ok := strings.Cut(key, infix)
+		if !ok || !strings.HasPrefix(key, "traefik.http.middlewares.") {
+			continue
+		}
+		for option, bound := range map[string]int{"maxresponsebodysize": authAnswer, "maxbodysize": authRequest} {
+			if key := middleware + infix + option; !seen[key] {
+				out[key] = strconv.Itoa(bound)
+			}
+		}
 	}
 	return out
 }

@@ -150,6 +150,21 @@ func TestN3_TraefikIsToldTheRunsNetwork(t *testing.T) {
 	}
 }
 
+// The proxy reads the answer of an authentication server into memory: its size is always bounded.
+func TestN3_AnswersOfAuthenticationAreBounded(t *testing.T) {
+	const auth, other = "traefik.http.middlewares.a.forwardauth.", "traefik.http.middlewares.b.ForwardAuth."
+	_, spec := converted(t, "app", "", "    deploy: {labels: ['"+auth+"address=http://x/','"+other+"MaxResponseBodySize=77','traefik.http.middlewares.c.compress=true']}\n")
+	for key, want := range map[string]string{
+		auth + "maxresponsebodysize": "262144", auth + "maxbodysize": "1048576",
+		other + "MaxResponseBodySize": "77", strings.ToLower(other) + "maxresponsebodysize": "", strings.ToLower(other) + "maxbodysize": "1048576",
+		"traefik.http.middlewares.c.forwardauth.maxbodysize": "",
+	} {
+		if got := spec.Labels[key]; got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+}
+
 // A recipe does not mark its container as the proxy, nor as another run's.
 func TestN3_LabelsOfOursAreNotARecipes(t *testing.T) {
 	_, spec := converted(t, "app", "", "    labels: {cc-ci.proxy: 'true', cc-ci.run: other, kept: 'yes'}\n    deploy: {labels: {cc-ci.ingress: x}}\n")

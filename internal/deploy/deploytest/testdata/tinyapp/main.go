@@ -196,6 +196,7 @@ func serve() {
 		time.Sleep(d)
 	}
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, os.Getenv("VERSION")) })
+	http.HandleFunc("/large", func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 1<<20)) })
 	http.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) {
 		if os.Getenv("SICK") != "" {
 			http.Error(w, "sick", http.StatusServiceUnavailable)
