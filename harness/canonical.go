@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
@@ -40,6 +41,33 @@ func (l *life) lookUp(ctx context.Context) (*ccci.Canonical, error) {
 		return nil, err
 	}
 	return &c, nil
+}
+
+// warnOfMovedTags names the images that are others than those of the same reference in the
+// recipe's canonical: the tag was moved since it was tested.
+func (l *life) warnOfMovedTags(ctx context.Context, images []ccci.Image) {
+	c, err := l.lookUp(ctx)
+	if err != nil || c == nil {
+		return // the choice of the base warned of the former
+	}
+	before := map[string]string{}
+	for _, image := range c.Images {
+		before[image.Reference] = image.Digest
+	}
+	for _, image := range images {
+		if was := before[image.Reference]; was != "" && image.Digest != "" && was != image.Digest {
+			l.warn(fmt.Sprintf("the image %s has changed behind its tag since run %s: %s → %s", image.Reference, c.Run, shortDigest(was), shortDigest(image.Digest)))
+		}
+	}
+}
+
+// shortDigest is enough of a digest to tell two apart, as docker images prints it.
+func shortDigest(digest string) string {
+	_, hex, ok := strings.Cut(digest, ":")
+	if !ok {
+		hex = digest
+	}
+	return hex[:min(12, len(hex))]
 }
 
 // canonicalBase is the first choice of an upgrade's base (U4); nil when there is no

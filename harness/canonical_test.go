@@ -123,6 +123,22 @@ func TestU4_TheCanonicalIsTheFirstBase(t *testing.T) {
 	}
 }
 
+// N3: an image whose tag was moved since the last green canonical is named.
+func TestN3_AMovedTagIsNamed(t *testing.T) {
+	repo, head := example(t)
+	canonical := released(t, repo)
+	canonical.Images = []ccci.Image{{Reference: "base", Digest: "sha256:" + strings.Repeat("a", 64)}, {Reference: "head", Digest: worldDigest}}
+	config := newWorld().config(t, repo, head)
+	config.Canonical = giving(canonical, nil)
+	synctest.Test(t, func(t *testing.T) {
+		r := live(t, config.Deployer.(worldDeployer).world, config, t.Context())
+		want := "the image base has changed behind its tag since run 261120-030000-abcdef: " + strings.Repeat("a", 12) + " → " + strings.Repeat("d", 12)
+		if r.Status != ccci.StatusPassed || !slices.Contains(r.Warnings, want) || strings.Contains(strings.Join(r.Warnings, "\n"), "image head") {
+			t.Errorf("%s, warnings %q", r.Status, r.Warnings)
+		}
+	})
+}
+
 // U20: a quick run deploys the canonical with its data, upgrades it and checks the
 // app; what it leaves out is skipped with the reason, and it reaches no level.
 func TestU20_QuickRun(t *testing.T) {

@@ -56,6 +56,7 @@ func (l *life) pull(ctx context.Context, in *instance, stack *recipe.Stack, stag
 	if err != nil {
 		return err
 	}
+	l.warnOfMovedTags(ctx, images)
 	return l.noteLimits(ctx, in, stack)
 }
 

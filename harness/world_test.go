@@ -95,8 +95,11 @@ func (d worldDeployer) Snapshot(context.Context) (Snapshot, error) {
 	return nil, err
 }
 
+// worldDigest is that of every image.
+var worldDigest = "sha256:" + strings.Repeat("d", 64)
+
 func (d worldDeployer) Pull(_ context.Context, stack *recipe.Stack) ([]ccci.Image, error) {
-	return []ccci.Image{{Service: "app", Reference: kindOf(stack)}}, d.did("pull %s", kindOf(stack))
+	return []ccci.Image{{Service: "app", Reference: kindOf(stack), Digest: worldDigest}}, d.did("pull %s", kindOf(stack))
 }
 
 func (d worldDeployer) Limits(context.Context, *recipe.Stack) (map[string]string, []string, error) {
