@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -35,13 +36,18 @@ func (d *Deployer) noteVolumes(containers []container.Summary) {
 	}
 }
 
+// labelAnonymous is what Docker from 23 on gives a volume that it has named itself.
+const labelAnonymous = "com.docker.volume.anonymous"
+
 // has reports whether a volume is one of the run's. One that is older than the Deployer
-// is not, whichever container mounted it.
+// is not, whichever container mounted it, nor is one with labels of its own.
 func (a *anonymous) has(v *volume.Volume) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	made, err := time.Parse(time.RFC3339, v.CreatedAt) // whole seconds
-	return err == nil && a.names[v.Name] && len(v.Labels) == 0 && !made.Before(a.since.Truncate(time.Second))
+	own := maps.Clone(v.Labels)
+	delete(own, labelAnonymous)
+	return err == nil && a.names[v.Name] && len(own) == 0 && !made.Before(a.since.Truncate(time.Second))
 }
 
 // nameless reports whether the daemon chose a volume's name.

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -200,5 +202,47 @@ func TestN3_AHugeImageLeavesWithItsRun(t *testing.T) {
 	d.dropImages(t.Context())
 	if len(removed) != 1 || removed[0] != "/v1.41/images/x.example/large:1" {
 		t.Errorf("removed %v", removed)
+	}
+}
+
+// An image's labels are in every list of containers on the machine, and each of its volumes is made.
+func TestN3_ImagesAreBoundedBeforeTheyRun(t *testing.T) {
+	inspected := func(labels, volumes int) (img image.InspectResponse) {
+		l, v := map[string]string{}, map[string]struct{}{}
+		for i := range labels {
+			l[fmt.Sprint(i)] = strings.Repeat("x", 50_000)
+		}
+		for i := range volumes {
+			v[fmt.Sprintf("/v%d", i)] = struct{}{}
+		}
+		text, err := json.Marshal(map[string]any{"Config": map[string]any{"Labels": l, "Volumes": v}})
+		if err == nil {
+			err = json.Unmarshal(text, &img)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img
+	}
+	for name, c := range map[string]struct {
+		images []image.InspectResponse
+		want   string
+	}{
+		"an image without a configuration": {[]image.InspectResponse{{}}, ""},
+		"what build tools write":           {[]image.InspectResponse{inspected(4, 5), inspected(4, 5)}, ""},
+		"5 MB of labels":                   {[]image.InspectResponse{inspected(100, 0)}, "configuration has 4.769MiB"},
+		"many services together":           {[]image.InspectResponse{inspected(20, 0), inspected(20, 0), inspected(20, 0)}, "image i:2 of service s2"},
+		"3000 volumes":                     {[]image.InspectResponse{inspected(0, 3000)}, "declares 3000 volumes"},
+	} {
+		var w imageWeight
+		var err error
+		for i, img := range c.images {
+			if err == nil {
+				err = w.add(fmt.Sprint("s", i), fmt.Sprint("i:", i), img)
+			}
+		}
+		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || ccci.CodeOf(err) != ccci.CodeRecipe) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	dswarm "github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/docker/client"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -173,5 +174,25 @@ func TestN6_AnonymousVolumesOfTheRunAreItsOwn(t *testing.T) {
 	}
 	if len(ours()) != 0 {
 		t.Errorf("after the removal the run's volumes are %v", ours())
+	}
+}
+
+// Docker from 23 on labels the volumes that it names itself.
+func TestN6_AnonymousVolumesOfLaterDockers(t *testing.T) {
+	name := strings.Repeat("a1", 32)
+	a := anonymous{names: map[string]bool{name: true}, since: time.Now().Add(-time.Minute)}
+	created := time.Now().Format(time.RFC3339)
+	for _, c := range []struct {
+		labels map[string]string
+		ours   bool
+	}{
+		{nil, true},
+		{map[string]string{"com.docker.volume.anonymous": ""}, true},
+		{map[string]string{"com.docker.volume.anonymous": "", "owner": "another"}, false},
+		{map[string]string{"owner": "another"}, false},
+	} {
+		if got := a.has(&volume.Volume{Name: name, CreatedAt: created, Labels: c.labels}); got != c.ours {
+			t.Errorf("%v: %t", c.labels, got)
+		}
 	}
 }

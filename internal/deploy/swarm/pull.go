@@ -62,14 +62,48 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 		return nil, err
 	}
 	var out []ccci.Image
+	var weight imageWeight
 	for _, s := range stack.Config.Services {
 		img := found[slices.Index(references, s.Image)]
+		if err := weight.add(s.Name, s.Image, img); err != nil {
+			return nil, err
+		}
 		if img.Config != nil {
 			d.calmProbe(s.Image, img.Config.Healthcheck)
 		}
 		out = append(out, ccci.Image{Service: s.Name, Reference: s.Image, Digest: img.ID, Size: img.Size})
 	}
 	return out, nil
+}
+
+// imageWeight sums what the images of a stack bring into the daemon's answers: each list of
+// containers, of every run of the machine, has the labels of all of them.
+type imageWeight struct{ bytes, volumes int }
+
+const (
+	mostImageConfig  = 2 << 20 // bytes of all services' image configurations, as JSON
+	mostImageVolumes = 256
+)
+
+func (w *imageWeight) add(service, ref string, img image.InspectResponse) error {
+	if img.Config == nil {
+		return nil
+	}
+	text, err := json.Marshal(img.Config)
+	if err != nil {
+		return fmt.Errorf("image %s of service %s: %w", ref, service, err)
+	}
+	w.bytes += len(text)
+	w.volumes += len(img.Config.Volumes)
+	switch {
+	case w.bytes > mostImageConfig:
+		return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: its configuration has %s, and those of all services together may have %s", ref, service, bytesText(int64(len(text))), bytesText(mostImageConfig)).
+			WithHint("the labels of an image and its environment belong to its configuration; docker image inspect %s shows them", ref)
+	case w.volumes > mostImageVolumes:
+		return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: it declares %d volumes, and the images of all services together may declare %d", ref, service, len(img.Config.Volumes), mostImageVolumes).
+			WithHint("docker image inspect %s shows them", ref)
+	}
+	return nil
 }
 
 func (d *Deployer) pullOne(ctx context.Context, services, ref string) (image.InspectResponse, error) {
