@@ -165,6 +165,11 @@ func (p *prover) pattern(pattern string) {
 		}
 		expr = v2
 	}
+	// A recipe cannot escape the dots of ${DOMAIN}. What such a dot matches besides is no name of the
+	// proxy's: it has the run's own random part in it.
+	for _, own := range p.hosts {
+		expr = strings.ReplaceAll(expr, own, regexp.QuoteMeta(own))
+	}
 	words, ok := language(expr)
 	if !ok && p.endsOwn(expr) {
 		p.below = pattern

@@ -78,7 +78,9 @@ func TestN3_RouterRules(t *testing.T) {
 		"HostSNI(`*`)":                                                          `"*" is not`,
 		"HostRegexp(`.*`)":                                                      "matches more than",
 		"HostRegexp(`" + testDomain + "`)":                                      "matches more than",
-		"HostRegexp(`^" + testDomain + "$`)":                                    "matches more than", // a dot is any letter
+		"HostRegexp(`^" + testDomain + "$`)":                                    "", // a recipe cannot escape the dots of ${DOMAIN}
+		"HostRegexp(`^[a-z]+\\." + testDomain + "$`)":                           "",
+		"HostRegexp(`^[a-z]+." + testDomain + "$`)":                             "matches more than",
 		"HostRegexp(`^" + quote + "`)":                                          "matches more than",
 		"HostRegexp(`(?m)^" + quote + "$`)":                                     "matches more than",
 		"HostRegexp(`^" + quote + "$|evil`)":                                    "matches more than",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 )
@@ -27,13 +28,25 @@ func (h *Hosts) Add(names ...string) {
 	}
 }
 
-// Has reports whether a host name, as it stands in a URL, is one of the run's. Another
-// spelling of the same name is not.
+// Has reports whether a host name, as it stands in a URL, is one of the run's or below one, as
+// www.HOST: admission lets an app route those, and no other run can have one. Another spelling
+// of the same name is not.
 func (h *Hosts) Has(name string) bool {
+	name = strings.ToLower(name)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.names[strings.ToLower(name)]
+	for !h.names[name] {
+		first, rest, ok := strings.Cut(name, ".")
+		if !ok || !hostLabel.MatchString(first) {
+			return false
+		}
+		name = rest
+	}
+	return true
 }
+
+// hostLabel is one part of a host name.
+var hostLabel = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$`)
 
 // stranger is put before a host name to make one that nobody has.
 const stranger = "nobody-"

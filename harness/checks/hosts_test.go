@@ -47,6 +47,10 @@ func TestN3_RedirectElsewhereEndsACheck(t *testing.T) {
 		"itself":                     {"https://" + domain + "/login", false},
 		"itself in capitals":         {"https://" + strings.ToUpper(domain) + "/login", false},
 		"itself without TLS":         {"http://" + domain + "/", false},
+		"a name below itself":        {"https://www." + domain + "/", false},
+		"two below itself":           {"https://a.b." + domain + "/", false},
+		"an empty part":              {"https://a.." + domain + "/", true},
+		"a part that is no name":     {"https://a*." + domain + "/", true},
 		"its other host":             {"https://sandbox-" + domain + "/", false},
 		"a path":                     {"/login", false},
 	} {
@@ -93,7 +97,7 @@ func TestN3_ClientReachesTheRunsHostsAlone(t *testing.T) {
 	hosts.Add("app-1.ci.example.org", "Sandbox-app-1.ci.example.org")
 	for host, may := range map[string]bool{
 		"app-1.ci.example.org": true, "APP-1.ci.example.org": true, "sandbox-app-1.ci.example.org": true, "nobody-app-1.ci.example.org": true,
-		"app-2.ci.example.org": false, "nobody-app-2.ci.example.org": false, "app-1.ci.example.org.": false, "x.app-1.ci.example.org": false, "ci.example.org": false,
+		"app-2.ci.example.org": false, "nobody-app-2.ci.example.org": false, "app-1.ci.example.org.": false, "x.app-1.ci.example.org": true, "x.app-2.ci.example.org": false, "ci.example.org": false,
 		"127.0.0.1": false, "localhost": false, "": false,
 	} {
 		sent := false
