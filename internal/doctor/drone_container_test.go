@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"bufio"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,7 +9,11 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/docker/docker/api/types/container"
+
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/attacker"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/dockerd"
 )
 
 // A server in a container reads its settings from a file there. One that is hostile has
@@ -68,6 +73,42 @@ func TestDroneSettings_container(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, "a pipe that nobody writes to", look("/pipe.env"), unseen)
+}
+
+// N3: an app chooses the name, the environment and the labels of its image. Its processes
+// are not taken for Drone's, neither to blame Drone nor to vouch for it.
+func TestN3_AppsAreNotTakenForDrone(t *testing.T) {
+	docker := dockerd.Start(t)
+	t.Setenv("DOCKER_HOST", docker.Docker.DaemonHost())
+	attacker.Import(t, docker)
+	const host = "drone.claimed-by-an-app.example.org"
+	repo := ccci.RepoRef{Owner: "coop", Name: "cc-ci"}
+	look := func(labels map[string]string) string {
+		c, err := docker.Docker.ContainerCreate(t.Context(), &container.Config{Image: attacker.Image, Labels: labels,
+			Env: []string{"DRONE_SERVER_HOST=" + host, "DRONE_RPC_HOST=" + host}}, nil, nil, nil, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := docker.Docker.ContainerStart(t.Context(), c.ID, container.StartOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		out, err := docker.Docker.ContainerLogs(t.Context(), c.ID, container.LogsOptions{ShowStdout: true, Follow: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // it has begun
+			t.Fatal(err)
+		}
+		said := said(t, DroneSettings(host, "cibot", repo))
+		if err := docker.Docker.ContainerRemove(t.Context(), c.ID, container.RemoveOptions{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+		return said
+	}
+	expect(t, "an app", look(map[string]string{labelRun: "260101-000000-aaaaaa"}), "warning  drone: settings of the server: no server of Drone at "+host)
+	// The same container with nothing of a run: the app is not left out for another reason.
+	expect(t, "the machine's own", look(nil), "problem  drone: settings of the server: process ")
 }
 
 func putFile(t *testing.T, path, text string) {

@@ -20,10 +20,16 @@ import (
 // the settings that keep it to cc-ci's builds. Drone itself tells nobody its settings.
 // What is seen is what the process was started with: a switch of NixOS leaves a runner
 // alone. admin is cc-ci's account. Root alone sees the processes of others.
+//
+// An app of a run chooses its processes, their names and their environment. They are left
+// out, as is every process of a container of which Docker does not say whose it is.
 func DroneSettings(host, admin string, repo ccci.RepoRef) Check {
-	return func(context.Context) []ccci.Diagnosis {
+	return func(ctx context.Context) []ccci.Diagnosis {
 		var server, runner []ccci.Diagnosis
 		for _, p := range droneProcesses() {
+			if host != p.settings["DRONE_SERVER_HOST"] && host != p.settings["DRONE_RPC_HOST"] || mayBeOfRun(ctx, p.pid) {
+				continue
+			}
 			switch host {
 			case p.settings["DRONE_SERVER_HOST"]:
 				server = append(server, p.judge("drone: settings of the server", "lets strangers in", dronelimits.Server(admin, repo),
