@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/process"
 )
 
 // Slot is one of a machine's places for runs. An engine that cannot see when a
@@ -92,8 +94,9 @@ func LockSlot(ctx context.Context, dir string, run ccci.RunID, capacity int, hol
 			if !ok {
 				continue
 			}
+			self := process.Of(os.Getpid())
 			// The presence's file says which kind it is; it means something while locked.
-			if err := writeOwn(presence.Path(), fmt.Appendf(nil, "%s %d", working, os.Getpid())); err != nil {
+			if err := writeOwn(presence.Path(), fmt.Appendf(nil, workingFormat, self.PID, self.Start, self.Boot)); err != nil {
 				place.Unlock()
 				presence.Unlock()
 				return nil, ccci.Errorf(ccci.CodeInfra, "writing down that run %s has a slot: %w", run, err)
@@ -109,7 +112,10 @@ func LockSlot(ctx context.Context, dir string, run ccci.RunID, capacity int, hol
 	}
 }
 
-const working = "working"
+const (
+	working       = "working"
+	workingFormat = working + " %d %d %s" // a process.Process
+)
 
 func why(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -132,47 +138,52 @@ func LookForRun(dir string, run ccci.RunID) (Presence, error) {
 }
 
 // EndRun asks the process of a run that has a slot here to tear down and end, or
-// kills it, so that its app is the janitor's. Legal where there is none.
+// kills it, so that its app is the janitor's. Legal where there is none. A process that
+// only has the number that was written down is left alone.
 func EndRun(dir string, run ccci.RunID, kill bool) error {
-	presence, pid, err := lookForRun(dir, run)
-	if err != nil || presence != Working || pid <= 1 {
+	presence, p, err := lookForRun(dir, run)
+	if err != nil || presence != Working {
 		return err
 	}
 	signal := syscall.SIGTERM
 	if kill {
 		signal = syscall.SIGKILL
 	}
-	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return ccci.Errorf(ccci.CodeInfra, "sending %s to the process %d of run %s: %w", signal, pid, run, err)
+	if err := p.Signal(signal); err != nil {
+		return ccci.Errorf(ccci.CodeInfra, "sending %s to the process %d of run %s: %w", signal, p.PID, run, err)
 	}
 	return nil
 }
 
-// lookForRun also returns the process's number while it has a slot.
-func lookForRun(dir string, run ccci.RunID) (Presence, int, error) {
+// lookForRun also returns the process while it has a slot; the zero Process, to which no signal
+// is sent, when an earlier version wrote it down without its start.
+func lookForRun(dir string, run ccci.RunID) (Presence, process.Process, error) {
+	var p process.Process
 	path := filepath.Join(dir, string(run)+".process.lock")
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return Absent, 0, nil
+		return Absent, p, nil
 	}
 	// A shared lock: it shows that nobody holds the other kind, and many may look at once.
 	file := flock.New(path, flock.SetFlag(os.O_RDONLY))
 	free, err := file.TryRLock()
 	if err != nil {
-		return Absent, 0, ccci.Errorf(ccci.CodeInfra, "looking for the process of run %s: %w", run, err)
+		return Absent, p, ccci.Errorf(ccci.CodeInfra, "looking for the process of run %s: %w", run, err)
 	}
 	if free {
 		file.Unlock()
-		return Absent, 0, nil
+		return Absent, p, nil
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return Absent, 0, ccci.Errorf(ccci.CodeInfra, "looking for the process of run %s: %w", run, err)
+		return Absent, p, ccci.Errorf(ccci.CodeInfra, "looking for the process of run %s: %w", run, err)
 	}
-	var pid int
-	if _, err := fmt.Sscanf(string(text), working+" %d", &pid); err != nil {
-		return Waiting, 0, nil
+	if !strings.HasPrefix(string(text), working) {
+		return Waiting, p, nil
 	}
-	return Working, pid, nil
+	if _, err := fmt.Sscanf(string(text), workingFormat, &p.PID, &p.Start, &p.Boot); err != nil {
+		p = process.Process{}
+	}
+	return Working, p, nil
 }
 
 func slotFile(dir, name string) (*flock.Flock, error) {

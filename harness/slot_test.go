@@ -3,12 +3,15 @@ package harness
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 	"testing"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/process"
 )
 
 func wantPresence(t *testing.T, dir string, run ccci.RunID, want Presence) {
@@ -142,6 +145,45 @@ func TestN5_AProcessWithASlotIsAskedToEnd(t *testing.T) {
 	one.Release()
 	if err := EndRun(dir, "one", false); err != nil || len(told) > 0 {
 		t.Errorf("after its end: %v, and %d signals", err, len(told))
+	}
+}
+
+// The number in a lock may be another process's by now: the lock is taken before its text is
+// written anew, and the process may end before it gets the signal.
+func TestN5_AProcessThatGotTheNumberIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	slot, err := LockSlot(t.Context(), dir, "one", 1, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slot.Release()
+	self := process.Of(os.Getpid())
+	for name, text := range map[string]string{
+		"of an ended process":   fmt.Sprintf("working %%d %d %s", self.Start-1, self.Boot),
+		"of another boot":       fmt.Sprintf("working %%d %d other", self.Start),
+		"of an earlier version": "working %d",
+	} {
+		other := exec.Command("cat")
+		input, err := other.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeOwn(slot.presence.Path(), fmt.Appendf(nil, text, other.Process.Pid)); err != nil {
+			t.Fatal(err)
+		}
+		wantPresence(t, dir, "one", Working)
+		for _, kill := range []bool{false, true} {
+			if err := EndRun(dir, "one", kill); err != nil {
+				t.Errorf("the number %s: %v", name, err)
+			}
+		}
+		input.Close()
+		if err := other.Wait(); err != nil {
+			t.Errorf("another process has the number %s: %v", name, err)
+		}
 	}
 }
 

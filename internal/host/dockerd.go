@@ -12,6 +12,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/process"
 )
 
 const (
@@ -136,18 +137,12 @@ func readPID(name string) int {
 	return pid
 }
 
-// startTime is field 22 of /proc/<pid>/stat, "" when there is no such process
-// or it has ended and is only waited for. The
-// second field, the name in parentheses, may hold anything.
+// startTime is when a process began, as the kernel counts, "" when there is no such
+// process or it has ended and is only waited for.
 func startTime(pid int) string {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
+	p := process.Of(pid)
+	if p.PID == 0 {
 		return ""
 	}
-	rest := data[strings.LastIndexByte(string(data), ')')+1:]
-	fields := strings.Fields(string(rest))
-	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
-		return ""
-	}
-	return fields[19]
+	return strconv.FormatUint(p.Start, 10)
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/gofrs/flock"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/process"
 )
 
 // Defaults of [Options].
@@ -99,10 +100,10 @@ type build struct {
 // state is what state.json holds.
 type state struct {
 	ccci.Build
-	Sequence  int64   `json:"sequence"`         // order of arrival
-	Losses    int     `json:"losses"`           // how often an engine died under it
-	Cancelled bool    `json:"cancelled"`        // somebody asked for the end
-	Process   process `json:"process,omitzero"` // the harness, while running
+	Sequence  int64           `json:"sequence"`         // order of arrival
+	Losses    int             `json:"losses"`           // how often an engine died under it
+	Cancelled bool            `json:"cancelled"`        // somebody asked for the end
+	Process   process.Process `json:"process,omitzero"` // the harness, while running
 }
 
 // New opens the queue in Options.Dir, reads what an earlier engine left there,

@@ -1,9 +1,7 @@
 package localengine
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,63 +10,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/recipe-maintainers/cc-ci/internal/process"
 )
 
-// process names a process beyond the reuse of its number and beyond reboots.
-type process struct {
-	PID   int    `json:"pid"`
-	Start uint64 `json:"start"` // clock ticks after boot
-	Boot  string `json:"boot"`  // the kernel's identifier of this boot
-}
-
-// processOf describes a living process; the zero process when there is none.
-func processOf(pid int) process {
-	start, zombie, err := readStat(pid)
-	if err != nil || zombie {
-		return process{}
-	}
-	return process{PID: pid, Start: start, Boot: bootID()}
-}
-
-// alive reports whether this very process still runs. A zombie does not.
-func (p process) alive() bool { return p.PID != 0 && processOf(p.PID) == p }
-
-func bootID() string {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
-}
-
-// readStat reads the start time, field 22 of /proc/PID/stat, and whether the
-// process is a zombie; see proc(5). The name in field 2 may hold anything, so
-// fields are counted after its last parenthesis.
-func readStat(pid int) (start uint64, zombie bool, err error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, false, err
-	}
-	return parseStat(data)
-}
-
-func parseStat(data []byte) (start uint64, zombie bool, err error) {
-	end := bytes.LastIndexByte(data, ')')
-	if end < 0 {
-		return 0, false, fmt.Errorf("reading a process's state: no name in %q", data)
-	}
-	fields := bytes.Fields(data[end+1:])
-	if len(fields) < 20 {
-		return 0, false, fmt.Errorf("reading a process's state: %d fields after the name", len(fields))
-	}
-	start, err = strconv.ParseUint(string(fields[19]), 10, 64)
-	return start, fields[0][0] == 'Z' || fields[0][0] == 'X', err
-}
-
-// end asks the process to end and waits until it is gone; when grace is over it
+// endProcess asks a process to end and waits until it is gone; when grace is over it
 // kills the process's group. It reports false when ctx ended first.
-func (p process) end(ctx context.Context, grace time.Duration) bool {
-	if !p.alive() {
+func endProcess(ctx context.Context, p process.Process, grace time.Duration) bool {
+	if !p.Alive() {
 		return true
 	}
 	// The descriptor holds on to the process: after the second look, signals
@@ -78,10 +27,10 @@ func (p process) end(ctx context.Context, grace time.Duration) bool {
 		fd, err = unix.PidfdOpen(p.PID, 0)
 	}
 	if err != nil {
-		return p.endByPolling(ctx, grace)
+		return endByPolling(ctx, p, grace)
 	}
 	defer unix.Close(fd)
-	if !p.alive() {
+	if !p.Alive() {
 		return true
 	}
 	unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0)
@@ -101,14 +50,14 @@ func (p process) end(ctx context.Context, grace time.Duration) bool {
 	return false
 }
 
-// endByPolling is end for kernels without process file descriptors.
-func (p process) endByPolling(ctx context.Context, grace time.Duration) bool {
+// endByPolling is endProcess for kernels without process file descriptors.
+func endByPolling(ctx context.Context, p process.Process, grace time.Duration) bool {
 	unix.Kill(p.PID, unix.SIGTERM)
 	kill := time.NewTimer(grace)
 	defer kill.Stop()
 	look := time.NewTicker(100 * time.Millisecond)
 	defer look.Stop()
-	for p.alive() {
+	for p.Alive() {
 		select {
 		case <-ctx.Done():
 			return false
@@ -125,10 +74,10 @@ func marker(dir string) string { return "CC_CI_BUILD_DIR=" + dir }
 
 // findMarked looks for a process that was started for the build in dir, and
 // leads a process group as all harnesses do.
-func findMarked(dir string) process {
+func findMarked(dir string) process.Process {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return process{}
+		return process.Process{}
 	}
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
@@ -140,10 +89,10 @@ func findMarked(dir string) process {
 			continue
 		}
 		if group, err := unix.Getpgid(pid); err == nil && group == pid {
-			return processOf(pid)
+			return process.Of(pid)
 		}
 	}
-	return process{}
+	return process.Process{}
 }
 
 // passed on to a harness as they are; nothing else of the environment is, so that no

@@ -15,6 +15,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/enginetest"
+	"github.com/recipe-maintainers/cc-ci/internal/process"
 )
 
 // serveEngine makes this test binary an engine in a process of its own, so that
@@ -96,9 +97,9 @@ func TestU14_EngineKilled(t *testing.T) {
 func TestU14_RebootedMachine(t *testing.T) {
 	dir, stage := t.TempDir(), enginetest.NewStage(t)
 	job := stage.Job()
-	for name, p := range map[string]process{
-		"other boot":    {PID: os.Getpid(), Start: processOf(os.Getpid()).Start, Boot: "another"},
-		"reused number": {PID: os.Getpid(), Start: 1, Boot: bootID()},
+	for name, p := range map[string]process.Process{
+		"other boot":    {PID: os.Getpid(), Start: process.Of(os.Getpid()).Start, Boot: "another"},
+		"reused number": {PID: os.Getpid(), Start: 1, Boot: process.Of(os.Getpid()).Boot},
 	} {
 		t.Run(name, func(t *testing.T) {
 			job.RunID = ccci.RunID(strings.ReplaceAll(name, " ", "-"))
@@ -250,27 +251,5 @@ func TestLoadBadDirectories(t *testing.T) {
 	}
 	if e, err := New(options(dir)); err == nil || !strings.Contains(err.Error(), b.dir) || ccci.HintOf(err) == "" {
 		t.Errorf("a broken state.json: %v, %v; want its path and a hint", e, err)
-	}
-}
-
-func TestParseStat(t *testing.T) {
-	tail := " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21"
-	for _, test := range []struct {
-		stat   string
-		start  uint64
-		zombie bool
-		fails  bool
-	}{
-		{stat: "12 (cc-ci) S" + tail, start: 4711},
-		{stat: "12 (a) Z 9 9) R" + tail, start: 4711}, // a name may hold anything
-		{stat: "12 (cc-ci) Z" + tail, start: 4711, zombie: true},
-		{stat: "12 (cc-ci) S 1 2", fails: true},
-		{stat: "12 cc-ci", fails: true},
-		{stat: "", fails: true},
-	} {
-		start, zombie, err := parseStat([]byte(test.stat))
-		if start != test.start || zombie != test.zombie || (err != nil) != test.fails {
-			t.Errorf("parseStat(%q) = %d, %t, %v", test.stat, start, zombie, err)
-		}
 	}
 }

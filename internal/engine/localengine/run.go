@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/process"
 )
 
 // retryAfter is how long the queue rests after its disk refused a write, or while
@@ -62,7 +63,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			}
 			b := e.queue[0]
 			next := b.state
-			next.State, next.Started, next.Process = ccci.BuildRunning, e.opts.Now().UTC(), process{}
+			next.State, next.Started, next.Process = ccci.BuildRunning, e.opts.Now().UTC(), process.Process{}
 			if err := b.save(next); err != nil {
 				e.opts.Logger.Error("a build cannot be started; the queue rests", "build", b.state.Ref, "err", err, "retry", retryAfter)
 				time.AfterFunc(retryAfter, e.poke)
@@ -162,7 +163,7 @@ func (e *Engine) work(ctx context.Context, b *build) {
 	stop := make(chan ccci.Ending, 1)
 	e.mu.Lock()
 	next := b.state
-	next.Process = processOf(cmd.Process.Pid)
+	next.Process = process.Of(cmd.Process.Pid)
 	if err := b.save(next); err != nil { // found again by its marker, should it come to that
 		logger.Error("the process of a build cannot be recorded", "err", err)
 	}
@@ -283,7 +284,7 @@ func (e *Engine) requeue(b *build) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	next := b.state
-	next.State, next.Process, next.Started = ccci.BuildQueued, process{}, time.Time{}
+	next.State, next.Process, next.Started = ccci.BuildQueued, process.Process{}, time.Time{}
 	next.Attempt++
 	if next.Cancelled {
 		next = b.state
@@ -313,7 +314,7 @@ func (e *Engine) outlive(ctx context.Context, b *build) {
 	}
 	if p.PID != 0 {
 		logger.Info("waiting for the process that an earlier cc-ci left", "pid", p.PID)
-		if !p.end(ctx, e.opts.Grace) {
+		if !endProcess(ctx, p, e.opts.Grace) {
 			return // ctx ended; the next engine waits on
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/process"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 // finish moves the state to done.
 func (s *state) finish(ending ccci.Ending, exitCode int, now time.Time) {
 	s.State, s.Ending, s.ExitCode, s.Finished = ccci.BuildDone, ending, exitCode, now.UTC()
-	s.Process = process{}
+	s.Process = process.Process{}
 }
 
 // create writes the build's directory, complete or not at all.
