@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -34,7 +35,12 @@ const longestResult = ccci.ResultLimit / 2
 func (l *life) clean(text string) string { return l.cleanTo(text, longestText) }
 
 func (l *life) cleanTo(text string, limit int) string {
-	return clip(plain.Text(l.Censor.MaskCut(text)), limit)
+	masked := l.Censor.MaskCut(text)
+	shown := plain.Text(masked)
+	if shown != masked { // what was taken out may have stood within a secret
+		shown = l.Censor.MaskCut(shown)
+	}
+	return clip(shown, limit)
 }
 
 // cleanLines is clean for the lines of one text: a secret may run over their ends.
@@ -47,8 +53,10 @@ func (l *life) cleanLines(lines []string) []string {
 	return out
 }
 
-// cleanResult cleans every text of the result, so that no reader of it, in a file or in
-// memory, gets more than what may be shown.
+// cleanResult cleans every text and every number of the result, so that no reader of it, in a
+// file or in memory, gets more than what may be shown. It does so before JSON is made of them: a
+// secret may equal what JSON itself is made of. Times and the words of the schema are
+// cc-ci's own and stay.
 func (l *life) cleanResult() {
 	within := bounds{longestText, mostElements}
 	for i := 0; ; i++ {
@@ -101,8 +109,12 @@ func written(v reflect.Value) int {
 
 func (l *life) cleanValue(v reflect.Value, within bounds) {
 	switch v.Kind() {
+	case reflect.Int, reflect.Int64:
+		if text := strconv.FormatInt(v.Int(), 10); v.CanSet() && l.Censor.MaskString(text) != text {
+			v.SetInt(0)
+		}
 	case reflect.String:
-		if text := v.String(); v.CanSet() && text != "" {
+		if text := v.String(); v.CanSet() && text != "" && v.Type() == reflect.TypeFor[string]() {
 			v.SetString(l.cleanTo(text, within.text))
 		}
 	case reflect.Pointer, reflect.Interface:

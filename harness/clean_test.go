@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/censor"
@@ -65,4 +66,39 @@ type oneFile struct {
 func (f oneFile) Get(context.Context, string) (io.ReadCloser, ccci.BlobInfo, error) {
 	file, err := os.Open(f.path)
 	return file, ccci.BlobInfo{}, err
+}
+
+// A secret may equal what JSON or cc-ci itself writes: a number, quotes and names of fields, a date,
+// a word of the schema, the end of an escape. The result is one that its readers take, without the secret.
+func TestU17_SecretsLikeJSONLeaveAResult(t *testing.T) {
+	const number = 73_219_408_551
+	c := Config{OutDir: t.TempDir(), Censor: &censor.Censor{}}
+	secrets := []string{fmt.Sprint(number), `"status": "`, `",` + "\n" + `  "recipe": "`, "2026-11-30", "unverified", "nabcdefgh", `a"b\c"d\e`}
+	for _, s := range secrets {
+		c.Censor.Add("secret", ccci.NewSecret(s))
+	}
+	at := time.Date(2026, 11, 30, 1, 2, 3, 0, time.UTC)
+	r := &ccci.Result{RunID: "261130-000000-aaaaaa", Schema: ccci.ResultSchema, Started: at, Finished: at, Duration: number, PeakMemory: number,
+		Stages:   []ccci.Stage{{Name: ccci.StageInstall, Status: ccci.Unverified, Reason: strings.Join(secrets, "|"), Duration: number}},
+		Teardown: &ccci.Teardown{Removed: map[string]int{"volume": number}},
+		Settings: ccci.Settings{"a" + secrets[5]: secrets[5]}, Cause: &ccci.Cause{Message: "x\nabcdefgh", Hint: "ab\u202e" + secrets[1]},
+	}
+	l := &life{instance: &instance{Config: &c}, result: r, log: c.Censor.NewWriter(io.Discard)}
+	if err := l.write(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(c.OutDir, "result.json")
+	back, problem, err := ccci.ReadResult(context.Background(), oneFile{path: path}, ccci.Run{ID: r.RunID}, ccci.Build{})
+	if err != nil || problem != "" {
+		t.Fatalf("the reader says %q, %v", problem, err)
+	}
+	if s := back.Stages[0]; s.Name != ccci.StageInstall || s.Status != ccci.Unverified || strings.Trim(s.Reason, "*|\n") != "" {
+		t.Errorf("the stage is %+v", s)
+	}
+	if back.Duration != 0 || back.PeakMemory != 0 || back.Stages[0].Duration != 0 || back.Teardown.Removed["volume"] != 0 {
+		t.Errorf("a number that is a secret: %+v", back)
+	}
+	if !back.Started.Equal(at) || back.Cause.Message != "x\nabcdefgh" || back.Settings["a***"] != "***" || strings.Contains(back.Cause.Hint, "status") {
+		t.Errorf("the rest: %+v", back)
+	}
 }

@@ -404,7 +404,7 @@ func (l *life) warn(text string) {
 func (l *life) write() error {
 	l.cleanResult()
 	path := filepath.Join(l.OutDir, "result.json")
-	return writeResult(path, l.result, l.Censor)
+	return writeResult(path, l.result)
 }
 
 // marker is a text that nothing else in an app holds.
