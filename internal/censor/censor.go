@@ -15,6 +15,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -175,29 +176,23 @@ func (c *Censor) MaskCut(s string) string {
 	}
 	var b strings.Builder
 	for {
-		at := ellipsis(s)
-		if at < 0 {
+		at := ellipsis.FindStringIndex(s)
+		if at == nil {
 			return b.String() + s
 		}
-		before := s[:at]
+		before := s[:at[0]]
 		if n := f.partial([]byte(before), leastCut); n > 0 {
-			before = before[:at-n] + mask
+			before = before[:at[0]-n] + mask
 		}
 		b.WriteString(before)
-		cut := len(s[at:]) - len(strings.TrimLeft(s[at:], "….")) // all of it
-		b.WriteString(s[at : at+cut])
-		s = s[at+cut:]
+		b.WriteString(s[at[0]:at[1]])
+		s = s[at[1]:]
 	}
 }
 
-// ellipsis is where the next one begins, -1: there is none.
-func ellipsis(s string) int {
-	at := strings.Index(s, "…")
-	if dots := strings.Index(s, "..."); dots >= 0 && (at < 0 || dots < at) {
-		at = dots
-	}
-	return at
-}
+// ellipsis matches one with the points that follow. Both kinds are looked for at once: for each
+// alone, the whole rest would be searched again and again.
+var ellipsis = regexp.MustCompile(`(?:…|\.\.\.)[….]*`)
 
 // MaskLines is MaskCut for lines that belong together, as those of one message: a secret may run
 // over the end of a line. It returns lines itself when there is none in them.

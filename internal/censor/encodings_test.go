@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -457,6 +458,26 @@ func TestU17_HalfOfASecretIsMaskedWhereATextWasCut(t *testing.T) {
 		}
 		if got := strings.Join(c.MaskLines(strings.Split(text, "\n")), "\n"); got != want {
 			t.Errorf("the lines of %q become %q, want %q", text, got, want)
+		}
+	}
+}
+
+// The time grows with the length alone, however often the text was cut: an app writes the text. Where the
+// whole rest is searched for each cut, it is minutes instead of a second.
+func TestU17_CutsTakeLittleTime(t *testing.T) {
+	var c Censor
+	c.Add("k", ccci.NewSecret("kGw7xYt2pLs9QmZ4"))
+	for _, cut := range []string{"…x", "...x", "kGw7xYt…, "} {
+		text := strings.Repeat(cut, (6<<20)/len(cut)) + "…"
+		done := make(chan string, 1)
+		go func() { done <- c.MaskCut(text) }()
+		select {
+		case got := <-done:
+			if want := strings.ReplaceAll(text, "kGw7xYt", mask); got != want {
+				t.Errorf("%q becomes another text: %.40q", cut, got)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("6 MiB of %q take more than 30 s", cut)
 		}
 	}
 }
