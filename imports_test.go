@@ -35,7 +35,7 @@ var importRules = []importRule{
 		"what is open to everybody knows nobody: it hands on a hint"},
 	{"dashboard", []string{".", "internal/report", "internal/enrol", "internal/censor", "internal/plain"}, []string{"github.com/yuin/goldmark"},
 		"the dashboard reads ports and renders; it knows neither bridge nor harness nor any adapter"},
-	{"harness/recipe", []string{".", "internal/gitcmd"}, []string{"github.com/docker/cli/cli/compose", "github.com/docker/go-connections", "github.com/docker/go-units", "golang.org/x/mod", "go.yaml.in/yaml", "golang.org/x/sys"},
+	{"harness/recipe", []string{".", "internal/gitcmd", "internal/scratch"}, []string{"github.com/docker/cli/cli/compose", "github.com/docker/go-connections", "github.com/docker/go-units", "golang.org/x/mod", "go.yaml.in/yaml", "golang.org/x/sys"},
 		"the recipe format knows docker/cli's compose loader and nothing of the daemon"},
 	{"harness/admission", []string{".", "harness/recipe", "internal/settings"}, []string{"github.com/docker/cli/cli/compose", "github.com/distribution/reference", "go.yaml.in/yaml", "golang.org/x/sys"},
 		"admission judges the rendered model; it never talks to a daemon"},

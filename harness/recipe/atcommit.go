@@ -11,6 +11,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
+	"github.com/recipe-maintainers/cc-ci/internal/scratch"
 )
 
 // maxUnpacked bounds the files of a commit that AtCommit writes, in bytes. The tree is
@@ -25,15 +26,15 @@ func AtCommit(ctx context.Context, repoDir string, commit ccci.Commit) (*Tree, f
 	if err := gitcmd.CheckTree(ctx, repoDir, string(commit), gitcmd.Limits{}); err != nil {
 		return nil, func() {}, fmt.Errorf("reading commit %s: %w", commit.Short(), err)
 	}
-	dir, err := os.MkdirTemp("", "cc-ci-recipe-")
+	files, err := scratch.Make("recipe")
 	if err != nil {
-		return nil, func() {}, fmt.Errorf("making a folder for commit %s: %w", commit.Short(), err)
+		return nil, func() {}, fmt.Errorf("laying out commit %s: %w", commit.Short(), err)
 	}
-	remove := func() { os.RemoveAll(dir) }
-	if err := extract(ctx, repoDir, commit, dir); err != nil {
+	remove := func() { _ = files.Remove() }
+	if err := extract(ctx, repoDir, commit, files.Path); err != nil {
 		return nil, remove, fmt.Errorf("laying out commit %s: %w", commit.Short(), err)
 	}
-	tree, err := Open(dir, commit)
+	tree, err := Open(files.Path, commit)
 	return tree, remove, err
 }
 

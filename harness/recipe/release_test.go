@@ -10,6 +10,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/scratch"
 )
 
 func git(t testing.TB, dir string, args ...string) string {
@@ -64,6 +65,43 @@ func TestA17_Releases(t *testing.T) {
 	}
 	if base, reason, ok := recipe.ChooseBase(releases, "0.10.0+1.27", head); !ok || base.Commit != first {
 		t.Errorf("base %v, %q", base, reason)
+	}
+}
+
+// M2: a commit is laid out where no other user can put another file in its place, and what a killed
+// process leaves is found by the next.
+func TestM2_CommitsAreLaidOutWhereNobodyElseReaches(t *testing.T) {
+	dir := unpack(t, "page")
+	git(t, dir, "init", "-q")
+	git(t, dir, "add", ".")
+	git(t, dir, "commit", "-q", "-m", "first")
+	commit := ccci.Commit(git(t, dir, "rev-parse", "HEAD"))
+
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	tree, remove, err := recipe.AtCommit(t.Context(), dir, commit)
+	if err != nil || tree.Commit != commit {
+		t.Fatalf("%+v, %v", tree, err)
+	}
+	if made, err := filepath.Glob(filepath.Join(temporary, "cc-ci-run-*")); err != nil || len(made) != 1 {
+		t.Errorf("a sweep would not find %v, %v", made, err)
+	}
+	if swept, err := scratch.Sweep(); err != nil || len(swept) > 0 {
+		t.Errorf("a sweep takes %v of a living process, %v", swept, err)
+	}
+	remove()
+	remove()
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+
+	if err := os.Chmod(temporary, 0o777); err != nil { // and not sticky
+		t.Fatal(err)
+	}
+	_, remove, err = recipe.AtCommit(t.Context(), dir, commit)
+	remove()
+	if ccci.CodeOf(err) != ccci.CodeInfra || !strings.Contains(err.Error(), "others may replace") {
+		t.Errorf("where others may replace files: %v", err)
 	}
 }
 
