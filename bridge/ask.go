@@ -29,6 +29,11 @@ func (b *Bridge) statusReply(ctx context.Context, pr ccci.PRRef) (string, error)
 			lines = append(lines, fmt.Sprintf("Others: %d unfinished.", n))
 		}
 	}
+	if b.cfg.Held != nil {
+		if held := report.Held(b.cfg.Held()); held != "" {
+			lines = append(lines, "", report.Text(held))
+		}
+	}
 	ended, err := b.runsOf(ctx, pr)
 	if err != nil {
 		return "", err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/report"
 )
 
 func TestN5_CancelRunningAndQueued(t *testing.T) {
@@ -157,6 +158,28 @@ func TestN5_StatusTellsPositionAheadAndStart(t *testing.T) {
 		idle(16 * time.Second)
 		if said := strings.Join(w.said("reply/"+string(asked.ID)), ""); !strings.Contains(said, "passed, level 5") {
 			t.Errorf("the answer is %s", said)
+		}
+	})
+}
+
+// A37: the answer says why nothing starts, in the words of the queue page.
+func TestA37_StatusSaysWhyNothingStarts(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		why := "the disk of /srv/cc_ci has 1GiB free"
+		cfg := w.config()
+		cfg.Held = func() string { return why }
+		_, stop := w.start(cfg)
+		defer stop()
+		asked := w.write(pr1, ada, "!status")
+		idle(16 * time.Second)
+		if said := strings.Join(w.said("reply/"+string(asked.ID)), ""); !strings.Contains(said, "\n\n"+report.Text(report.Held(why))) {
+			t.Errorf("the answer is %q", said)
+		}
+		why = ""
+		asked = w.write(pr1, ada, "!status")
+		idle(16 * time.Second)
+		if said := strings.Join(w.said("reply/"+string(asked.ID)), ""); said == "" || strings.Contains(said, "No run starts") {
+			t.Errorf("when nothing is short, the answer is %q", said)
 		}
 	})
 }

@@ -80,6 +80,8 @@ type Config struct {
 	EditGap      time.Duration // least time between two edits of one comment, the last one excepted; default 5 s
 	Deadline     time.Duration // of a whole run, handed to the engine; default 60 min (A16)
 	Capacity     int           // the engine's, for forecasts; default 1
+	// Held says why no queued run starts, for report.Held, or ""; nil: nothing does.
+	Held func() string
 	// FirstLook bounds how old a command may be when a repository is read for the
 	// very first time; default 1 h. Later nothing is too old, however long the bridge was down.
 	FirstLook time.Duration

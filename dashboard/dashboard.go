@@ -63,7 +63,7 @@ type Config struct {
 	Recipes func() []string
 	// Capacity is how many runs the engine works on at a time; 0 stands for 1.
 	Capacity int
-	// Held says in one sentence why no queued run starts, or ""; nil: nothing does.
+	// Held says why no queued run starts, for report.Held, or ""; nil: nothing does.
 	Held func() string
 	// Version of cc-ci, shown in the footer.
 	Version string

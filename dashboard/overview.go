@@ -10,6 +10,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/report"
 )
 
 type overviewBody struct {
@@ -183,7 +184,7 @@ type queueBody struct {
 	Running, Queued []forecastRow
 	Capacity        int
 	Free            int
-	Held            string // why no queued run starts; "" when it would
+	Held            string // that no queued run starts, and why; "" when one would
 }
 
 // queue shows what is being worked on, what waits, and when its turn comes.
@@ -198,7 +199,7 @@ func (d *Dashboard) queue(w http.ResponseWriter, r *http.Request) error {
 	}
 	b := queueBody{Capacity: d.cfg.Capacity}
 	if d.cfg.Held != nil {
-		b.Held = d.cfg.Held()
+		b.Held = report.Held(d.cfg.Held())
 	}
 	for _, row := range rows {
 		if row.Position == 0 {

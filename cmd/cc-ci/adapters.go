@@ -232,7 +232,7 @@ func (s *server) bridgeConfigs() ([]bridge.Config, error) {
 		c := bridge.Config{
 			Forge: f.forge, Engine: s.engine, Store: s.store, Bus: s.bus, Locker: s.bus.locker, Blobs: s.blobs,
 			Roles: roles(s.cfg.Roles), PollInterval: f.entry.Poll, Observer: s.metrics,
-			Deadline: s.cfg.Engine.Deadline, Capacity: s.cfg.Engine.Capacity, DashboardURL: s.cfg.URL, Logger: s.log,
+			Deadline: s.cfg.Engine.Deadline, Capacity: s.cfg.Engine.Capacity, DashboardURL: s.cfg.URL, Logger: s.log, Held: s.needs().Short,
 		}
 		for _, r := range f.entry.Repos {
 			ref, err := ccci.ParseRepoRef(r.Repo)

@@ -67,3 +67,11 @@ func clipRunes(s string, limit int) string {
 	}
 	return string(runes[:limit-1]) + "…"
 }
+
+// Held says that queued runs wait, why being what the machine lacks; "" when it lacks nothing.
+func Held(why string) string {
+	if why == "" {
+		return ""
+	}
+	return "No run starts: " + why + ". Queued runs wait and start by themselves."
+}
