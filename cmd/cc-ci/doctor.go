@@ -15,6 +15,7 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/browser"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/deploy/swarm"
 	"github.com/recipe-maintainers/cc-ci/internal/doctor"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
 	"github.com/recipe-maintainers/cc-ci/internal/health"
@@ -98,7 +99,7 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		},
 		doctor.Folder("data", cfg.Data, "data:"),
 		doctor.Disk("disk", cfg.Data),
-		doctor.Docker,
+		doctor.Docker(swarm.Unlimited),
 		doctor.Program("git", "install it (Debian: apt-get install git)"),
 		doctor.Program("restic", "install it (Debian: apt-get install restic)"),
 		func(ctx context.Context) []ccci.Diagnosis {

@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/api/types/system"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/dockerd"
 )
 
 // said runs one check and returns its entries as text.
@@ -145,7 +147,7 @@ func TestMachine(t *testing.T) {
 	}
 	expect(t, "no secret", said(t, Secret(filepath.Join(dir, "none"), "token")), "problem  secret: token: ", "no such file")
 	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(dir, "none.sock"))
-	expect(t, "no daemon", said(t, Docker), "problem  docker: no Docker daemon answers at unix://")
+	expect(t, "no daemon", said(t, Docker(nil)), "problem  docker: no Docker daemon answers at unix://")
 	for _, tc := range []struct {
 		info swarm.Info
 		want string
@@ -156,6 +158,31 @@ func TestMachine(t *testing.T) {
 	} {
 		expect(t, "swarm", said(t, func(context.Context) []ccci.Diagnosis { return []ccci.Diagnosis{swarmState(tc.info)} }), tc.want)
 	}
+}
+
+// N3: where the kernel lacks a limit, a run is made without it. The operator is warned.
+func TestN3_KernelsWithoutLimits(t *testing.T) {
+	look := func(unlimited ...string) string {
+		return said(t, func(context.Context) []ccci.Diagnosis { return []ccci.Diagnosis{limits(unlimited)} })
+	}
+	expect(t, "all", look(), "ok       limits of containers: memory, processors and processes")
+	expect(t, "none of two", look("memory", "processes"), "warning  limits of containers: the kernel cannot limit the memory and the processes of a container", "docker info")
+}
+
+// Of a real daemon, its answer decides.
+func TestDocker(t *testing.T) {
+	docker := dockerd.Start(t)
+	t.Setenv("DOCKER_HOST", docker.Docker.DaemonHost())
+	lacks := func(names ...string) string {
+		return said(t, Docker(func(info system.Info) []string {
+			if info.NCPU == 0 {
+				t.Errorf("the daemon's answer is %+v", info)
+			}
+			return names
+		}))
+	}
+	expect(t, "all", lacks(), "ok       docker: ", "ok       swarm: there is none", "ok       limits of containers: ")
+	expect(t, "one", lacks("processors"), "warning  limits of containers: the kernel cannot limit the processors of a container")
 }
 
 func TestExitIsOfWhatMustBeMendedFirst(t *testing.T) {

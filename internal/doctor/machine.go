@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/client"
 	"golang.org/x/sys/unix"
 
@@ -82,22 +84,36 @@ func Program(name, hint string) Check {
 	}
 }
 
-// Docker looks whether the daemon answers and whether it can be, or is, a swarm.
-func Docker(ctx context.Context) []ccci.Diagnosis {
-	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
-	if err != nil {
-		return []ccci.Diagnosis{Problem("docker", ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST"))}
-	}
-	defer docker.Close()
-	info, err := docker.Info(ctx)
-	if err != nil {
-		hint := "start the daemon (sudo systemctl start docker), or check DOCKER_HOST"
-		if errors.Is(err, fs.ErrPermission) {
-			hint = "run sudo usermod -aG docker $USER and log in again, or become root"
+// Docker looks whether the daemon answers, whether it can be, or is, a swarm, and whether
+// containers can be limited; unlimited names the resources in which they cannot.
+func Docker(unlimited func(system.Info) []string) Check {
+	return func(ctx context.Context) []ccci.Diagnosis {
+		docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+		if err != nil {
+			return []ccci.Diagnosis{Problem("docker", ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST"))}
 		}
-		return []ccci.Diagnosis{{Check: "docker", Code: ccci.CodeInfra, Message: "no Docker daemon answers at " + docker.DaemonHost() + ": " + err.Error(), Hint: hint}}
+		defer docker.Close()
+		info, err := docker.Info(ctx)
+		if err != nil {
+			hint := "start the daemon (sudo systemctl start docker), or check DOCKER_HOST"
+			if errors.Is(err, fs.ErrPermission) {
+				hint = "run sudo usermod -aG docker $USER and log in again, or become root"
+			}
+			return []ccci.Diagnosis{{Check: "docker", Code: ccci.CodeInfra, Message: "no Docker daemon answers at " + docker.DaemonHost() + ": " + err.Error(), Hint: hint}}
+		}
+		return []ccci.Diagnosis{Well("docker", "%s answers at %s", info.ServerVersion, docker.DaemonHost()), swarmState(info.Swarm), limits(unlimited(info))}
 	}
-	return []ccci.Diagnosis{Well("docker", "%s answers at %s", info.ServerVersion, docker.DaemonHost()), swarmState(info.Swarm)}
+}
+
+// limits warns of what the deployer leaves out, with a note in each run.
+func limits(unlimited []string) ccci.Diagnosis {
+	const name = "limits of containers"
+	if len(unlimited) == 0 {
+		return Well(name, "memory, processors and processes of an app can be limited")
+	}
+	return ccci.Diagnosis{Check: name, Code: ccci.CodeInfra, Warning: true,
+		Message: "the kernel cannot limit the " + strings.Join(unlimited, " and the ") + " of a container, so that an app may take all of the machine's",
+		Hint:    "see the warnings at the end of docker info; for memory, start the kernel with cgroup_enable=memory, for the others use one with control groups v2"}
 }
 
 func swarmState(s swarm.Info) ccci.Diagnosis {

@@ -123,6 +123,9 @@ func TestKernelsWithoutLimits(t *testing.T) {
 		limitMemory: {MemTotal: 8 << 30, NCPU: 2, PidsLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true},
 		limitPids:   {MemTotal: 8 << 30, NCPU: 2, MemoryLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true},
 	} {
+		if got := Unlimited(machine); !slices.Equal(got, []string{without}) {
+			t.Errorf("without %s, the machine lacks %q", without, got)
+		}
 		var c Ceilings
 		c.fill()
 		c.measure(machine, 1, 1)

@@ -67,12 +67,19 @@ func (c *Ceilings) measure(machine system.Info, runs, apps int) {
 	}
 	c.CPUSum /= int64(apps)
 	c.CPUs = orDefault(c.CPUs, cpus)
+	c.Without = append(c.Without, Unlimited(machine)...)
+	slices.Sort(c.Without)
+}
+
+// Unlimited names the resources that a daemon's kernel cannot limit, for [Ceilings].Without; sorted.
+func Unlimited(machine system.Info) (names []string) {
 	for name, can := range map[string]bool{limitMemory: machine.MemoryLimit, limitCPUs: machine.CPUCfsPeriod && machine.CPUCfsQuota, limitPids: machine.PidsLimit} {
 		if !can {
-			c.Without = append(c.Without, name)
+			names = append(names, name)
 		}
 	}
-	slices.Sort(c.Without)
+	slices.Sort(names)
+	return names
 }
 
 // What a container can be limited in.
