@@ -21,6 +21,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/quota"
 )
 
 // LocalForge is what the pull request pages need of the built-in forge.
@@ -99,7 +100,7 @@ type Dashboard struct {
 	facts  *resultCache
 	limits Limits
 
-	requests, streams, waiting *gate         // waiting holds bytes of pages
+	requests, streams, waiting *quota.Quota  // waiting holds bytes of pages
 	drawing                    chan struct{} // one for each page with a log that is put together
 
 	http http.Handler
@@ -157,8 +158,8 @@ func New(cfg Config) (*Dashboard, error) {
 	d.facts = newResultCache(cfg.Blobs)
 	d.badges = newBadgeCache(d.drawBadge, cfg.Now)
 	d.limits = cfg.Limits.orDefault()
-	d.requests, d.streams = newGate(d.limits.Requests, d.limits.PerAddress), newGate(d.limits.Streams, d.limits.StreamsPer)
-	d.waiting, d.drawing = newGate(pageBytes, pageBytesPerAddress), make(chan struct{}, drawers)
+	d.requests, d.streams = quota.New(d.limits.Requests, d.limits.PerAddress), quota.New(d.limits.Streams, d.limits.StreamsPer)
+	d.waiting, d.drawing = quota.New(pageBytes, pageBytesPerAddress), make(chan struct{}, drawers)
 	d.http = d.routes()
 	d.stopped, d.stop = context.WithCancel(context.Background())
 	if cfg.Bus != nil {

@@ -7,8 +7,9 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/recipe-maintainers/cc-ci/internal/quota"
 )
 
 // Limits bound what readers may hold at a time. A field that is 0 has its default. "An
@@ -68,49 +69,12 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// gate lets in so much in sum and so much for one address.
-type gate struct {
-	all, each int64
-
-	mu   sync.Mutex
-	in   int64
-	held map[netip.Prefix]int64
-}
-
-func newGate(all, each int) *gate {
-	return &gate{all: int64(all), each: int64(each), held: map[netip.Prefix]int64{}}
-}
-
-// enter takes n, or nothing. Who entered leaves with the same n.
-func (g *gate) enter(who netip.Prefix, n int64) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.in+n > g.all || g.held[who]+n > g.each {
-		return false
-	}
-	g.in += n
-	g.held[who] += n
-	return true
-}
-
-func (g *gate) leave(who netip.Prefix, n int64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.in -= n
-	if g.held[who] -= n; g.held[who] <= 0 {
-		delete(g.held, who)
-	}
-}
-
 // clientOf returns who asks: the connection's peer or, behind a proxy that is believed,
 // the last address before it that is none of the proxies'.
 func (l Limits) clientOf(r *http.Request) netip.Prefix {
-	var peer netip.Addr
-	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		peer = at.Addr().Unmap()
-	}
+	peer := quota.Peer(r.RemoteAddr)
 	if !l.believes(peer) {
-		return network(peer)
+		return quota.Client(peer)
 	}
 	named := r.Header["X-Forwarded-For"]
 	for i := len(named) - 1; i >= 0; i-- {
@@ -118,15 +82,15 @@ func (l Limits) clientOf(r *http.Request) netip.Prefix {
 			at := strings.LastIndexByte(rest, ',')
 			addr, err := netip.ParseAddr(strings.TrimSpace(rest[at+1:]))
 			if err != nil {
-				return network(peer)
+				return quota.Client(peer)
 			}
 			if addr = addr.Unmap().WithZone(""); !l.believes(addr) {
-				return network(addr)
+				return quota.Client(addr)
 			}
 			peer, rest = addr, rest[:max(at, 0)]
 		}
 	}
-	return network(peer)
+	return quota.Client(peer)
 }
 
 func (l Limits) believes(a netip.Addr) bool {
@@ -138,27 +102,17 @@ func (l Limits) believes(a netip.Addr) bool {
 	return false
 }
 
-// network is what one reader has: an address of IPv4, a /64 of IPv6.
-func network(a netip.Addr) netip.Prefix {
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits) // of the zero address: the zero prefix, which is a reader too
-	return p
-}
-
 // limit lets in as many readers as the limits say, and gives each answer its pace.
 func (d *Dashboard) limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := &paced{ResponseWriter: w, patience: d.limits.Patience, who: d.limits.clientOf(r)}
 		defer p.finish()
 		if r.URL.Path != "/healthz" {
-			if !d.requests.enter(p.who, 1) {
+			if !d.requests.Enter(p.who, 1) {
 				tooMany(p, "too many requests at a time")
 				return
 			}
-			defer d.requests.leave(p.who, 1)
+			defer d.requests.Leave(p.who, 1)
 		}
 		if r.ContentLength != 0 {
 			// The server reads what a handler leaves of a body; that must end too.
@@ -170,21 +124,17 @@ func (d *Dashboard) limit(next http.Handler) http.Handler {
 }
 
 func tooMany(w http.ResponseWriter, why string) {
-	w.Header().Set("Retry-After", "5")
-	w.Header().Set("Cache-Control", "no-store")
-	http.Error(w, why+"; try again in a few seconds", http.StatusServiceUnavailable)
+	quota.Busy(w, why+"; try again in a few seconds", "5")
 }
 
 // stream takes a place for an answer that lasts. When there is none it has answered.
 func (d *Dashboard) stream(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
 	who := d.limits.clientOf(r)
-	if !d.streams.enter(who, 1) {
-		w.Header().Set("Retry-After", "30")
-		w.Header().Set("Cache-Control", "no-store")
-		http.Error(w, "too many live pages at a time; the page polls instead", http.StatusServiceUnavailable)
+	if !d.streams.Enter(who, 1) {
+		quota.Busy(w, "too many live pages at a time; the page polls instead", "30")
 		return nil, false
 	}
-	return func() { d.streams.leave(who, 1) }, true
+	return func() { d.streams.Leave(who, 1) }, true
 }
 
 // turn waits for one of the places in which pages with logs are put together.

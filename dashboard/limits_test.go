@@ -46,20 +46,6 @@ func TestClientOf(t *testing.T) {
 	}
 }
 
-// A gate forgets whoever has left.
-func TestGate(t *testing.T) {
-	g := newGate(5, 3)
-	a, b := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.2/32")
-	if !g.enter(a, 3) || g.enter(a, 1) || !g.enter(b, 2) || g.enter(b, 1) {
-		t.Error("it lets in more or less than it should")
-	}
-	g.leave(a, 3)
-	g.leave(b, 2)
-	if len(g.held) != 0 || g.in != 0 {
-		t.Errorf("%+v", g)
-	}
-}
-
 // A line of any length costs little, and what follows it is where it was.
 func TestFollowerBoundsLines(t *testing.T) {
 	rec := httptest.NewRecorder()

@@ -97,11 +97,11 @@ func (d *Dashboard) hand(w http.ResponseWriter, r *http.Request, code int, page 
 	if len(page) > shortPage {
 		page = bytes.Clone(page) // without the room in which it grew
 		who, size := d.limits.clientOf(r), min(int64(len(page)), pageBytesPerAddress)
-		if !d.waiting.enter(who, size) {
+		if !d.waiting.Enter(who, size) {
 			tooMany(w, errBusy.Error())
 			return nil
 		}
-		defer d.waiting.leave(who, size)
+		defer d.waiting.Leave(who, size)
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)

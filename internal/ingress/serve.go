@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/recipe-maintainers/cc-ci/internal/quota"
 )
 
 // Serve is the command "cc-ci ingress serve", run in the ingress's container. It
@@ -61,7 +63,8 @@ func (s *server) run(ctx context.Context) error {
 		return fmt.Errorf("starting the ingress: %w", err)
 	}
 	errs := slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug)
-	secure := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.routes.Load().ServeHTTP(w, r) })
+	connections, requests := quota.New(mostConnections, connectionsPer), quota.New(mostRequests, requestsPer)
+	secure := bounded(requests, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.routes.Load().ServeHTTP(w, r) }))
 	servers := []struct {
 		network, addr string
 		http          *http.Server
@@ -84,6 +87,9 @@ func (s *server) run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("starting the ingress: %w", err)
 		}
+		if tcp, ok := listener.(*net.TCPListener); ok { // not who holds the Unix socket
+			listener = connections.Listen(tcp)
+		}
 		group.Go(func() error {
 			err := serveOn(each.http, listener)
 			if errors.Is(err, http.ErrServerClosed) {
@@ -103,6 +109,28 @@ func (s *server) run(ctx context.Context) error {
 	}
 	s.logger.Info("ingress listens", "https", s.httpsAddr, "http", s.httpAddr)
 	return group.Wait()
+}
+
+// What the clients of both entry points hold at a time, in sum and by address. Apps are clients too, on the
+// networks of their runs. HTTP/2 has many requests on one connection, and a connection may
+// have none. On the ports of the host, all of its users may have one address: Docker's.
+const (
+	mostConnections, connectionsPer = 2048, 256
+	mostRequests, requestsPer       = 2048, 512
+)
+
+// bounded answers 503 to a request beyond the quota. One that became another protocol counts
+// until that ends.
+func bounded(q *quota.Quota, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who := quota.Client(quota.Peer(r.RemoteAddr))
+		if !q.Enter(who, 1) {
+			quota.Busy(w, "too many requests at a time; try again in a few seconds", "5")
+			return
+		}
+		defer q.Leave(who, 1)
+		next.ServeHTTP(w, r)
+	})
 }
 
 func serveOn(srv *http.Server, l net.Listener) error {
