@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -55,10 +56,13 @@ func (b *backupbot) steps(context.Context) ([]Step, error) {
 
 func (b *backupbot) check(ctx context.Context) error { return b.restic(ctx, "cat", "config") }
 
-// restic runs restic with an environment of three variables and an own cache.
+// restic runs restic with an environment of three variables and no cache. The password is not one
+// of them, since an environment stays readable in /proc and is every child's. It goes by standard
+// input, which restic reads as a file: to the end and not by the line.
 func (b *backupbot) restic(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, "restic", append([]string{"--no-cache", "--quiet"}, args...)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "RESTIC_REPOSITORY=" + b.Repository, "RESTIC_PASSWORD=" + b.password.Reveal()}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "RESTIC_REPOSITORY=" + b.Repository, "RESTIC_PASSWORD_FILE=/dev/stdin"}
+	cmd.Stdin = strings.NewReader(b.password.Reveal())
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return nil
