@@ -259,3 +259,18 @@ func TestC20_FilesInParts(t *testing.T) {
 		}
 	}
 }
+
+// A body that does not arrive ends its request.
+func TestN3_BodyWithoutEndIsCutOff(t *testing.T) {
+	w := newWorld(t, behindProxy(dashboard.Limits{Patience: 200 * time.Millisecond}))
+	conn := w.slowReader("/healthz", "192.0.2.9") // a second request follows on the same connection
+	if _, err := fmt.Fprintf(conn, "POST /pulls/recipes/pocketbase/1/comments HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nbody=%%21"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		t.Errorf("the connection stays: %v", err)
+	}
+}

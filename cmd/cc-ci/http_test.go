@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -216,4 +218,43 @@ engine: {kind: drone, drone: {url: "http://127.0.0.1:9", token_file: `+secret+`,
 	if s.forge == nil {
 		t.Error("the local forge has no pages")
 	}
+}
+
+// pipes is a listener of connections in memory, so that time can be virtual.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	conn, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+func (p pipes) Close() error   { return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// A header that does not arrive in time, or that is too large, ends its connection.
+func TestN3_HeadersAreBoundedInTimeAndSize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newHTTP(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+		listener := make(pipes)
+		go func() { _ = server.Serve(listener) }()
+		open := func(text string) (answer string, took time.Duration) {
+			ours, theirs := net.Pipe()
+			defer ours.Close()
+			listener <- theirs
+			started := time.Now()
+			go func() { _, _ = ours.Write([]byte(text)) }()
+			read, _ := io.ReadAll(ours)
+			return string(read), time.Since(started)
+		}
+		if answer, took := open("GET / HTTP/1.1\r\nHost: x\r\n"); took != 10*time.Second || strings.Contains(answer, "404") {
+			t.Errorf("half a header: %q after %s", answer, took)
+		}
+		if answer, took := open("GET / HTTP/1.1\r\nHost: x\r\nX-Large: " + strings.Repeat("x", 100<<10) + "\r\n\r\n"); took > 10*time.Second || !strings.Contains(answer, "431") {
+			t.Errorf("a large header: %q after %s", answer, took)
+		}
+		close(listener)
+		_ = server.Close()
+	})
 }
