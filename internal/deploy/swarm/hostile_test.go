@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
@@ -19,6 +20,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/race"
 )
 
 const hostileCompose = `
@@ -72,8 +74,9 @@ func consumptionOf(t *testing.T, cli *client.Client, stack string) map[string]co
 }
 
 // A run that takes all that it can get stays under its ceilings, and a good one beside it
-// comes out green. How much slower that is can only be judged on a machine that is quiet otherwise.
-func TestN3_AHostileRunLeavesItsNeighbourAlone(t *testing.T) {
+// comes out green and is not slower: .ci/test runs this once more when nothing else runs, since
+// other tests would spoil the figure.
+func TestN3_AHostileRunLeavesItsNeighbourNoneSlower(t *testing.T) {
 	cli := docker(t)
 	img := deploytest.BuildImage(t, daemon(cli))
 	info, err := cli.Info(t.Context())
@@ -82,7 +85,6 @@ func TestN3_AHostileRunLeavesItsNeighbourAlone(t *testing.T) {
 	}
 	ceilings := Ceilings{Memory: 640 << 20, Pids: 64, Log: 1 << 20, HealthInterval: 100 * time.Millisecond}
 	good := strings.NewReplacer("IMAGE", img, "NET", "inside", "OPTS", "{}").Replace(tinyCompose)
-	alone := goodRun(t, cli, good, ceilings)
 
 	hostile := newDeployer(t, cli, "010203-040506-badbad")
 	hostile.o.Ceilings, hostile.o.Runs = ceilings, 2
@@ -118,8 +120,15 @@ func TestN3_AHostileRunLeavesItsNeighbourAlone(t *testing.T) {
 	busy("spin", func(u consumption) bool { return u.cpu > 100*time.Millisecond })
 
 	before, started := consumptionOf(t, cli, app.StackName), time.Now()
-	beside := goodRun(t, cli, good, ceilings)
-	after, took := consumptionOf(t, cli, app.StackName), time.Since(started)
+	var paused time.Duration
+	alone, beside := goodRun(t, cli, good, ceilings, func(work func()) {
+		hostile.freeze(t.Context())
+		defer hostile.thaw(t)
+		began := time.Now()
+		work()
+		paused += time.Since(began)
+	})
+	after, took := consumptionOf(t, cli, app.StackName), time.Since(started)-paused
 
 	var cpu time.Duration
 	for key, u := range after {
@@ -132,23 +141,43 @@ func TestN3_AHostileRunLeavesItsNeighbourAlone(t *testing.T) {
 	if most := float64(info.NCPU) / 2; share > 1.2*most {
 		t.Errorf("the hostile run used %.2f processors of %.2f", share, most)
 	}
-	quiet := slices.Max(alone) < slices.Min(alone)*13/10
-	ratio := float64(slices.Min(beside)) / float64(slices.Min(alone))
-	t.Logf("work alone %v, beside the hostile run %v: %.2f times; it used %.2f processors; a quiet machine: %v", alone, beside, ratio, share, quiet)
-	if quiet && ratio > 1.2 {
+	ratio := median(beside).Seconds() / median(alone).Seconds()
+	t.Logf("work while the hostile run is paused %v, beside it %v: %.2f times; it used %.2f processors", alone, beside, ratio, share)
+	if !race.Detector && ratio > 1.2 {
 		t.Errorf("beside the hostile run the good one is %.2f times slower", ratio)
 	}
 }
 
-// goodRun deploys, works, upgrades and removes an app, and returns how long each piece of work took.
-func goodRun(t *testing.T, cli *client.Client, compose string, ceilings Ceilings) (took []time.Duration) {
+func median(all []time.Duration) time.Duration {
+	all = slices.Sorted(slices.Values(all))
+	return all[len(all)/2]
+}
+
+// thaw lets the tasks that freeze has paused go on.
+func (d *Deployer) thaw(t *testing.T) {
+	list, err := d.docker.ContainerList(t.Context(), container.ListOptions{
+		Filters: filters.NewArgs(filters.Arg("label", LabelRun+"="+string(d.o.RunID)), filters.Arg("status", "paused")),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range list {
+		if err := d.docker.ContainerUnpause(t.Context(), c.ID); err != nil && !cerrdefs.IsNotFound(err) {
+			t.Error(err)
+		}
+	}
+}
+
+// goodRun deploys, works, upgrades and removes an app, and returns how long each piece of work took:
+// in turn within quiet and outside of it.
+func goodRun(t *testing.T, cli *client.Client, compose string, ceilings Ceilings, quiet func(work func())) (alone, beside []time.Duration) {
 	t.Helper()
 	d, app, get := tiny(t, cli, Options{Ceilings: ceilings}, compose)
 	if answer := get(); !strings.HasSuffix(answer, "one") {
 		t.Errorf("the good app answers %q", answer)
 	}
 	stack := func(text string) *recipe.Stack { return deploytest.Stack(t, app.StackName, t.TempDir(), text) }
-	for range 8 {
+	work := func() time.Duration {
 		r, err := d.Exec(t.Context(), stack(compose), harness.ExecCmd{Service: "app", Args: []string{"/app", "work"}})
 		if err != nil || r.ExitCode != 0 {
 			t.Fatalf("work: %d, %v", r.ExitCode, err)
@@ -157,7 +186,11 @@ func goodRun(t *testing.T, cli *client.Client, compose string, ceilings Ceilings
 		if _, err := fmt.Sscan(string(r.Stdout), &ns); err != nil {
 			t.Fatal(err)
 		}
-		took = append(took, time.Duration(ns))
+		return time.Duration(ns)
+	}
+	for range 9 {
+		quiet(func() { alone = append(alone, work()) })
+		beside = append(beside, work())
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -167,5 +200,5 @@ func goodRun(t *testing.T, cli *client.Client, compose string, ceilings Ceilings
 	if _, err := d.Remove(t.Context(), app); err != nil {
 		t.Errorf("removing the good app: %v", err)
 	}
-	return took
+	return alone, beside
 }
