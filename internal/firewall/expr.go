@@ -13,6 +13,11 @@ const (
 
 	statusRedirected = 1 << 5 // IPS_DST_NAT
 
+	opUpdate = 1 // NFT_DYNSET_OP_UPDATE
+
+	rejectICMPX = 2 // NFT_REJECT_ICMPX_UNREACH
+	prohibited  = 3 // NFT_REJECT_ICMPX_ADMIN_PROHIBITED
+
 	register = 1
 	nameSize = 16 // IFNAMSIZ
 )
@@ -21,6 +26,9 @@ const (
 func (r Rule) expressions() []expr.Any {
 	var all []expr.Any
 	add := func(more ...expr.Any) { all = append(all, more...) }
+	if r.Cgroup.ID != 0 {
+		add(&expr.Socket{Key: expr.SocketKeyCgroupv2, Level: r.Cgroup.Level, Register: register}, equal(binaryutil.NativeEndian.PutUint64(r.Cgroup.ID)))
+	}
 	if r.In != "" {
 		add(&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register}, equal(interfaceName(r.In)))
 	}
@@ -34,6 +42,17 @@ func (r Rule) expressions() []expr.Any {
 	if r.Redirected {
 		add(&expr.Ct{Key: expr.CtKeySTATUS, Register: register})
 		add(anyOf(statusRedirected)...)
+	}
+	if r.Over.Kind != "" {
+		family, offset, size := byte(familyIPv4), uint32(12), uint32(4)
+		if r.Over.IPv6 {
+			family, offset, size = familyIPv6, 8, 16
+		}
+		add(&expr.Ct{Key: expr.CtKeySTATE, Register: register})
+		add(anyOf(expr.CtStateBitNEW)...)
+		add(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register}, equal([]byte{family}),
+			&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+			&expr.Dynset{SrcRegKey: register, SetName: r.Over.set(), Operation: opUpdate, Exprs: []expr.Any{r.Over.limit()}})
 	}
 	if r.To.IsValid() {
 		family, offset := byte(familyIPv4), uint32(16)
@@ -57,12 +76,23 @@ func (r Rule) expressions() []expr.Any {
 	case ICMPv6:
 		add(&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1}, equal([]byte{r.Type}))
 	}
-	if r.Accept {
+	switch {
+	case r.Accept:
 		add(&expr.Verdict{Kind: expr.VerdictAccept})
-	} else {
+	case r.Refuse:
+		add(&expr.Reject{Type: rejectICMPX, Code: prohibited})
+	default:
 		add(&expr.Verdict{Kind: expr.VerdictDrop})
 	}
 	return all
+}
+
+// limit fits what is beyond the bound.
+func (b Bound) limit() expr.Any {
+	if b.Kind == Open {
+		return &expr.Connlimit{Count: MaxOpen, Flags: expr.NFT_CONNLIMIT_F_INV}
+	}
+	return &expr.Limit{Type: expr.LimitTypePkts, Rate: MaxRate, Over: true, Unit: expr.LimitTimeSecond, Burst: MaxBurst}
 }
 
 func equal(value []byte) expr.Any {

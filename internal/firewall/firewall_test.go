@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,10 +24,12 @@ func example() Options {
 type packet struct {
 	chain, in, out          string
 	established, redirected bool
+	over                    BoundKind
 	to                      string
 	protocol                Protocol
 	port                    uint16
 	icmp                    uint8
+	cgroup                  uint64
 }
 
 // judge says what becomes of a packet: the first rule that fits decides, and what no rule fits passes.
@@ -34,6 +37,7 @@ func judge(rules []Rule, p packet) bool {
 	to := netip.MustParseAddr(p.to)
 	for _, r := range rules {
 		if r.Chain == p.chain && (r.In == "" || r.In == p.in) && (r.Out == "" || r.Out == p.out) && (!r.Established || p.established) &&
+			(r.Over.Kind == "" || r.Over.Kind == p.over && r.Over.IPv6 == to.Is6()) && (r.Cgroup.ID == 0 || r.Cgroup.ID == p.cgroup) &&
 			(!r.Redirected || p.redirected) && (!r.To.IsValid() || r.To.Contains(to)) && (r.Protocol == 0 || r.Protocol == p.protocol) &&
 			(r.Protocol != TCP && r.Protocol != UDP || r.Port == p.port) && (r.Protocol != ICMPv6 || r.Type == p.icmp) {
 			return r.Accept
@@ -53,6 +57,11 @@ func TestN3_WhatPasses(t *testing.T) {
 		{"app to the internet", packet{chain: Forward, in: app, out: "eth0", to: "203.0.113.7", protocol: TCP, port: 443}, true},
 		{"app to the internet by IPv6", packet{chain: Forward, in: app, out: "eth0", to: "2001:db8::7", protocol: TCP, port: 443}, true},
 		{"app's answer to a private address", packet{chain: Forward, in: app, out: "eth0", to: "10.9.9.9", protocol: TCP, port: 50000, established: true}, true},
+		{"app to the internet with many connections", packet{chain: Forward, in: app, out: "eth0", to: "203.0.113.7", protocol: TCP, port: 443, over: Open}, false},
+		{"app to the internet by IPv6 with many", packet{chain: Forward, in: app, out: "eth0", to: "2001:db8::7", protocol: TCP, port: 443, over: Open}, false},
+		{"app asks a name server too often", packet{chain: Input, in: app, to: "fd00::53", protocol: UDP, port: 53, over: Rate}, false},
+		{"app with many connections answers", packet{chain: Forward, in: app, out: "eth0", to: "203.0.113.7", protocol: TCP, port: 50000, established: true, over: Rate}, true},
+		{"bridge with many connections", packet{chain: Forward, in: infra, out: "eth0", to: "203.0.113.7", protocol: TCP, port: 443, over: Open}, true},
 		{"app to a private address", packet{chain: Forward, in: app, out: "eth0", to: "10.9.9.9", protocol: TCP, port: 443}, false},
 		{"app to 172.16/12", packet{chain: Forward, in: app, out: "eth0", to: "172.31.255.255", protocol: UDP, port: 53}, false},
 		{"app to 192.168/16", packet{chain: Forward, in: app, out: "eth0", to: "192.168.1.1", protocol: TCP, port: 22}, false},
@@ -111,6 +120,56 @@ func TestN3_WhatPasses(t *testing.T) {
 	o.Allow = append(o.Allow, Destination{To: netip.MustParsePrefix("169.0.0.0/8"), Port: 80})
 	if judge(Rules(o), packet{chain: Forward, in: app, out: "eth0", to: "169.254.169.254", protocol: TCP, port: 80}) {
 		t.Error("metadata can be allowed")
+	}
+}
+
+func exampleDaemon() DaemonOptions {
+	return DaemonOptions{Cgroup: Cgroup{ID: 4711, Level: 1}, Resolvers: []netip.Addr{netip.MustParseAddr("127.0.0.53"), netip.MustParseAddr("10.0.0.53")},
+		Allow:   []Destination{{To: netip.MustParsePrefix("10.1.2.3/32"), Port: 5000}, {To: netip.MustParsePrefix("169.0.0.0/8"), Port: 80}},
+		Gateway: "docker_gwbridge", Published: []Destination{{Port: 443}, {Port: 64738, UDP: true}}}
+}
+
+func TestN3_WhatDockerdReaches(t *testing.T) {
+	rules := DaemonRules(exampleDaemon())
+	for _, tc := range []struct {
+		what string
+		p    packet
+		want bool
+	}{
+		{"a registry", packet{out: "eth0", to: "203.0.113.7", protocol: TCP, port: 443}, true},
+		{"a registry by IPv6", packet{out: "eth0", to: "2001:db8::7", protocol: TCP, port: 443}, true},
+		{"a registry by NAT64", packet{out: "eth0", to: "64:ff9b::cb00:7107", protocol: TCP, port: 443}, true},
+		{"a private address by NAT64", packet{out: "eth0", to: "64:ff9b::a00:1", protocol: TCP, port: 443}, false},
+		{"metadata by NAT64", packet{out: "eth0", to: "64:ff9b::a9fe:a9fe", protocol: TCP, port: 80}, false},
+		{"loopback", packet{out: "lo", to: "127.0.0.1", protocol: TCP, port: 2019}, false},
+		{"loopback by IPv6", packet{out: "lo", to: "::1", protocol: TCP, port: 2019}, false},
+		{"the host's public address", packet{out: "lo", to: "203.0.113.1", protocol: TCP, port: 443}, false},
+		{"metadata", packet{out: "eth0", to: "169.254.169.254", protocol: TCP, port: 80}, false},
+		{"a private address", packet{out: "eth0", to: "10.9.9.9", protocol: TCP, port: 443}, false},
+		{"a private address by UDP", packet{out: "eth0", to: "10.9.9.9", protocol: UDP, port: 443}, false},
+		{"a shared address", packet{out: "eth0", to: "100.64.0.1", protocol: TCP, port: 443}, false},
+		{"a unique local address", packet{out: "eth0", to: "fd00::1", protocol: TCP, port: 443}, false},
+		{"a group", packet{out: "eth0", to: "239.1.1.1", protocol: UDP, port: 443}, false},
+		{"an answer to a private address", packet{out: "eth0", to: "10.9.9.9", protocol: TCP, port: 50000, established: true}, true},
+		{"a mirror", packet{out: "eth0", to: "10.1.2.3", protocol: TCP, port: 5000}, true},
+		{"another port of it", packet{out: "eth0", to: "10.1.2.3", protocol: TCP, port: 22}, false},
+		{"a name server", packet{out: "eth0", to: "10.0.0.53", protocol: UDP, port: 53}, true},
+		{"one on loopback", packet{out: "lo", to: "127.0.0.53", protocol: TCP, port: 53}, true},
+		{"another port of it", packet{out: "lo", to: "127.0.0.53", protocol: TCP, port: 80}, false},
+		{"the swarm", packet{out: "lo", to: "127.0.0.1", protocol: TCP, port: 2377}, true},
+		{"the proxy's container", packet{out: "docker_gwbridge", to: "172.18.0.5", protocol: TCP, port: 443}, true},
+		{"the proxy's container by UDP", packet{out: "docker_gwbridge", to: "172.18.0.5", protocol: UDP, port: 64738}, true},
+		{"an app's container", packet{out: "docker_gwbridge", to: "172.18.0.5", protocol: TCP, port: 8080}, false},
+		{"a container of infrastructure", packet{out: "docker0", to: "172.17.0.2", protocol: TCP, port: 443}, false},
+	} {
+		tc.p.chain, tc.p.cgroup = Output, 4711
+		if got := judge(rules, tc.p); got != tc.want {
+			t.Errorf("%s: passes %t", tc.what, got)
+		}
+		tc.p.cgroup = 1
+		if !judge(rules, tc.p) {
+			t.Errorf("%s: a program that is not dockerd does not reach it", tc.what)
+		}
 	}
 }
 
@@ -214,6 +273,62 @@ func TestRealTable(t *testing.T) {
 func lastHandle(shown string) string {
 	_, handle, _ := strings.Cut(shown[strings.LastIndex(shown, "drop # handle"):], "handle ")
 	return strings.Fields(handle)[0]
+}
+
+// The control group is part of what is compared: one that is made again has another number.
+func TestRealDaemonTable(t *testing.T) {
+	table := namespace(t)
+	table.Name = DaemonName
+	o := exampleDaemon()
+	if err := table.Install(DaemonRules(o)); err != nil {
+		t.Fatal(err)
+	}
+	if why, err := table.Differs(DaemonRules(o)); why != "" || err != nil {
+		t.Errorf("%q, %v", why, err)
+	}
+	o.Cgroup.ID++
+	if why, err := table.Differs(DaemonRules(o)); !strings.Contains(why, "rule 2 of chain output is not: socket cgroupv2 level 1 4712") || err != nil {
+		t.Errorf("%q, %v", why, err)
+	}
+	apps := Table{Namespace: table.Namespace} // is beside it, and not in its way
+	for _, do := range []func() error{func() error { return apps.Install(Rules(example())) }, apps.Remove} {
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
+		if there, err := table.Exists(); !there || err != nil {
+			t.Errorf("%t, %v", there, err)
+		}
+	}
+}
+
+func TestFindCgroup(t *testing.T) {
+	root, err := Hierarchy()
+	if err != nil {
+		t.Skip(err)
+	}
+	group, err := os.MkdirTemp(root, "cc-ci-test-")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer os.Remove(group)
+	name := filepath.Base(group)
+	if err := os.Mkdir(filepath.Join(group, "inner"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	outer, err := FindCgroup(name)
+	if err != nil || outer.ID == 0 || outer.Level != 1 {
+		t.Errorf("%+v, %v", outer, err)
+	}
+	inner, err := FindCgroup(name + "/inner")
+	if err != nil || inner.ID == outer.ID || inner.Level != 2 {
+		t.Errorf("%+v, %v", inner, err)
+	}
+	if err := os.Remove(filepath.Join(group, "inner")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := FindCgroup(name + "/inner"); ccci.CodeOf(err) != ccci.CodeInvalid || !strings.Contains(ccci.HintOf(err), "Slice=inner") {
+		t.Errorf("%v, %s", err, ccci.HintOf(err))
+	}
 }
 
 func TestTableErrors(t *testing.T) {

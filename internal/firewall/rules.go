@@ -1,10 +1,10 @@
-// Package firewall keeps apps away from the host and from private networks, by a table of
-// nftables that is cc-ci's own.
+// Package firewall keeps apps away from the host and from private networks, and dockerd from what
+// an image's registry could lead it to, by two tables of nftables that are cc-ci's own.
 //
-// The table's chains come before those of Docker and of the host's own firewall, in
+// Their chains come before those of Docker and of the host's own firewall, in
 // whatever program's table those are: iptables on nftables, the older iptables, or nftables
 // itself. What is dropped here reaches none of them; what is accepted here they still judge.
-// Flushing theirs, or starting Docker again, does not touch it.
+// Flushing theirs, or starting Docker again, does not touch these.
 package firewall
 
 import (
@@ -32,15 +32,51 @@ type Destination struct {
 
 // Rule is one rule: what its conditions fit, it accepts or drops. An empty condition fits all.
 type Rule struct {
-	Chain       string // Input or Forward
+	Chain       string // Input, Forward or Output
+	Cgroup      Cgroup // of the process whose socket sends
 	In, Out     string // interfaces of the host
 	Established bool   // answers, and what belongs to a connection that is there
+	Over        Bound  // a new connection beyond this bound of its source address
 	Redirected  bool   // sent to a published port of the host, which Docker leads to a container
 	To          netip.Prefix
 	Protocol    Protocol
 	Port        uint16 // with TCP or UDP: its destination
 	Type        uint8  // with ICMPv6
-	Accept      bool   // else it drops
+	Accept      bool   // else it drops, or refuses
+	Refuse      bool   // the sender is told so
+}
+
+// Bound is one of the bounds on the connections of an address.
+type Bound struct {
+	Kind BoundKind // "" for none
+	IPv6 bool
+}
+
+// BoundKind says what is bounded.
+type BoundKind string
+
+// Bounds. A connection that was closed is no longer open, and the kernel remembers it for some time;
+// so both are needed to bound what one address takes of the table of connections, which
+// is the whole machine's.
+const (
+	Open BoundKind = "open" // MaxOpen
+	Rate BoundKind = "rate" // MaxRate
+)
+
+// What one address may have. The table holds 262144 on most machines. An app under test has some dozens
+// open; one that fetches its dependencies opens some hundreds in a few seconds.
+const (
+	MaxOpen  = 2048 // at the same time
+	MaxRate  = 100  // new ones in a second, for longer
+	MaxBurst = 2048 // new ones at once
+)
+
+// set is the name of the set in which the kernel keeps the state of each address.
+func (b Bound) set() string {
+	if b.IPv6 {
+		return string(b.Kind) + "6"
+	}
+	return string(b.Kind) + "4"
 }
 
 // Protocol is a number of IP.
@@ -57,6 +93,7 @@ const (
 const (
 	Input   = "input"   // to the host itself
 	Forward = "forward" // through the host
+	Output  = "output"  // from the host itself
 )
 
 // closed are the ranges that no app reaches: those of special purpose that are not the
@@ -92,6 +129,13 @@ func Rules(o Options) []Rule {
 	for _, in := range bridges {
 		// What answers somebody outside, as the proxy does, goes on.
 		add(in, Rule{Chain: Input, Established: true, Accept: true}, Rule{Chain: Forward, Established: true, Accept: true})
+		if in != o.Infra {
+			for _, chain := range []string{Input, Forward} {
+				for _, kind := range []BoundKind{Open, Rate} {
+					add(in, Rule{Chain: chain, Over: Bound{Kind: kind}}, Rule{Chain: chain, Over: Bound{Kind: kind, IPv6: true}})
+				}
+			}
+		}
 		// Before metadata: in some clouds one address answers both, at ports of their own.
 		for _, a := range o.Resolvers {
 			for _, p := range []Protocol{UDP, TCP} {
@@ -148,16 +192,26 @@ func (r Rule) String() string {
 			words = append(words, fmt.Sprintf(format, args...))
 		}
 	}
+	add(r.Cgroup.ID != 0, "socket cgroupv2 level %d %d", r.Cgroup.Level, r.Cgroup.ID)
 	add(r.In != "", "iifname %q", r.In)
 	add(r.Out != "", "oifname %q", r.Out)
 	add(r.Established, "ct state established,related")
 	add(r.Redirected, "ct status dnat")
+	family, over := "ip", fmt.Sprintf("ct count over %d", MaxOpen)
+	if r.Over.IPv6 {
+		family = "ip6"
+	}
+	if r.Over.Kind == Rate {
+		over = fmt.Sprintf("limit rate over %d/second burst %d packets", MaxRate, MaxBurst)
+	}
+	add(r.Over.Kind != "", "ct state new update @%s { %s saddr %s }", r.Over.set(), family, over)
 	add(r.To.IsValid() && r.To.Addr().Is4(), "ip daddr %s", r.To)
 	add(r.To.IsValid() && r.To.Addr().Is6(), "ip6 daddr %s", r.To)
 	add(r.Protocol == TCP, "tcp dport %d", r.Port)
 	add(r.Protocol == UDP, "udp dport %d", r.Port)
 	add(r.Protocol == ICMPv6, "icmpv6 type %d", r.Type)
 	add(r.Accept, "accept")
-	add(!r.Accept, "drop")
+	add(r.Refuse, "reject with icmpx admin-prohibited")
+	add(!r.Accept && !r.Refuse, "drop")
 	return strings.Join(words, " ")
 }

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,35 +9,53 @@ import (
 	"reflect"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// Name is that of the table, whose family is inet: nft list table inet cc-ci shows it.
-const Name = "cc-ci"
+// Names of the tables, whose family is inet: nft list table inet cc-ci shows one.
+const (
+	Name       = "cc-ci"         // that of Rules
+	DaemonName = "cc-ci-dockerd" // that of DaemonRules
+)
 
-// Table is the table in a network namespace.
+// Table is a table in a network namespace.
 type Table struct {
+	Name string // Name, the default, or DaemonName
 	// Namespace is a file that stands for a network namespace, as /run/netns/NAME. Default is
 	// the namespace of this process.
 	Namespace string
 }
 
-// priority comes before every filter chain of iptables and Docker (0), and after the translation of
-// addresses (-100), so that what is judged is where a packet really goes.
-var priority = nftables.ChainPriority(-10)
+// chain is one that the kernel asks.
+type chain struct {
+	name     string
+	hook     *nftables.ChainHook
+	priority nftables.ChainPriority
+}
 
-var chains = []struct {
-	name string
-	hook *nftables.ChainHook
-}{{Input, nftables.ChainHookInput}, {Forward, nftables.ChainHookForward}}
+func (t Table) chains() []chain {
+	if t.name() == DaemonName {
+		// Before the translation of addresses (-100), so that what is judged is where dockerd asks, and
+		// after connections are looked up (-200).
+		return []chain{{Output, nftables.ChainHookOutput, -110}}
+	}
+	// Before every filter chain of iptables and Docker (0), and after the translation of addresses, so
+	// that what is judged is where a packet really goes.
+	return []chain{{Input, nftables.ChainHookInput, -10}, {Forward, nftables.ChainHookForward, -10}}
+}
+
+func (t Table) name() string { return cmp.Or(t.Name, Name) }
 
 // Differs says in what the table that is there is not the one with these rules; "" when in nothing.
 func (t Table) Differs(rules []Rule) (why string, err error) {
 	err = t.with(func(c *nftables.Conn) error {
-		why, err = differs(c, rules)
+		why, err = t.differs(c, rules)
 		return err
 	})
 	return why, err
@@ -45,7 +64,7 @@ func (t Table) Differs(rules []Rule) (why string, err error) {
 // Exists reports whether there is such a table, whatever is in it.
 func (t Table) Exists() (there bool, err error) {
 	err = t.with(func(c *nftables.Conn) error {
-		table, err := find(c)
+		table, err := t.find(c)
 		there = table != nil
 		return err
 	})
@@ -56,14 +75,17 @@ func (t Table) Exists() (there bool, err error) {
 // transaction: there is no moment without rules, nor with some of them.
 func (t Table) Install(rules []Rule) error {
 	return t.with(func(c *nftables.Conn) error {
-		table := &nftables.Table{Name: Name, Family: nftables.TableFamilyINet}
+		table := &nftables.Table{Name: t.name(), Family: nftables.TableFamilyINet}
 		c.AddTable(table) // so that there is one to remove
 		c.DelTable(table)
 		c.AddTable(table)
-		for _, chain := range chains {
+		if err := addSets(c, table, rules); err != nil {
+			return err
+		}
+		for _, chain := range t.chains() {
 			accept := nftables.ChainPolicyAccept
 			made := c.AddChain(&nftables.Chain{Name: chain.name, Table: table, Type: nftables.ChainTypeFilter,
-				Hooknum: chain.hook, Priority: &priority, Policy: &accept})
+				Hooknum: chain.hook, Priority: &chain.priority, Policy: &accept})
 			for _, r := range of(rules, chain.name) {
 				c.AddRule(&nftables.Rule{Table: table, Chain: made, Exprs: r.expressions()})
 			}
@@ -72,10 +94,36 @@ func (t Table) Install(rules []Rule) error {
 	})
 }
 
+// setSize bounds the addresses of which the kernel keeps a state. An app has no right to give itself
+// more of them.
+const setSize = 65535
+
+// addSets makes the sets of which the rules speak.
+func addSets(c *nftables.Conn, table *nftables.Table, rules []Rule) error {
+	made := map[Bound]bool{{}: true}
+	for _, r := range rules {
+		if made[r.Over] {
+			continue
+		}
+		made[r.Over] = true
+		set := &nftables.Set{Table: table, Name: r.Over.set(), KeyType: nftables.TypeIPAddr, Dynamic: true, Size: setSize}
+		if r.Over.IPv6 {
+			set.KeyType = nftables.TypeIP6Addr
+		}
+		if r.Over.Kind == Rate { // by then an address has all of its burst again
+			set.HasTimeout, set.Timeout = true, time.Minute
+		}
+		if err := c.AddSet(set, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Remove takes the table away. Legal twice.
 func (t Table) Remove() error {
 	return t.with(func(c *nftables.Conn) error {
-		table := &nftables.Table{Name: Name, Family: nftables.TableFamilyINet}
+		table := &nftables.Table{Name: t.name(), Family: nftables.TableFamilyINet}
 		c.AddTable(table)
 		c.DelTable(table)
 		return c.Flush()
@@ -83,17 +131,17 @@ func (t Table) Remove() error {
 }
 
 // find returns the table, nil for none.
-func find(c *nftables.Conn) (*nftables.Table, error) {
+func (t Table) find(c *nftables.Conn) (*nftables.Table, error) {
 	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == Name })
+	i := slices.IndexFunc(tables, func(other *nftables.Table) bool { return other.Name == t.name() })
 	if i < 0 || err != nil {
 		return nil, err
 	}
 	return tables[i], nil
 }
 
-func differs(c *nftables.Conn, rules []Rule) (string, error) {
-	table, err := find(c)
+func (t Table) differs(c *nftables.Conn, rules []Rule) (string, error) {
+	table, err := t.find(c)
 	if err != nil {
 		return "", err
 	}
@@ -109,24 +157,24 @@ func differs(c *nftables.Conn, rules []Rule) (string, error) {
 	}
 	have := map[string]*nftables.Chain{}
 	for _, chain := range all {
-		if chain.Table.Name == Name {
+		if chain.Table.Name == t.name() {
 			have[chain.Name] = chain
 		}
 	}
-	for _, want := range chains {
+	for _, want := range t.chains() {
 		chain := have[want.name]
 		switch {
 		case chain == nil:
 			return "chain " + want.name + " is not there", nil
 		case chain.Type != nftables.ChainTypeFilter || chain.Hooknum == nil || *chain.Hooknum != *want.hook ||
-			chain.Priority == nil || *chain.Priority != priority || chain.Policy == nil || *chain.Policy != nftables.ChainPolicyAccept:
+			chain.Priority == nil || *chain.Priority != want.priority || chain.Policy == nil || *chain.Policy != nftables.ChainPolicyAccept:
 			return "chain " + want.name + " is another one", nil
 		}
 		if why, err := rulesDiffer(c, chain, of(rules, want.name)); why != "" || err != nil {
 			return why, err
 		}
 	}
-	if len(have) > len(chains) {
+	if len(have) > len(t.chains()) {
 		return "it has a further chain", nil
 	}
 	return "", nil
@@ -141,11 +189,20 @@ func rulesDiffer(c *nftables.Conn, chain *nftables.Chain, want []Rule) (string, 
 		return fmt.Sprintf("chain %s has %d rules, not %d", chain.Name, len(have), len(want)), nil
 	}
 	for i, r := range want {
-		if !reflect.DeepEqual(have[i].Exprs, r.expressions()) {
+		if !reflect.DeepEqual(readable(have[i].Exprs), readable(r.expressions())) {
 			return fmt.Sprintf("rule %d of chain %s is not: %s", i+1, chain.Name, r), nil
 		}
 	}
 	return "", nil
+}
+
+// readable leaves out what the library writes and does not read: which control group a socket has. What it
+// is compared with stays.
+func readable(all []expr.Any) []expr.Any {
+	return slices.DeleteFunc(slices.Clone(all), func(e expr.Any) bool {
+		_, socket := e.(*expr.Socket)
+		return socket
+	})
 }
 
 // of returns the rules of one chain.
@@ -167,8 +224,13 @@ func (t Table) with(do func(*nftables.Conn) error) error {
 	return nil
 }
 
+// answers is how much the kernel may answer at once, in bytes: some thousands of rules.
+const answers = 4 << 20
+
 func (t Table) connected(do func(*nftables.Conn) error) error {
-	options := []nftables.ConnOption{nftables.AsLasting()}
+	// The kernel answers each rule of a transaction before the first answer is read.
+	room := func(c *netlink.Conn) error { return c.SetReadBuffer(answers) }
+	options := []nftables.ConnOption{nftables.AsLasting(), nftables.WithSockOptions(room)}
 	if t.Namespace != "" {
 		namespace, err := os.Open(t.Namespace)
 		if err != nil {
