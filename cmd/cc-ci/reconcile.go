@@ -26,7 +26,7 @@ import (
 // machine, and two are what some of these services run.
 type reconcileCommands struct {
 	Reconcile   reconcileCmd   `cmd:"" help:"Bring this host's own services into the state that the configuration wants, or say that there is nothing to do."`
-	Firewall    firewallCmd    `cmd:"" hidden:"" help:"Put the firewall's rules into place before Docker starts, unless some are there."`
+	Firewall    firewallCmd    `cmd:"" hidden:"" help:"Put the firewall's rules into place before Docker starts: those for apps unless some are there, and those for dockerd."`
 	SocketProxy socketProxyCmd `cmd:"" hidden:"" help:"Answer for Docker to whoever may only look."`
 	LiveFiles   liveFilesCmd   `cmd:"" hidden:"" help:"Put files into a folder that another program watches."`
 }
@@ -75,6 +75,20 @@ func firewallOptions(cfg config.Config, docker *client.Client) reconcile.Firewal
 	for _, text := range r.Firewall.Allow {
 		d, _ := config.ParseDestination(text) // Read has checked it
 		o.Allow = append(o.Allow, firewall.Destination(d))
+	}
+	o.Docker = reconcile.DockerOptions{Cgroup: r.Firewall.DockerCgroup, Published: []firewall.Destination{{Port: reconcile.ProxyHTTP}, {Port: reconcile.ProxyHTTPS}}}
+	for _, text := range r.Proxy.Entrypoints {
+		e, _ := config.ParseEntrypoint(text)
+		o.Docker.Published = append(o.Docker.Published, firewall.Destination{Port: uint16(e.Port), UDP: e.UDP})
+	}
+	for _, text := range r.Firewall.DockerAllow {
+		if port, ok := portOfURL(text); ok {
+			u, _ := url.Parse(text)
+			o.Docker.Names = append(o.Docker.Names, reconcile.Name{Host: u.Hostname(), Port: port})
+			continue
+		}
+		d, _ := config.ParseDestination(text)
+		o.Docker.Allow = append(o.Docker.Allow, firewall.Destination(d))
 	}
 	return o
 }
@@ -176,7 +190,7 @@ func (c *firewallCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	said := "there are rules already"
+	said := "the rules are in place already"
 	if raised {
 		said = "the rules are in place"
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -41,6 +43,9 @@ type Proxy struct {
 // Firewall settings.
 type Firewall struct {
 	Allow []string `yaml:"allow" doc:"What apps may reach besides the internet and the name servers of the host, as 10.1.2.3:443, 10.1.2.0/24:5432, [fd00::1]:53/udp. Without it no private address and no port of the host."`
+
+	DockerCgroup string   `yaml:"docker_cgroup" doc:"Control group of docker.service, as dockerd.slice or system.slice/docker.service. dockerd, which asks the registries that recipes name, then reaches neither this host nor private networks. Empty: it reaches everything."`
+	DockerAllow  []string `yaml:"docker_allow" doc:"What dockerd may reach nevertheless: mirrors and registries, as https://mirror.example.org or 10.1.2.3:5000, and containers with published ports, as 172.18.0.0/16:3000."`
 }
 
 // Destination is one of Firewall.Allow: a port of an address or of each address of a range.
@@ -110,14 +115,26 @@ func (c *Config) finishReconcile(bad complain) {
 	if subnet, err := netip.ParsePrefix(r.Subnet); err != nil || subnet != subnet.Masked() || subnet.Bits() > 16 {
 		bad("reconcile.subnet", "write a network of at least 65536 addresses, as 10.10.0.0/16", "%q is not such a range", r.Subnet)
 	}
-	for key, path := range map[string]string{"reconcile.proxy.certificates": r.Proxy.Certificates, "reconcile.socket": r.Socket} {
-		if !strings.HasPrefix(path, "/") {
-			bad(key, "write the whole path", "%q does not begin at /", path)
+	for key, file := range map[string]string{"reconcile.proxy.certificates": r.Proxy.Certificates, "reconcile.socket": r.Socket} {
+		if !strings.HasPrefix(file, "/") {
+			bad(key, "write the whole path", "%q does not begin at /", file)
 		}
 	}
 	for i, text := range r.Firewall.Allow {
 		if _, err := ParseDestination(text); err != nil {
 			bad(fmt.Sprintf("reconcile.firewall.allow[%d]", i), "write it as 10.1.2.3:443 or [fd00::1]:53/udp", "%v", err)
+		}
+	}
+	if group := r.Firewall.DockerCgroup; group != "" && (group != path.Clean(group) || strings.HasPrefix(group, "/") || strings.HasPrefix(group, "..") || group == ".") {
+		bad("reconcile.firewall.docker_cgroup", "write the path below /sys/fs/cgroup, as dockerd.slice", "%q is no control group", group)
+	}
+	for i, text := range r.Firewall.DockerAllow {
+		u, err := url.Parse(text)
+		if named := err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != ""; named {
+			continue
+		}
+		if _, err := ParseDestination(text); err != nil {
+			bad(fmt.Sprintf("reconcile.firewall.docker_allow[%d]", i), "write it as https://mirror.example.org or 10.1.2.3:5000", "%v", err)
 		}
 	}
 	c.finishServices(bad)

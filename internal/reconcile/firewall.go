@@ -2,8 +2,12 @@ package reconcile
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
@@ -26,33 +30,108 @@ type FirewallOptions struct {
 	Resolvers func() ([]netip.Addr, error)
 	// Namespace is a file that stands for the host's network namespace; default is this process's.
 	Namespace string
+
+	Docker DockerOptions
+}
+
+// DockerOptions say what dockerd may reach, besides the internet.
+type DockerOptions struct {
+	// Cgroup is the path of the control group in which dockerd is. Without one dockerd reaches everything.
+	Cgroup    string
+	Allow     []firewall.Destination
+	Names     []Name                 // mirrors and registries, by name
+	Published []firewall.Destination // ports of containers to which docker-proxy leads; To is not read
+	// Resolvers returns the name servers that dockerd itself asks; default is those of this host.
+	Resolvers func() ([]netip.Addr, error)
+}
+
+// Name is a TCP port of whatever addresses a name has.
+type Name struct {
+	Host string
+	Port uint16
+}
+
+// ruleset is one of the tables and the rules that belong in it, none where it is not to be there.
+type ruleset struct {
+	table firewall.Table
+	what  string
+	rules []firewall.Rule
+}
+
+// differs says in what the table that is there is another one; "" when in nothing.
+func (s ruleset) differs() (string, error) {
+	if s.rules != nil {
+		return s.table.Differs(s.rules)
+	}
+	there, err := s.table.Exists()
+	if there {
+		return "it is there, and nothing asks for it", err
+	}
+	return "", err
+}
+
+func (s ruleset) settle() error {
+	if s.rules == nil {
+		return s.table.Remove()
+	}
+	return s.table.Install(s.rules)
 }
 
 // Firewall is the unit that keeps apps away from the host, from each other and from private
-// networks, and cc-ci's own services from what is none of theirs.
+// networks, cc-ci's own services from what is none of theirs, and dockerd from what a registry could lead it to.
 func Firewall(o FirewallOptions) Unit {
-	table := firewall.Table{Namespace: o.Namespace}
 	return Unit{
 		Name:    "firewall",
 		Desired: func(context.Context) (Desired, error) { return Desired{}, nil },
 		Steps: func(ctx context.Context) ([]Step, error) {
-			rules, err := o.rules(ctx)
-			if err != nil {
-				return nil, err
+			wrong, err := o.wrong(ctx)
+			var steps []Step
+			for _, w := range wrong {
+				steps = append(steps, Step{Text: "putting the rules of " + w.what + " into place: " + w.why, Do: func(context.Context) error { return w.settle() }})
 			}
-			why, err := table.Differs(rules)
-			if why == "" || err != nil {
-				return nil, err
-			}
-			return []Step{{Text: "putting the rules of the firewall into place: " + why, Do: func(context.Context) error { return table.Install(rules) }}}, nil
+			return steps, err
 		},
 	}
 }
 
-func (o FirewallOptions) rules(ctx context.Context) ([]firewall.Rule, error) {
+// Differs says in what the firewall is not as the unit would make it; "" when in nothing.
+func (o FirewallOptions) Differs(ctx context.Context) (string, error) {
+	wrong, err := o.wrong(ctx)
+	var all []string
+	for _, w := range wrong {
+		all = append(all, w.what+": "+w.why)
+	}
+	return strings.Join(all, "; "), err
+}
+
+// wrong returns the rules that are not in place, and why they are not.
+func (o FirewallOptions) wrong(ctx context.Context) ([]misplaced, error) {
+	var all []misplaced
+	for _, ask := range []func(context.Context) (ruleset, error){o.apps, o.daemon} {
+		s, err := ask(ctx)
+		if err != nil {
+			return nil, err
+		}
+		why, err := s.differs()
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			all = append(all, misplaced{s, why})
+		}
+	}
+	return all, nil
+}
+
+type misplaced struct {
+	ruleset
+	why string
+}
+
+func (o FirewallOptions) apps(ctx context.Context) (ruleset, error) {
 	apps, infra, err := o.Bridges(ctx)
 	if err != nil {
-		return nil, ccci.Errorf(ccci.CodeInfra, "asking Docker for its bridges: %w", err)
+		return ruleset{}, ccci.Errorf(ccci.CodeInfra, "asking Docker for its bridges: %w", err)
 	}
 	ask := o.Resolvers
 	if ask == nil {
@@ -60,33 +139,92 @@ func (o FirewallOptions) rules(ctx context.Context) ([]firewall.Rule, error) {
 	}
 	resolvers, err := ask()
 	if err != nil {
-		return nil, ccci.Errorf(ccci.CodeInfra, "reading the name servers of this host: %w", err)
+		return ruleset{}, ccci.Errorf(ccci.CodeInfra, "reading the name servers of this host: %w", err)
 	}
-	return firewall.Rules(firewall.Options{Apps: apps, Infra: infra, Resolvers: resolvers, Allow: o.Allow, Ports: o.Ports}), nil
+	rules := firewall.Rules(firewall.Options{Apps: apps, Infra: infra, Resolvers: resolvers, Allow: o.Allow, Ports: o.Ports})
+	return ruleset{firewall.Table{Namespace: o.Namespace}, "the firewall", rules}, nil
 }
 
-// Raise puts the rules into place that can be known without Docker, unless there is a table already,
-// and reports whether it did. It is for the start of a machine, before Docker starts containers
-// again; the unit adds what Docker knows. Without a list of name servers yet, none may be asked.
+// lookupLimit bounds how long the start of Docker waits for name servers.
+const lookupLimit = 5 * time.Second
+
+func (o FirewallOptions) daemon(ctx context.Context) (ruleset, error) {
+	d := o.Docker
+	set := ruleset{table: firewall.Table{Name: firewall.DaemonName, Namespace: o.Namespace}, what: "the firewall for dockerd"}
+	if d.Cgroup == "" {
+		return set, nil
+	}
+	group, err := firewall.FindCgroup(d.Cgroup)
+	if err != nil {
+		return set, err
+	}
+	ask := d.Resolvers
+	if ask == nil {
+		ask = daemonResolvers
+	}
+	resolvers, err := ask()
+	if err != nil {
+		return set, ccci.Errorf(ccci.CodeInfra, "reading the name servers of this host: %w", err)
+	}
+	allow := slices.Clone(d.Allow)
+	known, done := context.WithTimeout(ctx, lookupLimit)
+	defer done()
+	for _, n := range d.Names {
+		found, _ := net.DefaultResolver.LookupNetIP(known, "ip", n.Host) // what is not found cannot be asked
+		for _, a := range found {
+			// The internet is open, and what has many addresses there gives others each time.
+			if a = a.Unmap(); firewall.Closed(a) {
+				allow = append(allow, firewall.Destination{To: netip.PrefixFrom(a, a.BitLen()), Port: n.Port})
+			}
+		}
+	}
+	// A name server that gives the addresses in another order each time changes nothing.
+	slices.SortFunc(allow, func(a, b firewall.Destination) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	set.rules = firewall.DaemonRules(firewall.DaemonOptions{Cgroup: group, Resolvers: resolvers, Allow: slices.Compact(allow),
+		Gateway: gatewayBridge, Published: d.Published})
+	return set, nil
+}
+
+// Raise puts the rules into place that can be known without Docker, and reports whether it did: those for apps
+// unless there are some already, which know more, and those for dockerd. It is for the start of Docker,
+// before dockerd starts containers again; the unit adds what Docker knows. Without a list of name
+// servers yet, none may be asked.
 func (o FirewallOptions) Raise(ctx context.Context) (bool, error) {
 	o.Bridges = func(context.Context) ([]string, string, error) { return []string{gatewayBridge}, defaultBridge, nil }
-	ask := o.Resolvers
-	if ask == nil {
-		ask = hostResolvers
-	}
-	o.Resolvers = func() ([]netip.Addr, error) {
-		all, _ := ask()
-		return all, nil
-	}
-	rules, err := o.rules(ctx)
+	o.Resolvers = lenient(o.Resolvers, hostResolvers)
+	o.Docker.Resolvers = lenient(o.Docker.Resolvers, daemonResolvers)
+	apps, err := o.apps(ctx)
 	if err != nil {
 		return false, err
 	}
-	table := firewall.Table{Namespace: o.Namespace}
-	if there, err := table.Exists(); there || err != nil {
+	raised := false
+	if there, err := apps.table.Exists(); err != nil {
 		return false, err
+	} else if !there {
+		if err := apps.settle(); err != nil {
+			return false, err
+		}
+		raised = true
 	}
-	return true, table.Install(rules)
+	daemon, err := o.daemon(ctx)
+	if err != nil {
+		return raised, err
+	}
+	if why, err := daemon.differs(); why == "" || err != nil {
+		return raised, err
+	}
+	return true, daemon.settle()
+}
+
+// lenient asks, and takes an error for none.
+func lenient(ask, otherwise func() ([]netip.Addr, error)) func() ([]netip.Addr, error) {
+	if ask == nil {
+		ask = otherwise
+	}
+	return func() ([]netip.Addr, error) {
+		all, _ := ask()
+		return all, nil
+	}
 }
 
 // Interfaces that Docker makes, unless it is told otherwise.
@@ -123,15 +261,33 @@ const bridgeName = "com.docker.network.bridge.name"
 // hostResolvers are those that Docker hands to containers. On loopback they are not reached
 // from there: Docker asks those itself.
 func hostResolvers() ([]netip.Addr, error) {
-	file, err := resolvconf.GetSpecific(resolvconf.Path())
+	all, err := resolversOf(resolvconf.Path())
+	return slices.DeleteFunc(all, netip.Addr.IsLoopback), err
+}
+
+// daemonResolvers are those that dockerd asks, for its own names and for those of containers.
+func daemonResolvers() ([]netip.Addr, error) {
+	own, err := resolversOf("/etc/resolv.conf")
+	if err != nil {
+		return nil, err
+	}
+	containers, err := hostResolvers()
+	for _, a := range containers {
+		if !slices.Contains(own, a) {
+			own = append(own, a)
+		}
+	}
+	return own, err
+}
+
+func resolversOf(path string) ([]netip.Addr, error) {
+	file, err := resolvconf.GetSpecific(path)
 	if err != nil {
 		return nil, err
 	}
 	var all []netip.Addr
 	for _, server := range resolvconf.GetNameserversAsPrefix(file.Content) {
-		if a := server.Addr().WithZone(""); !a.IsLoopback() {
-			all = append(all, a.Unmap())
-		}
+		all = append(all, server.Addr().WithZone("").Unmap())
 	}
 	return all, nil
 }

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"crypto/tls"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/recipe-maintainers/cc-ci/internal/firewall"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/child"
@@ -104,7 +106,7 @@ func TestN3_RealFirewallBesideLegacyTables(t *testing.T) {
 		}
 	}
 	s := newSite(t, "PATH="+dir+":"+os.Getenv("PATH"))
-	if tables := strings.TrimSpace(s.run(t, "nft", "list", "tables")); tables != "table inet "+firewall.Name {
+	if tables := strings.TrimSpace(s.run(t, "nft", "list", "tables")); tables != "table inet "+firewall.Name+"\ntable inet "+firewall.DaemonName {
 		t.Fatalf("Docker has tables of nftables here: %s", tables)
 	}
 	s.judge(t, true)
@@ -129,7 +131,12 @@ func TestN3_RealFirewallBesideLegacyTables(t *testing.T) {
 }
 
 func newSite(t *testing.T, env ...string) *site {
+	group := cgroup(t)
 	h := newHost(t, env...)
+	h.Cgroup = group
+	if err := h.Restart(); err != nil {
+		t.Fatal(err)
+	}
 	files, err := programs()
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +153,8 @@ func newSite(t *testing.T, env ...string) *site {
 	}
 	s.firewall = FirewallOptions{Namespace: h.Namespace(), Ports: []uint16{80, 443}, Bridges: Bridges(h.Docker),
 		Resolvers: func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr(nameServer)}, nil }}
-	if did := s.reconcile(t); len(did) != 1 {
+	s.firewall.Docker = DockerOptions{Cgroup: filepath.Base(group), Published: []firewall.Destination{{Port: ProxyHTTP}, {Port: ProxyHTTPS}}, Resolvers: s.firewall.Resolvers}
+	if did := s.reconcile(t); len(did) != 2 {
 		t.Errorf("the firewall did %v", did)
 	}
 	if did := s.reconcile(t); len(did) != 0 {
@@ -225,6 +233,16 @@ func (s *site) proxyServes(t *testing.T) {
 		if out := s.outside(t, namespace, files["guest"], "dial", "tcp", address); !strings.HasSuffix(strings.TrimSpace(out), " open") {
 			t.Errorf("from %s: %s", filepath.Base(namespace), out)
 		}
+	}
+	// docker-proxy serves what comes from the host itself, and has dockerd's control group.
+	conn, err := s.Dial(t.Context(), "tcp", "127.0.0.1:443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if err := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: domain}).Handshake(); err != nil {
+		t.Errorf("on loopback the proxy answers %v", err)
 	}
 	if res, _ := get(t, s.client(false), "https://"+domain+pingPath); res.StatusCode != 200 {
 		t.Errorf("the proxy answers %s", res.Status)

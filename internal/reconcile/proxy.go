@@ -52,6 +52,12 @@ const (
 	pingPort    = 8082
 )
 
+// Ports at which Traefik listens in its container.
+const (
+	ProxyHTTP  = 80
+	ProxyHTTPS = 443
+)
+
 // Proxy is Traefik with what it needs:
 //
 //   - cc-ci_socket-proxy, the only one with Docker's socket, which Traefik reaches by a Unix
@@ -156,8 +162,8 @@ func (p *proxy) traefik(static File) Service {
 	c.Args = []string{"--configFile=" + staticPath}
 	c.CapabilityAdd = []string{"CAP_NET_BIND_SERVICE"}
 	s.Healthy("traefik", "healthcheck", "--configFile="+staticPath)
-	s.Publish(uint32(p.HTTP), 80, swarm.PortConfigProtocolTCP)
-	s.Publish(uint32(p.HTTPS), 443, swarm.PortConfigProtocolTCP)
+	s.Publish(uint32(p.HTTP), ProxyHTTP, swarm.PortConfigProtocolTCP)
+	s.Publish(uint32(p.HTTPS), ProxyHTTPS, swarm.PortConfigProtocolTCP)
 	for _, e := range p.Entrypoints {
 		protocol := swarm.PortConfigProtocolTCP
 		if e.UDP {

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -137,6 +138,11 @@ func writeCertificate(t *testing.T, dir string, from, to time.Time, names ...str
 		t.Fatal(err)
 	}
 	leaf := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, NotBefore: from, NotAfter: to}
+	for _, name := range names {
+		if address := net.ParseIP(name); address != nil {
+			leaf.IPAddresses = append(leaf.IPAddresses, address)
+		}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ package dockerd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,6 +34,12 @@ import (
 type Server struct {
 	Docker *client.Client
 	Socket string // path
+
+	// Settings are those of daemon.json, which the next start reads.
+	Settings string
+	// Cgroup is a folder of a control group of version 2 in which the next start puts the daemon and what it
+	// starts but containers. Default is this process's.
+	Cgroup string
 
 	env       []string
 	dir       string
@@ -114,7 +121,7 @@ func (s *Server) Restart() error {
 	s.stop()
 	// The machine's own settings are not for this one.
 	settings := filepath.Join(s.dir, "daemon.json")
-	if err := os.WriteFile(settings, []byte("{}"), 0o600); err != nil {
+	if err := os.WriteFile(settings, []byte(cmp.Or(s.Settings, "{}")), 0o600); err != nil {
 		return err
 	}
 	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -128,6 +135,14 @@ func (s *Server) Restart() error {
 		"--pidfile", filepath.Join(s.dir, "pid"), "--host", "unix://"+s.Socket, "--bip", Address+"/16", "--log-level", "warn")
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, append(os.Environ(), s.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
+	if s.Cgroup != "" {
+		group, err := os.Open(s.Cgroup)
+		if err != nil {
+			return err
+		}
+		defer group.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
+	}
 	if s.ended, err = child.Start(cmd); err != nil {
 		return err
 	}
