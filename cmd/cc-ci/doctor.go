@@ -12,12 +12,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/docker/client"
+
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/browser"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/swarm"
 	"github.com/recipe-maintainers/cc-ci/internal/doctor"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
+	"github.com/recipe-maintainers/cc-ci/internal/firewall"
 	"github.com/recipe-maintainers/cc-ci/internal/health"
 )
 
@@ -117,7 +120,7 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		func(ctx context.Context) []ccci.Diagnosis { return serverState(ctx, cfg) },
 	}
 	if cfg.Ingress.Kind == config.IngressTraefik { // the machine is an appliance, which has the firewall
-		checks = append(checks, doctor.Bridges(doctor.BridgeSettings))
+		checks = append(checks, doctor.Bridges(doctor.BridgeSettings), firewallRules(cfg), doctor.Dockerd(dockerGroup(cfg), "reconcile.firewall.docker_cgroup"))
 	}
 	for _, entry := range cfg.AllForges() {
 		checks = append(checks, forgeChecks(a, cfg, entry)...)
@@ -126,6 +129,31 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		checks = append(checks, droneChecks(cfg)...)
 	}
 	return checks
+}
+
+// firewallRules compares the rules of the kernel with those that the configuration and Docker ask for.
+func firewallRules(cfg config.Config) doctor.Check {
+	return doctor.Firewall(func(ctx context.Context) (string, error) {
+		docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+		if err != nil {
+			return "", ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST")
+		}
+		defer docker.Close()
+		return firewallOptions(cfg, docker).Differs(ctx)
+	})
+}
+
+// dockerGroup returns the folder of the control group in which dockerd is to be, "" for none.
+func dockerGroup(cfg config.Config) string {
+	group := cfg.Reconcile.Firewall.DockerCgroup
+	if group == "" {
+		return ""
+	}
+	root, err := firewall.Hierarchy()
+	if err != nil {
+		return "/sys/fs/cgroup/" + group // the check of the rules says why there is none
+	}
+	return filepath.Join(root, group)
 }
 
 func droneChecks(cfg config.Config) []doctor.Check {
