@@ -41,6 +41,7 @@ let
       machine = {
         inherit (config.networking.firewall) allowedTCPPorts;
         docker = config.virtualisation.docker.daemon.settings;
+        dockerSlice = config.systemd.services.docker.serviceConfig.Slice or null;
         kernel = { modules = config.boot.kernelModules; settings = config.boot.kernel.sysctl; };
         etc = lib.mapAttrs (_: file: file.text) (lib.filterAttrs (name: _: name == "timezone" || lib.hasPrefix "cc-ci/" name) config.environment.etc);
         secrets = lib.mapAttrs (_: secret: { inherit (secret) key path; }) config.sops.secrets;

@@ -159,6 +159,28 @@ func TestRendered(t *testing.T) {
 	golden(t, "options.json", string(options)+"\n")
 }
 
+// What Docker's settings name as mirrors dockerd may ask, beside what the operator lists.
+func TestN3_MirrorsAreAllowed(t *testing.T) {
+	change := filepath.Join(t.TempDir(), "change.nix")
+	text := `{ services.cc-ci = { docker.registryMirrors = [ "https://mirror.example.org" ]; settings.reconcile.firewall.docker_allow = [ "10.1.2.3:5000" ]; }; }`
+	if err := os.WriteFile(change, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r, refused := evaluate(t, change)
+	if refused != "" {
+		t.Fatal(refused)
+	}
+	c, err := config.Parse("cc-ci.yml", []byte(r.Hosts["cc-ci"].Config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := c.Reconcile.Firewall.DockerAllow
+	slices.Sort(allowed)
+	if !slices.Equal(allowed, []string{"10.1.2.3:5000", "https://mirror.example.org"}) {
+		t.Errorf("dockerd may ask %q", allowed)
+	}
+}
+
 // Where the private repository is checked out, hosts take its secrets.
 func TestA3_A29_PrivateSecrets(t *testing.T) {
 	dir := t.TempDir()

@@ -114,6 +114,7 @@ func TestA14_A15_Runner(t *testing.T) {
 type machineFacts struct {
 	AllowedTCPPorts []int
 	Docker          map[string]any
+	DockerSlice     string
 	Etc             map[string]*string
 	Secrets         map[string]struct{ Key, Path string }
 	SecretsFile     string // from the repository's root
@@ -210,6 +211,28 @@ func TestA25_A35_A37_U22_Machine(t *testing.T) {
 		}
 		if c.Reconcile.Subnet != "10.10.0.0/16" || c.Reconcile.Proxy.Certificates != "/var/lib/ci-certs/live" {
 			t.Errorf("%s: the proxy is told %+v", name, c.Reconcile)
+		}
+	}
+}
+
+// N3: Docker starts in the slice by which the firewall knows it, and not without the firewall's rules.
+func TestN3_DockerStartsBehindTheFirewall(t *testing.T) {
+	for name, h := range hosts(t) {
+		c, err := config.Parse("cc-ci.yml", []byte(h.Config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slice := machine(t, h).DockerSlice; slice != "dockerd.slice" || c.Reconcile.Firewall.DockerCgroup != slice {
+			t.Errorf("%s: Docker is in %q, and the firewall judges %q", name, slice, c.Reconcile.Firewall.DockerCgroup)
+		}
+		unit := h.Units["cc-ci-firewall.service"]
+		for key, want := range map[string]string{"RequiredBy": "docker.service", "Before": "docker.service", "Requires": "dockerd.slice", "After": "dockerd.slice"} {
+			if got := words(unit, key); !slices.Contains(got, want) {
+				t.Errorf("%s: the firewall before Docker has %s=%q", name, key, got)
+			}
+		}
+		if got := lines(unit, "RemainAfterExit"); got != nil {
+			t.Errorf("%s: the firewall before Docker is not started with it each time", name)
 		}
 	}
 }

@@ -28,7 +28,10 @@ const (
 
 // machine is what there is besides units and configuration.
 type machine struct {
-	Docker   json.RawMessage
+	Docker json.RawMessage
+
+	DockerSlice string
+
 	Etc      map[string]*string
 	Secrets  map[string]struct{ Key, Path string }
 	Tmpfiles []string
@@ -75,6 +78,7 @@ func (b *box) furnish(w world) {
 		}
 	}
 	b.write("/etc/docker/daemon.json", string(m.Docker), 0o644)
+	b.write("/etc/systemd/system/docker.service.d/overrides.conf", "[Service]\nSlice="+m.DockerSlice+"\n", 0o644)
 	b.write("/etc/tmpfiles.d/cc-ci.conf", strings.Join(append(m.Tmpfiles, "C /run/secrets/rendered/cc-ci-runner.env 0400 root root - /etc/cc-ci/runner.env", ""), "\n"), 0o644)
 	b.account()
 	b.write(trusted, read(t, b.path(trusted))+w.authority, 0o644)
@@ -105,9 +109,13 @@ func (b *box) unit(name, text string) {
 	b.t.Helper()
 	b.write("/etc/systemd/system/"+name, text, 0o644)
 	for line := range strings.Lines(text) {
-		if targets, ok := strings.CutPrefix(strings.TrimSpace(line), "WantedBy="); ok {
+		for key, folder := range map[string]string{"WantedBy=": ".wants/", "RequiredBy=": ".requires/"} {
+			targets, ok := strings.CutPrefix(strings.TrimSpace(line), key)
+			if !ok {
+				continue
+			}
 			for _, target := range strings.Fields(targets) {
-				b.link("/etc/systemd/system/"+name, "/etc/systemd/system/"+target+".wants/"+name)
+				b.link("/etc/systemd/system/"+name, "/etc/systemd/system/"+target+folder+name)
 			}
 		}
 	}

@@ -159,6 +159,17 @@ in
               default = "10.10.0.0/16";
               description = "Of the overlay network. A /16: removed apps give addresses back late, and 254 were used up within days.";
             };
+            firewall.docker_cgroup = mkOption {
+              type = types.str;
+              default = "";
+              description = "Control group of docker.service, by which the firewall knows what dockerd asks. The firewall's module sets it.";
+            };
+            firewall.docker_allow = mkOption {
+              type = types.listOf types.str;
+              default = [ ];
+              example = [ "10.1.2.3:5000" ];
+              description = "What dockerd may reach of this host and of private networks. docker.registryMirrors are added.";
+            };
             drone.host = mkOption {
               type = types.str;
               default = "drone.${cfg.settings.domain}";
