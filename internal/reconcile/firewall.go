@@ -131,7 +131,8 @@ type misplaced struct {
 func (o FirewallOptions) apps(ctx context.Context) (ruleset, error) {
 	apps, infra, err := o.Bridges(ctx)
 	if err != nil {
-		return ruleset{}, ccci.Errorf(ccci.CodeInfra, "asking Docker for its bridges: %w", err)
+		return ruleset{}, ccci.Errorf(ccci.CodeInfra, "asking Docker for its bridges: %w", err).
+			WithHint("start the daemon (sudo systemctl start docker), or check DOCKER_HOST")
 	}
 	ask := o.Resolvers
 	if ask == nil {
@@ -139,7 +140,8 @@ func (o FirewallOptions) apps(ctx context.Context) (ruleset, error) {
 	}
 	resolvers, err := ask()
 	if err != nil {
-		return ruleset{}, ccci.Errorf(ccci.CodeInfra, "reading the name servers of this host: %w", err)
+		return ruleset{}, ccci.Errorf(ccci.CodeInfra, "reading the name servers of this host: %w", err).
+			WithHint("see /etc/resolv.conf")
 	}
 	rules := firewall.Rules(firewall.Options{Apps: apps, Infra: infra, Resolvers: resolvers, Allow: o.Allow, Ports: o.Ports})
 	return ruleset{firewall.Table{Namespace: o.Namespace}, "the firewall", rules}, nil
@@ -164,7 +166,8 @@ func (o FirewallOptions) daemon(ctx context.Context) (ruleset, error) {
 	}
 	resolvers, err := ask()
 	if err != nil {
-		return set, ccci.Errorf(ccci.CodeInfra, "reading the name servers of this host: %w", err)
+		return set, ccci.Errorf(ccci.CodeInfra, "reading the name servers of this host: %w", err).
+			WithHint("see /etc/resolv.conf")
 	}
 	allow := slices.Clone(d.Allow)
 	known, done := context.WithTimeout(ctx, lookupLimit)

@@ -104,6 +104,30 @@ func TestA34_BlankBoxToGreen(t *testing.T) {
 	}
 	o.testme()
 	since("the run is green")
+
+	// N3: rules know the slice by a number, which a restart of Docker does not change.
+	o.guarded()
+	if out := b.ask("systemctl", "restart", "docker.service"); out != "" {
+		t.Errorf("systemctl restart says %s", out)
+	}
+	o.guarded()
+	since("it is guarded after a restart of Docker")
+}
+
+// guarded looks whether dockerd is where the firewall knows it, and kept from the box itself.
+func (o *operator) guarded() {
+	o.t.Helper()
+	for _, address := range []string{"127.0.0.1:9", public + ":9"} { // which nothing serves
+		if out := o.ask("docker", "pull", address+"/app"); !strings.Contains(out, "no route to host") {
+			o.t.Errorf("dockerd says of a registry at %s: %s", address, out)
+		}
+	}
+	out := o.ask("env", "PATH="+store+"cc-ci-run/bin", store+"cc-ci/bin/cc-ci", "--config", "/etc/cc-ci/cc-ci.yml", "doctor")
+	for _, want := range []string{"ok       firewall: rules", "ok       firewall: dockerd"} {
+		if !strings.Contains(out, want) {
+			o.t.Errorf("the doctor does not say %q:\n%s", want, out)
+		}
+	}
 }
 
 // converged looks whether every unit did its part, in order, and the target is reached.

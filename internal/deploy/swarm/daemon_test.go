@@ -232,8 +232,12 @@ func TestU19_PullFaultsTellWhoseTheyAre(t *testing.T) {
 		"Get \"https://registry.example/v2/\": net/http: request canceled (Client.Timeout exceeded)":  ccci.CodeInfra,
 		"unauthorized: authentication required":                                                       ccci.CodeInfra,
 		"write /var/lib/docker/tmp/x: no space left on device":                                        ccci.CodeInfra,
+		"Get \"http://10.0.0.1:2019/token\": dial tcp 10.0.0.1:2019: connect: no route to host":       ccci.CodeInfra,
 	} {
 		err := d.pullFault("pulling image x of service app", "x", errText(text))
+		if strings.Contains(text, "no route to host") != strings.Contains(ccci.HintOf(err), "docker_allow") {
+			t.Errorf("%s: hint %q", text, ccci.HintOf(err))
+		}
 		if ccci.CodeOf(err) != code || ccci.HintOf(err) == "" {
 			t.Errorf("%s: code %s, hint %q", text, ccci.CodeOf(err), ccci.HintOf(err))
 		}

@@ -240,6 +240,9 @@ func (d *Deployer) pullFault(activity, ref string, err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return d.fault(activity, err)
 	}
+	if says("no route to host") { // as the firewall refuses it
+		return fail(ccci.CodeInfra, "the registry is at a private address or leads to one; where it is the operator's, reconcile.firewall.docker_allow has to name it; else check this host's network")
+	}
 	return fail(ccci.CodeInfra, "the registry cannot be reached; check this host's network and DNS, or load the image by hand (docker load)")
 }
 
