@@ -120,7 +120,7 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		func(ctx context.Context) []ccci.Diagnosis { return serverState(ctx, cfg) },
 	}
 	if cfg.Ingress.Kind == config.IngressTraefik { // the machine is an appliance, which has the firewall
-		checks = append(checks, doctor.Bridges(doctor.BridgeSettings), firewallRules(cfg), doctor.Dockerd(dockerGroup(cfg), "reconcile.firewall.docker_cgroup"))
+		checks = append(checks, doctor.Tables(doctor.KernelSettings), doctor.Bridges(doctor.BridgeSettings), firewallRules(cfg), doctor.Dockerd(dockerGroup(cfg), "reconcile.firewall.docker_cgroup"))
 	}
 	for _, entry := range cfg.AllForges() {
 		checks = append(checks, forgeChecks(a, cfg, entry)...)

@@ -44,6 +44,14 @@ in
       };
     };
 
+    # The kernel counts these by user, and root of a container is root of the host there. At these values
+    # the limit of memory of a container ends it before it has taken all from the others; the doctor checks them.
+    boot.kernel.sysctl = {
+      "fs.inotify.max_user_instances" = 4194304;
+      "fs.inotify.max_user_watches" = 16777216;
+      "fs.aio-max-nr" = 268435456;
+    };
+
     # Our image comes with the system and from no registry. What is there already is not
     # copied again, so this runs as often as the reconcilers that need it.
     systemd.services.cc-ci-image = {
