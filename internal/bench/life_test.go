@@ -24,7 +24,7 @@ import (
 const pairs = 3
 
 // lifeBar is how much longer cc-ci may take than the script by hand.
-const lifeBar = 1.25
+const lifeBar = 1.05
 
 // BenchmarkMinifluxLife compares whole lives, from the checkout to nothing left.
 func BenchmarkMinifluxLife(b *testing.B) {
