@@ -8,8 +8,9 @@ import (
 	"io"
 )
 
-// ResultLimit bounds what is read of a result, in bytes.
-const ResultLimit = 32 << 20
+// ResultLimit bounds what is read of a result, in bytes. A result of a large recipe has 100 KiB; the
+// harness writes half of the limit at most.
+const ResultLimit = 4 << 20
 
 // ReadResult reads what the harness of a run's build found. A result that is missing or
 // cannot be used is a problem in words and no error; an error is worth another try.

@@ -172,6 +172,16 @@ type Run struct {
 	Finished    time.Time `json:"finished,omitzero"`
 }
 
+// Take takes over what a result says and lists of runs show. Texts are cut to
+// MarkerReasonLimit: a list holds many runs.
+func (r *Run) Take(result *Result) {
+	r.Level, r.Version = result.Level, oneLine(result.Version, MarkerReasonLimit)
+	r.Stages = nil
+	for _, s := range result.Stages {
+		r.Stages = append(r.Stages, StageRow{Name: s.Name, Status: s.Status, Reason: oneLine(s.Reason, MarkerReasonLimit), Duration: s.Duration})
+	}
+}
+
 // StageRow is a stage's line in lists and comments.
 type StageRow struct {
 	Name   StageName   `json:"name"`

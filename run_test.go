@@ -3,6 +3,7 @@ package ccci_test
 import (
 	"bytes"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,5 +62,19 @@ func TestOptionsWants(t *testing.T) {
 	}
 	if o := only(ccci.StageRestore); !o.Wants(ccci.StageInstall) || !o.Wants(ccci.StageBackup) || o.Wants(ccci.StageUpgrade) {
 		t.Error("restore brings install and backup along, and nothing else")
+	}
+}
+
+// N3: lists hold many runs, so a run keeps of a result's texts what a line can show.
+func TestRunsTakeShortTexts(t *testing.T) {
+	long := strings.Repeat("long ", 4<<10)
+	run := ccci.Run{Stages: []ccci.StageRow{{Name: ccci.StageChecks, Running: true}}}
+	run.Take(&ccci.Result{Level: 2, Version: long, Stages: []ccci.Stage{{Name: ccci.StageInstall, Status: ccci.Fail, Reason: long, Duration: time.Second}}})
+	if len(run.Stages) != 1 || run.Level != 2 || len(run.Version) > ccci.MarkerReasonLimit {
+		t.Fatalf("%+v", run)
+	}
+	row := run.Stages[0]
+	if row.Name != ccci.StageInstall || row.Status != ccci.Fail || row.Duration != time.Second || len(row.Reason) > ccci.MarkerReasonLimit || !strings.HasPrefix(row.Reason, "long long") {
+		t.Errorf("%+v", row)
 	}
 }

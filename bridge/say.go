@@ -47,11 +47,7 @@ func (b *Bridge) finish(ctx context.Context, t *tracked, status ccci.Status, cau
 	}
 	run.Status, run.Cause, run.Finished = status, cause, at
 	if result != nil {
-		run.Level, run.Version = result.Level, result.Version
-		run.Stages = nil
-		for _, s := range result.Stages {
-			run.Stages = append(run.Stages, ccci.StageRow{Name: s.Name, Status: s.Status, Reason: s.Reason, Duration: s.Duration})
-		}
+		run.Take(result)
 	}
 	for i := range run.Stages {
 		if run.Stages[i].Running { // no result tells how it ended

@@ -42,6 +42,9 @@ func TestN3_LargestResultIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(c.OutDir, "result.json")
+	if info, err := os.Stat(path); err != nil || info.Size() > longestResult {
+		t.Fatalf("%v, %v; the limit is %d", info, err, longestResult)
+	}
 	back, problem, err := ccci.ReadResult(context.Background(), oneFile{path: path}, ccci.Run{ID: r.RunID}, ccci.Build{})
 	if err != nil || problem != "" {
 		t.Fatalf("the reader says %q, %v", problem, err)

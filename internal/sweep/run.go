@@ -88,10 +88,7 @@ func (c *Config) carryOut(ctx context.Context, recipe Recipe, t target) (ccci.Ru
 		run.Finished = c.Now()
 	}
 	if result != nil {
-		run.Level, run.Version = result.Level, result.Version
-		for _, s := range result.Stages {
-			run.Stages = append(run.Stages, ccci.StageRow{Name: s.Name, Status: s.Status, Reason: s.Reason, Duration: s.Duration})
-		}
+		run.Take(result)
 	}
 	if saveErr := c.Store.UpdateRun(ctx, run); saveErr != nil {
 		err = errors.Join(err, fmt.Errorf("keeping the end of run %s: %w", run.ID, saveErr))
