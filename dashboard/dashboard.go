@@ -64,7 +64,7 @@ type Config struct {
 	Recipes func() []string
 	// Capacity is how many runs the engine works on at a time; 0 stands for 1.
 	Capacity int
-	// Held says why no queued run starts, for report.Held, or ""; nil: nothing does.
+	// Held says in one sentence why no queued run starts, or ""; nil: nothing does.
 	Held func() string
 	// Version of cc-ci, shown in the footer.
 	Version string
@@ -101,7 +101,7 @@ type Dashboard struct {
 	limits Limits
 
 	requests, streams, waiting *quota.Quota  // waiting holds bytes of pages
-	drawing                    chan struct{} // one for each page with a log that is put together
+	drawing                    chan struct{} // one for each page with a log or a result that is put together
 
 	http http.Handler
 

@@ -48,7 +48,7 @@ const (
 	pageBytesPerAddress = 6 << 20
 	// shortPage is the size up to which a page is bounded by the number of requests alone.
 	shortPage = 64 << 10
-	// drawers bounds the pages with logs that are put together at a time.
+	// drawers bounds the pages with a log or a result that are put together at a time.
 	drawers = 2
 	// bodyLimit bounds the body of any request, in bytes.
 	bodyLimit = 256 << 10
@@ -137,7 +137,7 @@ func (d *Dashboard) stream(w http.ResponseWriter, r *http.Request) (leave func()
 	return func() { d.streams.Leave(who, 1) }, true
 }
 
-// turn waits for one of the places in which pages with logs are put together.
+// turn waits for one of the places in which pages with a log or a result are put together.
 func (d *Dashboard) turn(ctx context.Context) (leave func(), err error) {
 	timer := time.NewTimer(5 * time.Second)
 	defer timer.Stop()

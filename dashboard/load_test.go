@@ -2,6 +2,7 @@ package dashboard_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -172,6 +174,75 @@ func TestFollowerThatNeverReadsIsCutOff(t *testing.T) {
 	log.write("", true)
 	if _, body := w.get("/runs/"+string(run.ID)+"/log", "X-Forwarded-For", "192.0.2.7"); body != text {
 		t.Errorf("a reader that reads got %d bytes of %d", len(body), len(text))
+	}
+}
+
+// countedBlobs counts the results that are read.
+type countedBlobs struct {
+	ccci.BlobOpener
+	mu   sync.Mutex
+	read map[string]int
+}
+
+func (b *countedBlobs) Get(ctx context.Context, key string) (io.ReadCloser, ccci.BlobInfo, error) {
+	b.mu.Lock()
+	b.read[key]++
+	b.mu.Unlock()
+	return b.BlobOpener.Get(ctx, key)
+}
+
+// A result is read once, however many readers an overview has at a time, and whatever its size;
+// also one that cannot be used.
+func TestResultsAreReadOnce(t *testing.T) {
+	blobs := &countedBlobs{read: map[string]int{}}
+	w := newWorld(t, func(c *dashboard.Config) { blobs.BlobOpener, c.Blobs = c.Blobs, blobs })
+	at := map[string]ccci.Run{}
+	for name, lines := range map[string]int{"small": 1, "large": 3 << 10} {
+		run := w.add(name, time.Hour, ccci.StatusFailed, nil)
+		res := w.baseResult(run)
+		res.Artifacts = []ccci.Artifact{{Path: "shot-" + name + ".png", Title: "After the install", Kind: "screenshot"}}
+		for range lines {
+			res.Warnings = append(res.Warnings, strings.Repeat("w", 1<<10))
+		}
+		w.saveResult(res)
+		at[name] = run
+	}
+	for name, body := range map[string]string{"too-large": `"` + strings.Repeat("x", ccci.ResultLimit) + `"`, "no-json": "{"} {
+		at[name] = w.add(name, time.Hour, ccci.StatusFailed, nil)
+		w.put(ccci.ResultKey(at[name].ID), []byte(body))
+	}
+	var group sync.WaitGroup
+	for range 20 {
+		group.Go(func() {
+			if res, body := w.get("/"); res.StatusCode != http.StatusOK || !strings.Contains(body, "shot-small.png") || !strings.Contains(body, "shot-large.png") {
+				t.Errorf("%s, %d bytes, without the pictures", res.Status, len(body))
+			}
+		})
+	}
+	group.Wait()
+	for name, run := range at {
+		if n := blobs.read[ccci.ResultKey(run.ID)]; n != 1 {
+			t.Errorf("the result of %s was read %d times", name, n)
+		}
+	}
+	for _, name := range []string{"too-large", "no-json"} {
+		wantAll(t, w.page("/runs/"+string(at[name].ID)), "The run left no result record")
+	}
+}
+
+// A record that is too long for a page leaves a page that says where it is.
+func TestRecordTooLongForAPage(t *testing.T) {
+	w := newWorld(t)
+	run := w.add("pocketbase", time.Hour, ccci.StatusFailed, func(r *ccci.Run) { r.Cause = "install/health: it answers 500" })
+	res := w.baseResult(run)
+	for range 1000 {
+		res.Warnings = append(res.Warnings, strings.Repeat("'", 2<<10)) // 5 bytes each in HTML
+	}
+	w.saveResult(res)
+	page := w.page("/runs/" + string(run.ID))
+	wantAll(t, page, "too long for a page", "/runs/"+string(run.ID)+"/files/result.json", "it answers 500")
+	if len(page) > 64<<10 {
+		t.Errorf("the page has %d bytes", len(page))
 	}
 }
 

@@ -78,37 +78,58 @@ func (d *Dashboard) render(w http.ResponseWriter, r *http.Request, code int, nam
 	if err != nil {
 		return err
 	}
-	return d.hand(w, r, code, page)
+	release, ok := d.hold(r, page)
+	if !ok {
+		tooMany(w, errBusy.Error())
+		return nil
+	}
+	defer release()
+	d.send(w, r, code, page)
+	return nil
+}
+
+// errLong says that a page is longer than those of one address may be together.
+var errLong = errors.New("the page is too long")
+
+// boundedPage is a page while it is drawn.
+type boundedPage struct{ text bytes.Buffer }
+
+func (p *boundedPage) Write(b []byte) (int, error) {
+	if p.text.Len()+len(b) > pageBytesPerAddress {
+		return 0, errLong
+	}
+	return p.text.Write(b)
 }
 
 // draw builds a page in memory, so that an error on the way is an error page and not
 // half a page.
 func (d *Dashboard) draw(name string, f frame) ([]byte, error) {
 	f.Site, f.Version, f.Pulls = d.cfg.Title, d.cfg.Version, d.cfg.Forge != nil
-	var b bytes.Buffer
+	var b boundedPage
 	if err := d.pages[name].ExecuteTemplate(&b, "layout", f); err != nil {
 		return nil, fmt.Errorf("rendering page %s: %w", name, err)
 	}
-	return b.Bytes(), nil
+	return bytes.Clone(b.text.Bytes()), nil // without the room in which it grew
 }
 
-// hand gives a page to its reader, who may take its time. What waits is bounded.
-func (d *Dashboard) hand(w http.ResponseWriter, r *http.Request, code int, page []byte) error {
-	if len(page) > shortPage {
-		page = bytes.Clone(page) // without the room in which it grew
-		who, size := d.limits.clientOf(r), min(int64(len(page)), pageBytesPerAddress)
-		if !d.waiting.Enter(who, size) {
-			tooMany(w, errBusy.Error())
-			return nil
-		}
-		defer d.waiting.Leave(who, size)
+// hold takes room for a page that waits for its reader, who may take its time.
+func (d *Dashboard) hold(r *http.Request, page []byte) (release func(), ok bool) {
+	if len(page) <= shortPage {
+		return func() {}, true
 	}
+	who, size := d.limits.clientOf(r), int64(len(page))
+	if !d.waiting.Enter(who, size) {
+		return nil, false
+	}
+	return func() { d.waiting.Leave(who, size) }, true
+}
+
+func (d *Dashboard) send(w http.ResponseWriter, r *http.Request, code int, page []byte) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(page) // a reader who left is nobody's error
 	}
-	return nil
 }
 
 // problem is the body of an error page.
@@ -143,6 +164,8 @@ func (d *Dashboard) fail(w http.ResponseWriter, r *http.Request, err error) {
 		p = problem{Code: http.StatusForbidden, Heading: "That is not allowed"}
 	case errors.As(err, &e) && e.Code == ccci.CodeConflict:
 		p = problem{Code: http.StatusConflict, Heading: "That collides with the present state"}
+	case errors.Is(err, errLong):
+		p.Heading, p.Message, p.Hint = "This page is too long", fmt.Sprintf("It would have more than %s.", size(pageBytesPerAddress)), ""
 	}
 	if e != nil && p.Code != http.StatusInternalServerError {
 		p.Message, p.Hint = sentence(e.Message), ccci.HintOf(err)

@@ -24,6 +24,7 @@ type runBody struct {
 	Log      *runLog // nil where there is none
 	LogCut   bool    // the page shows only the log's beginning
 	NoLog    string  // why there is none
+	Long     bool    // record and log are too long for a page, and left out
 	Queue    *forecastRow
 	Pull     string // address of the local pull request; "" for others
 }
@@ -81,48 +82,46 @@ func (d *Dashboard) findRun(r *http.Request) (ccci.Run, error) {
 
 // run shows one run.
 func (d *Dashboard) run(w http.ResponseWriter, r *http.Request) error {
-	page, err := d.runPage(r)
+	page, release, err := d.runPage(r)
 	if err != nil {
 		return err
 	}
-	return d.hand(w, r, http.StatusOK, page)
+	defer release()
+	d.send(w, r, http.StatusOK, page)
+	return nil
 }
 
-// runPage draws one run: live while it goes on, and everything that is known of it after.
-func (d *Dashboard) runPage(r *http.Request) ([]byte, error) {
+// runPage draws one run: live while it goes on, and everything that is known of it after. The
+// page's room is released when its reader has it.
+func (d *Dashboard) runPage(r *http.Request) (page []byte, release func(), err error) {
 	run, err := d.findRun(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	b := runBody{Run: run}
-	if b.Result, err = d.facts.of(r.Context(), run); err != nil {
-		// A result that cannot be read is said so on the page: the rest still helps.
-		d.log.Error("reading a result", "run", run.ID, "error", err)
+	withLog := r.URL.Query().Get("live") == "" // a page that refreshes its record has the log already
+	if withLog || run.Status.Terminal() {      // logs and results are long
+		leave, err := d.turn(r.Context())
+		if err != nil {
+			return nil, nil, err
+		}
+		defer leave()
 	}
-	if !run.Status.Terminal() {
-		b.Result = nil // of an earlier attempt
+	b := runBody{Run: run, Stages: stageViews(run, nil)}
+	if run.Status.Terminal() {
+		d.fillFromResult(r, &b)
 	}
-	b.Missing = run.Status.Terminal() && b.Result == nil
-	b.Stages = stageViews(run, b.Result)
-	d.fillFromResult(&b)
 	if b.Cause == nil && run.Cause != "" {
 		b.Cause = &ccci.Cause{Message: run.Cause}
 	}
 	if d.cfg.Forge != nil && !run.PR.Repo.IsZero() {
 		b.Pull = pullURL(run.PR)
 	}
-	// A page that refreshes its record has the log already.
-	if r.URL.Query().Get("live") == "" {
-		leave, err := d.turn(r.Context())
-		if err != nil {
-			return nil, err
-		}
-		defer leave()
+	if withLog {
 		d.fillLog(r, &b)
 	}
 	if run.Status == ccci.StatusQueued {
 		if err := d.fillQueue(r, &b); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	f := frame{Title: fmt.Sprintf("%s, run %s", run.Recipe, run.ID), Nav: "runs", Body: b}
@@ -130,15 +129,34 @@ func (d *Dashboard) runPage(r *http.Request) ([]byte, error) {
 		f.Refresh = 10
 		f.Live = fmt.Sprintf("/runs/%s/events", run.ID)
 	}
-	return d.draw("run", f)
+	page, err = d.draw("run", f)
+	if errors.Is(err, errLong) {
+		f.Body = runBody{Run: run, Stages: stageViews(run, nil), Cause: &ccci.Cause{Message: run.Cause}, Queue: b.Queue, Pull: b.Pull, Long: true}
+		page, err = d.draw("run", f)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	release, ok := d.hold(r, page)
+	if !ok {
+		return nil, nil, errBusy
+	}
+	return page, release, nil
 }
 
-func (d *Dashboard) fillFromResult(b *runBody) {
-	res := b.Result
+// fillFromResult fills in what the result of a finished run says. One that cannot be read is
+// left out: the rest of the page still helps.
+func (d *Dashboard) fillFromResult(r *http.Request, b *runBody) {
+	res, err := d.facts.of(r.Context(), b.Run.ID)
+	if err != nil {
+		d.log.Error("reading a result", "run", b.Run.ID, "error", err)
+	}
 	if res == nil {
+		b.Missing = true
 		return
 	}
-	b.Cause = res.Cause
+	b.Result, b.Cause = res, res.Cause
+	b.Stages = stageViews(b.Run, res)
 	b.Pictures = pictures(res)
 	for _, a := range res.Artifacts {
 		b.Files = append(b.Files, fileView{Title: a.Title, Kind: a.Kind, Path: a.Path, Size: a.Size, URL: fileURL(b.Run.ID, a.Path)})

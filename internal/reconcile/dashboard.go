@@ -11,6 +11,9 @@ type DashboardOptions struct {
 	Port int // that it listens on in its container
 }
 
+// DashboardMemory bounds what the dashboard's service may take, in bytes.
+const DashboardMemory int64 = 512 << 20
+
 // Dashboard is cc-ci dashboard as a service at the CI domain (A27). It has no secret
 // but the bus's address, reads what it shows and nothing else, and writes nothing. Whoever
 // reaches it does so through the proxy, on whose network it is, so it believes what that
@@ -23,7 +26,7 @@ func Dashboard(o DashboardOptions) Unit {
 			if err != nil {
 				return Desired{}, err
 			}
-			s.Memory(128<<20, 512<<20)
+			s.Memory(128<<20, DashboardMemory)
 			s.Route(Route{Name: "dashboard", Rule: "Host(`" + o.Self.Domain + "`)", Port: o.Port})
 			return Desired{Files: files, Services: []Service{s}}, nil
 		},
