@@ -309,7 +309,7 @@ func versionMismatch(first, other *composeFile) *ccci.Error {
 
 func statedVersion(f *composeFile) string {
 	if version, ok := f.dict["version"]; ok {
-		return fmt.Sprint(version)
+		return shorten(fmt.Sprint(version))
 	}
 	return "none"
 }

@@ -3,12 +3,14 @@ package recipe
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io/fs"
 	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -49,7 +51,8 @@ type LintOptions struct {
 
 // Lint judges a tree by every rule. base is the version that operators have, for the rules
 // that compare; nil leaves those out. Findings are ordered by file, line and rule; a
-// tree that keeps every rule has none. Lint reads files only.
+// tree that keeps every rule has none, and one that breaks them often has maxFindings and one more for
+// each rule that lost some. Lint reads files only.
 func Lint(ctx context.Context, t *Tree, base *Tree, o LintOptions) []ccci.Finding {
 	run := newLintRun(t, base, o)
 	var out []ccci.Finding
@@ -59,6 +62,7 @@ func Lint(ctx context.Context, t *Tree, base *Tree, o LintOptions) []ccci.Findin
 		}
 		seen := map[place]bool{}
 		for _, p := range rule.check(run) {
+			p.message = shortMessage(p.message)
 			if seen[p] {
 				continue
 			}
@@ -66,9 +70,55 @@ func Lint(ctx context.Context, t *Tree, base *Tree, o LintOptions) []ccci.Findin
 			out = append(out, ccci.Finding{Rule: rule.ID, Severity: rule.Severity, File: p.file, Line: p.line, Message: p.message, Hint: rule.Hint})
 		}
 	}
+	out = fewest(out)
 	slices.SortStableFunc(out, func(a, b ccci.Finding) int {
 		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), strings.Compare(a.Rule, b.Rule))
 	})
+	return out
+}
+
+// A recipe decides how much there is to find and how long names are; reports and logs hold every
+// finding.
+const (
+	maxFindings = 300
+	maxMessage  = 1 << 10 // bytes
+)
+
+func shortMessage(s string) string {
+	if len(s) <= maxMessage {
+		return s
+	}
+	cut := maxMessage - len("…")
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return strings.Clone(s[:cut]) + "…"
+}
+
+// fewest cuts findings to maxFindings, errors before warnings, and says of each rule how many of its
+// findings are left out.
+func fewest(found []ccci.Finding) []ccci.Finding {
+	if len(found) <= maxFindings {
+		return found
+	}
+	out := make([]ccci.Finding, 0, maxFindings)
+	without := map[string]int{}
+	for _, severity := range []string{severityError, severityWarning} {
+		for _, f := range found {
+			switch {
+			case f.Severity != severity:
+			case len(out) < maxFindings:
+				out = append(out, f)
+			default:
+				without[f.Rule]++
+			}
+		}
+	}
+	for _, rule := range Rules() {
+		if n := without[rule.ID]; n > 0 {
+			out = append(out, ccci.Finding{Rule: rule.ID, Severity: rule.Severity, Message: fmt.Sprintf("%d more findings of this rule are left out", n), Hint: rule.Hint})
+		}
+	}
 	return out
 }
 
@@ -83,7 +133,7 @@ func LintDir(ctx context.Context, dir string, commit ccci.Commit, base *Tree, o 
 	if code := ccci.CodeOf(err); code != ccci.CodeInvalid && code != ccci.CodeRefused || commit != "" && !commit.Valid() {
 		return nil, err
 	}
-	finding := ccci.Finding{Rule: "C007", Severity: severityError, File: composeName, Message: err.Error(), Hint: ccci.HintOf(err)}
+	finding := ccci.Finding{Rule: "C007", Severity: severityError, File: composeName, Message: shortMessage(err.Error()), Hint: ccci.HintOf(err)}
 	if strings.HasPrefix(err.Error(), sampleName) {
 		finding.Rule, finding.File, finding.Line = "R008", sampleName, errorLine(err)
 	}
@@ -154,26 +204,44 @@ func newLintRun(t, base *Tree, o LintOptions) *lintRun {
 // takes time that grows with its square; the largest known recipe has a tenth.
 const maxLintNodes = 50_000
 
-// parseAll parses every compose file of a tree, up to maxLintNodes.
+// maxLintText bounds the text of all compose files that are linted, in bytes.
+const maxLintText = 4 << 20
+
+// parseAll parses every compose file of a tree, up to MaxComposeFiles, maxLintText and maxLintNodes.
 func (t *Tree) parseAll(failed func(name string, err error)) []*composeFile {
 	var files []*composeFile
-	nodes := 0
-	for _, name := range t.allComposeFiles() {
-		f, err := t.composeFile(name)
-		if err == nil {
-			if nodes += f.nodes; nodes > maxLintNodes {
-				failed(name, ccci.Errorf(ccci.CodeInvalid, "%s: the compose files hold more than %d values together; this one and those after it are not looked at", name, maxLintNodes))
-				return files
-			}
-			files = append(files, f)
+	nodes, size := 0, 0
+	for i, name := range t.allComposeFiles() {
+		beyond := func(limit int, of string) []*composeFile {
+			failed(name, ccci.Errorf(ccci.CodeInvalid, "%s: there are more than %d %s; this one and those after it are not looked at", name, limit, of))
+			return files
+		}
+		if i == MaxComposeFiles {
+			return beyond(MaxComposeFiles, "compose files")
+		}
+		text, err := t.readCompose(name)
+		if err != nil {
+			failed(name, err)
 			continue
 		}
-		failed(name, err)
+		if size += len(text); size > maxLintText {
+			return beyond(maxLintText, "bytes in all compose files")
+		}
+		f, err := parseCompose(name, t.Dir, text)
+		if err != nil {
+			failed(name, err)
+			continue
+		}
+		if nodes += f.nodes; nodes > maxLintNodes {
+			return beyond(maxLintNodes, "values in all compose files")
+		}
+		files = append(files, f)
 	}
 	return files
 }
 
-// allComposeFiles lists compose.yml and every overlay, also in subfolders.
+// allComposeFiles lists compose.yml and every overlay, also in subfolders; of more than
+// MaxComposeFiles, so many that the caller sees it.
 func (t *Tree) allComposeFiles() []string {
 	var overlays []string
 	_ = filepath.WalkDir(t.Dir, func(full string, entry fs.DirEntry, err error) error {
@@ -188,7 +256,7 @@ func (t *Tree) allComposeFiles() []string {
 		case entry.IsDir() || rel == composeName:
 			return nil
 		}
-		if ok, _ := path.Match("compose.*.yml", name); ok && len(overlays) < 200 {
+		if ok, _ := path.Match("compose.*.yml", name); ok && len(overlays) <= MaxComposeFiles {
 			overlays = append(overlays, filepath.ToSlash(rel))
 		}
 		return nil

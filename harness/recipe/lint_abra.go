@@ -57,7 +57,7 @@ func checkR002(r *lintRun) []place {
 	for _, service := range r.stack.Config.Services {
 		if check := service.HealthCheck; check == nil || check.Disable || len(check.Test) > 0 && check.Test[0] == "NONE" {
 			file, line := findLine(r.active(), "services", service.Name)
-			out = append(out, place{file, line, fmt.Sprintf("service %s has no healthcheck", service.Name)})
+			out = append(out, place{file, line, fmt.Sprintf("service %s has no healthcheck", shorten(service.Name))})
 		}
 	}
 	return out
@@ -121,7 +121,7 @@ func checkR006(r *lintRun) []place {
 	if r.options.Catalogue == nil || version == "" || slices.Contains(r.options.Catalogue, version) {
 		return nil
 	}
-	return []place{{composeName, 0, fmt.Sprintf("version %s is not in the catalogue", version)}}
+	return []place{{composeName, 0, fmt.Sprintf("version %s is not in the catalogue", shorten(version))}}
 }
 
 var metadataLine = regexp.MustCompile(`(?m)^\s*[*-]\s*\*\*([A-Za-z ]+)\*\*:[ \t]*(.*)$`)
@@ -179,7 +179,7 @@ func checkR010(r *lintRun) []place {
 	for _, service := range r.stack.Config.Services {
 		if service.Labels["traefik.enable"] == "true" {
 			file, line := findLine(r.active(), "services", service.Name, "labels")
-			return []place{{file, line, fmt.Sprintf("service %s has traefik's labels on its containers; swarm wants them under deploy", service.Name)}}
+			return []place{{file, line, fmt.Sprintf("service %s has traefik's labels on its containers; swarm wants them under deploy", shorten(service.Name))}}
 		}
 	}
 	return []place{{composeName, 0, "no service has the deploy label traefik.enable=true"}}
@@ -193,7 +193,7 @@ func checkR011(r *lintRun) []place {
 	for _, service := range r.stack.Config.Services {
 		if service.Image == "" {
 			file, line := findLine(r.active(), "services", service.Name)
-			out = append(out, place{file, line, fmt.Sprintf("service %s has no image", service.Name)})
+			out = append(out, place{file, line, fmt.Sprintf("service %s has no image", shorten(service.Name))})
 		}
 	}
 	return out
@@ -210,7 +210,7 @@ func checkR012(r *lintRun) []place {
 			}
 			raw, _ := object["name"].(string)
 			if !r.versioned(raw) {
-				out = append(out, place{f.name, f.line("configs", key), fmt.Sprintf("the config %s is named %q, without a version from abra.sh", key, shorten(raw))})
+				out = append(out, place{f.name, f.line("configs", key), fmt.Sprintf("the config %s is named %q, without a version from abra.sh", shorten(key), shorten(raw))})
 			}
 		}
 	}
@@ -233,7 +233,7 @@ func checkR014(r *lintRun) []place {
 	var out []place
 	for _, release := range r.options.Releases {
 		if !release.Annotated {
-			out = append(out, place{"", 0, fmt.Sprintf("the release tag %s is lightweight; abra refuses to deploy the recipe", release.Tag)})
+			out = append(out, place{"", 0, fmt.Sprintf("the release tag %s is lightweight; abra refuses to deploy the recipe", shorten(release.Tag))})
 		}
 	}
 	return out
@@ -247,7 +247,7 @@ func checkR015(r *lintRun) []place {
 			tail := strings.TrimPrefix(r.fillIn(strings.ReplaceAll(rawName([]*composeFile{f}, "secrets", key), "${STACK_NAME}", "")), "$STACK_NAME")
 			if most := maxSecretName - maxStackName; len(tail) > most {
 				out = append(out, place{f.name, f.line("secrets", key),
-					fmt.Sprintf("the secret %s adds %d characters (%s) to the name of the stack; %d always fit", key, len(tail), tail, most)})
+					fmt.Sprintf("the secret %s adds %d characters (%s) to the name of the stack; %d always fit", shorten(key), len(tail), shorten(tail), most)})
 			}
 		}
 	}

@@ -93,11 +93,11 @@ func checkC001(r *lintRun) []place {
 		if old.compose == nil || now.name != old.name || now.content == old.content {
 			continue
 		}
-		at := place{now.compose.name, now.compose.line("configs", now.key), fmt.Sprintf("%s has changed and the config %s is still named %q", now.file, now.key, now.raw)}
+		at := place{now.compose.name, now.compose.line("configs", now.key), fmt.Sprintf("%s has changed and the config %s is still named %q", shorten(now.file), shorten(now.key), shorten(now.raw))}
 		for _, variable := range variablesIn(now.raw) {
 			if line, ok := r.abraLines[variable]; ok {
 				at.file, at.line = abraName, line
-				at.message = fmt.Sprintf("%s has changed and %s is still %s", now.file, variable, r.abra.Get(variable))
+				at.message = fmt.Sprintf("%s has changed and %s is still %s", shorten(now.file), shorten(variable), shorten(r.abra.Get(variable)))
 			}
 		}
 		out = append(out, at)
@@ -154,9 +154,9 @@ func checkC003(r *lintRun) []place {
 				continue
 			}
 			file, line := findLine(r.active(), "services", s.Name, "deploy", "labels")
-			message := fmt.Sprintf("service %s (%s) has no restore hook, and its volume %s is copied while the database runs", s.Name, s.Image, volume.Source)
+			message := fmt.Sprintf("service %s (%s) has no restore hook, and its volume %s is copied while the database runs", shorten(s.Name), shorten(s.Image), shorten(volume.Source))
 			if dumps {
-				message = fmt.Sprintf("service %s (%s) is dumped before a backup, and no hook loads the dump after a restore", s.Name, s.Image)
+				message = fmt.Sprintf("service %s (%s) is dumped before a backup, and no hook loads the dump after a restore", shorten(s.Name), shorten(s.Image))
 			}
 			out = append(out, place{file, line, message})
 			break
@@ -196,7 +196,7 @@ func checkC005(r *lintRun) []place {
 func checkC006(r *lintRun) []place {
 	want := r.tree.Recipe + ".example.com"
 	if got := r.sample.Get("DOMAIN"); got != want && r.sampleErr == nil {
-		return []place{{sampleName, r.sample.Lines["DOMAIN"], fmt.Sprintf("DOMAIN is %q, not %s", got, want)}}
+		return []place{{sampleName, r.sample.Lines["DOMAIN"], fmt.Sprintf("DOMAIN is %q, not %s", shorten(got), want)}}
 	}
 	return nil
 }
@@ -261,7 +261,7 @@ func checkC009(r *lintRun) []place {
 					continue
 				}
 				out = append(out, place{f.name, f.line(path...),
-					fmt.Sprintf("%s is new in .env.sample and has no default in %s: apps that exist get an empty text", name, strings.Join(path, "."))})
+					fmt.Sprintf("%s is new in .env.sample and has no default in %s: apps that exist get an empty text", shorten(name), shortPath(path))})
 			}
 		})
 	}
@@ -274,7 +274,7 @@ func checkC010(r *lintRun) []place {
 		labels := rawMapping(descend(service["deploy"], "labels"))
 		for _, key := range []string{"backupbot.backup.path", "backupbot.backup.command"} {
 			if _, ok := labels[key]; ok {
-				out = append(out, place{f.name, f.line("services", name, "deploy", "labels", key), fmt.Sprintf("service %s has the label %s", name, key)})
+				out = append(out, place{f.name, f.line("services", name, "deploy", "labels", key), fmt.Sprintf("service %s has the label %s", shorten(name), key)})
 			}
 		}
 	})

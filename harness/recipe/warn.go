@@ -90,7 +90,7 @@ func (f *composeFile) droppedProperties() []Warning {
 				continue // docker reads it then
 			}
 			out = append(out, Warning{f.name, f.line("services", name, key),
-				fmt.Sprintf("service %s: %s has no effect on a swarm: %s", name, key, reason)})
+				fmt.Sprintf("service %s: %s has no effect on a swarm: %s", shorten(name), key, reason)})
 		}
 	}
 	return out
@@ -102,7 +102,7 @@ func (f *composeFile) misreadTexts() []Warning {
 	walkTexts(f.dict, nil, func(path []string, text string) {
 		if m := nestedDefault.FindString(text); m != "" {
 			out = append(out, Warning{f.name, f.line(path...),
-				fmt.Sprintf("%s: docker does not resolve a variable within a default (%q): the inner one stays as text", strings.Join(path, "."), shorten(m))})
+				fmt.Sprintf("%s: docker does not resolve a variable within a default (%q): the inner one stays as text", shortPath(path), shorten(m))})
 		}
 		if len(path) < 4 || path[0] != "services" || path[2] != "volumes" {
 			return
@@ -112,13 +112,22 @@ func (f *composeFile) misreadTexts() []Warning {
 		switch {
 		case !long && windowsVolume.MatchString(text):
 			out = append(out, Warning{f.name, where,
-				fmt.Sprintf("service %s: the volume %q is read as a Windows path, and becomes an anonymous volume; a name needs two letters", path[1], shorten(text))})
+				fmt.Sprintf("service %s: the volume %q is read as a Windows path, and becomes an anonymous volume; a name needs two letters", shorten(path[1]), shorten(text))})
 		case strings.HasPrefix(text, "~") && (!long || path[4] == "source"):
 			out = append(out, Warning{f.name, where,
-				fmt.Sprintf("service %s: ~ in %q is not a home directory here; write an absolute path or a volume", path[1], shorten(text))})
+				fmt.Sprintf("service %s: ~ in %q is not a home directory here; write an absolute path or a volume", shorten(path[1]), shorten(text))})
 		}
 	})
 	return out
+}
+
+// shortPath is a path as messages name it.
+func shortPath(path []string) string {
+	short := make([]string, 0, len(path))
+	for _, key := range path {
+		short = append(short, shorten(key))
+	}
+	return strings.Join(short, ".")
 }
 
 // walkTexts visits every string value with its path; items of lists have their index.
@@ -146,7 +155,7 @@ func (f *composeFile) oldExternals() []Warning {
 			external, _ := object["external"].(map[string]any)
 			if external["name"] != nil {
 				out = append(out, Warning{f.name, f.line(section, key, "external"),
-					fmt.Sprintf("%s.%s: external.name is deprecated; write external: true and name: beside it", section, key)})
+					fmt.Sprintf("%s.%s: external.name is deprecated; write external: true and name: beside it", section, shorten(key))})
 			}
 		}
 	}
@@ -182,7 +191,7 @@ func (f *composeFile) abraRefusals() []refusal {
 			return out // not about a variable; the loader itself reports it
 		}
 		out = append(out, refusal{path, f.line(path...),
-			fmt.Sprintf("%s is %q: abra checks the file before it fills in variables, and refuses this one (%s); write the value itself", m[1], shorten(text), m[2])})
+			fmt.Sprintf("%s is %q: abra checks the file before it fills in variables, and refuses this one (%s); write the value itself", shortPath(path), shorten(text), m[2])})
 	}
 	return out
 }
@@ -294,7 +303,7 @@ func collapsedPorts(files []*composeFile, single []*types.Config, merged *types.
 				if siblings > 1 && lost {
 					out = append(out, Warning{files[i].name, files[i].line("services", service.Name, "ports"),
 						fmt.Sprintf("service %s: the port %d/%s is lost when the files are merged, as another one has the same published number (%d)",
-							service.Name, port.Target, port.Protocol, port.Published)})
+							shorten(service.Name), port.Target, port.Protocol, port.Published)})
 				}
 			}
 		}
