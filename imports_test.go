@@ -31,7 +31,7 @@ var importRules = []importRule{
 		"the only place that picks adapters"},
 	{"bridge", []string{".", "internal/report", "internal/enrol", "internal/settings", "internal/censor"}, nil,
 		"the bridge speaks through ports: no SDK, no adapter, neither dashboard nor harness"},
-	{"bridge/hook", []string{"."}, nil,
+	{"bridge/hook", []string{".", "internal/quota"}, nil,
 		"what is open to everybody knows nobody: it hands on a hint"},
 	{"dashboard", []string{".", "internal/report", "internal/enrol", "internal/censor", "internal/plain", "internal/quota"}, []string{"github.com/yuin/goldmark"},
 		"the dashboard reads ports and renders; it knows neither bridge nor harness nor any adapter"},

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/recipe-maintainers/cc-ci/internal/quota"
@@ -69,38 +68,8 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// clientOf returns who asks: the connection's peer or, behind a proxy that is believed,
-// the last address before it that is none of the proxies'.
-func (l Limits) clientOf(r *http.Request) netip.Prefix {
-	peer := quota.Peer(r.RemoteAddr)
-	if !l.believes(peer) {
-		return quota.Client(peer)
-	}
-	named := r.Header["X-Forwarded-For"]
-	for i := len(named) - 1; i >= 0; i-- {
-		for rest := named[i]; rest != ""; {
-			at := strings.LastIndexByte(rest, ',')
-			addr, err := netip.ParseAddr(strings.TrimSpace(rest[at+1:]))
-			if err != nil {
-				return quota.Client(peer)
-			}
-			if addr = addr.Unmap().WithZone(""); !l.believes(addr) {
-				return quota.Client(addr)
-			}
-			peer, rest = addr, rest[:max(at, 0)]
-		}
-	}
-	return quota.Client(peer)
-}
-
-func (l Limits) believes(a netip.Addr) bool {
-	for _, p := range l.Proxies {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
+// clientOf returns who asks, as the proxies that are believed say.
+func (l Limits) clientOf(r *http.Request) netip.Prefix { return quota.ClientOf(r, l.Proxies) }
 
 // limit lets in as many readers as the limits say, and gives each answer its pace.
 func (d *Dashboard) limit(next http.Handler) http.Handler {

@@ -158,7 +158,7 @@ func (a *alone) heave(ctx context.Context, i int, bodies, bytesSent *atomic.Int6
 		stop := context.AfterFunc(ctx, func() { conn.Close() })
 		head := "POST /hook/gitea HTTP/1.1\r\nHost: ci.example.org\r\nContent-Type: application/json\r\n"
 		if i%3 != 0 {
-			head += "X-Signature: 00\r\n"
+			head += "X-Signature: " + forged + "\r\n"
 		}
 		if i%2 == 0 {
 			fmt.Fprintf(conn, "%sContent-Length: %d\r\n\r\n", head, 30<<20)

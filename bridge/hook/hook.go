@@ -4,19 +4,28 @@
 // cost one look and cause no run.
 //
 // The endpoint is open to everybody, so what is refused is refused before a byte of the
-// body is read, and what is read is read into a few buffers of bounded size.
+// body is read. Each client has its share of places, nearly all deliveries are read before
+// they take a buffer, and the long ones share a few buffers of bounded size.
 package hook
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"log/slog"
+	"math"
 	"mime"
 	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/quota"
 )
 
 // Verifier checks a delivery's signature over its whole body and reads from it what
@@ -28,8 +37,8 @@ type Verifier func(header http.Header, body []byte) (repo ccci.RepoRef, delivery
 // Source is a forge that may send deliveries, to /hook/<Name>.
 type Source struct {
 	Name string
-	// Signatures names the headers one of which must hold something. A delivery
-	// without any is refused unread.
+	// Signatures names the headers one of which must hold an HMAC-SHA256 in hexadecimal, as it
+	// is or behind "sha256=". A delivery without any is refused unread.
 	Signatures []string
 	// Verify is nil as long as there is no key to verify with; then every delivery is refused.
 	Verify Verifier
@@ -55,9 +64,12 @@ type Options struct {
 	// Publish hands on that a repository is to be looked at.
 	Publish func(ctx context.Context, forge string, repo ccci.RepoRef) error
 	Limit   int64 // bytes of a body; default 1 MiB
-	// Parallel is how many bodies are read at a time; default 8. Together with
-	// Limit it bounds the memory.
+	// Parallel is how many bodies longer than 32 KiB are read at a time; default 8. Together
+	// with Limit it bounds the memory. One client has half of them.
 	Parallel int
+	// Proxies are the addresses whose X-Forwarded-For is believed; of any other peer the
+	// connection's own address is the client.
+	Proxies  []netip.Prefix
 	Patience time.Duration // for a body to arrive, and to wait for a turn; default 5 s
 	Observe  func(forge, outcome string)
 	Logger   *slog.Logger
@@ -68,7 +80,9 @@ type Handler struct {
 	opts    Options
 	log     *slog.Logger
 	sources map[string]Source
-	buffers chan []byte   // as many as bodies may be read at a time; they grow as needed and are kept
+	places  *quota.Quota  // for deliveries that are read, of any length
+	long    *quota.Quota  // for those that have or wait for a buffer
+	buffers chan []byte   // as many as long bodies may be read at a time; they grow as needed and are kept
 	closers chan struct{} // one per connection that is ended politely
 	seen    seen
 }
@@ -88,6 +102,7 @@ func New(o Options) (*Handler, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{opts: o, log: o.Logger.With("part", "hook"), sources: map[string]Source{},
+		places: quota.New(256, 32), long: quota.New(math.MaxInt32, (o.Parallel+1)/2),
 		buffers: make(chan []byte, o.Parallel), closers: make(chan struct{}, 16)}
 	for range o.Parallel {
 		h.buffers <- nil
@@ -109,19 +124,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, code)
 		return
 	}
-	waiting, cancel := context.WithTimeout(r.Context(), h.opts.Patience)
-	defer cancel()
-	select {
-	case buf := <-h.buffers:
-		func() {
-			defer func() { h.buffers <- buf }() // a verifier that panics must not keep it
-			outcome, code, buf = h.receive(w, r, source, buf)
-		}()
-	case <-waiting.Done():
-		outcome, code = Busy, http.StatusServiceUnavailable
+	outcome, code = h.receive(w, r, source)
+	h.opts.Observe(source.Name, outcome)
+	if outcome == Busy {
 		w.Header().Set("Retry-After", "10")
 	}
-	h.opts.Observe(source.Name, outcome)
 	if code >= 400 {
 		h.refuse(w, r, code)
 		return
@@ -162,28 +169,67 @@ func forgeOf(path string) (string, bool) {
 }
 
 func signed(h http.Header, names []string) bool {
-	for _, name := range names {
-		if h.Get(name) != "" {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(names, func(name string) bool {
+		mac, err := hex.DecodeString(strings.TrimPrefix(h.Get(name), "sha256="))
+		return err == nil && len(mac) == sha256.Size
+	})
 }
 
-// receive reads a body into buf and acts on it. It returns the buffer, which may have grown.
-func (h *Handler) receive(w http.ResponseWriter, r *http.Request, source Source, buf []byte) (string, int, []byte) {
+// shortBody is how much of a body is read before it takes a buffer, in bytes. Deliveries about
+// comments have less, unless the comment is long.
+const shortBody = 32 << 10
+
+// receive reads a body and acts on it.
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, source Source) (outcome string, code int) {
+	who := quota.ClientOf(r, h.opts.Proxies)
+	if !h.places.Enter(who, 1) {
+		return Busy, http.StatusServiceUnavailable
+	}
+	defer h.places.Leave(who, 1)
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Now().Add(h.opts.Patience)) // not every writer can
-	body, err := readAll(r.Body, buf, h.opts.Limit)
+	size := min(h.opts.Limit+1, shortBody)
+	if r.ContentLength >= 0 {
+		size = min(size, r.ContentLength+1) // with room to see the end
+	}
+	head, err := readAll(r.Body, make([]byte, 0, size), size-1)
 	switch {
 	case err != nil:
-		return Malformed, http.StatusBadRequest, body
-	case int64(len(body)) > h.opts.Limit:
-		return TooLarge, http.StatusRequestEntityTooLarge, body
+		return Malformed, http.StatusBadRequest
+	case int64(len(head)) == size: // there is more
+		return h.receiveLong(w, r, source, who, head)
 	}
 	_ = conn.SetReadDeadline(time.Time{})
-	outcome, code := h.act(r, source, body)
-	return outcome, code, body
+	return h.act(r, source, head)
+}
+
+// receiveLong goes on after the head of a long body, when a buffer is free.
+func (h *Handler) receiveLong(w http.ResponseWriter, r *http.Request, source Source, who netip.Prefix, head []byte) (outcome string, code int) {
+	if !h.long.Enter(who, 1) {
+		return Busy, http.StatusServiceUnavailable
+	}
+	defer h.long.Leave(who, 1)
+	waiting, cancel := context.WithTimeout(r.Context(), h.opts.Patience)
+	defer cancel()
+	var buf []byte
+	select {
+	case buf = <-h.buffers:
+		defer func() { h.buffers <- buf }() // a verifier that panics must not keep it
+	case <-waiting.Done():
+		return Busy, http.StatusServiceUnavailable
+	}
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(h.opts.Patience))
+	var err error
+	buf, err = readAll(io.MultiReader(bytes.NewReader(head), r.Body), buf, h.opts.Limit)
+	switch {
+	case err != nil:
+		return Malformed, http.StatusBadRequest
+	case int64(len(buf)) > h.opts.Limit:
+		return TooLarge, http.StatusRequestEntityTooLarge
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	return h.act(r, source, buf)
 }
 
 // readAll reads r into buf, growing it, and stops one byte beyond limit.

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,9 @@ import (
 )
 
 const key = "swordfish"
+
+// forged is a signature of the right form.
+var forged = strings.Repeat("0", 64)
 
 func sign(body []byte) string {
 	mac := hmac.New(sha256.New, []byte(key))
@@ -67,6 +71,17 @@ func (n *notes) observe(forge, outcome string) {
 	n.outcomes = append(n.outcomes, strings.TrimSpace(forge+" "+outcome))
 }
 
+func (n *notes) count(outcome string) (all int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, o := range n.outcomes {
+		if o == outcome {
+			all++
+		}
+	}
+	return all
+}
+
 func newHandler(t *testing.T) (*hook.Handler, *notes) {
 	t.Helper()
 	n := &notes{}
@@ -91,15 +106,17 @@ func TestA5_RefusedUnread(t *testing.T) {
 		code                                    int
 		outcome                                 string
 	}{
-		"method":           {method: "GET", path: "/hook/gitea", signature: "x", code: 405, outcome: "gitea malformed"},
-		"unknown forge":    {path: "/hook/elsewhere", signature: "x", code: 404, outcome: "unknown"},
-		"no forge":         {path: "/hook/", signature: "x", code: 404, outcome: "unknown"},
-		"no key":           {path: "/hook/keyless", signature: "x", code: 503, outcome: "keyless no-key"},
+		"method":           {method: "GET", path: "/hook/gitea", signature: forged, code: 405, outcome: "gitea malformed"},
+		"unknown forge":    {path: "/hook/elsewhere", signature: forged, code: 404, outcome: "unknown"},
+		"no forge":         {path: "/hook/", signature: forged, code: 404, outcome: "unknown"},
+		"no key":           {path: "/hook/keyless", signature: forged, code: 503, outcome: "keyless no-key"},
 		"unsigned":         {path: "/hook/gitea", code: 401, outcome: "gitea unsigned"},
-		"stated too large": {path: "/hook/gitea", signature: "x", length: 1<<20 + 1, code: 413, outcome: "gitea too-large"},
-		"not JSON":         {path: "/hook/gitea", signature: "x", kind: "text/plain", code: 415, outcome: "gitea malformed"},
-		"form":             {path: "/hook/gitea", signature: "x", kind: "application/x-www-form-urlencoded", code: 415, outcome: "gitea malformed"},
-		"compressed":       {path: "/hook/gitea", signature: "x", encoding: "gzip", code: 415, outcome: "gitea malformed"},
+		"short signature":  {path: "/hook/gitea", signature: "00", code: 401, outcome: "gitea unsigned"},
+		"no hexadecimal":   {path: "/hook/gitea", signature: strings.Repeat("x", 64), code: 401, outcome: "gitea unsigned"},
+		"stated too large": {path: "/hook/gitea", signature: forged, length: 1<<20 + 1, code: 413, outcome: "gitea too-large"},
+		"not JSON":         {path: "/hook/gitea", signature: forged, kind: "text/plain", code: 415, outcome: "gitea malformed"},
+		"form":             {path: "/hook/gitea", signature: forged, kind: "application/x-www-form-urlencoded", code: 415, outcome: "gitea malformed"},
+		"compressed":       {path: "/hook/gitea", signature: forged, encoding: "gzip", code: 415, outcome: "gitea malformed"},
 	} {
 		h, n := newHandler(t)
 		method := tc.method
@@ -146,7 +163,9 @@ func TestA5_SignedDeliveries(t *testing.T) {
 		{body, sign([]byte(body)), "d2", 202, hook.Accepted, 2},
 		{body, sign([]byte(body)), "", 202, hook.Accepted, 3}, // no id: nothing to remember
 		{body, sign([]byte(body)), "", 202, hook.Accepted, 4},
-		{body, "00", "d3", 401, hook.Forged, 4},
+		{body, forged, "d3", 401, hook.Forged, 4},
+		{body, "sha256=" + forged, "d3", 401, hook.Forged, 4},
+		{body, "00", "d3", 401, hook.Unsigned, 4},
 		{body + " ", sign([]byte(body)), "d3", 401, hook.Forged, 4},
 		{`{"repo":"coop/wiki","event":"push"}`, sign([]byte(`{"repo":"coop/wiki","event":"push"}`)), "d4", 204, hook.Irrelevant, 4},
 		{`{}`, sign([]byte(`{}`)), "d5", 401, hook.Forged, 4},
@@ -211,7 +230,7 @@ func TestA5_SlowBodies(t *testing.T) {
 	}
 	server := httptest.NewServer(h)
 	defer server.Close()
-	for _, signature := range []string{"", "X-Signature: 00\r\n"} {
+	for _, signature := range []string{"", "X-Signature: " + forged + "\r\n"} {
 		conn, err := net.Dial("tcp", server.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -230,6 +249,82 @@ func TestA5_SlowBodies(t *testing.T) {
 	body := `{"repo":"coop/wiki","event":"comment"}`
 	if code := post(h, body, sign([]byte(body)), "d"); code != 202 {
 		t.Errorf("afterwards: %d", code)
+	}
+}
+
+// slow opens deliveries that never end, in the name of a client, and waits until they are taken.
+func slow(t *testing.T, address, client, body string, n int) {
+	t.Helper()
+	for range n {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		// The answer to Expect says that the body is being read.
+		fmt.Fprintf(conn, "POST /hook/gitea HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: %s\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nX-Signature: %s\r\nContent-Length: 1000000\r\n\r\n", client, forged)
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		line := make([]byte, len("HTTP/1.1 100"))
+		if _, err := io.ReadFull(conn, line); err != nil || string(line) != "HTTP/1.1 100" {
+			t.Fatalf("%q, %v", line, err)
+		}
+		if _, err := io.WriteString(conn, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Slow deliveries without a key take no place of genuine ones: neither of short ones, which need no
+// buffer, nor of long ones, of whose buffers one client has half. One client has a part of all places.
+func TestA5_SlowBodiesKeepNobodyWaiting(t *testing.T) {
+	n := &notes{}
+	h, err := hook.New(hook.Options{Publish: n.publish, Observe: n.observe, Patience: time.Minute, Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		Sources: []hook.Source{{Name: "gitea", Signatures: []string{"X-Signature"}, Verify: verify}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	address := server.Listener.Addr().String()
+	deliver := func(client string, pad int) int {
+		t.Helper()
+		body := fmt.Sprintf(`{"repo":"coop/wiki","event":"comment","pad":%q}`, strings.Repeat("x", pad))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/hook/gitea", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Forwarded-For", client)
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("X-Signature", sign([]byte(body)))
+		res, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	slow(t, address, "192.0.2.1", "{", 20)
+	slow(t, address, "192.0.2.1", strings.Repeat("x", 40<<10), 12) // half of the 8 buffers, and no more
+	for deadline := time.Now().Add(10 * time.Second); n.count("gitea busy") < 8; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d long bodies of one client are refused", n.count("gitea busy"))
+		}
+	}
+	slow(t, address, "192.0.2.1", "{", 8)
+	slow(t, address, "192.0.2.2", "{", 24)
+	for _, pad := range []int{10, 31 << 10, 32 << 10, 33 << 10, 500 << 10} {
+		if code := deliver("198.51.100.1", pad); code != http.StatusAccepted {
+			t.Errorf("a genuine delivery of %d bytes: %d", pad, code)
+		}
+	}
+	if code := deliver("192.0.2.1", 10); code != http.StatusServiceUnavailable {
+		t.Errorf("a delivery beyond one client's places: %d", code)
+	}
+	if code := deliver("192.0.2.2", 10); code != http.StatusAccepted {
+		t.Errorf("a delivery within them: %d", code)
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 )
 
 type bridgeCmd struct {
-	Locks string `placeholder:"DIR" help:"Folder with the locks of this machine's runs, for a bridge in a container, which has no Docker; engine.kind must be drone."`
+	Locks   string   `placeholder:"DIR" help:"Folder with the locks of this machine's runs, for a bridge in a container, which has no Docker; engine.kind must be drone."`
+	Proxies []string `placeholder:"NETWORK" help:"Peers whose X-Forwarded-For is believed, in place of the configuration's dashboard.proxies."`
 }
 
 func (c *bridgeCmd) Run(a *app) error {
@@ -27,6 +28,9 @@ func (c *bridgeCmd) Run(a *app) error {
 	if c.Locks != "" && cfg.Engine.Kind != config.KindDrone {
 		return ccci.Errorf(ccci.CodeInvalid, "--locks is for a bridge whose runs are elsewhere, and engine.kind is %s", cfg.Engine.Kind).
 			WithHint("leave --locks out, or write engine: {kind: drone, …}")
+	}
+	if len(c.Proxies) > 0 {
+		cfg.Dashboard.Proxies = c.Proxies
 	}
 	return serve(a, cfg, serverOptions{Apart: true, Locks: c.Locks})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/bridge"
 	"github.com/recipe-maintainers/cc-ci/bridge/hook"
 	"github.com/recipe-maintainers/cc-ci/dashboard"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/health"
 )
 
@@ -28,8 +29,12 @@ type endpoint struct {
 // routes says what is served where: /hook, /healthz and /metrics beside the
 // dashboard, or at an address of their own.
 func (s *server) routes() error {
+	proxies, err := config.ParseProxies(s.cfg.Dashboard.Proxies, attachedNetworks)
+	if err != nil {
+		return err
+	}
 	hooks, err := hook.New(hook.Options{
-		Sources: s.hookSources(), Observe: s.metrics.Hook, Logger: s.log,
+		Sources: s.hookSources(), Observe: s.metrics.Hook, Logger: s.log, Proxies: proxies,
 		Publish: func(ctx context.Context, forge string, repo ccci.RepoRef) error {
 			return s.bus.Publish(ctx, ccci.TopicForge, ccci.ForgeHint(forge, repo))
 		},

@@ -14,7 +14,7 @@ type Dashboard struct {
 	Streams    int           `yaml:"streams" default:"256" doc:"Live pages and logs that are followed, in sum. Further pages poll."`
 	StreamsPer int           `yaml:"streams_per_address" default:"32" doc:"Live pages and logs of one address."`
 	Patience   time.Duration `yaml:"patience" default:"20s" doc:"How long a reader may take nothing before it is cut off."`
-	Proxies    []string      `yaml:"proxies" default:"[loopback]" doc:"Peers whose X-Forwarded-For is believed: networks as 10.0.1.0/24, loopback, or attached for all networks that this machine or container is attached to."`
+	Proxies    []string      `yaml:"proxies" default:"[loopback]" doc:"Peers whose X-Forwarded-For is believed, by the dashboard and at /hook: networks as 10.0.1.0/24, loopback, or attached for all networks that this machine or container is attached to."`
 	MemoryMiB  int           `yaml:"memory_mib" default:"256" doc:"MiB of memory from which on cc-ci dashboard collects garbage more often (GOMEMLIMIT)."`
 }
 

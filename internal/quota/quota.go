@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 )
 
@@ -62,6 +64,33 @@ func Peer(remote string) netip.Addr {
 		return netip.Addr{}
 	}
 	return at.Addr().Unmap()
+}
+
+// ClientOf returns which client asks: the connection's peer or, behind one of proxies, the last
+// address before it in X-Forwarded-For that is none of them.
+func ClientOf(r *http.Request, proxies []netip.Prefix) netip.Prefix {
+	believed := func(a netip.Addr) bool {
+		return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	peer := Peer(r.RemoteAddr)
+	if !believed(peer) {
+		return Client(peer)
+	}
+	named := r.Header["X-Forwarded-For"]
+	for i := len(named) - 1; i >= 0; i-- {
+		for rest := named[i]; rest != ""; {
+			at := strings.LastIndexByte(rest, ',')
+			addr, err := netip.ParseAddr(strings.TrimSpace(rest[at+1:]))
+			if err != nil {
+				return Client(peer)
+			}
+			if addr = addr.Unmap().WithZone(""); !believed(addr) {
+				return Client(addr)
+			}
+			peer, rest = addr, rest[:max(at, 0)]
+		}
+	}
+	return Client(peer)
 }
 
 // Busy answers a request for which there is no place. seconds is when to ask again.

@@ -28,7 +28,7 @@ func Bridge(o BridgeOptions) Unit {
 			if err != nil {
 				return Desired{}, err
 			}
-			s, files, err := o.Self.service("bridge", "bridge", "--locks", locks)
+			s, files, err := o.Self.service("bridge", "bridge", "--locks", locks, "--proxies", "attached")
 			if err != nil {
 				return Desired{}, err
 			}
