@@ -116,12 +116,20 @@ var (
 	ErrHeadUnknown = errors.New("the head at the time of the comment cannot be proven")
 	// ErrNotFound says that what was named is not there. Adapters of every port use it.
 	ErrNotFound = errors.New("not found")
+	// ErrRefused says that the forge itself answered, and refuses this one thing on this one
+	// pull request or commit. It says nothing about others, and it may pass.
+	ErrRefused = errors.New("the forge refuses it")
+	// ErrLocked is the [ErrRefused] that is final: the conversation is locked, or a person to
+	// whom it belongs has blocked the account.
+	ErrLocked = fmt.Errorf("cc-ci may write nothing there: %w", ErrRefused)
 )
 
 // Forge is where people meet: repositories, pull requests, comments.
 // Implementations are safe for concurrent use. Transient trouble (network,
 // 5xx, rate limits) is an error the caller may retry after a while; ErrNotFound
-// is final.
+// and ErrLocked are final. What is written to one pull request, however much it is,
+// keeps no method from working for another: where it is too much to be read or
+// written, the error is ErrRefused, of HeadAt ErrHeadUnknown.
 type Forge interface {
 	// Name identifies the forge in run keys. It never changes for one forge.
 	Name() string

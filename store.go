@@ -80,7 +80,8 @@ type Store interface {
 	SaveMessage(ctx context.Context, msg Message) error
 
 	// PendingMessages returns messages with Version > Sent and NotBefore not
-	// after now, oldest Updated first, at most limit.
+	// after now, at most limit: those that failed less often first, and of these
+	// the oldest Updated, so that what fails for ever delays nothing else.
 	PendingMessages(ctx context.Context, now time.Time, limit int) ([]Message, error)
 
 	// MarkSent records that version of key was delivered. A newer version stays pending.

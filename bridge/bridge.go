@@ -104,6 +104,7 @@ type Bridge struct {
 	wakeOutbox chan struct{}
 	reads      trouble // of looking at the forge
 	writes     trouble // of saying something there
+	shut       shut    // pull requests on which the forge refuses what is said
 	siblings   []*Bridge
 
 	mu      sync.Mutex
@@ -193,7 +194,7 @@ func New(cfg Config) (*Bridge, error) {
 	return &Bridge{
 		cfg: cfg, log: cfg.Logger.With("part", "bridge", "forge", cfg.Forge.Name()),
 		wakeOutbox: make(chan struct{}, 1),
-		reads:      trouble{jitter: cfg.Jitter}, writes: trouble{jitter: cfg.Jitter},
+		reads:      trouble{jitter: cfg.Jitter}, writes: trouble{jitter: cfg.Jitter}, shut: shut{},
 		runs: map[ccci.RunID]*tracked{}, replies: map[string][]time.Time{},
 	}, nil
 }

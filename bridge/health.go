@@ -51,7 +51,7 @@ const measureEvery = 15 * time.Second
 // measure counts what waits to be said.
 func (b *Bridge) measure(ctx context.Context) {
 	now := b.cfg.Now()
-	pending, err := b.pending(ctx, now.Add(retryLimit))
+	pending, err := b.pending(ctx, now.Add(refusedLimit))
 	if err != nil {
 		return // flush speaks of it
 	}

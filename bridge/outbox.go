@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,13 +18,17 @@ const (
 	outboxEvery = 2 * time.Second
 	// outboxBatch is how many messages are read at a time.
 	outboxBatch = 500
-	// retryLimit is the longest wait between two tries to deliver.
+	// retryLimit is the longest wait between two tries to deliver while the forge fails.
 	retryLimit = 5 * time.Minute
+	// refusedLimit is the longest wait where the forge itself refuses.
+	refusedLimit = time.Hour
+	// keptFor is the age at which a message is given up when one more try fails.
+	keptFor = 7 * 24 * time.Hour
 )
 
 // deliver sends what the store holds for the forge until ctx is done. A
-// message stays in the store until the forge has it, so nothing that was to be
-// said is lost; of several versions only the last is sent.
+// message stays in the store until the forge has it, refuses it for good, or it is
+// older than keptFor; of several versions only the last is sent.
 func (b *Bridge) deliver(ctx context.Context) {
 	var measured time.Time
 	for {
@@ -64,7 +69,8 @@ func (b *Bridge) sendEarly() {
 	b.nudge()
 }
 
-// pending returns what this forge is to be told and is due at now, oldest first.
+// pending returns what this forge is to be told and is due at now: what failed less often
+// first, then verdicts and statuses before replies, then by age.
 // Messages for other forges in the same store do not crowd it out.
 func (b *Bridge) pending(ctx context.Context, now time.Time) ([]ccci.Message, error) {
 	for limit := outboxBatch; ; limit *= 4 {
@@ -75,9 +81,20 @@ func (b *Bridge) pending(ctx context.Context, now time.Time) ([]ccci.Message, er
 		full := len(all) == limit
 		own := slices.DeleteFunc(all, func(m ccci.Message) bool { return !strings.HasPrefix(m.Key, b.messageKey("")) })
 		if !full || len(own) >= outboxBatch/2 {
+			slices.SortStableFunc(own, func(a, o ccci.Message) int {
+				return cmp.Or(cmp.Compare(a.Attempts, o.Attempts), cmp.Compare(b.rank(a), b.rank(o)))
+			})
 			return own, nil
 		}
 	}
+}
+
+// rank puts what tells of a run before replies, of which anyone can cause many.
+func (b *Bridge) rank(msg ccci.Message) int {
+	if msg.Kind == ccci.MessageStatus || strings.HasPrefix(msg.Key, b.messageKey("run/")) {
+		return 0
+	}
+	return 1
 }
 
 // flush sends every message that is due, and returns how long to wait until the next
@@ -110,6 +127,10 @@ func (b *Bridge) flush(ctx context.Context, all bool) time.Duration {
 			wait = min(wait, gap)
 			continue
 		}
+		if until, shut := b.shut.until(msg, b.cfg.Now()); shut {
+			b.putOff(ctx, msg, until, errors.New("the forge refused another comment on the same pull request"))
+			continue
+		}
 		b.attempt(ctx, msg)
 	}
 	return wait
@@ -124,17 +145,10 @@ func (b *Bridge) attempt(ctx context.Context, msg ccci.Message) {
 	}
 	b.cfg.Observer.Said(b.name(), msg.Kind, err)
 	if err != nil {
-		again := now.Add(min(time.Second<<min(msg.Attempts, 12), retryLimit))
-		if b.writes.failed(now, err) {
-			b.log.Error("nothing can be said on the forge; it is kept until it can", "error", err)
-		} else if _, down := b.writes.wait(now); !down {
-			b.log.Log(ctx, once(msg.Attempts), "saying something on the forge", "message", msg.Key, "pr", msg.PR, "attempts", msg.Attempts+1, "again", again, "error", err)
-		}
-		if err := b.cfg.Store.MarkFailed(ctx, msg.Key, again, err.Error()); err != nil && ctx.Err() == nil {
-			b.log.Error("noting a failed delivery", "message", msg.Key, "error", err)
-		}
+		b.failed(ctx, msg, now, err)
 		return
 	}
+	b.shut.passed(msg)
 	if lasted, was := b.writes.passed(now); was {
 		b.log.Info("the forge can be spoken to again", "after", lasted.Round(time.Second))
 		b.sendEarly()
@@ -152,12 +166,40 @@ func (b *Bridge) attempt(ctx context.Context, msg ccci.Message) {
 	}
 }
 
+// failed notes that a try failed, and decides when the next one comes.
+func (b *Bridge) failed(ctx context.Context, msg ccci.Message, now time.Time, err error) {
+	if now.Sub(msg.Updated) > keptFor {
+		b.log.Warn("what was to be said is given up", "message", msg.Key, "pr", msg.PR, "since", msg.Updated, "error", err)
+		if err := b.cfg.Store.MarkSent(ctx, msg.Key, msg.Version, msg.Posted); err != nil && ctx.Err() == nil {
+			b.log.Error("noting that a message is given up", "message", msg.Key, "error", err)
+		}
+		return
+	}
+	again := now.Add(min(time.Second<<min(msg.Attempts, 12), retryLimit))
+	began := false
+	if errors.Is(err, ccci.ErrRefused) { // it speaks, so it does not fail
+		again = b.shut.refused(msg, now)
+	} else if began = b.writes.failed(now, err); began {
+		b.log.Error("nothing can be said on the forge; it is kept until it can", "error", err)
+	}
+	if _, down := b.writes.wait(now); !down && !began {
+		b.log.Log(ctx, once(msg.Attempts), "saying something on the forge", "message", msg.Key, "pr", msg.PR, "attempts", msg.Attempts+1, "again", again, "error", err)
+	}
+	b.putOff(ctx, msg, again, err)
+}
+
+func (b *Bridge) putOff(ctx context.Context, msg ccci.Message, again time.Time, cause error) {
+	if err := b.cfg.Store.MarkFailed(ctx, msg.Key, again, cause.Error()); err != nil && ctx.Err() == nil {
+		b.log.Error("noting a failed delivery", "message", msg.Key, "error", err)
+	}
+}
+
 // send delivers one message and returns the comment that holds it.
 func (b *Bridge) send(ctx context.Context, msg ccci.Message) (ccci.CommentID, error) {
 	if msg.Kind == ccci.MessageStatus {
 		err := b.cfg.Forge.SetStatus(ctx, msg.PR.Repo, msg.Commit, msg.Status)
-		if errors.Is(err, ccci.ErrNotFound) {
-			b.log.Warn("the commit is gone, its status is dropped", "message", msg.Key, "commit", msg.Commit)
+		if final(err) {
+			b.log.Warn("the commit is gone or closed to cc-ci, its status is dropped", "message", msg.Key, "commit", msg.Commit, "error", err)
 			return "", nil
 		}
 		if err != nil {
@@ -171,7 +213,7 @@ func (b *Bridge) send(ctx context.Context, msg ccci.Message) (ccci.CommentID, er
 			return msg.Posted, nil
 		}
 		if !errors.Is(err, ccci.ErrNotFound) {
-			return "", fmt.Errorf("editing comment %s on %s: %w", msg.Posted, msg.PR, err)
+			return b.orGone(msg, msg.Posted, fmt.Errorf("editing comment %s on %s: %w", msg.Posted, msg.PR, err))
 		}
 		// Somebody deleted it. It is written once more; deleted again, it stays away.
 		id, err := b.post(ctx, msg, msg.Key+"/again")
@@ -198,12 +240,15 @@ func (b *Bridge) post(ctx context.Context, msg ccci.Message, key string) (ccci.C
 }
 
 func (b *Bridge) orGone(msg ccci.Message, id ccci.CommentID, err error) (ccci.CommentID, error) {
-	if errors.Is(err, ccci.ErrNotFound) {
-		b.log.Warn("there is no such pull request or comment any more, what was to be said is dropped", "message", msg.Key, "pr", msg.PR)
+	if final(err) {
+		b.log.Warn("the pull request or comment is gone or closed to cc-ci, what was to be said is dropped", "message", msg.Key, "pr", msg.PR, "error", err)
 		return id, nil
 	}
 	return id, err
 }
+
+// final reports whether no later try can succeed.
+func final(err error) bool { return errors.Is(err, ccci.ErrNotFound) || errors.Is(err, ccci.ErrLocked) }
 
 // sentLog remembers when each comment was last written, to keep edits apart.
 // It need not survive a restart.

@@ -120,7 +120,9 @@ func (s *memStore) PendingMessages(_ context.Context, now time.Time, limit int) 
 			out = append(out, m)
 		}
 	}
-	slices.SortFunc(out, func(a, b ccci.Message) int { return cmp.Or(a.Updated.Compare(b.Updated), cmp.Compare(a.Key, b.Key)) })
+	slices.SortFunc(out, func(a, b ccci.Message) int {
+		return cmp.Or(cmp.Compare(a.Attempts, b.Attempts), a.Updated.Compare(b.Updated), cmp.Compare(a.Key, b.Key))
+	})
 	return out[:min(len(out), limit)], nil
 }
 

@@ -7,7 +7,7 @@ import (
 
 const (
 	// troubleAfter is how many failures in a row, of whatever repository or message, mean
-	// that it is the forge that fails.
+	// that it is the forge that fails. Its own refusal of one thing is no failure.
 	troubleAfter = 3
 	// troubleWait is the longest wait between two tries while it fails.
 	troubleWait = 30 * time.Second

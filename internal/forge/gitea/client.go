@@ -169,18 +169,38 @@ func explain(err error) error {
 			Hint: "if it is there, cc-ci's account may not see it, or its token lacks a scope"}
 	case r.Status == http.StatusUnauthorized:
 		return ccci.Errorf(ccci.CodeInfra, "it does not take the token: %w", r).WithHint("it was revoked, or is another forge's; make a new one")
+	case r.Status == http.StatusForbidden && (strings.Contains(r.Message, "blocked") || strings.Contains(r.Message, "locked")):
+		return &ccci.Error{Code: ccci.CodeRefused, Message: r.Error(), Err: errors.Join(ccci.ErrLocked, r),
+			Hint: "unlock the conversation, or have the block of cc-ci's account lifted"}
 	case r.Status == http.StatusForbidden && strings.Contains(r.Message, "limited to public"):
 		return ccci.Errorf(ccci.CodeRefused, "the token was made for what is public alone: %w", r).
 			WithHint("make another one with Repository and Organization Access: All, and put it into the token's file")
 	case r.Status == http.StatusForbidden:
-		return ccci.Errorf(ccci.CodeInfra, "it does not allow that: %w", r).
+		return ccci.Errorf(ccci.CodeInfra, "it does not allow that: %w", r.alone()).
 			WithHint("the token needs write:issue, write:repository, read:organization and read:user, and the account may need write access to the repository")
 	case r.Status >= 300 && r.Status < 400:
 		return ccci.Errorf(ccci.CodeInfra, "it redirects, which is not followed: %w", r).
 			WithHint("a repository that was renamed must be configured by its present name; an address that begins with http:// may have to begin with https://")
 	}
-	return ccci.Errorf(ccci.CodeInfra, "%w", r)
+	return ccci.Errorf(ccci.CodeInfra, "%w", r.alone())
 }
+
+// alone adds [ccci.ErrRefused] where the forge itself refuses what was asked for, and
+// not all that this account or token may ask for.
+func (r *refusal) alone() error {
+	switch {
+	case r.Message == "", r.Status < 400, r.Status >= 500,
+		r.Status == http.StatusUnauthorized, r.Status == http.StatusRequestTimeout, r.Status == http.StatusTooManyRequests,
+		r.Status == http.StatusForbidden && strings.Contains(r.Message, "scope"):
+		return r
+	}
+	return &refusedHere{r}
+}
+
+// refusedHere is a refusal that is an [ccci.ErrRefused].
+type refusedHere struct{ *refusal }
+
+func (r *refusedHere) Unwrap() []error { return []error{ccci.ErrRefused, r.refusal} }
 
 // Busy says that the forge asked to be left alone for a while. Nothing is sent until then.
 type Busy struct{ Until time.Time }

@@ -46,12 +46,19 @@ func (f *Forge) fail(activity string, err error) error {
 	case status == http.StatusUnauthorized:
 		return ccci.Errorf(ccci.CodeInfra, "%s: GitHub does not take the token: %w", activity, err).
 			WithHint("it has expired or was revoked; make a new one")
-	case status == http.StatusForbidden && strings.Contains(answer.Message, "locked"):
-		return ccci.Errorf(ccci.CodeRefused, "%s: the conversation is locked", activity).WithHint("unlock it, or give cc-ci write access")
+	case status == http.StatusForbidden && strings.Contains(answer.Message, "is locked"):
+		return ccci.Errorf(ccci.CodeRefused, "%s: the conversation is locked: %w", activity, ccci.ErrLocked).WithHint("unlock it, or give cc-ci write access")
+	case (status == http.StatusForbidden || status == http.StatusUnprocessableEntity) && strings.Contains(strings.ToLower(said), "blocked"):
+		return ccci.Errorf(ccci.CodeRefused, "%s: GitHub says %q: %w", activity, said, ccci.ErrLocked).WithHint("have the block of cc-ci's account lifted")
+	case status == http.StatusForbidden && !strings.HasPrefix(answer.Message, "Resource not accessible"):
+		return ccci.Errorf(ccci.CodeInfra, "%s: the token may not do that: %w", activity, errors.Join(ccci.ErrRefused, err)).WithHint("GitHub says %q%s", said, wanted(answer.Response))
 	case status == http.StatusForbidden:
 		return ccci.Errorf(ccci.CodeInfra, "%s: the token may not do that: %w", activity, err).WithHint("GitHub says %q%s", said, wanted(answer.Response))
 	case status >= 300 && status < 400:
 		return ccci.Errorf(ccci.CodeInfra, "%s: GitHub redirects to %q, which is not followed", activity, answer.Response.Header.Get("Location"))
+	}
+	if status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests && answer.Message != "" {
+		err = fmt.Errorf("%w: %w", ccci.ErrRefused, err)
 	}
 	return ccci.Errorf(ccci.CodeInfra, "%s: %w", activity, err)
 }

@@ -2,9 +2,13 @@ package github
 
 import (
 	"errors"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
+
+	gh "github.com/google/go-github/v60/github"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/githubfake"
@@ -120,12 +124,36 @@ func TestA10_GoneAndLocked(t *testing.T) {
 		t.Errorf("a comment that was deleted: %v, want ErrNotFound", err)
 	}
 	s.Lock(pr)
-	if _, err := f.PostComment(t.Context(), pr, "k2", "x"); ccci.CodeOf(err) != ccci.CodeRefused || ccci.HintOf(err) == "" {
+	if _, err := f.PostComment(t.Context(), pr, "k2", "x"); ccci.CodeOf(err) != ccci.CodeRefused || !errors.Is(err, ccci.ErrLocked) || ccci.HintOf(err) == "" {
 		t.Errorf("a locked conversation: %v, hint %q", err, ccci.HintOf(err))
 	}
 	s.DeleteIssue(pr)
 	if _, err := f.PostComment(t.Context(), pr, "k3", "x"); !errors.Is(err, ccci.ErrNotFound) {
 		t.Errorf("a pull request that was deleted (410): %v, want ErrNotFound", err)
+	}
+}
+
+// What GitHub refuses for one pull request is told from what concerns the token and from
+// trouble of its own.
+func TestA10_WhatGitHubRefuses(t *testing.T) {
+	for _, test := range []struct {
+		status  int
+		message string
+		want    error // nil: it may be the whole forge
+	}{
+		{403, "Unable to create comment because issue is locked.", ccci.ErrLocked},
+		{403, "User is blocked", ccci.ErrLocked},
+		{422, "Commenting is disabled on issues with more than 2500 comments", ccci.ErrRefused},
+		{403, "Repository was archived so is read-only.", ccci.ErrRefused},
+		{403, "Resource not accessible by personal access token", nil},
+		{401, "Bad credentials", nil},
+		{500, "Server Error", nil},
+		{502, "", nil},
+	} {
+		err := (&Forge{}).fail("commenting", &gh.ErrorResponse{Response: &http.Response{StatusCode: test.status, Request: &http.Request{URL: &url.URL{}}}, Message: test.message})
+		if got := errors.Is(err, ccci.ErrRefused); got != (test.want != nil) || test.want != nil && !errors.Is(err, test.want) || errors.Is(err, ccci.ErrLocked) != (test.want == ccci.ErrLocked) {
+			t.Errorf("%d %q: %v; want %v", test.status, test.message, err, test.want)
+		}
 	}
 }
 

@@ -80,7 +80,7 @@ func (s *Store) PendingMessages(ctx context.Context, now time.Time, limit int) (
 func (s *Store) pendingMessages(ctx context.Context, now time.Time, limit int) ([]ccci.Message, error) {
 	rows, err := s.db.Read.QueryContext(ctx, `SELECT message_key, kind, pr_owner, pr_name, pr_number, content, posted,
 			version, sent, attempts, not_before, last_error, updated
-		FROM messages WHERE version > sent AND not_before <= ? ORDER BY updated, message_key LIMIT ?`,
+		FROM messages WHERE version > sent AND not_before <= ? ORDER BY attempts, updated, message_key LIMIT ?`,
 		now.UnixNano(), max(limit, 0))
 	if err != nil {
 		return nil, err

@@ -164,7 +164,10 @@ func testPending(t *testing.T, o Options) {
 		t.Fatal(err)
 	}
 	same(t, "before NotBefore", keys(start.Add(time.Minute-1), 100), []string{"m2", "m3"})
-	same(t, "at NotBefore", keys(start.Add(time.Minute), 100), []string{"m1", "m2", "m3"})
+	same(t, "at NotBefore, after those that did not fail", keys(start.Add(time.Minute), 100), []string{"m2", "m3", "m1"})
+	save(t, s, aMessage("m1", 4))
+	same(t, "with another content", keys(start.Add(time.Minute), 1), []string{"m2"})
+	same(t, "with another content it did not fail", keys(start.Add(time.Minute), 100), []string{"m2", "m3", "m1"})
 }
 
 func testMarkSent(t *testing.T, o Options) {
