@@ -129,7 +129,9 @@ func (f *Forge) Comments(ctx context.Context, repo ccci.RepoRef, since ccci.Curs
 			comments = append(comments, r.comment(repo))
 		}
 	}
-	f.markEdited(ctx, comments)
+	if err := f.markEdited(ctx, comments); err != nil {
+		return nil, since, fmt.Errorf("reading the comments of %s: %w", repo, err)
+	}
 	return comments, next.cursor(), nil
 }
 

@@ -20,16 +20,18 @@ import (
 // there is.
 
 // editedUnseen reports which comments of a pull request were changed, whatever
-// their times say. nil when the page does not tell.
-func (f *Forge) editedUnseen(ctx context.Context, pr ccci.PRRef) map[int64]bool {
-	ctx, cancel := context.WithTimeout(ctx, f.opts.Timeout)
+// their times say. nil when the page does not tell; an error when ctx ended before it did.
+func (f *Forge) editedUnseen(whole context.Context, pr ccci.PRRef) (map[int64]bool, error) {
+	ctx, cancel := context.WithTimeout(whole, f.opts.Timeout)
 	defer cancel()
 	var overview struct {
 		Versions map[string]int `json:"editedHistoryCountMap"` // by the comment's number; "0" is the pull request's own text
 	}
-	if err := f.page(ctx, fmt.Sprintf("/%s/%s/pulls/%d/content-history/overview", pr.Repo.Owner, pr.Repo.Name, pr.Number), &overview); err != nil {
+	if err := f.page(ctx, fmt.Sprintf("/%s/%s/pulls/%d/content-history/overview", pr.Repo.Owner, pr.Repo.Name, pr.Number), &overview); whole.Err() != nil {
+		return nil, fmt.Errorf("asking which comments on %s were changed: %w", pr, whole.Err())
+	} else if err != nil {
 		f.log.Debug("the page with the history of comments does not answer", "pr", pr, "error", err)
-		return nil
+		return nil, nil
 	}
 	edited := map[int64]bool{}
 	for id, versions := range overview.Versions {
@@ -37,8 +39,11 @@ func (f *Forge) editedUnseen(ctx context.Context, pr ccci.PRRef) map[int64]bool 
 			edited[n] = true
 		}
 	}
-	return edited
+	return edited, nil
 }
+
+// pageLimit bounds the body of such a page.
+const pageLimit = 8 << 20
 
 // page reads JSON from a page that needs no sign-in. The token stays here.
 func (f *Forge) page(ctx context.Context, path string, out any) error {
@@ -56,11 +61,11 @@ func (f *Forge) page(ctx context.Context, path string, out any) error {
 	if resp.StatusCode != http.StatusOK || !isJSON(resp) {
 		return fmt.Errorf("it answers %s in %q", resp.Status, resp.Header.Get("Content-Type"))
 	}
-	return json.NewDecoder(io.LimitReader(resp.Body, answerLimit)).Decode(out)
+	return json.NewDecoder(io.LimitReader(resp.Body, pageLimit)).Decode(out)
 }
 
-// markEdited corrects what the times of fresh comments say.
-func (f *Forge) markEdited(ctx context.Context, comments []ccci.Comment) {
+// markEdited corrects what the times of fresh comments say. An error means that it is not known.
+func (f *Forge) markEdited(ctx context.Context, comments []ccci.Comment) error {
 	known := map[int]map[int64]bool{}
 	for i := range comments {
 		c := &comments[i]
@@ -71,13 +76,17 @@ func (f *Forge) markEdited(ctx context.Context, comments []ccci.Comment) {
 		}
 		edited, asked := known[c.PR.Number]
 		if !asked {
-			edited = f.editedUnseen(ctx, c.PR)
+			var err error
+			if edited, err = f.editedUnseen(ctx, c.PR); err != nil {
+				return err
+			}
 			known[c.PR.Number] = edited
 		}
 		if number, ok := commentNumber(c.ID); ok && edited[number] {
 			c.Edited = true
 		}
 	}
+	return nil
 }
 
 // freshFor is how long after it was written a comment may still be a command that nobody has read:

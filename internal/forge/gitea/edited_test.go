@@ -1,7 +1,13 @@
 package gitea
 
 import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,8 +67,40 @@ func TestA6_EditedPageAway(t *testing.T) {
 			t.Error("a comment that nobody touched counts as edited")
 		}
 	}
-	if got := f.editedUnseen(t.Context(), ccci.PRRef{Repo: ccci.RepoRef{Owner: "nobody", Name: "nothing"}, Number: 1}); got != nil {
-		t.Errorf("a page that is not there told %v", got)
+	if got, err := f.editedUnseen(t.Context(), ccci.PRRef{Repo: ccci.RepoRef{Owner: "nobody", Name: "nothing"}, Number: 1}); got != nil || err != nil {
+		t.Errorf("a page that is not there told %v, %v", got, err)
+	}
+}
+
+// A poll that ends before the page could be asked has not read the comments: they come again.
+func TestA6_EditedPageNotAskedInTime(t *testing.T) {
+	l := &listing{cap: pageSize}
+	l.add(1, t0, "!testme")
+	l.add(2, t0, "!testme")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	answers := false
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !strings.HasSuffix(r.URL.Path, "/content-history/overview"):
+			l.ServeHTTP(w, r)
+		case answers:
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, `{"editedHistoryCountMap":{"1":2}}`)
+		default:
+			cancel()
+			<-r.Context().Done()
+		}
+	}))
+	defer server.Close()
+	f := forgeAt(t, server.URL)
+	f.opts.Now = func() time.Time { return time.Unix(t0+60, 0) }
+	if got, next, err := f.Comments(ctx, repo, "7"); !errors.Is(err, context.Canceled) || len(got) != 0 || next != "7" {
+		t.Fatalf("%d comments, %q, %v; want an error and the same cursor", len(got), next, err)
+	}
+	answers = true
+	if got, _, err := f.Comments(t.Context(), repo, "7"); err != nil || len(got) != 2 || !got[0].Edited || got[1].Edited {
+		t.Errorf("the next poll brings %+v, %v", got, err)
 	}
 }
 
