@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/report"
@@ -45,7 +44,7 @@ func (b *Bridge) handle(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 		return err
 	}
 	if d.reply != "" {
-		if err := b.reply(ctx, c, d); err != nil {
+		if err := b.reply(ctx, repo, parsed.Command.Verb, c, d); err != nil {
 			return err
 		}
 	}
@@ -294,22 +293,18 @@ func ready(cmd Command, head ccci.Commit) string {
 	return "\n\n" + report.Block([]string{line + " " + string(head)})
 }
 
-// repliesPerHour bounds what one person can make the bridge say on one pull
-// request, runs not counted.
-const repliesPerHour = 10
-
 // reply queues an answer to a comment. It is kept and sent like all messages.
-func (b *Bridge) reply(ctx context.Context, c ccci.Comment, d decision) error {
+func (b *Bridge) reply(ctx context.Context, repo Repo, verb Verb, c ccci.Comment, d decision) error {
+	if !b.mayReply(ctx, repo, verb, c, d) {
+		b.log.Warn("not answering", "comment", c.ID, "pr", c.PR, "author_id", c.Author.ID, "reason", "too many answers within an hour")
+		return nil
+	}
 	key := d.replyKey
 	body := d.reply
 	if key == "" {
 		key = "reply/" + string(c.ID)
 		if c.Author.Name != "" {
 			body = report.Code(c.Author.Name) + ": " + body
-		}
-		if !b.mayReply(c) {
-			b.log.Warn("not answering", "comment", c.ID, "pr", c.PR, "author_id", c.Author.ID, "reason", "too many answers within an hour")
-			return nil
 		}
 	}
 	b.sent.awaited(b.messageKey(key), c.Created)
@@ -318,21 +313,4 @@ func (b *Bridge) reply(ctx context.Context, c ccci.Comment, d decision) error {
 	}
 	b.nudge()
 	return nil
-}
-
-func (b *Bridge) mayReply(c ccci.Comment) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := b.cfg.Now()
-	if len(b.replies) > 10_000 {
-		clear(b.replies)
-	}
-	key := c.PR.String() + "/" + c.Author.ID
-	recently := slices.DeleteFunc(b.replies[key], func(t time.Time) bool { return now.Sub(t) > time.Hour })
-	if len(recently) >= repliesPerHour {
-		b.replies[key] = recently
-		return false
-	}
-	b.replies[key] = append(recently, now)
-	return true
 }

@@ -113,10 +113,10 @@ type Bridge struct {
 	self    ccci.User
 	runs    map[ccci.RunID]*tracked
 	settled map[ccci.RepoRef]*settledComments
-	replies map[string][]time.Time
 	spawn   func(func()) // starts a goroutine of the present tenure; nil between tenures
 
-	sent sentLog
+	sent    sentLog
+	answers answers
 }
 
 // New checks the configuration. It asks no port for anything: a bridge starts
@@ -195,7 +195,7 @@ func New(cfg Config) (*Bridge, error) {
 		cfg: cfg, log: cfg.Logger.With("part", "bridge", "forge", cfg.Forge.Name()),
 		wakeOutbox: make(chan struct{}, 1),
 		reads:      trouble{jitter: cfg.Jitter}, writes: trouble{jitter: cfg.Jitter}, shut: shut{},
-		runs: map[ccci.RunID]*tracked{}, replies: map[string][]time.Time{},
+		runs: map[ccci.RunID]*tracked{},
 	}, nil
 }
 
