@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"regexp"
+	"strings"
 )
 
 // CommentTag is made of the key that [Forge.PostComment] is called with. Adapters put
@@ -23,6 +24,19 @@ func (t CommentTag) AppendTo(body string) string {
 		return body
 	}
 	return fmt.Sprintf("%s\n\n<!-- cc-ci:%s -->", body, string(t))
+}
+
+// keptBody is how long a comment's body may be before [ShortBody] shortens it, in bytes.
+const keptBody = 4 << 10
+
+// ShortBody returns the body of a comment, or of a long one its beginning and its end, so
+// that adapters need not hold what anybody may write. Between the two stands a line with
+// "…": what was shortened is no command, and ends in the tag that it had.
+func ShortBody(body string) string {
+	if len(body) <= keptBody {
+		return body
+	}
+	return strings.ToValidUTF8(body[:keptBody*3/4], "") + "\n…\n" + strings.ToValidUTF8(body[len(body)-keptBody/4:], "")
 }
 
 var tagAtEnd = regexp.MustCompile(`<!-- cc-ci:([0-9a-f]{32}) -->\s*$`)

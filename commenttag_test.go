@@ -3,6 +3,7 @@ package ccci_test
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -26,5 +27,20 @@ func TestN2_CommentTags(t *testing.T) {
 	}
 	if got := ccci.CommentTag("").AppendTo("x"); got != "x" {
 		t.Errorf("without a tag x becomes %q", got)
+	}
+}
+
+func TestShortBody(t *testing.T) {
+	tag := ccci.TagOfKey("k")
+	for _, same := range []string{"", "!testme", tag.AppendTo(strings.Repeat("x", 4000))} {
+		if got := ccci.ShortBody(same); got != same {
+			t.Errorf("a body of %d bytes became one of %d", len(same), len(got))
+		}
+	}
+	for _, long := range []string{"!testme" + strings.Repeat(" ", 1<<20), strings.Repeat("😀", 1<<18)} {
+		got := ccci.ShortBody(tag.AppendTo(long))
+		if len(got) > 4<<10+10 || got[:4] != long[:4] || ccci.TagOfBody(got) != tag || !strings.Contains(got, "\n…\n") || !utf8.ValidString(got) {
+			t.Errorf("a body of %d bytes became one of %d: %.20q", len(long), len(got), got)
+		}
 	}
 }

@@ -67,7 +67,7 @@ type Comment struct {
 	ID      CommentID `json:"id"`
 	PR      PRRef     `json:"pr"`
 	Author  User      `json:"author"`
-	Body    string    `json:"body"`
+	Body    string    `json:"body"` // of a long one perhaps shortened, as [ShortBody] does
 	Created time.Time `json:"created"`
 	// Edited is true when the body may differ from what the author first wrote.
 	// An edited comment is never a command: others with write access can edit it.

@@ -2,6 +2,7 @@ package gitea
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,17 +27,55 @@ type client struct {
 	token   ccci.Secret
 	http    *http.Client
 	timeout time.Duration
+	limit   int64 // of an answer; 0: answerLimit
 	now     func() time.Time
 
 	mu    sync.Mutex
 	until time.Time // the forge asked to be left alone until then
 }
 
-// answerLimit bounds the body of an answer.
-const answerLimit = 8 << 20
+const (
+	// answerLimit bounds what is read of one answer. It is not kept, see clip.go.
+	answerLimit = 128 << 20
+	// keptString is how much is kept of the beginning of each string in an answer.
+	keptString = 256 << 10
+	// refusalLimit bounds what is read of a refusal.
+	refusalLimit = 64 << 10
+)
 
-// errTooLarge says that a body was longer than the limit.
+// errTooLarge says that an answer was longer than the limit.
 var errTooLarge = errors.New("the answer is too large")
+
+// wanted is what a request is to bring.
+type wanted struct {
+	out   any   // the answer is decoded into it; a [decoder] does that itself
+	keep  int   // of each string's beginning; 0: keptString
+	limit int64 // of the answer; 0: answerLimit
+	times int   // how many times the usual timeout it may take; 0: once
+}
+
+type decoder interface{ decode(*json.Decoder) error }
+
+// each decodes a list row by row, so that one row at a time is in memory.
+type each[T any] func(T)
+
+func (f each[T]) decode(d *json.Decoder) error {
+	switch begin, err := d.Token(); {
+	case err != nil || begin == nil:
+		return err
+	case begin != json.Delim('['):
+		return errors.New("it is no list")
+	}
+	for d.More() {
+		var row T
+		if err := d.Decode(&row); err != nil {
+			return err
+		}
+		f(row)
+	}
+	_, err := d.Token()
+	return err
+}
 
 // refusal is an answer of the forge other than what was asked for.
 type refusal struct {
@@ -61,33 +100,33 @@ func statusOf(err error) int {
 }
 
 func (c *client) get(ctx context.Context, path string, query url.Values, out any) error {
-	_, err := c.do(ctx, http.MethodGet, path, query, nil, out, answerLimit)
+	_, err := c.do(ctx, http.MethodGet, path, query, nil, wanted{out: out})
 	return err
 }
 
 func (c *client) send(ctx context.Context, method, path string, in, out any) error {
-	_, err := c.do(ctx, method, path, nil, in, out, answerLimit)
+	_, err := c.do(ctx, method, path, nil, in, wanted{out: out})
 	return err
 }
 
-// do sends a request and decodes the answer into out, unless that is nil. Its
+// do sends a request and decodes the answer. Its
 // errors: [ccci.ErrNotFound] when the forge itself says so; everything else may be
 // tried again, after [Busy.Until] where one is given.
-func (c *client) do(ctx context.Context, method, path string, query url.Values, in, out any, limit int64) (http.Header, error) {
+func (c *client) do(ctx context.Context, method, path string, query url.Values, in any, want wanted) (http.Header, error) {
 	if rest := c.resting(); rest != nil {
 		return nil, explain(rest)
 	}
 	whole := ctx
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout*time.Duration(cmp.Or(want.times, 1)))
 	defer cancel()
-	header, err := c.roundTrip(ctx, method, path, query, in, out, limit)
+	header, err := c.roundTrip(ctx, method, path, query, in, want)
 	if err != nil && whole.Err() != nil {
 		return nil, fmt.Errorf("asking %s: %w", c.base.Host, whole.Err())
 	}
 	return header, explain(err)
 }
 
-func (c *client) roundTrip(ctx context.Context, method, path string, query url.Values, in, out any, limit int64) (http.Header, error) {
+func (c *client) roundTrip(ctx context.Context, method, path string, query url.Values, in any, want wanted) (http.Header, error) {
 	var body io.Reader
 	if in != nil {
 		text, err := json.Marshal(in)
@@ -115,17 +154,14 @@ func (c *client) roundTrip(ctx context.Context, method, path string, query url.V
 		return nil, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading the answer of %s: %w", c.base.Host, err)
-	}
-	if int64(len(text)) > limit {
-		return resp.Header, errTooLarge
-	}
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		c.rest(resp.Header.Get("Retry-After"), resp.StatusCode)
 	}
 	if resp.StatusCode >= 300 {
+		text, err := io.ReadAll(io.LimitReader(resp.Body, refusalLimit))
+		if err != nil {
+			return nil, fmt.Errorf("reading the answer of %s: %w", c.base.Host, err)
+		}
 		return resp.Header, &refusal{resp.StatusCode, message(resp, text)}
 	}
 	if resp.StatusCode == http.StatusNoContent {
@@ -134,10 +170,34 @@ func (c *client) roundTrip(ctx context.Context, method, path string, query url.V
 	if !isJSON(resp) {
 		return nil, fmt.Errorf("%s does not answer in JSON but in %q: something stands in between", c.base.Host, resp.Header.Get("Content-Type"))
 	}
-	if err := json.Unmarshal(text, out); err != nil {
-		return nil, fmt.Errorf("reading the answer of %s: %w", c.base.Host, err)
+	text := json.NewDecoder(newClipped(&bounded{resp.Body, cmp.Or(want.limit, c.limit, answerLimit)}, cmp.Or(want.keep, keptString)))
+	if d, ok := want.out.(decoder); ok {
+		err = d.decode(text)
+	} else {
+		err = text.Decode(want.out)
 	}
-	return resp.Header, nil
+	if err == nil {
+		if _, err = text.Token(); errors.Is(err, io.EOF) {
+			return resp.Header, nil
+		}
+		err = cmp.Or(err, errors.New("something stands after its end"))
+	}
+	return resp.Header, fmt.Errorf("reading the answer of %s: %w", c.base.Host, err)
+}
+
+// bounded is an answer that may not be longer than left.
+type bounded struct {
+	from io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errTooLarge
+	}
+	n, err := b.from.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
 }
 
 func isJSON(resp *http.Response) bool {
@@ -237,70 +297,10 @@ func (c *client) resting() error {
 	return ccci.Errorf(ccci.CodeInfra, "%w", &Busy{c.until})
 }
 
-// pageSize is the most that a forge gives at once, as it is delivered.
-const pageSize = 50
-
-// emptyEnd is how many empty pages in a row end a list whose pages lose rows after
-// they were cut (see the timeline in head.go).
-const emptyEnd = 3
-
-// skipLimit bounds how many rows of one list may be too large.
-const skipLimit = 20
-
-// pages reads a list page by page. Where the forge counts the whole list (counted),
-// it ends as soon as all of it is there, else after `empty` pages without a row.
-// A page that is too large is read again in smaller ones; a single row that is too
-// large is left out: nothing that matters here has that size.
-func pages[T any](ctx context.Context, c *client, path string, query url.Values, counted bool, empty int) (rows []T, reads int, err error) {
-	for _, size := range []int{pageSize, 5, 1} {
-		rows, reads, err = pagesOf[T](ctx, c, path, query, counted, empty, size)
-		if !errors.Is(err, errTooLarge) {
-			return rows, reads, err
-		}
-	}
-	return rows, reads, err
-}
-
-func pagesOf[T any](ctx context.Context, c *client, path string, query url.Values, counted bool, empty, size int) (rows []T, reads int, err error) {
-	q := url.Values{"limit": {strconv.Itoa(size)}}
-	for k, v := range query {
-		q[k] = v
-	}
-	left, passed, skipped := empty, 0, 0
-	for page := 1; ; page++ {
-		if page > 1 {
-			q.Set("page", strconv.Itoa(page))
-		}
-		var some []T
-		header, err := c.do(ctx, http.MethodGet, path, q, nil, &some, answerLimit)
-		reads++
-		switch {
-		case errors.Is(err, errTooLarge) && size == 1 && skipped < skipLimit:
-			skipped++
-			passed++
-			left = empty
-			continue
-		case err != nil:
-			return nil, reads, err
-		}
-		rows = append(rows, some...)
-		passed += len(some)
-		if total, err := strconv.Atoi(header.Get("X-Total-Count")); counted && err == nil && passed >= total {
-			return rows, reads, nil
-		}
-		if left--; len(some) > 0 {
-			left = empty
-		}
-		if left == 0 {
-			return rows, reads, nil
-		}
-	}
-}
-
 // ask sends a question that is answered by the status alone.
 func (c *client) ask(ctx context.Context, path string) (status int, err error) {
 	var none struct{}
-	_, err = c.do(ctx, http.MethodGet, path, nil, nil, &none, answerLimit)
+	_, err = c.do(ctx, http.MethodGet, path, nil, nil, wanted{out: &none})
 	if statusOf(err) == http.StatusNoContent {
 		return http.StatusNoContent, nil
 	}

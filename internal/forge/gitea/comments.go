@@ -3,11 +3,14 @@ package gitea
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"path"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -112,13 +115,16 @@ func parseMark(c ccci.Cursor) mark {
 // Comments implements [ccci.Forge] with one list of the whole repository.
 func (f *Forge) Comments(ctx context.Context, repo ccci.RepoRef, since ccci.Cursor) ([]ccci.Comment, ccci.Cursor, error) {
 	from := parseMark(since)
-	rows, err := f.changed(ctx, repo, from)
+	rows, until, err := f.changed(ctx, repo, from)
 	if err != nil {
 		return nil, since, fmt.Errorf("reading the comments of %s: %w", repo, err)
 	}
 	next := mark{at: from.at, seen: map[int64]int64{}}
 	for _, r := range rows {
 		next.at = max(next.at, r.Updated.Unix())
+	}
+	if next.at == from.at { // a part in which nothing is new, and more comes after it
+		next.at = max(next.at, until)
 	}
 	var comments []ccci.Comment
 	for _, r := range rows {
@@ -135,17 +141,68 @@ func (f *Forge) Comments(ctx context.Context, repo ccci.RepoRef, since ccci.Curs
 	return comments, next.cursor(), nil
 }
 
-// changed lists what changed since a mark, oldest first. A list of several pages is
-// read until one reading finds nothing new: a comment that is deleted meanwhile moves
-// those behind it to pages that were read already.
-func (f *Forge) changed(ctx context.Context, repo ccci.RepoRef, from mark) ([]row, error) {
+const (
+	// keptBody is how much is kept of the beginning of a comment in a list: more than a
+	// command can have.
+	keptBody = 3 << 10
+	// partRows is how many comments are read at a time where all are too many.
+	partRows = 20
+)
+
+// changed lists what changed since a mark, oldest first. Where that is too much for one
+// poll, it lists what changed up to a certain second, until, which is 0 elsewhere.
+func (f *Forge) changed(ctx context.Context, repo ccci.RepoRef, from mark) (rows []row, until int64, err error) {
 	query := url.Values{}
 	if from.at > 0 {
-		query.Set("since", time.Unix(from.at, 0).UTC().Add(-overlap).Format(time.RFC3339))
+		query.Set("since", moment(from.at-int64(overlap/time.Second)))
 	}
+	all := list{path: repoPath(repo, "/issues/comments"), query: query, counted: true, empty: 1, keep: keptBody, until: f.opts.Now().Add(listTime)}
+	rows, err = f.settled(ctx, all)
+	if !errors.Is(err, errTooMuch) {
+		return rows, 0, err
+	}
+	if until, err = f.part(ctx, all, from); err != nil {
+		return nil, 0, err
+	}
+	all.until = time.Time{}
+	all.query.Set("before", moment(until))
+	rows, err = f.settled(ctx, all)
+	return rows, until, err
+}
+
+func moment(seconds int64) string { return time.Unix(seconds, 0).UTC().Format(time.RFC3339) }
+
+// part finds the last second up to which no more than partRows comments changed besides
+// those that are read again, and which is later than the mark in any case. The forge
+// sorts by the time when a comment was written and chooses by the time of its change,
+// so the beginning of the list is no such part.
+func (f *Forge) part(ctx context.Context, all list, from mark) (int64, error) {
+	var failed error
+	upTo := func(second int64) int {
+		query := maps.Clone(all.query)
+		query.Set("before", moment(second))
+		n, err := f.count(ctx, all.path, query)
+		failed = cmp.Or(failed, err)
+		return n
+	}
+	again := 0
+	if from.at > 0 {
+		again = upTo(from.at)
+	}
+	first := from.at + 1
+	more := sort.Search(int(max(f.opts.Now().Unix()-first, 0)), func(i int) bool {
+		return failed != nil || upTo(first+int64(i)+1) > again+partRows
+	})
+	return first + int64(more), failed
+}
+
+// settled reads a list of comments, oldest first. One of several pages is
+// read until one reading finds nothing new: a comment that is deleted meanwhile moves
+// those behind it to pages that were read already.
+func (f *Forge) settled(ctx context.Context, all list) ([]row, error) {
 	found := map[int64]row{}
 	for {
-		rows, reads, err := pages[row](ctx, &f.client, repoPath(repo, "/issues/comments"), query, true, 1)
+		rows, reads, err := pages[row](ctx, &f.client, all)
 		if err != nil {
 			return nil, err
 		}
@@ -163,14 +220,9 @@ func (f *Forge) changed(ctx context.Context, repo ccci.RepoRef, from mark) ([]ro
 			break
 		}
 	}
-	rows := make([]row, 0, len(found))
-	for _, r := range found {
-		rows = append(rows, r)
-	}
-	slices.SortFunc(rows, func(a, b row) int {
+	return slices.SortedFunc(maps.Values(found), func(a, b row) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
-	})
-	return rows, nil
+	}), nil
 }
 
 // comment reads one comment; ErrNotFound when it is on another pull request.

@@ -92,9 +92,10 @@ func (l *listing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.before(l, page)
 	}
 	since, _ := time.Parse(time.RFC3339, r.FormValue("since"))
+	before, _ := time.Parse(time.RFC3339, r.FormValue("before"))
 	var match []row
 	for _, one := range l.rows {
-		if !one.Updated.Before(since) {
+		if !one.Updated.Before(since) && (before.IsZero() || !one.Updated.After(before)) {
 			match = append(match, one)
 		}
 	}
@@ -212,16 +213,95 @@ func TestA5_EditedAfterItWasRead(t *testing.T) {
 	}
 }
 
-// The forge bounds no comment's size. One that is absurd costs its own command alone.
-func TestU14_HugeComment(t *testing.T) {
+// The forge bounds no comment's size. However many are absurd, they cost nothing but
+// their own text: what stands between and after them is read, and they are no commands.
+func TestU14_HugeComments(t *testing.T) {
 	l := &listing{}
-	for i := 1; i <= 5; i++ {
+	for i := 1; i <= 60; i++ {
 		l.add(i, t0, "x")
+		if i%2 == 0 {
+			l.rows[i-1].Body = "!testme" + strings.Repeat(" ", 500<<10) + "<!-- cc-ci:0123456789abcdef0123456789abcdef -->"
+		}
 	}
-	l.rows[2].Body = strings.Repeat("x", answerLimit)
-	got, _, err := l.start(t).Comments(t.Context(), repo, "")
-	if err != nil || !slices.Equal(ids(got), []int{1, 2, 4, 5}) {
-		t.Errorf("%v, %v", ids(got), err)
+	l.add(61, t0, "!testme")
+	f := l.start(t)
+	got, cursor, err := f.Comments(t.Context(), repo, "")
+	if err != nil || !slices.Equal(ids(got), upTo(61)) || got[60].Body != "!testme" {
+		t.Fatalf("%v, %v", ids(got), err)
+	}
+	if huge := got[1].Body; len(huge) > keptBody+5*tailKept || !strings.Contains(huge, "…") || ccci.TagOfBody(huge) != "0123456789abcdef0123456789abcdef" {
+		t.Errorf("a huge one comes as %d bytes: %.30q", len(huge), huge)
+	}
+	if again, _, err := f.Comments(t.Context(), repo, cursor); err != nil || len(again) != 0 {
+		t.Errorf("again: %v, %v", ids(again), err)
+	}
+	// Even those that are too large to be read at all are left out alone.
+	f.limit = 300 << 10
+	if got, _, err := f.Comments(t.Context(), repo, ""); err != nil || len(got) != 31 || got[30].Body != "!testme" {
+		t.Errorf("where no answer may be longer than 300 KiB: %v, %v", ids(got), err)
+	}
+}
+
+// What is too much for one poll is read by several, each of which begins where the last
+// one ended, also when comments that were written first are changed last.
+func TestU14_TooMuchForOnePoll(t *testing.T) {
+	l := &listing{}
+	for i := 1; i <= 300; i++ {
+		l.add(i, t0+int64(i), "x")
+		if i%3 == 0 {
+			l.rows[i-1].Updated = time.Unix(t0+1000-int64(i), 0).UTC()
+		}
+	}
+	l.add(301, t0+2000, "!testme")
+	f := l.start(t)
+	clock := time.Unix(t0+5000, 0)
+	polls := readInParts(t, f, &clock, repo, 301)
+	if polls < 2 {
+		t.Errorf("it took %d polls", polls)
+	}
+}
+
+// readInParts polls until a comment is seen, with a clock on which each page takes so long
+// that no list of several is read to its end. It fails when one before it is left out.
+func readInParts(t *testing.T, f *Forge, clock *time.Time, repo ccci.RepoRef, last int) (polls int) {
+	t.Helper()
+	f.client.now = func() time.Time { *clock = clock.Add(15 * time.Second); return *clock }
+	f.opts.Now = func() time.Time { return *clock }
+	var cursor ccci.Cursor
+	seen := map[int]bool{}
+	for ; !seen[last]; polls++ {
+		got, next, err := f.Comments(t.Context(), repo, cursor)
+		if err != nil || next == cursor || polls > 100 {
+			t.Fatalf("poll %d from %q to %q brings %v, %v", polls, cursor, next, ids(got), err)
+		}
+		for _, id := range ids(got) {
+			seen[id] = true
+		}
+		cursor = next
+	}
+	for id := last - len(seen) + 1; id <= last; id++ {
+		if !seen[id] {
+			t.Errorf("comment %d was left out", id)
+		}
+	}
+	return polls
+}
+
+// The same on a real forge: what its parameters mean is as the parts need it.
+func TestU14_PartsOfARealRepository(t *testing.T) {
+	s := gitea(t)
+	number := openOne(t, s, clean(t, s, repo))
+	s.Collaborator(t, repo.String(), "ada", "read")
+	const many = 70
+	first := s.Comment(t, repo.String(), number, "ada", "hello")
+	last := first
+	for range many {
+		last = s.Comment(t, repo.String(), number, "ada", "hello")
+	}
+	clock := time.Now().Add(time.Hour) // also where the clocks differ
+	f := connect(t, s)
+	if polls := readInParts(t, f, &clock, repo, int(last)); polls < 2 {
+		t.Errorf("%d comments took %d polls", many, polls)
 	}
 }
 

@@ -129,7 +129,7 @@ func (f *Forge) Webhooks(ctx context.Context, repo ccci.RepoRef) ([]ccci.Webhook
 			Type string `json:"content_type"`
 		} `json:"config"`
 	}
-	rows, _, err := pages[hook](ctx, &f.client, repoPath(repo, "/hooks"), nil, true, 1)
+	rows, _, err := pages[hook](ctx, &f.client, list{path: repoPath(repo, "/hooks"), counted: true, empty: 1})
 	if statusOf(err) == http.StatusForbidden {
 		return nil, ccci.Errorf(ccci.CodeRefused, "reading the webhooks of %s: %w", repo, err)
 	}

@@ -59,12 +59,12 @@ func (d discoverer) rows(ctx context.Context) ([]found, error) {
 		if err != nil {
 			return nil, err
 		}
-		rows, _, err := pages[found](ctx, &d.f.client, "/teams/"+strconv.FormatInt(id, 10)+"/repos", nil, true, 1)
+		rows, _, err := pages[found](ctx, &d.f.client, list{path: "/teams/" + strconv.FormatInt(id, 10) + "/repos", counted: true, empty: 1})
 		return rows, err
 	case d.Topic != "":
 		return d.byTopic(ctx)
 	}
-	rows, _, err := pages[found](ctx, &d.f.client, org+"/repos", nil, true, 1)
+	rows, _, err := pages[found](ctx, &d.f.client, list{path: org + "/repos", counted: true, empty: 1})
 	return rows, err
 }
 
@@ -73,7 +73,7 @@ func (d discoverer) teamID(ctx context.Context) (int64, error) {
 		ID   int64  `json:"id"`
 		Name string `json:"name"`
 	}
-	teams, _, err := pages[team](ctx, &d.f.client, "/orgs/"+url.PathEscape(d.Org)+"/teams", nil, true, 1)
+	teams, _, err := pages[team](ctx, &d.f.client, list{path: "/orgs/" + url.PathEscape(d.Org) + "/teams", counted: true, empty: 1})
 	if err != nil {
 		return 0, err
 	}
@@ -105,7 +105,7 @@ func (d discoverer) byTopic(ctx context.Context) ([]found, error) {
 			OK   bool    `json:"ok"`
 			Data []found `json:"data"`
 		}
-		if _, err := d.f.do(ctx, http.MethodGet, "/repos/search", query, nil, &answer, answerLimit); err != nil {
+		if _, err := d.f.do(ctx, http.MethodGet, "/repos/search", query, nil, wanted{out: &answer}); err != nil {
 			return nil, err
 		}
 		if !answer.OK {

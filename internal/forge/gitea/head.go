@@ -20,6 +20,10 @@ import (
 // A forced push deletes or shortens older entries (Gitea 1.26, reconcileOldCommitComments),
 // but never an entry of a forced push, and its own entry comes after those.
 
+// keptEntry is how much is kept of an entry's text, in which a push names its commits:
+// 40,000 of them. One with more cannot be read, so the head before it cannot be proven.
+const keptEntry = 2 << 20
+
 // entry is a line of a timeline.
 type entry struct {
 	ID   int64    `json:"id"`
@@ -136,15 +140,33 @@ func judge(pushes []push, comment int64, now ccci.Commit) (ccci.Commit, error) {
 // entries of some kinds after it has cut the pages, so a page may be short or empty
 // before the end; were it to hide a push, the present head would not fit.
 func (f *Forge) pushes(ctx context.Context, pr ccci.PRRef) ([]push, error) {
-	entries, _, err := pages[entry](ctx, &f.client, repoPath(pr.Repo, "/issues/%d/timeline", pr.Number), nil, false, emptyEnd)
+	entries, _, err := pages[pushEntry](ctx, &f.client, list{path: repoPath(pr.Repo, "/issues/%d/timeline", pr.Number),
+		empty: emptyEnd, keep: keptEntry, until: f.opts.Now().Add(listTime)})
+	if errors.Is(err, errTooLarge) || errors.Is(err, errTooMuch) {
+		err = fmt.Errorf("%w: %w", ccci.ErrHeadUnknown, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading its timeline: %w", err)
 	}
 	var pushes []push
 	for _, e := range entries {
-		if e.Type == "pull_push" && e.ID > 0 {
-			pushes = append(pushes, e.push())
+		if e.id > 0 {
+			pushes = append(pushes, push(e))
 		}
 	}
 	return pushes, nil
+}
+
+// pushEntry is what is kept of an entry: the push that it tells of, if any.
+type pushEntry push
+
+func (p *pushEntry) UnmarshalJSON(text []byte) error {
+	var e entry
+	if err := json.Unmarshal(text, &e); err != nil {
+		return err
+	}
+	if e.Type == "pull_push" && e.ID > 0 {
+		*p = pushEntry(e.push())
+	}
+	return nil
 }

@@ -1,9 +1,14 @@
 package gitea
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -45,6 +50,57 @@ func TestN1_Judge(t *testing.T) {
 		if head != test.head || !errors.Is(err, test.err) {
 			t.Errorf("%s: %q, %v; want %q, %v", test.name, head, err, test.head, test.err)
 		}
+	}
+}
+
+// N1: what is written into a thread makes a head unknown at worst: an error would be asked
+// about again at every poll, and none after it be read.
+func TestN1_HeadOfAHugeThread(t *testing.T) {
+	const entries = 400
+	huge := strings.Repeat("<", 12<<10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var out any
+		switch path := r.URL.Path; {
+		case strings.HasSuffix(path, "/timeline"):
+			page, _ := strconv.Atoi(r.FormValue("page"))
+			limit, _ := strconv.Atoi(r.FormValue("limit"))
+			rows := []entry{}
+			for i := (max(page, 1) - 1) * limit; i < min(max(page, 1)*limit, entries); i++ {
+				e := entry{ID: int64(i + 1), Type: "comment", Body: huge}
+				if i == 300 {
+					e.Type, e.Body = "pull_push", fmt.Sprintf(`{"commit_ids":[%q]}`, commitA)
+				}
+				rows = append(rows, e)
+			}
+			out = rows
+		case strings.HasSuffix(path, "/pulls/1"):
+			out = map[string]any{"number": 1, "body": huge, "head": map[string]any{"sha": commitA}}
+		default:
+			out = row{ID: 1000, Body: "!testme", Pull: "https://git.example.org/recipes/pocketbase/pulls/1"}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(out)
+	}))
+	defer server.Close()
+	pr, comment := ccci.PRRef{Repo: repo, Number: 1}, ccci.Comment{ID: "1000"}
+	f := forgeAt(t, server.URL)
+	if head, err := f.HeadAt(t.Context(), pr, comment); err != nil || head != commitA {
+		t.Errorf("a thread of %d MiB: %s, %v", entries*len(huge)*6>>20, head, err)
+	}
+	f.limit = int64(len(huge)) * 20
+	if head, err := f.HeadAt(t.Context(), pr, comment); err != nil || head != commitA {
+		t.Errorf("in smaller pages: %s, %v", head, err)
+	}
+	clock := time.Now()
+	f.client.now = func() time.Time { clock = clock.Add(time.Second); return clock }
+	f.opts.Now = func() time.Time { return clock }
+	if head, err := f.HeadAt(t.Context(), pr, comment); head != "" || !errors.Is(err, ccci.ErrHeadUnknown) {
+		t.Errorf("a thread that takes too long: %s, %v; want ErrHeadUnknown", head, err)
+	}
+	g := forgeAt(t, server.URL)
+	g.limit = int64(len(huge)) * 2
+	if _, err := g.pushes(t.Context(), pr); !errors.Is(err, ccci.ErrHeadUnknown) {
+		t.Errorf("a thread with an entry that is too large: %v; want ErrHeadUnknown", err)
 	}
 }
 

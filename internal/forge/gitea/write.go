@@ -17,8 +17,12 @@ func (r row) ownTag(self ccci.User) ccci.CommentTag {
 	return ccci.TagOfBody(r.Body)
 }
 
-// threadLimit bounds the list of one pull request's comments, which comes in one piece.
-const threadLimit = 64 << 20
+const (
+	// threadLimit bounds the list of one pull request's comments, which comes in one piece.
+	threadLimit = 1 << 30
+	// threadTimes is how many times the usual timeout it may take.
+	threadTimes = 3
+)
 
 // PostComment implements [ccci.Forge]. Whether the key was used is read from the
 // forge each time, also after an attempt whose answer was lost.
@@ -36,20 +40,26 @@ func (f *Forge) PostComment(ctx context.Context, pr ccci.PRRef, key, body string
 		return "", err
 	}
 	defer unlock()
-	var thread []row
+	var known row
+	tag := ccci.TagOfKey(key)
 	path := repoPath(pr.Repo, "/issues/%d/comments", pr.Number)
-	if _, err := f.do(ctx, http.MethodGet, path, nil, nil, &thread, threadLimit); err != nil {
+	if _, err := f.do(ctx, http.MethodGet, path, nil, nil, wanted{limit: threadLimit, keep: keptBody, times: threadTimes, out: each[row](func(r row) {
+		if known.ID == 0 && r.ownTag(self) == tag {
+			known = r
+		}
+	})}); err != nil {
+		_, gone := f.PullRequest(ctx, pr)
+		switch {
 		// Asked for the comments of what is not there, it answers 500.
-		if _, gone := f.PullRequest(ctx, pr); statusOf(err) == http.StatusInternalServerError && errors.Is(gone, ccci.ErrNotFound) {
+		case statusOf(err) == http.StatusInternalServerError && errors.Is(gone, ccci.ErrNotFound):
 			err = gone
+		case errors.Is(err, errTooLarge), ctx.Err() == nil && gone == nil && errors.Is(err, context.DeadlineExceeded):
+			err = fmt.Errorf("what is written there is too much to be read: %w: %w", ccci.ErrRefused, err)
 		}
 		return "", fmt.Errorf("%s: %w", activity, err)
 	}
-	tag := ccci.TagOfKey(key)
-	for _, r := range thread {
-		if r.ownTag(self) == tag {
-			return commentID(r.ID), nil
-		}
+	if known.ID > 0 {
+		return commentID(known.ID), nil
 	}
 	var made row
 	if err := f.send(ctx, http.MethodPost, path, map[string]string{"body": tag.AppendTo(body)}, &made); err != nil {

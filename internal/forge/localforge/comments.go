@@ -148,6 +148,9 @@ func (f *Forge) Comments(ctx context.Context, repo ccci.RepoRef, since ccci.Curs
 	if err != nil {
 		return nil, "", f.db.Explain(fmt.Errorf("reading comments of %s: %w", repo, err))
 	}
+	for i := range comments {
+		comments[i].Body = ccci.ShortBody(comments[i].Body)
+	}
 	if len(comments) > 0 {
 		since = ccci.Cursor(comments[len(comments)-1].ID)
 	}
