@@ -9,13 +9,15 @@
 package forgetest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -27,6 +29,10 @@ type Options struct {
 	// CannotProveHeads is set where the forge keeps no record of a pull request's
 	// earlier heads; HeadAt may then be ErrHeadUnknown after a push.
 	CannotProveHeads bool
+	// Huge is as long a comment as the forge takes, of what its answers make longer still;
+	// default 1.4 MB. Many is how many of them the suite writes; default 21.
+	Huge string
+	Many int
 }
 
 // World is a forge with people on it. Its functions fail the test by themselves.
@@ -55,6 +61,7 @@ func Run(t *testing.T, opts Options) {
 		{"A4_CommentsInOrder", testComments},
 		{"U14_CommentsAcrossARestart", testCommentsRestart},
 		{"U14_CommentsUnderLoadMissNone", testCommentsLoad},
+		{"U14_HugeCommentsHideNothing", testHuge},
 		{"CommentsMarkEdits", testEdited},
 		{"PullRequest", testPullRequest},
 		{"A8_CommitCanBeFetched", testFetch},
@@ -124,7 +131,7 @@ func bodies(comments []ccci.Comment) []string {
 
 func same(t *testing.T, what string, got, want any) {
 	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }
@@ -217,6 +224,45 @@ func testCommentsLoad(t *testing.T, o Options) {
 	}
 	if len(seen) != writers*each {
 		t.Errorf("polling saw %d of %d comments", len(seen), writers*each)
+	}
+}
+
+// A thread of huge comments, which anybody can write, is read to its end: commands there and
+// elsewhere are seen, and answered.
+func testHuge(t *testing.T, o Options) {
+	s := newScene(t, o)
+	s.work.Git("checkout", "--quiet", "main")
+	s.work.Commit("other", "x", "y")
+	other := s.OpenPullRequest(repo, "Another", "other", "main", "eve")
+	s.Comment(s.pr, "ada", "hello")
+	_, cursor := s.comments("")
+	huge := cmp.Or(o.Huge, strings.Repeat(strings.Repeat("<", 99)+"\n", 14_500))
+	for range cmp.Or(o.Many, 21) {
+		s.Comment(other, "eve", huge)
+	}
+	wanted := map[ccci.PRRef]ccci.CommentID{other: s.Comment(other, "ada", "!testme"), s.pr: s.Comment(s.pr, "ada", "!testme")}
+	var commands []ccci.Comment
+	for polls := 0; len(commands) < len(wanted); polls++ {
+		got, next := s.comments(cursor)
+		for _, c := range got {
+			if wanted[c.PR] == c.ID && c.Body == "!testme" {
+				commands = append(commands, c)
+			}
+		}
+		if next == cursor {
+			t.Fatalf("after %d polls the cursor stands still, %d of %d commands were seen", polls, len(commands), len(wanted))
+		}
+		cursor = next
+	}
+	for _, c := range commands {
+		if head, err := s.Forge.HeadAt(t.Context(), c.PR, c); err != nil && !errors.Is(err, ccci.ErrHeadUnknown) || err != nil && c.PR == s.pr {
+			t.Errorf("HeadAt on %s = %s, %v", c.PR, head, err)
+		}
+		for _, forge := range []ccci.Forge{s.Forge, s.Reopen()} { // the second finds what the first wrote
+			if _, err := forge.PostComment(t.Context(), c.PR, "run/1", "passed"); err != nil && !errors.Is(err, ccci.ErrRefused) || err != nil && c.PR == s.pr {
+				t.Errorf("PostComment on %s: %v", c.PR, err)
+			}
+		}
 	}
 }
 

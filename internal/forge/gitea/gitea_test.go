@@ -93,7 +93,8 @@ func nextSecond() {
 
 func TestConformance(t *testing.T) {
 	s := gitea(t)
-	forgetest.Run(t, forgetest.Options{Open: func(t *testing.T) forgetest.World {
+	// It takes seconds to store one huge comment; how many there may be is shown in comments_test.go.
+	forgetest.Run(t, forgetest.Options{Many: 3, Open: func(t *testing.T) forgetest.World {
 		s.DeleteRepo(t, repo.String())
 		s.AddMember(t, "coop", bot)
 		number := func(id ccci.CommentID) int64 { n, _ := commentNumber(id); return n }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -52,11 +54,11 @@ func (f *Forge) Comments(ctx context.Context, repo ccci.RepoRef, since ccci.Curs
 	f.recall(ctx, repo, p)
 	activity := "reading comments of " + repo.String()
 	// Youngest first, so that every change shows on the first page.
-	rows, date, err := f.commentPage(ctx, repo, "desc", from, 1)
-	if err != nil {
+	rows, date, err := f.commentPage(ctx, repo, "desc", from, pageSize, 1)
+	if err != nil && !errors.Is(err, errTooLong) {
 		return nil, "", f.fail(activity, err)
 	}
-	if len(rows) == pageSize {
+	if err != nil || len(rows) == pageSize {
 		if rows, err = f.commentsSince(ctx, repo, from); err != nil {
 			return nil, "", f.fail(activity, err)
 		}
@@ -90,32 +92,44 @@ func (f *Forge) Comments(ctx context.Context, repo ccci.RepoRef, since ccci.Curs
 // would push another one over a page's edge, unseen.
 func (f *Forge) commentsSince(ctx context.Context, repo ccci.RepoRef, from time.Time) ([]issueComment, error) {
 	all := map[int64]issueComment{}
-	for page := 1; ; {
-		rows, _, err := f.commentPage(ctx, repo, "asc", from, page)
-		if err != nil {
-			return nil, err
+	err := inPages(func(size int) error { // a smaller size goes on where a larger one could not
+		for page := 1; ; {
+			rows, _, err := f.commentPage(ctx, repo, "asc", from, size, page)
+			if err != nil {
+				return err
+			}
+			for _, row := range rows {
+				all[row.ID] = row
+			}
+			if len(rows) < size {
+				return nil
+			}
+			if next := rows[len(rows)-1].Updated.Add(-time.Second); next.After(from) {
+				from, page = next, 1
+			} else {
+				page++ // a whole page within a second
+			}
 		}
-		for _, row := range rows {
-			all[row.ID] = row
-		}
-		if len(rows) < pageSize {
-			break
-		}
-		if next := rows[len(rows)-1].Updated.Add(-time.Second); next.After(from) {
-			from, page = next, 1
-		} else {
-			page++ // a hundred within a second
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
-	out := make([]issueComment, 0, len(all))
-	for _, row := range all {
-		out = append(out, row)
-	}
-	return out, nil
+	return slices.Collect(maps.Values(all)), nil
 }
 
-func (f *Forge) commentPage(ctx context.Context, repo ccci.RepoRef, direction string, since time.Time, page int) ([]issueComment, time.Time, error) {
-	query := url.Values{"sort": {"updated"}, "direction": {direction}, "per_page": {strconv.Itoa(pageSize)}}
+// inPages reads a list in pages of the size that it hands out, and in smaller ones where
+// an answer is too long: anybody may write comments of 65,536 characters.
+func inPages(read func(size int) error) (err error) {
+	for _, size := range []int{pageSize, 25, 5} {
+		if err = read(size); !errors.Is(err, errTooLong) {
+			break
+		}
+	}
+	return err
+}
+
+func (f *Forge) commentPage(ctx context.Context, repo ccci.RepoRef, direction string, since time.Time, size, page int) ([]issueComment, time.Time, error) {
+	query := url.Values{"sort": {"updated"}, "direction": {direction}, "per_page": {strconv.Itoa(size)}}
 	if !since.IsZero() {
 		query.Set("since", since.UTC().Format(time.RFC3339))
 	}
@@ -124,6 +138,9 @@ func (f *Forge) commentPage(ctx context.Context, repo ccci.RepoRef, direction st
 	}
 	var rows []issueComment
 	resp, err := f.read(ctx, repoPath(repo, "/issues/comments"), query, direction == "asc", &rows)
+	for i := range rows {
+		rows[i].Body = ccci.ShortBody(rows[i].Body)
+	}
 	date, _ := serverTime(resp)
 	return rows, date, err
 }

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -70,8 +71,11 @@ func world(t *testing.T, s *githubfake.Server, open func() ccci.Forge) forgetest
 	}
 }
 
+// huge is the longest comment that GitHub takes, in the characters that take the most bytes.
+var huge = strings.Repeat("😀", githubfake.BodyLimit)
+
 func TestConformance(t *testing.T) {
-	forgetest.Run(t, forgetest.Options{Open: func(t *testing.T) forgetest.World {
+	forgetest.Run(t, forgetest.Options{Huge: huge, Many: 100, Open: func(t *testing.T) forgetest.World {
 		s := newFake(t, githubfake.Options{})
 		return world(t, s, func() ccci.Forge { return adapter(t, s, nil) })
 	}})
@@ -81,7 +85,7 @@ func TestConformanceAsApp(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the suite runs once already, with a token")
 	}
-	forgetest.Run(t, forgetest.Options{Open: func(t *testing.T) forgetest.World {
+	forgetest.Run(t, forgetest.Options{Huge: huge, Many: 100, Open: func(t *testing.T) forgetest.World {
 		s := newFake(t, githubfake.Options{})
 		app := newApp(t, s)
 		return world(t, s, func() ccci.Forge { return adapter(t, s, app) })

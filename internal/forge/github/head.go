@@ -142,27 +142,39 @@ const pages = 20
 // forcedPushes reads the times of forced pushes from the timeline, oldest first.
 func (f *Forge) forcedPushes(ctx context.Context, pr ccci.PRRef) ([]time.Time, error) {
 	var forced []time.Time
-	for page := 1; page <= pages; page++ {
-		var events []struct {
-			Event   string    `json:"event"`
-			Created time.Time `json:"created_at"`
-		}
-		_, err := f.read(ctx, repoPath(pr.Repo, "/issues/%d/timeline", pr.Number),
-			url.Values{"per_page": {strconv.Itoa(pageSize)}, "page": {strconv.Itoa(page)}}, true, &events)
-		if err != nil {
-			return nil, f.fail("reading the timeline of "+pr.String(), err)
-		}
-		for _, e := range events {
-			if e.Event == "head_ref_force_pushed" {
-				forced = append(forced, e.Created.UTC())
+	var whole bool
+	err := inPages(func(size int) error {
+		forced = nil
+		for page := 1; page <= pages*pageSize/size; page++ {
+			var events []struct {
+				Event   string    `json:"event"`
+				Created time.Time `json:"created_at"`
+			}
+			_, err := f.read(ctx, repoPath(pr.Repo, "/issues/%d/timeline", pr.Number),
+				url.Values{"per_page": {strconv.Itoa(size)}, "page": {strconv.Itoa(page)}}, true, &events)
+			if err != nil {
+				return err
+			}
+			for _, e := range events {
+				if e.Event == "head_ref_force_pushed" {
+					forced = append(forced, e.Created.UTC())
+				}
+			}
+			if whole = len(events) < size; whole {
+				return nil
 			}
 		}
-		if len(events) < pageSize {
-			return forced, nil
-		}
+		return nil
+	})
+	activity := "reading the timeline of " + pr.String()
+	switch {
+	case err != nil && !errors.Is(err, errTooLong):
+		return nil, f.fail(activity, err)
+	case err != nil || !whole:
+		return nil, ccci.Errorf(ccci.CodeRefused, "%s: %w: it has more than %d entries, or too long ones", activity, ccci.ErrHeadUnknown, pages*pageSize).
+			WithHint("open a new pull request")
 	}
-	return nil, ccci.Errorf(ccci.CodeRefused, "reading the timeline of %s: %w: it has more than %d entries", pr, ccci.ErrHeadUnknown, pages*pageSize).
-		WithHint("open a new pull request")
+	return forced, nil
 }
 
 // push is an entry of a repository's activity.

@@ -290,3 +290,22 @@ func TestN1_LedgerIsBounded(t *testing.T) {
 		t.Errorf("it holds %d sightings, the last of %+v", len(seen), seen[len(seen)-1])
 	}
 }
+
+// N1: a timeline that is too long to be read, which anybody can make it, leaves the head
+// unknown: an error would be asked about again at every poll.
+func TestN1_HeadOfATimelineTooLong(t *testing.T) {
+	st := newStage(t, false)
+	st.comment()
+	too := githubfake.Fault{Method: "GET", Path: "/timeline", Status: 200, Body: `[{"event":"` + strings.Repeat("x", answerLimit) + `"}]`}
+	for _, test := range []struct {
+		times int
+		want  error
+	}{{2, nil}, {3, ccci.ErrHeadUnknown}} { // of three page sizes
+		too.Times = test.times
+		st.s.Inject(too)
+		head, err := st.f.HeadAt(t.Context(), st.pr, st.said)
+		if !errors.Is(err, test.want) || (head == st.head) != (test.want == nil) {
+			t.Errorf("%d answers too long: %s, %v; want %v", test.times, head, err, test.want)
+		}
+	}
+}

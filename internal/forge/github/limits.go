@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -256,6 +257,9 @@ func speaksOfLimit(resp *http.Response) bool {
 		strings.Contains(strings.ToLower(body.Message), "rate limit")
 }
 
+// errTooLong says that an answer was longer than answerLimit.
+var errTooLong = errors.New("GitHub's answer is too long")
+
 // whole is a transport whose answers are complete: a body that breaks off is an
 // error here, and no caller hangs on a slow one.
 type whole struct{ next http.RoundTripper }
@@ -278,7 +282,7 @@ func (t *whole) RoundTrip(req *http.Request) (*http.Response, error) {
 	case err != nil:
 		return nil, fmt.Errorf("reading GitHub's answer: %w", err)
 	case len(text) > answerLimit:
-		return nil, fmt.Errorf("GitHub's answer is longer than %d bytes", answerLimit)
+		return nil, fmt.Errorf("%w: more than %d bytes", errTooLong, answerLimit)
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(text))
 	resp.Request = req

@@ -77,26 +77,33 @@ func (f *Forge) PostComment(ctx context.Context, pr ccci.PRRef, key, body string
 
 // findOwn looks for our comment with a tag, "" when there is none.
 func (f *Forge) findOwn(ctx context.Context, pr ccci.PRRef, self ccci.User, tag ccci.CommentTag) (ccci.CommentID, error) {
-	for page := 1; ; page++ {
-		query := url.Values{"per_page": {strconv.Itoa(pageSize)}}
-		if page > 1 {
-			query.Set("page", strconv.Itoa(page))
-		}
-		var rows []issueComment
-		if _, err := f.read(ctx, repoPath(pr.Repo, "/issues/%d/comments", pr.Number), query, false, &rows); err != nil {
-			return "", f.fail("reading the comments on "+pr.String(), err)
-		}
-		for _, row := range rows {
-			if row.ownTag(self) == tag {
-				id := ccci.CommentID(strconv.FormatInt(row.ID, 10))
-				f.remember(id, posted{pr, tag})
-				return id, nil
+	var id ccci.CommentID
+	err := inPages(func(size int) error {
+		for page := 1; ; page++ {
+			query := url.Values{"per_page": {strconv.Itoa(size)}}
+			if page > 1 {
+				query.Set("page", strconv.Itoa(page))
+			}
+			var rows []issueComment
+			if _, err := f.read(ctx, repoPath(pr.Repo, "/issues/%d/comments", pr.Number), query, false, &rows); err != nil {
+				return err
+			}
+			for _, row := range rows {
+				if row.ownTag(self) == tag {
+					id = ccci.CommentID(strconv.FormatInt(row.ID, 10))
+					f.remember(id, posted{pr, tag})
+					return nil
+				}
+			}
+			if len(rows) < size {
+				return nil
 			}
 		}
-		if len(rows) < pageSize {
-			return "", nil
-		}
+	})
+	if err != nil {
+		return "", f.fail("reading the comments on "+pr.String(), err)
 	}
+	return id, nil
 }
 
 // ownTag is the tag of a comment that self wrote, else "".
