@@ -40,7 +40,7 @@ func (a *answers) member(pr ccci.PRRef, id string, now time.Time) bool {
 }
 
 // stranger reports the same of one who may not. A person whose turn is refused because
-// of others is counted too: whether somebody may start runs is not asked without end.
+// of others is counted too: the question whether they may start runs has a bound too.
 func (a *answers) stranger(id string, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -24,11 +24,14 @@ const (
 	refusedLimit = time.Hour
 	// keptFor is the age at which a message is given up when one more try fails.
 	keptFor = 7 * 24 * time.Hour
+	// replyKeptFor is the same of a reply that the forge itself refuses: anyone can cause
+	// many, and each try has the whole thread read.
+	replyKeptFor = 24 * time.Hour
 )
 
 // deliver sends what the store holds for the forge until ctx is done. A
 // message stays in the store until the forge has it, refuses it for good, or it is
-// older than keptFor; of several versions only the last is sent.
+// too old; of several versions only the last is sent.
 func (b *Bridge) deliver(ctx context.Context) {
 	var measured time.Time
 	for {
@@ -128,7 +131,7 @@ func (b *Bridge) flush(ctx context.Context, all bool) time.Duration {
 			continue
 		}
 		if until, shut := b.shut.until(msg, b.cfg.Now()); shut {
-			b.putOff(ctx, msg, until, errors.New("the forge refused another comment on the same pull request"))
+			b.putOff(ctx, msg, until, fmt.Errorf("another comment on the same pull request: %w", ccci.ErrRefused))
 			continue
 		}
 		b.attempt(ctx, msg)
@@ -168,13 +171,6 @@ func (b *Bridge) attempt(ctx context.Context, msg ccci.Message) {
 
 // failed notes that a try failed, and decides when the next one comes.
 func (b *Bridge) failed(ctx context.Context, msg ccci.Message, now time.Time, err error) {
-	if now.Sub(msg.Updated) > keptFor {
-		b.log.Warn("what was to be said is given up", "message", msg.Key, "pr", msg.PR, "since", msg.Updated, "error", err)
-		if err := b.cfg.Store.MarkSent(ctx, msg.Key, msg.Version, msg.Posted); err != nil && ctx.Err() == nil {
-			b.log.Error("noting that a message is given up", "message", msg.Key, "error", err)
-		}
-		return
-	}
 	again := now.Add(min(time.Second<<min(msg.Attempts, 12), retryLimit))
 	began := false
 	if errors.Is(err, ccci.ErrRefused) { // it speaks, so it does not fail
@@ -188,8 +184,20 @@ func (b *Bridge) failed(ctx context.Context, msg ccci.Message, now time.Time, er
 	b.putOff(ctx, msg, again, err)
 }
 
-func (b *Bridge) putOff(ctx context.Context, msg ccci.Message, again time.Time, cause error) {
-	if err := b.cfg.Store.MarkFailed(ctx, msg.Key, again, cause.Error()); err != nil && ctx.Err() == nil {
+// putOff keeps a message until then, or gives it up where it is too old.
+func (b *Bridge) putOff(ctx context.Context, msg ccci.Message, until time.Time, cause error) {
+	kept := keptFor
+	if errors.Is(cause, ccci.ErrRefused) && b.rank(msg) > 0 {
+		kept = replyKeptFor
+	}
+	var err error
+	if b.cfg.Now().Sub(msg.Updated) > kept {
+		b.log.Warn("what was to be said is given up", "message", msg.Key, "pr", msg.PR, "since", msg.Updated, "error", cause)
+		err = b.cfg.Store.MarkSent(ctx, msg.Key, msg.Version, msg.Posted)
+	} else {
+		err = b.cfg.Store.MarkFailed(ctx, msg.Key, until, cause.Error())
+	}
+	if err != nil && ctx.Err() == nil {
 		b.log.Error("noting a failed delivery", "message", msg.Key, "error", err)
 	}
 }

@@ -32,9 +32,9 @@ func (f poisoned) PostComment(ctx context.Context, pr ccci.PRRef, key, body stri
 }
 
 // The author of a pull request can make the forge refuse every comment there. With as many
-// waiting as are answered, on several pull requests and for days, a run elsewhere is
-// told of as soon as ever, whatever the forge calls the refusal.
-func TestA10_RefusedCommentsSilenceNobodyElse(t *testing.T) {
+// waiting as are answered, on several pull requests and for days, a run elsewhere gets
+// its comments and its status as soon as ever, under each form of refusal.
+func TestA10_RefusedCommentsDelayNoOther(t *testing.T) {
 	for name, c := range map[string]struct {
 		err   error
 		delay time.Duration // of a verdict
@@ -83,6 +83,9 @@ func TestA10_RefusedCommentsSilenceNobodyElse(t *testing.T) {
 					if h := b.Health(); !h.Reachable {
 						t.Errorf("the forge speaks and counts as away: %+v", h)
 					}
+				}
+				if h := b.Health(); name == "refused" && h.Waiting != 3 {
+					t.Errorf("after a day and some hours %d messages wait, want the 3 verdicts", h.Waiting)
 				}
 				idle(7 * 24 * time.Hour)
 				for ref := range f.prs {

@@ -6,7 +6,7 @@ import (
 )
 
 // clipped is a JSON text as it is read, with every long string shortened to its
-// beginning and its end, so that what somebody wrote, however long it is, takes no
+// beginning and its end, so that a text of a person, however long it is, takes no
 // memory here. Between the two stands a line with "…": what was shortened is no
 // command, and the tag of an own comment is still at its end.
 type clipped struct {

@@ -15,7 +15,7 @@ func TestA10_BlockedByTheAuthor(t *testing.T) {
 	s := gitea(t)
 	f := connect(t, s)
 	push := clean(t, s, repo)
-	other := ccci.PRRef{Repo: repo, Number: openOne(t, s, push)} // of an account that blocks nobody
+	other := ccci.PRRef{Repo: repo, Number: openOne(t, s, push)} // of an account that has no block
 	work := forgetest.NewWork(t, push)
 	work.Commit("base", "compose.yml", "a")
 	work.Commit("theirs", "compose.yml", "b")
@@ -51,7 +51,7 @@ func TestA10_BlockedByTheAuthor(t *testing.T) {
 	}
 }
 
-// What the forge refuses for one pull request is told from what concerns the account and
+// What the forge refuses for one pull request is kept apart from what concerns the account and
 // from trouble of its own or of what stands before it.
 func TestA10_WhatTheForgeRefuses(t *testing.T) {
 	for _, test := range []struct {

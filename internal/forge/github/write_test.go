@@ -133,7 +133,7 @@ func TestA10_GoneAndLocked(t *testing.T) {
 	}
 }
 
-// What GitHub refuses for one pull request is told from what concerns the token and from
+// What GitHub refuses for one pull request is kept apart from what concerns the token and from
 // trouble of its own.
 func TestA10_WhatGitHubRefuses(t *testing.T) {
 	for _, test := range []struct {
