@@ -22,10 +22,11 @@ const (
 	retryLimit = 5 * time.Minute
 	// refusedLimit is the longest wait where the forge itself refuses.
 	refusedLimit = time.Hour
-	// keptFor is the age at which a message is given up when one more try fails.
+	// keptFor is the age at which a message is given up that the forge itself refuses. While
+	// the forge fails, nothing is given up.
 	keptFor = 7 * 24 * time.Hour
-	// replyKeptFor is the same of a reply that the forge itself refuses: anyone can cause
-	// many, and each try has the whole thread read.
+	// replyKeptFor is the same of a reply: anyone can cause many, and each try has the whole
+	// thread read.
 	replyKeptFor = 24 * time.Hour
 )
 
@@ -184,14 +185,14 @@ func (b *Bridge) failed(ctx context.Context, msg ccci.Message, now time.Time, er
 	b.putOff(ctx, msg, again, err)
 }
 
-// putOff keeps a message until then, or gives it up where it is too old.
+// putOff keeps a message until then, or gives it up where the forge has refused it for too long.
 func (b *Bridge) putOff(ctx context.Context, msg ccci.Message, until time.Time, cause error) {
 	kept := keptFor
-	if errors.Is(cause, ccci.ErrRefused) && b.rank(msg) > 0 {
+	if b.rank(msg) > 0 {
 		kept = replyKeptFor
 	}
 	var err error
-	if b.cfg.Now().Sub(msg.Updated) > kept {
+	if errors.Is(cause, ccci.ErrRefused) && b.cfg.Now().Sub(msg.Updated) > kept {
 		b.log.Warn("what was to be said is given up", "message", msg.Key, "pr", msg.PR, "since", msg.Updated, "error", cause)
 		err = b.cfg.Store.MarkSent(ctx, msg.Key, msg.Version, msg.Posted)
 	} else {
