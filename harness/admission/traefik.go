@@ -96,7 +96,7 @@ var (
 	options  = matching(`^[a-z0-9_-]*(@file)?$`, "is not the name of TLS options")
 	scheme   = matching(`^(http|https|h2c)?$`, "is none of http, https and h2c")
 	versions = matching(`^(v2|v3|default)?$`, "is neither v2 nor v3")
-	method   = matching(`^[a-z]{0,16}$`, "is not a method")
+	asking   = matching(`^(get|head)?$`, "is neither GET nor HEAD")
 	strategy = matching(`^(wrr|p2c|hrw|leasttime)?$`, "is not a strategy")
 )
 
@@ -160,7 +160,7 @@ var optionTable = map[string]map[string]labelCheck{
 		"loadbalancer.responseforwarding.flushinterval": anyPeriod,
 		"loadbalancer.healthcheck.path":                 ownPath, "loadbalancer.healthcheck.port": port, "loadbalancer.healthcheck.scheme": scheme,
 		"loadbalancer.healthcheck.interval": interval, "loadbalancer.healthcheck.unhealthyinterval": interval, "loadbalancer.healthcheck.timeout": anyPeriod,
-		"loadbalancer.healthcheck.method": method, "loadbalancer.healthcheck.mode": word, "loadbalancer.healthcheck.status": count,
+		"loadbalancer.healthcheck.method": asking, "loadbalancer.healthcheck.mode": word, "loadbalancer.healthcheck.status": count,
 		"loadbalancer.healthcheck.hostname": word, "loadbalancer.healthcheck.headers.*": anyText, "loadbalancer.healthcheck.followredirects": notTrue,
 		"loadbalancer.passivehealthcheck.failurewindow": anyPeriod, "loadbalancer.passivehealthcheck.maxfailedattempts": count,
 		"loadbalancer.sticky": truth, "loadbalancer.sticky.cookie": truth, "loadbalancer.sticky.cookie.name": word, "loadbalancer.sticky.cookie.secure": truth,

@@ -119,7 +119,7 @@ func (c converter) service(s types.ServiceConfig) (service, error) {
 		delete(labels, "traefik.docker.lbswarm")
 		delete(labels, "traefik.swarm.lbswarm")
 	}
-	labels = owned(boundAnswers(c.proxyLabels(s, labels)), c.run, c.stack.Name)
+	labels = owned(safeDefaults(c.proxyLabels(s, labels)), c.run, c.stack.Name)
 	labels[labelStackImage] = s.Image
 
 	spec := swarm.ServiceSpec{

@@ -156,6 +156,8 @@ const publicApp = `
         - traefik.http.routers.STACK.rule=Host(` + "`DOMAIN`" + `)
         - traefik.http.routers.STACK.entrypoints=web
         - traefik.http.services.STACK.loadbalancer.server.port=8080
+        - traefik.http.services.STACK.loadbalancer.healthcheck.path=/jump/cc-ci_probe
+        - traefik.http.services.STACK.loadbalancer.healthcheck.interval=1s
         - traefik.http.middlewares.STACK-small.forwardauth.address=http://STACK_app:8080/
         - traefik.http.middlewares.STACK-large.forwardauth.address=http://STACK_app:8080/large
         - traefik.http.routers.STACK-small.rule=Host(` + "`DOMAIN`" + `) && Path(` + "`/small`" + `)
@@ -276,6 +278,15 @@ func TestN3_RunsMeetTheProxyAndNobodyElse(t *testing.T) {
 		if got := e.get(a.domain + path); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}
+	}
+
+	// A health check does not follow the app to a service of the host. The proxy asks for the
+	// second time when it is through with the first.
+	e.eventually("the health check asks twice", func() bool {
+		return strings.Count(e.lastLog(a.app.StackName+"_app"), "sent to cc-ci_probe") > 1
+	})
+	if log := e.lastLog("cc-ci_probe"); strings.Contains(log, "reached") {
+		t.Errorf("the health check followed a redirect; a service of the host says\n%s", log)
 	}
 
 	// What the proxy finds under names of others.

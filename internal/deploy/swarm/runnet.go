@@ -105,10 +105,6 @@ func (c converter) hostname(s types.ServiceConfig) string {
 	return strings.TrimRight(name[:min(len(name), longest)], "-._")
 }
 
-// authAnswer and authRequest bound the answer of an authentication server and the request that is
-// forwarded to it, in bytes. Traefik allocates both before it reads.
-const authAnswer, authRequest = 256 << 10, 1 << 20
-
 // proxyLabels makes the proxy look for a service on the run's network. A service without a
 // label for that gets one, in the spelling that Traefik 2 and 3 both read, unless it has
 // labels in that of Traefik 3 alone: that refuses a service with both. A label that names
@@ -143,23 +139,36 @@ func (c converter) proxyLabels(s types.ServiceConfig, labels map[string]string) 
 	return out
 }
 
-// boundAnswers bounds what the proxy holds in memory for an app that authenticates visitors: by
-// default Traefik reads the whole answer of the authentication server, and the whole request where
-// it forwards that. Admission refuses a value above its own bound, so that only a missing one is set.
-func boundAnswers(labels map[string]string) map[string]string {
-	const infix = ".forwardauth."
+// unsafeDefaults are options of the proxy that a recipe may leave out, and that then let an app reach
+// or take what is not its run's. Admission refuses values of the recipe's own that do.
+var unsafeDefaults = []struct{ objects, group, option, value string }{
+	// Traefik reads the whole answer of an authentication server, and the whole request where it
+	// forwards that, and allocates before it reads. In bytes.
+	{"middlewares", "forwardauth", "maxresponsebodysize", "262144"},
+	{"middlewares", "forwardauth", "maxbodysize", "1048576"},
+	// A health check follows an app's redirects, with method and headers, to wherever they lead.
+	{"services", "loadbalancer.healthcheck", "followredirects", "false"},
+}
+
+// safeDefaults sets options of unsafeDefaults that labels leave out, for each object of the proxy
+// that has another option of the group.
+func safeDefaults(labels map[string]string) map[string]string {
 	seen, out := map[string]bool{}, maps.Clone(labels)
 	for key := range labels {
 		seen[strings.ToLower(key)] = true // Traefik folds case
 	}
-	for key := range seen {
-		middleware, _, ok := strings.Cut(key, infix)
-		if !ok || !strings.HasPrefix(key, "traefik.http.middlewares.") {
-			continue
-		}
-		for option, bound := range map[string]int{"maxresponsebodysize": authAnswer, "maxbodysize": authRequest} {
-			if key := middleware + infix + option; !seen[key] {
-				out[key] = strconv.Itoa(bound)
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		low := strings.ToLower(key)
+		for _, d := range unsafeDefaults {
+			group := "." + d.group + "."
+			at := strings.Index(low, group)
+			if at < 0 || !strings.HasPrefix(low, "traefik.http."+d.objects+".") {
+				continue
+			}
+			// An object's name keeps its spelling: others refer to it.
+			if option := key[:at] + group + d.option; !seen[strings.ToLower(option)] {
+				seen[strings.ToLower(option)] = true
+				out[option] = d.value
 			}
 		}
 	}

@@ -150,18 +150,28 @@ func TestN3_TraefikIsToldTheRunsNetwork(t *testing.T) {
 	}
 }
 
-// The proxy reads the answer of an authentication server into memory: its size is always bounded.
-func TestN3_AnswersOfAuthenticationAreBounded(t *testing.T) {
-	const auth, other = "traefik.http.middlewares.a.forwardauth.", "traefik.http.middlewares.b.ForwardAuth."
-	_, spec := converted(t, "app", "", "    deploy: {labels: ['"+auth+"address=http://x/','"+other+"MaxResponseBodySize=77','traefik.http.middlewares.c.compress=true']}\n")
-	for key, want := range map[string]string{
-		auth + "maxresponsebodysize": "262144", auth + "maxbodysize": "1048576",
-		other + "MaxResponseBodySize": "77", strings.ToLower(other) + "maxresponsebodysize": "", strings.ToLower(other) + "maxbodysize": "1048576",
-		"traefik.http.middlewares.c.forwardauth.maxbodysize": "",
-	} {
-		if got := spec.Labels[key]; got != want {
-			t.Errorf("%s is %q, want %q", key, got, want)
+// What a recipe leaves out is set where the proxy's default is harmful, and nowhere else.
+func TestN3_HarmfulDefaultsOfTheProxyAreSet(t *testing.T) {
+	const auth, other = "traefik.http.middlewares.a.forwardauth.", "traefik.http.middlewares.B.ForwardAuth."
+	const health, off = "traefik.http.services.Checked.loadbalancer.healthcheck.", "traefik.http.services.off.LoadBalancer.HealthCheck."
+	_, spec := converted(t, "app", "", "    deploy: {labels: ['"+auth+"address=http://x/','"+other+"MaxResponseBodySize=77','traefik.http.middlewares.c.compress=true',"+
+		"'"+health+"path=/','"+health+"interval=5s','"+off+"FollowRedirects=0','traefik.http.services.plain.loadbalancer.server.port=80']}\n")
+	want := map[string]string{
+		auth + "address": "http://x/", auth + "maxresponsebodysize": "262144", auth + "maxbodysize": "1048576",
+		other + "MaxResponseBodySize": "77", "traefik.http.middlewares.B.forwardauth.maxbodysize": "1048576",
+		"traefik.http.middlewares.c.compress": "true",
+		health + "path":                       "/", health + "interval": "5s", health + "followredirects": "false",
+		off + "FollowRedirects":                                "0",
+		"traefik.http.services.plain.loadbalancer.server.port": "80",
+	}
+	got := map[string]string{}
+	for key, value := range spec.Labels {
+		if strings.HasPrefix(key, "traefik.http.") {
+			got[key] = value
 		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 

@@ -197,6 +197,11 @@ func serve() {
 	}
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, os.Getenv("VERSION")) })
 	http.HandleFunc("/large", func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 1<<20)) })
+	http.HandleFunc("/jump/{host}", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println("sent to", r.PathValue("host"))
+		http.Redirect(w, r, "http://"+r.PathValue("host")+address+"/reached", http.StatusTemporaryRedirect)
+	})
+	http.HandleFunc("/reached", func(w http.ResponseWriter, r *http.Request) { fmt.Println("reached by", r.Method) })
 	http.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) {
 		if os.Getenv("SICK") != "" {
 			http.Error(w, "sick", http.StatusServiceUnavailable)
