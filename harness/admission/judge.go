@@ -47,6 +47,8 @@ type judge struct {
 	notes   []recipe.Warning   // what is admitted and does not work as its author expects
 	located int                // lines searched for
 	routed  int                // routers of the proxy
+	chains  chains             // of the proxy's middlewares
+	uses    []use              // of middlewares, by routers
 	fills   map[*yaml.Node]string
 	paths   map[string]bool  // absolute paths that the files hold, see written
 	set     map[string]place // where variables are set, see variable
@@ -75,6 +77,7 @@ func judgeStack(stack *recipe.Stack, p Policy) ([]Refusal, []recipe.Warning) {
 	for i := range stack.Config.Services {
 		j.service(&stack.Config.Services[i])
 	}
+	j.middlewareChains()
 	j.tasks()
 	j.volumes()
 	j.networks()

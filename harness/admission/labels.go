@@ -164,7 +164,7 @@ func (t *traefikLabels) option(key string, k []string, value string) {
 			t.refuse(ruleTraefik, key, key, "", "sets the label %q to %q, which %s", key, value, wrong)
 		}
 	case k[1] == "middlewares":
-		t.middleware(key, option, value)
+		t.middleware(key, k[2], option, value)
 	}
 }
 
@@ -188,6 +188,7 @@ func (t *traefikLabels) router(key string, k []string, value string) {
 		}
 	case field == "middlewares":
 		t.middlewares(key, value)
+		t.uses = append(t.uses, use{t.service, key, references(value), t.locate(key, t.path...)})
 	case field == "service":
 		if !t.ownReference(value) {
 			t.refuse(ruleTraefik, key, value, "", "routes to the proxy's service %q, which is not its own", value)
@@ -219,10 +220,11 @@ func (t *traefikLabels) middlewares(key, list string) {
 	}
 }
 
-func (t *traefikLabels) middleware(key, option, value string) {
+func (t *traefikLabels) middleware(key, middleware, option, value string) {
 	switch option {
 	case "chain.middlewares":
 		t.middlewares(key, value)
+		t.chains.add(middleware, value)
 	case "basicauth.usersfile", "digestauth.usersfile":
 		t.refuse(ruleMiddleware, key, value, "list the users in a label", "lets the proxy read its file %q", value)
 	case "forwardauth.address":

@@ -197,7 +197,8 @@ func (c *compiler) router(name string) (Router, error) {
 	if r.Backend, err = c.backend(l); err != nil {
 		return Router{}, err
 	}
-	r.Middlewares, err = c.chain(list(l.options["middlewares"]), 0)
+	left := maxMiddlewares
+	r.Middlewares, err = c.chain(list(l.options["middlewares"]), 0, &left)
 	return r, err
 }
 
@@ -239,13 +240,20 @@ func (c *compiler) backend(router *labelled) (Backend, error) {
 	return Backend{Host: l.origin[0], Port: port, Scheme: scheme, PassHost: pass}, nil
 }
 
-// chain resolves middlewares by name.
-func (c *compiler) chain(names []string, depth int) ([]Middleware, error) {
+// maxMiddlewares bounds the middlewares of one router as admission does: chains count, and what
+// they refer to once for each reference.
+const maxMiddlewares = 64
+
+// chain resolves middlewares by name. left is how many more the router may have.
+func (c *compiler) chain(names []string, depth int, left *int) ([]Middleware, error) {
 	if depth > 10 {
 		return nil, fmt.Errorf("its middlewares refer to each other in a circle")
 	}
 	var all []Middleware
 	for _, name := range names {
+		if *left--; *left < 0 {
+			return nil, fmt.Errorf("it has more than %d middlewares", maxMiddlewares)
+		}
 		if m, ok := fileMiddlewares[name]; ok {
 			all = append(all, m)
 			continue
@@ -262,7 +270,7 @@ func (c *compiler) chain(names []string, depth int) ([]Middleware, error) {
 			return nil, fmt.Errorf("middleware %s: %w", name, err)
 		}
 		if kind == "chain" {
-			inner, err := c.chain(list(options["middlewares"]), depth+1)
+			inner, err := c.chain(list(options["middlewares"]), depth+1, left)
 			if err != nil {
 				return nil, err
 			}

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -90,6 +91,20 @@ func TestRoutersWhatTraefikDrops(t *testing.T) {
 		}
 		if !strings.Contains(strings.Join(warnings, "\n"), tc.warning) {
 			t.Errorf("%s: warnings %q do not say %q", name, warnings, tc.warning)
+		}
+	}
+}
+
+// Chains of chains grow with each level by as much as they refer to; this process makes them.
+func TestN3_ChainsAreBounded(t *testing.T) {
+	for name, last := range map[string]string{"of middlewares": "stripprefix.prefixes=/x", "of nothing": "chain.middlewares="} {
+		all := []string{enable, port, rule, secure, "routers.r.middlewares=m0", "middlewares.m4." + last}
+		for i := range 4 {
+			all = append(all, fmt.Sprintf("middlewares.m%d.chain.middlewares=%s", i, strings.Repeat(fmt.Sprintf("m%d,", i+1), 291)))
+		}
+		routers, warnings := Routers(stackOf(map[string]types.Labels{"app": labels(all...)}))
+		if len(routers) > 0 || !strings.Contains(strings.Join(warnings, "\n"), "more than 64 middlewares") {
+			t.Errorf("%s: %d routers, %q", name, len(routers), warnings)
 		}
 	}
 }
