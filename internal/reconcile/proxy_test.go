@@ -229,6 +229,24 @@ func (h *testHost) serves(t *testing.T) {
 			t.Errorf("%s lacks what security@file adds: %v", url, res.Header)
 		}
 	}
+	// Apps reach the proxy on the networks of their runs: what a request makes it hold is bounded.
+	for url, status := range map[string]int{"https://wiki." + domain + "/health": 200, "http://wiki." + domain + "/health": 301} {
+		for size, want := range map[int]int{30 << 10: status, 200 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Cookie", strings.Repeat("x", size))
+			res, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode != want && !(want == 301 && res.StatusCode == 308) {
+				t.Errorf("%s with %d KiB of headers answers %s, want %d", url, size>>10, res.Status, want)
+			}
+		}
+	}
 	conn, err := h.Dial(t.Context(), "tcp", "127.0.0.1:2222") // an entrypoint of its own
 	if err != nil {
 		t.Error(err)

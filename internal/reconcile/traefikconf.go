@@ -12,22 +12,27 @@ import (
 
 type object = map[string]any
 
+// maxHeaderBytes is what each connection can make the proxy hold of an unfinished request, as in the
+// embedded ingress. Traefik's default is 1 MiB. How long a request may take to come in stays at
+// Traefik's 60 s: that includes the body, and with less a push to the forge behind the proxy fails.
+const maxHeaderBytes = 64 << 10
+
 // staticConfig is what Traefik reads when it starts.
 func staticConfig(o ProxyOptions) (string, error) {
 	entrypoints := object{
 		"web": object{
 			"address": ":80",
-			"http":    object{"redirections": object{"entryPoint": object{"to": fmt.Sprintf(":%d", o.HTTPS), "scheme": "https"}}},
+			"http":    object{"maxHeaderBytes": maxHeaderBytes, "redirections": object{"entryPoint": object{"to": fmt.Sprintf(":%d", o.HTTPS), "scheme": "https"}}},
 		},
-		"web-secure": object{"address": ":443"},
+		"web-secure": object{"address": ":443", "http": object{"maxHeaderBytes": maxHeaderBytes}},
 		"ping":       object{"address": fmt.Sprintf("127.0.0.1:%d", pingPort)},
 	}
 	for _, e := range o.Entrypoints {
-		address := fmt.Sprintf(":%d", e.Port)
+		o := object{"address": fmt.Sprintf(":%d", e.Port), "http": object{"maxHeaderBytes": maxHeaderBytes}}
 		if e.UDP {
-			address += "/udp"
+			o = object{"address": fmt.Sprintf(":%d/udp", e.Port)}
 		}
-		entrypoints[e.Name] = object{"address": address}
+		entrypoints[e.Name] = o
 	}
 	return text(object{
 		"global":      object{"checkNewVersion": false, "sendAnonymousUsage": false},
