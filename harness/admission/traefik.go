@@ -76,6 +76,13 @@ func anyPeriod(_ *traefikLabels, value string) string {
 	return ""
 }
 
+func ratePeriod(_ *traefikLabels, value string) string {
+	if d, ok := period(value); !ok || d > time.Hour {
+		return "is not a time of at most one hour"
+	}
+	return ""
+}
+
 // period reads a time as Traefik does: a number counts seconds.
 func period(value string) (time.Duration, bool) {
 	value = strings.TrimSpace(value)
@@ -128,6 +135,29 @@ func userList(_ *traefikLabels, value string) string {
 		}
 	}
 	return anyText(nil, value)
+}
+
+// visitor is the header that a rate limit may take for the visitor's address. The proxy removes it
+// from requests, and an authentication server must not bring it back: its texts are of any length.
+const visitor = "X-Forwarded-For"
+
+func answered(_ *traefikLabels, value string) string {
+	for name := range strings.SplitSeq(value, ",") {
+		if strings.EqualFold(strings.TrimSpace(name), visitor) {
+			return "has " + visitor + ", which says where a visitor comes from"
+		}
+	}
+	return anyText(nil, value)
+}
+
+func answeredPattern(_ *traefikLabels, value string) string {
+	if wrong := cheap(value); wrong != "" {
+		return wrong
+	}
+	if re, err := regexp.Compile(value); err != nil || re.MatchString(visitor) {
+		return "matches " + visitor + ", which says where a visitor comes from"
+	}
+	return ""
 }
 
 func notTrue(_ *traefikLabels, value string) string {
@@ -192,8 +222,8 @@ var optionTable = map[string]map[string]labelCheck{
 		"compress.includedcontenttypes": anyText, "compress.minresponsebodybytes": count,
 		"contenttype": truth, "contenttype.autodetect": truth,
 		"errors.query": bodyPath, "errors.service": nil, "errors.status": anyText, "errors.statusrewrites.*": count,
-		"forwardauth.address": nil, "forwardauth.authrequestheaders": anyText, "forwardauth.authresponseheaders": anyText,
-		"forwardauth.authresponseheadersregex": pattern, "forwardauth.addauthcookiestoresponse": anyText, "forwardauth.trustforwardheader": truth,
+		"forwardauth.address": nil, "forwardauth.authrequestheaders": anyText, "forwardauth.authresponseheaders": answered,
+		"forwardauth.authresponseheadersregex": answeredPattern, "forwardauth.addauthcookiestoresponse": anyText, "forwardauth.trustforwardheader": truth,
 		"forwardauth.forwardbody": truth, "forwardauth.maxbodysize": memory, "forwardauth.maxresponsebodysize": memory, "forwardauth.headerfield": word,
 		"forwardauth.preservelocationheader": truth, "forwardauth.preserverequestmethod": truth,
 		"grpcweb.alloworigins":     anyText,
@@ -202,13 +232,19 @@ var optionTable = map[string]map[string]labelCheck{
 		"ipwhitelist.sourcerange":  anyText,
 		"ipwhitelist.ipstrategy":   truth,
 		"ipallowlist.ipstrategy.*": anyText, "ipwhitelist.ipstrategy.*": anyText, "ipallowlist.rejectstatuscode": count,
-		"inflightreq.amount":                count,
-		"inflightreq.sourcecriterion.**":    anyText,
-		"passtlsclientcert.**":              truth,
-		"ratelimit.average":                 count,
-		"ratelimit.burst":                   count,
-		"ratelimit.period":                  anyPeriod,
-		"ratelimit.sourcecriterion.**":      anyText,
+		"inflightreq.amount":                      count,
+		"inflightreq.sourcecriterion.requesthost": truth, "inflightreq.sourcecriterion.ipstrategy": truth, "inflightreq.sourcecriterion.ipstrategy.depth": count,
+		"inflightreq.sourcecriterion.ipstrategy.excludedips": anyText, "inflightreq.sourcecriterion.ipstrategy.ipv6subnet": number(128),
+		"passtlsclientcert.pem": truth, "passtlsclientcert.info.notafter": truth, "passtlsclientcert.info.notbefore": truth,
+		"passtlsclientcert.info.sans": truth, "passtlsclientcert.info.serialnumber": truth, "passtlsclientcert.info.subject.*": truth,
+		"passtlsclientcert.info.issuer.*": truth,
+		"ratelimit.average":               count,
+		"ratelimit.burst":                 count,
+		"ratelimit.period":                ratePeriod,
+		// The proxy keeps each source for longer than a period. An address is short; a header and a
+		// host name are as long as whoever asks likes, so that there are no such criteria.
+		"ratelimit.sourcecriterion.ipstrategy": truth, "ratelimit.sourcecriterion.ipstrategy.depth": count,
+		"ratelimit.sourcecriterion.ipstrategy.excludedips": anyText, "ratelimit.sourcecriterion.ipstrategy.ipv6subnet": number(128),
 		"redirectregex.regex":               pattern,
 		"redirectregex.replacement":         anyText,
 		"redirectregex.permanent":           truth,
@@ -249,11 +285,6 @@ func optionCheck(kind, option string) (labelCheck, bool) {
 	}
 	if i := strings.LastIndexByte(option, '.'); i > 0 && i < len(option)-1 {
 		if check, ok := table[option[:i]+".*"]; ok {
-			return check, true
-		}
-	}
-	for pattern, check := range table {
-		if prefix, ok := strings.CutSuffix(pattern, "**"); ok && strings.HasPrefix(option, prefix) && len(option) > len(prefix) {
 			return check, true
 		}
 	}
