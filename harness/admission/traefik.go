@@ -20,7 +20,7 @@ type labelCheck func(t *traefikLabels, value string) string
 const (
 	maxLabelValue = 8 << 10 // bytes
 	maxMemory     = 2 << 20 // bytes that the proxy holds for one request
-	maxHashCost   = 12      // of bcrypt: each step doubles the time that the proxy computes
+	maxHashCost   = 6       // of bcrypt: each step doubles the time that the proxy computes; htpasswd has 5
 )
 
 func anyText(_ *traefikLabels, value string) string {

@@ -149,6 +149,9 @@ func (s *Service) Memory(reserved, limit int64) {
 	c.Env = append(c.Env, fmt.Sprintf("%s%d", name, limit/10*9))
 }
 
+// CPUs bounds the processors that the service may use, in billionths of one.
+func (s *Service) CPUs(limit int64) { s.Spec.TaskTemplate.Resources.Limits.NanoCPUs = limit }
+
 // pidsLimit is far above what any of the services uses.
 const pidsLimit = 1024
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -154,6 +155,10 @@ func TestInfrastructureHasResources(t *testing.T) {
 			r := s.Spec.TaskTemplate.Resources
 			if r == nil || r.Reservations.MemoryBytes < 32<<20 || r.Limits.MemoryBytes < 2*r.Reservations.MemoryBytes || r.Limits.MemoryBytes > 1<<30 || r.Limits.Pids != pidsLimit {
 				t.Fatalf("%s has %+v", s.Name(), r)
+			}
+			// How much Traefik computes is up to the visitors of apps; the other services are not theirs.
+			if all := int64(runtime.NumCPU()) * 1e9; s.Name() == "cc-ci_traefik" && (r.Limits.NanoCPUs <= 0 || r.Limits.NanoCPUs >= all) {
+				t.Errorf("%s may use %d of %d billionths of a processor", s.Name(), r.Limits.NanoCPUs, all)
 			}
 			reserved += r.Reservations.MemoryBytes
 			if env := s.Spec.TaskTemplate.ContainerSpec.Env; len(env) != 1 || !strings.HasPrefix(env[0], "GOMEMLIMIT=") {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -154,6 +155,7 @@ func (p *proxy) traefik(static File) Service {
 	s := NewService("traefik", p.Traefik)
 	s.Join(p.Network, InfraNetwork)
 	s.Memory(128<<20, 1<<30)
+	s.CPUs(int64(runtime.NumCPU()) * 1e9 * 3 / 4) // visitors of apps decide how much it computes
 	s.Mount(static, staticPath)
 	c := s.Spec.TaskTemplate.ContainerSpec
 	c.Mounts = []mount.Mount{memoryVolume("proxy-files", dynamicDir, true), memoryVolume("proxy-socket", socketDir, true)}
