@@ -20,7 +20,7 @@ var fileMiddlewares = []string{"security", "keycloak", "basicauth"}
 func (j *judge) labels(service string, labels map[string]string, path ...string) {
 	path = append([]string{"services", service}, path...)
 	j.reserved(service, labels, path...)
-	t := &traefikLabels{judge: j, service: service, path: path, seen: map[string]bool{}, routers: map[string]*router{}, replaced: map[string]replacement{}}
+	t := &traefikLabels{judge: j, service: service, path: path, seen: map[string]bool{}, routers: map[string]*router{}, replaced: map[string]replacement{}, guards: map[string]string{}}
 	for _, key := range sorted(labels) {
 		value := labels[key]
 		low := strings.ToLower(strings.TrimSpace(key))
@@ -99,6 +99,7 @@ type traefikLabels struct {
 	routers map[string]*router // as "http/name"
 
 	replaced map[string]replacement // as "middleware.option"
+	guards   map[string]string      // a label of each that asks for a password, as "middleware.option"
 }
 
 func (t *traefikLabels) refuse(rule, key, value, hint, format string, args ...any) {
@@ -148,6 +149,9 @@ func (t *traefikLabels) option(key string, k []string, value string) {
 	}
 	if k[1] == "middlewares" {
 		t.replaces(key, k[2], option, value)
+		if guard, _, _ := strings.Cut(option, "."); guard == "basicauth" || guard == "digestauth" {
+			t.guards[k[1]+"."+k[2]+"."+guard] = key
+		}
 	}
 	check, known := optionCheck(kind, option)
 	switch {
@@ -263,6 +267,11 @@ func (t *traefikLabels) dedicated(id string, r *router) bool {
 // finish judges routers as a whole. Without a rule Traefik's default applies, which
 // this side does not know.
 func (t *traefikLabels) finish() {
+	for _, guard := range sorted(t.guards) {
+		if !t.seen["http."+guard+".users"] && !t.seen["http."+guard+".usersfile"] {
+			t.refuse(ruleTraefik, t.guards[guard], t.guards[guard], "list the users in a label", "sets the label %q without any users", t.guards[guard])
+		}
+	}
 	for _, id := range sorted(t.replaced) {
 		r := t.replaced[id]
 		if wrong := r.growth(); wrong != "" {

@@ -122,8 +122,12 @@ var (
 	schemes    = []string{"apr1", "1", "2a", "2b", "2x", "2y"}
 )
 
-// userList bounds what checking a password costs the proxy.
+// userList bounds what checking a password costs the proxy. An empty list ends its reading of all
+// configurations.
 func userList(_ *traefikLabels, value string) string {
+	if !strings.Contains(value, ":") {
+		return "names no user"
+	}
 	for _, m := range hashCost.FindAllStringSubmatch(value, -1) {
 		if cost, err := strconv.Atoi(m[1]); err != nil || cost > maxHashCost {
 			return "has a password with a cost above " + strconv.Itoa(maxHashCost)
