@@ -116,6 +116,17 @@ func ownPath(_ *traefikLabels, value string) string {
 	return anyText(nil, value)
 }
 
+// ownDomain is one of the run's, or below it: browsers send a cookie of a parent domain to other runs.
+func ownDomain(t *traefikLabels, value string) string {
+	if value == "" {
+		return ""
+	}
+	if _, err := proveRule("Host(`"+strings.TrimPrefix(strings.TrimSpace(value), ".")+"`)", t.policy.Domains); err != nil {
+		return "is not a domain of the run's own"
+	}
+	return ""
+}
+
 var (
 	hashCost   = regexp.MustCompile(`\$2[a-z]?\$([0-9]+)\$`)
 	hashScheme = regexp.MustCompile(`:\$([^$,]*)\$`)
@@ -199,7 +210,7 @@ var optionTable = map[string]map[string]labelCheck{
 		"loadbalancer.passivehealthcheck.failurewindow": anyPeriod, "loadbalancer.passivehealthcheck.maxfailedattempts": count,
 		"loadbalancer.sticky": truth, "loadbalancer.sticky.cookie": truth, "loadbalancer.sticky.cookie.name": word, "loadbalancer.sticky.cookie.secure": truth,
 		"loadbalancer.sticky.cookie.httponly": truth, "loadbalancer.sticky.cookie.samesite": word, "loadbalancer.sticky.cookie.maxage": count,
-		"loadbalancer.sticky.cookie.path": anyText, "loadbalancer.sticky.cookie.domain": word,
+		"loadbalancer.sticky.cookie.path": anyText, "loadbalancer.sticky.cookie.domain": ownDomain,
 	},
 	"tcp.services": {
 		"loadbalancer.server.port": port, "loadbalancer.server.tls": truth, "loadbalancer.terminationdelay": count,
