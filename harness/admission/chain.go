@@ -8,8 +8,9 @@ import (
 // The proxy makes every middleware that a router refers to, and those of chains again for each
 // reference: a chain of chains grows with each level by as much as it has references.
 
-// maxMiddlewares bounds the middlewares of one router, chains and all that they refer to included.
-const maxMiddlewares = 64
+// maxMiddlewares bounds the middlewares of one router, chains and all that they refer to included,
+// maxMiddlewareSum those of all routers of a stack.
+const maxMiddlewares, maxMiddlewareSum = 64, 400
 
 // chains are the references to middlewares of a whole stack: the proxy knows no services.
 // Names are in lower case.
@@ -76,12 +77,17 @@ type use struct {
 
 // middlewareChains judges the middlewares of each router once all labels are read.
 func (j *judge) middlewareChains() {
+	sum := 0
 	for _, u := range j.uses {
 		switch n, circle := j.chains.count(u.names); {
 		case circle:
 			j.refuse(ruleTraefik, u.service, u.key, u.at, "", "sets the label %q to middlewares that refer to themselves", u.key)
 		case n > maxMiddlewares:
 			j.refuse(ruleSize, u.service, u.key, u.at, "", "sets the label %q to more than %d middlewares, those of chains included", u.key, maxMiddlewares)
+		default:
+			if sum += n; sum > maxMiddlewareSum {
+				j.refuse(ruleSize, u.service, "middlewares", u.at, "", "sets the label %q, with which the routers of the stack have more than %d middlewares", u.key, maxMiddlewareSum)
+			}
 		}
 	}
 }

@@ -11,20 +11,26 @@ import (
 // match that has begun. A pattern of a few KiB can be a million steps for each character, and a
 // replacement a thousand times as long as what it replaces.
 const (
-	maxSteps  = 2000 // of one pattern, as its program has
+	maxSteps  = 2000 // of one label's patterns together, as their programs have
 	maxGroups = 16   // that a replacement refers to
 	maxGrowth = 128  // bytes that a replacement writes for each byte that its pattern has to match
 )
 
-// cheap returns what is wrong with a pattern, or "".
-func cheap(pattern string) string {
-	re, err := syntax.Parse(pattern, syntax.Perl)
-	if err != nil {
-		return "is no regular expression"
-	}
-	prog, err := syntax.Compile(re.Simplify())
-	if err != nil || len(prog.Inst) > maxSteps {
-		return fmt.Sprintf("is a pattern with more than %d steps", maxSteps)
+// cheap returns what is wrong with patterns that are matched one after the other, or "".
+func cheap(patterns ...string) string {
+	steps := 0
+	for _, pattern := range patterns {
+		re, err := syntax.Parse(pattern, syntax.Perl)
+		if err != nil {
+			return "is no regular expression"
+		}
+		prog, err := syntax.Compile(re.Simplify())
+		if err != nil {
+			return "is no regular expression"
+		}
+		if steps += len(prog.Inst); steps > maxSteps {
+			return fmt.Sprintf("is a pattern with more than %d steps", maxSteps)
+		}
 	}
 	return ""
 }
@@ -33,19 +39,16 @@ func pattern(_ *traefikLabels, value string) string { return cheap(value) }
 
 // patterns is a list, which Traefik divides at each comma.
 func patterns(_ *traefikLabels, value string) string {
-	for one := range strings.SplitSeq(value, ",") {
-		if wrong := cheap(strings.TrimSpace(one)); wrong != "" {
-			return wrong
-		}
+	list := strings.Split(value, ",")
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
 	}
-	return ""
+	return cheap(list...)
 }
 
-// costly reports whether an argument of a rule's matcher is a pattern that is not cheap. In
+// isPattern reports whether an argument of a rule's matcher is a pattern that may not be cheap. In
 // version 2 paths and headers may hold {name:expression}.
-func costly(arg string) bool {
-	return strings.Contains(arg, `\Q`) || strings.ContainsAny(arg, "{[(") && cheap(arg) != ""
-}
+func isPattern(arg string) bool { return strings.ContainsAny(arg, "{[(") }
 
 // replacement is what a middleware replaces, and by what.
 type replacement struct{ label, regex, by string }

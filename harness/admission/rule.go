@@ -35,6 +35,9 @@ func proveRule(rule string, hosts []string) (below string, err error) {
 	if p.err != nil {
 		return "", p.err
 	}
+	if wrong := cheap(p.patterns...); wrong != "" {
+		return "", fmt.Errorf("one of its patterns, or all together, %s", wrong)
+	}
 	if !bounded {
 		return "", fmt.Errorf("it also matches other hosts")
 	}
@@ -42,9 +45,10 @@ func proveRule(rule string, hosts []string) (below string, err error) {
 }
 
 type prover struct {
-	hosts []string
-	below string
-	err   error
+	hosts    []string
+	below    string
+	patterns []string
+	err      error
 }
 
 func (p *prover) fail(format string, args ...any) {
@@ -104,8 +108,11 @@ func (p *prover) matcher(call *ast.CallExpr) bool {
 			p.fail("an argument of %s is not a plain text", name.Name)
 			return false
 		}
-		if costly(text) {
-			p.fail("the pattern %q is none or takes too long to match", text)
+		if isPattern(text) {
+			p.patterns = append(p.patterns, text)
+		}
+		if strings.Contains(text, `\Q`) {
+			p.fail("the pattern %q is none", text)
 			return false
 		}
 		args = append(args, text)

@@ -118,7 +118,7 @@ var ruleDocs = []RuleDoc{
 	{ruleOOM, "a negative `oom_score_adj`", "Other processes would be killed first.", true},
 	{ruleControlVar, "variables in env files and abra.sh that steer tools on the host (DOCKER_HOST, COMPOSE_* except COMPOSE_FILE, PATH, LD_PRELOAD …), and a STACK_NAME or DOMAIN of another app", "Tools of operators read these files.", true},
 	{ruleWaiver, "a waiver that names no rule of this table, or a rule that cannot be waived", "It would lift nothing, and nobody would notice.", false},
-	{ruleSize, fmt.Sprintf("more than %d services, %d tasks, %d volumes, %d networks, %d configs, %d secrets, 60 compose files; of one service more than %d labels, %d KiB of labels, %d KiB of environment; of one router more than %d middlewares, those of chains counted for each reference", maxServices, maxTasks, maxVolumes, maxNetworks, maxConfigs, maxSecrets, maxLabels, maxLabelBytes>>10, maxEnvBytes>>10, maxMiddlewares), "One run would take the whole machine.", false},
+	{ruleSize, fmt.Sprintf("more than %d services, %d tasks, %d volumes, %d networks, %d configs, %d secrets, 60 compose files; of one service more than %d labels, %d KiB of labels, %d KiB of environment; of one router more than %d middlewares, of all %d, those of chains counted for each reference", maxServices, maxTasks, maxVolumes, maxNetworks, maxConfigs, maxSecrets, maxLabels, maxLabelBytes>>10, maxEnvBytes>>10, maxMiddlewares, maxMiddlewareSum), "One run would take the whole machine.", false},
 	{"yaml-size", "a compose file over 128 KiB, or 512 KiB together", "Nobody can review it.", false},
 	{"yaml-depth", "nesting beyond 24 levels", "Loaders recurse.", false},
 	{"yaml-aliases", "more than 200 aliases, or an alias within what it names", "Loaders expand them.", false},
