@@ -158,7 +158,11 @@ func (p *proxy) traefik(static File) Service {
 	s.CPUs(int64(runtime.NumCPU()) * 1e9 * 3 / 4) // visitors of apps decide how much it computes
 	s.Mount(static, staticPath)
 	c := s.Spec.TaskTemplate.ContainerSpec
-	c.Mounts = []mount.Mount{memoryVolume("proxy-files", dynamicDir, true), memoryVolume("proxy-socket", socketDir, true)}
+	c.Mounts = []mount.Mount{memoryVolume("proxy-files", dynamicDir, true), memoryVolume("proxy-socket", socketDir, true), {
+		// Buffered requests and answers, of which Traefik leaves some behind. The image may have a
+		// volume there, which would be the disk; what is here counts as the service's memory.
+		Type: mount.TypeTmpfs, Target: "/tmp", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 64 << 20, Mode: 0o700},
+	}}
 	c.Labels[LabelProxy] = "true"
 	c.User = "0:0" // the files are readable for their owner alone
 	c.Args = []string{"--configFile=" + staticPath}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/go-connections/nat"
 
@@ -245,6 +246,16 @@ func (h *testHost) serves(t *testing.T) {
 			if res.StatusCode != want && !(want == 301 && res.StatusCode == 308) {
 				t.Errorf("%s with %d KiB of headers answers %s, want %d", url, size>>10, res.Status, want)
 			}
+		}
+	}
+	// What it buffers is in a memory of bounded size, whatever volume the image has there.
+	inspected, err := h.Docker.ContainerInspect(t.Context(), h.container(t, "cc-ci_traefik"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range inspected.Mounts {
+		if m.Type != mount.TypeTmpfs && m.Destination == "/tmp" || m.Type == mount.TypeVolume && !strings.HasPrefix(m.Name, Prefix) {
+			t.Errorf("the proxy has %+v", m)
 		}
 	}
 	conn, err := h.Dial(t.Context(), "tcp", "127.0.0.1:2222") // an entrypoint of its own

@@ -15,7 +15,7 @@ const Image = "traefik:v3.6.12"
 func Import(t testing.TB, docker *dockerd.Server) {
 	t.Helper()
 	err := docker.Import(t.Context(), Image, map[string]string{"/usr/local/bin/traefik": peers.Binary(t, peers.Traefik)},
-		`ENTRYPOINT ["/usr/local/bin/traefik"]`, `ENV PATH=/usr/local/bin`)
+		`ENTRYPOINT ["/usr/local/bin/traefik"]`, `ENV PATH=/usr/local/bin`, `VOLUME ["/tmp"]`) // as some published images
 	if err != nil {
 		t.Fatal(err)
 	}
