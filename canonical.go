@@ -58,7 +58,7 @@ func Promote(r *Result, release, branch string, now time.Time) (c Canonical, rea
 		return c, "only a run of the sweep makes a canonical"
 	case r.PR != PRRef{}:
 		return c, "a run of a pull request never makes a canonical"
-	case !r.Options.Whole() || r.Options.From != "":
+	case !r.Options.Whole():
 		return c, "it was not the whole suite from the base that the rule chooses"
 	case r.Status != StatusPassed:
 		return c, "it did not pass"

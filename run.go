@@ -130,10 +130,31 @@ func (o Options) Wants(stage StageName) bool {
 	return stage == StageBackup && slices.Contains(o.Stages, StageRestore)
 }
 
-// Whole reports whether every stage is asked for. Only whole runs speak for a
-// recipe's level on badges and overviews. A quick run is none.
-func (o Options) Whole() bool {
-	return !o.Quick && !slices.ContainsFunc(StageNames, func(s StageName) bool { return !o.Wants(s) })
+// Whole reports whether the options restrict nothing: every stage is asked for, from the
+// base that the rule chooses. Only whole runs speak for a recipe: on badges, on
+// overviews and in the commit status that branches are protected by.
+func (o Options) Whole() bool { return o.Restriction() == "" }
+
+// Restriction writes what the options restrict a run to, as on a command line:
+// "stages=install,upgrade from=1.0.0+2.1", "--quick". It is "" for a whole run.
+func (o Options) Restriction() string {
+	if o.Quick {
+		return "--quick"
+	}
+	var words []string
+	var stages []string
+	for _, s := range StageNames {
+		if o.Wants(s) {
+			stages = append(stages, string(s))
+		}
+	}
+	if len(stages) < len(StageNames) {
+		words = append(words, "stages="+strings.Join(stages, ","))
+	}
+	if o.From != "" {
+		words = append(words, "from="+o.From)
+	}
+	return strings.Join(words, " ")
 }
 
 // RunKey identifies the wish behind a run: forge, comment and the index of the

@@ -60,6 +60,21 @@ func TestOptionsWants(t *testing.T) {
 	if !(ccci.Options{}).Whole() || only(ccci.StageInstall).Whole() {
 		t.Error("Whole")
 	}
+	for want, o := range map[string]ccci.Options{
+		"":                          only(ccci.StageNames...),
+		"--quick":                   quick,
+		"from=1.0.0+2.1":            {From: "1.0.0+2.1"},
+		"stages=install":            only(ccci.StageInstall),
+		"stages=install,upgrade":    only(ccci.StageUpgrade),
+		"stages=install from=1.0.0": {Stages: []ccci.StageName{ccci.StageInstall}, From: "1.0.0"},
+	} {
+		if got := o.Restriction(); got != want || o.Whole() != (want == "") {
+			t.Errorf("%+v: restriction %q, whole %t; want %q", o, got, o.Whole(), want)
+		}
+	}
+	if o := (ccci.Options{Retest: "260101-000000-000000", From: "1.0.0"}); o.Whole() {
+		t.Error("a retest from a base that was asked for is whole")
+	}
 	if o := only(ccci.StageRestore); !o.Wants(ccci.StageInstall) || !o.Wants(ccci.StageBackup) || o.Wants(ccci.StageUpgrade) {
 		t.Error("restore brings install and backup along, and nothing else")
 	}

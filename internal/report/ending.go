@@ -161,13 +161,13 @@ func Reproduce(run ccci.Run, result *ccci.Result) string {
 	if release := strings.TrimPrefix(base, "v"); release != "" && release[0] >= '0' && release[0] <= '9' && shellSafe(base) {
 		args = append(args, "--base", base)
 	}
-	if !run.Options.Whole() {
-		names := make([]string, 0, len(ccci.StageNames))
-		for _, s := range ccci.StageNames {
-			if run.Options.Wants(s) {
-				names = append(names, string(s))
-			}
+	names := make([]string, 0, len(ccci.StageNames))
+	for _, s := range ccci.StageNames {
+		if run.Options.Wants(s) {
+			names = append(names, string(s))
 		}
+	}
+	if len(names) < len(ccci.StageNames) {
 		args = append(args, "--stages", strings.Join(names, ","))
 	}
 	return strings.Join(args, " ")

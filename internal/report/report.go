@@ -108,7 +108,7 @@ func headline(run ccci.Run, result *ccci.Result) string {
 	}
 	line := fmt.Sprintf("### %s %s: %s", symbol, word, what)
 	if !run.Options.Whole() {
-		line += " (" + partOf(run.Options) + ")"
+		line += " (" + Text(partOf(run.Options)) + ")"
 	}
 	return line
 }
@@ -120,7 +120,7 @@ func version(run ccci.Run, result *ccci.Result) string {
 	return run.Version
 }
 
-// partOf says which stages a partial run has, so that its green is not taken for more.
+// partOf says what a run was restricted to, so that its green is not taken for more.
 func partOf(o ccci.Options) string {
 	if o.Quick && o.Retest != "" {
 		return "retest, quick"
@@ -134,10 +134,17 @@ func partOf(o ccci.Options) string {
 			names = append(names, string(s))
 		}
 	}
-	if o.Retest != "" {
-		return "retest of " + strings.Join(names, ", ")
+	var parts []string
+	switch {
+	case o.Retest != "":
+		parts = append(parts, "retest of "+strings.Join(names, ", "))
+	case len(names) < len(ccci.StageNames):
+		parts = append(parts, "only "+strings.Join(names, ", "))
 	}
-	return "only " + strings.Join(names, ", ")
+	if o.From != "" {
+		parts = append(parts, "upgrade from "+o.From)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // repeated says why a run that is under way is not in its first attempt.
@@ -266,6 +273,9 @@ func level(run ccci.Run, result *ccci.Result) string {
 	line := fmt.Sprintf("**Level %d of 5.**", result.Level)
 	if result.LevelReason != "" {
 		line += " Why not higher: " + Text(strings.TrimRight(clip(result.LevelReason, 400), ".")) + "."
+	}
+	if !run.Options.Whole() {
+		line += " It counts for no badge: only `!testme` without options does."
 	}
 	return line
 }

@@ -144,6 +144,10 @@ func cases() map[string]struct {
 	res.LevelReason = "upgrade: not asked for"
 	out["partial"] = c{run: run, res: res}
 
+	run, res = ended(ccci.StatusPassed, 5)
+	run.Options = ccci.Options{From: "1.0.0+2.0.51"}
+	out["from"] = c{run: run, res: res}
+
 	run, res = ended(ccci.StatusPassed, 0)
 	run.Options.Quick = true
 	res.Base.Reason = "1.0.0+2.0.51 is the last green canonical, of run 260313-030000-abcdef"
@@ -221,9 +225,14 @@ func TestU13_StatusIsShortAndInItsOwnContext(t *testing.T) {
 	if n := utf8.RuneCountInString(s.Description); n != report.StatusLimit {
 		t.Errorf("%d characters", n)
 	}
-	run.Options.Stages = []ccci.StageName{ccci.StageInstall}
-	if p := report.Status(run, res, report.Links{}); p.Context == s.Context {
-		t.Errorf("a partial run speaks in the whole suite's context %q", p.Context)
+	for want, o := range map[string]ccci.Options{
+		"cc-ci/testme": {}, "cc-ci/testme stages=install": {Stages: []ccci.StageName{ccci.StageInstall}},
+		"cc-ci/testme from=1.0.0+2.0.51": {From: "1.0.0+2.0.51"}, "cc-ci/testme --quick": {Quick: true},
+	} {
+		run.Options = o
+		if p := report.Status(run, res, report.Links{}); p.Context != want {
+			t.Errorf("the context is %q, want %q", p.Context, want)
+		}
 	}
 }
 

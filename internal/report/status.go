@@ -7,23 +7,22 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// The contexts of commit statuses. A run of some stages only gets its own, so
-// that its green can never stand in for the whole suite's where a forge
-// protects a branch by [ContextWhole].
-const (
-	ContextWhole   = "cc-ci/testme"
-	ContextPartial = "cc-ci/testme-partial"
-)
+// ContextWhole is the context of a whole run's commit status.
+const ContextWhole = "cc-ci/testme"
+
+// contextOf names what a run's status is about. A run with options that restrict it has
+// a context of its own, which names them: its green can never stand in for the whole
+// suite's where a forge protects a branch by [ContextWhole], nor can its red.
+func contextOf(o ccci.Options) string {
+	return strings.TrimSpace(ContextWhole + " " + o.Restriction())
+}
 
 // StatusLimit is the longest description in characters that forges accept.
 const StatusLimit = 140
 
 // Status renders the commit status of a run.
 func Status(run ccci.Run, result *ccci.Result, links Links) ccci.CommitStatus {
-	s := ccci.CommitStatus{Context: ContextWhole, URL: links.Run}
-	if !run.Options.Whole() {
-		s.Context = ContextPartial
-	}
+	s := ccci.CommitStatus{Context: contextOf(run.Options), URL: links.Run}
 	switch run.Status {
 	case ccci.StatusQueued:
 		s.State, s.Description = ccci.StatePending, "queued"

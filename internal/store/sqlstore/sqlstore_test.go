@@ -262,3 +262,30 @@ func TestA28_BadgeQueriesSeek(t *testing.T) {
 		}
 	}
 }
+
+// A store from before the rule may hold runs that were restricted and spoke for their recipe.
+func TestU7_RestrictedRunsAreSilencedInAnOldStore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cc-ci.db")
+	s, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, o := range []ccci.Options{{}, {From: "9.9.9"}} {
+		run := ccci.Run{ID: ccci.RunID(fmt.Sprintf("26010%d-000000-000000", i+1)), Key: fmt.Sprintf("x/%d", i), Recipe: "wiki", Options: o, Status: ccci.StatusFailed}
+		if _, _, err := s.ClaimRun(t.Context(), run); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, statement := range []string{"UPDATE runs SET speaks = 1", "DELETE FROM goose_db_version WHERE version_id = 3"} {
+		if _, err := s.db.Write.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var speak string
+	if err := openAt(t, path).db.Read.QueryRowContext(t.Context(), "SELECT group_concat(id) FROM runs WHERE speaks = 1").Scan(&speak); err != nil || speak != "260101-000000-000000" {
+		t.Errorf("%q speak, %v", speak, err)
+	}
+}

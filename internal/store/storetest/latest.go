@@ -10,6 +10,7 @@ import (
 func testLatest(t *testing.T, o Options) {
 	whole := ccci.Options{}
 	partial := ccci.Options{Stages: []ccci.StageName{ccci.StageInstall}}
+	from := ccci.Options{From: "1.0.0+1"}
 	type entry struct {
 		options ccci.Options
 		status  ccci.Status
@@ -30,6 +31,7 @@ func testLatest(t *testing.T, o Options) {
 		{"f-cancelled", []entry{{whole, ccci.StatusPassed}, {whole, ccci.StatusCancelled}}, []int{1, 0}},
 		{"g-partial", []entry{{whole, ccci.StatusPassed}, {partial, ccci.StatusFailed}}, []int{1, 0}},
 		{"h-nothing-speaks", []entry{{partial, ccci.StatusPassed}, {whole, ccci.StatusCancelled}, {whole, ccci.StatusQueued}}, []int{2}},
+		{"h-other-base", []entry{{whole, ccci.StatusPassed}, {from, ccci.StatusFailed}}, []int{1, 0}},
 		{"i-several-unfinished", []entry{{whole, ccci.StatusPassed}, {whole, ccci.StatusRunning}, {whole, ccci.StatusQueued}}, []int{2, 0}},
 	} {
 		var of []ccci.RunID
