@@ -2,6 +2,12 @@ package ccci
 
 import "time"
 
+// Bases are the releases of a recipe, as what an upgrade to one of its commits can start from.
+type Bases struct {
+	Usable   []string          // their tags, newest first
+	Unusable map[string]string // the tags of the others, with the reason as a sentence's end: "it is not older than …"
+}
+
 // Recipe is how one recipe is enrolled: tests/<recipe>/recipe.yml read
 // strictly, with defaults filled in. The zero value plus defaults is the
 // zero-config floor (U1). Strings marked "template" may use {{.Domain}},

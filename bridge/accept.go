@@ -176,6 +176,14 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 			return decision{outcome: "answered", reason: "nothing to repeat", label: "nothing-to-repeat", reply: problem}, nil
 		}
 	}
+	if options.From != "" {
+		if problem, err = b.wrongBase(ctx, repo.Recipe, pr, commit, options); err != nil {
+			return decision{}, err
+		}
+		if problem != "" {
+			return decision{outcome: "answered", reason: "no upgrade can start from what from= names", label: "no-base", reply: problem}, nil
+		}
+	}
 	if options.Quick {
 		if problem, err = b.nothingQuick(ctx, repo.Recipe, commit); err != nil {
 			return decision{}, err
@@ -274,23 +282,55 @@ func (b *Bridge) nothingQuick(ctx context.Context, recipe string, commit ccci.Co
 	return why + ". A quick run has nothing to start from, so nothing was started. The whole suite needs none:" + ready(Command{}, commit), nil
 }
 
+// maxChoices bounds how many releases an answer lists.
+const maxChoices = 8
+
+// wrongBase says why no upgrade can start from the release that from= names, and lists
+// those that one can start from, the nearest first; "" when it can (U4). What cannot
+// be found out now is left to the run.
+func (b *Bridge) wrongBase(ctx context.Context, recipe string, pr ccci.PullRequest, commit ccci.Commit, options ccci.Options) (string, error) {
+	asking, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	bases, err := b.cfg.Bases(asking, pr.CloneURL, commit)
+	if err != nil {
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		b.log.Warn("reading the releases; the run will find out whether from= is right", "pr", pr.Ref, "from", options.From, "error", err)
+		return "", nil
+	}
+	if slices.Contains(bases.Usable, options.From) {
+		return "", nil
+	}
+	why := fmt.Sprintf("%s has no release %s", report.Code(recipe), report.Code(options.From))
+	if reason, known := bases.Unusable[options.From]; known {
+		why = fmt.Sprintf("No upgrade can start from %s: %s", report.Code(options.From), report.Text(reason))
+	}
+	options.Retest = ""
+	if len(bases.Usable) == 0 {
+		options.From = ""
+		return why + ". There is no release that an upgrade to this commit can start from. Nothing was started. Without `from=` cc-ci chooses the base itself:" + ready(Command{Options: options}, commit), nil
+	}
+	choices := byNearness(options.From, bases.Usable)
+	options.From = choices[0]
+	names := make([]string, 0, maxChoices)
+	for _, c := range choices[:min(len(choices), maxChoices)] {
+		names = append(names, report.Code(c))
+	}
+	list := strings.Join(names, ", ")
+	if n := len(choices) - len(names); n > 0 {
+		list += fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("%s. Nothing was started. An upgrade can start from %s. For the first of them, comment:", why, list) + ready(Command{Options: options}, commit), nil
+}
+
 // ready is a command line to copy.
 func ready(cmd Command, head ccci.Commit) string {
-	line := string(VerbTest)
-	if len(cmd.Options.Stages) > 0 {
-		names := make([]string, len(cmd.Options.Stages))
-		for i, s := range cmd.Options.Stages {
-			names[i] = string(s)
-		}
-		line += " stages=" + strings.Join(names, ",")
+	words := []string{string(VerbTest)}
+	if restriction := cmd.Options.Restriction(); restriction != "" {
+		words = append(words, restriction)
 	}
-	if cmd.Options.From != "" {
-		line += " from=" + cmd.Options.From
-	}
-	if cmd.Options.Quick {
-		line += " --quick"
-	}
-	return "\n\n" + report.Block([]string{line + " " + string(head)})
+	return "\n\n" + report.Block([]string{strings.Join(append(words, string(head)), " ")})
 }
 
 // reply queues an answer to a comment. It is kept and sent like all messages.

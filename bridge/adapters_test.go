@@ -180,6 +180,9 @@ func (a *appliance) bridge() (b *bridge.Bridge, stop func()) {
 	b, err := bridge.New(bridge.Config{
 		Forge: a.forge, Engine: a.engine, Store: a.store, Bus: a.bus, Locker: a.locker, Blobs: a.blobs,
 		Repos: []bridge.Repo{{Ref: repo, Recipe: "miniflux", Org: "recipes"}}, Capacity: 2, DashboardURL: "http://127.0.0.1:1",
+		Bases: func(context.Context, string, ccci.Commit) (ccci.Bases, error) {
+			return ccci.Bases{Usable: []string{"wait"}}, nil
+		},
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -62,6 +62,10 @@ type Config struct {
 	Bus    ccci.Bus
 	Locker ccci.Locker
 	Blobs  ccci.BlobReader // where harnesses put results
+	// Bases tells what an upgrade to head can start from in the repository at cloneURL, so
+	// that a mistake in from= is answered and no run is started. Where it fails, the run
+	// finds out.
+	Bases func(ctx context.Context, cloneURL string, head ccci.Commit) (ccci.Bases, error)
 
 	Repos []Repo
 	Roles Roles
@@ -124,7 +128,7 @@ type Bridge struct {
 func New(cfg Config) (*Bridge, error) {
 	for name, missing := range map[string]bool{
 		"Forge": cfg.Forge == nil, "Engine": cfg.Engine == nil, "Store": cfg.Store == nil,
-		"Bus": cfg.Bus == nil, "Locker": cfg.Locker == nil, "Blobs": cfg.Blobs == nil,
+		"Bus": cfg.Bus == nil, "Locker": cfg.Locker == nil, "Blobs": cfg.Blobs == nil, "Bases": cfg.Bases == nil,
 	} {
 		if missing {
 			return nil, ccci.Errorf(ccci.CodeInvalid, "making the bridge: %s is missing", name)

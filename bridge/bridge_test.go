@@ -307,6 +307,7 @@ func TestNew_refuses(t *testing.T) {
 	for name, spoil := range map[string]func(*bridge.Config){
 		"no forge":         func(c *bridge.Config) { c.Forge = nil },
 		"no blobs":         func(c *bridge.Config) { c.Blobs = nil },
+		"no bases":         func(c *bridge.Config) { c.Bases = nil },
 		"repository twice": func(c *bridge.Config) { c.Repos = append(c.Repos, c.Repos[0]) },
 		"no organisation":  func(c *bridge.Config) { c.Repos[0].Org = "" },
 		"unknown command":  func(c *bridge.Config) { c.Roles = bridge.Roles{"!deploy": {Who: bridge.Anyone}} },

@@ -190,7 +190,7 @@ func TestA4_NoneSlowerThanThirtySeconds(t *testing.T) {
 					hot[r.Ref] = true
 				}
 				forge.hot = func(r ccci.RepoRef) bool { return hot[r] }
-				b, err := New(Config{Forge: forge, Engine: noEngine{}, Store: noStore{}, Bus: noBus{}, Locker: freeLocker{}, Blobs: noBlobs{},
+				b, err := New(Config{Forge: forge, Engine: noEngine{}, Store: noStore{}, Bus: noBus{}, Locker: freeLocker{}, Blobs: noBlobs{}, Bases: noBases,
 					Repos: repos, PollInterval: 29 * time.Second, Parallel: tc.parallel, Jitter: func() float64 { return 0.5 }})
 				if err != nil {
 					t.Fatal(err)
@@ -239,3 +239,5 @@ func TestA4_NoneSlowerThanThirtySeconds(t *testing.T) {
 		})
 	}
 }
+
+func noBases(context.Context, string, ccci.Commit) (ccci.Bases, error) { return ccci.Bases{}, nil }

@@ -114,6 +114,9 @@ func Parse(body string) Parsed {
 	if cmd.Options.Quick && (len(cmd.Options.Stages) > 0 || cmd.Options.From != "") {
 		return wrong(cmd.Verb, fmt.Sprintf("%s chooses stages and base itself, so neither %s nor %s goes with it.", report.Code("--quick"), report.Code("stages="), report.Code("from=")))
 	}
+	if cmd.Options.From != "" && !cmd.Options.Wants(ccci.StageUpgrade) {
+		return wrong(cmd.Verb, fmt.Sprintf("%s says where the upgrade starts, and %s leaves the upgrade out.", report.Code("from="), report.Code("stages=")))
+	}
 	return Parsed{Kind: IsCommand, Command: cmd}
 }
 
@@ -275,6 +278,19 @@ func nearest(word string, candidates []string) string {
 		}
 	}
 	return best
+}
+
+// byNearness orders candidates by how likely word was meant to be each of them: first
+// those that it is the beginning of, as "1.2.0" of "1.2.0+3.4", then by distance.
+// Among equals their order stays.
+func byNearness(word string, candidates []string) []string {
+	rank := func(c string) int {
+		if strings.HasPrefix(strings.TrimPrefix(c, "v"), strings.TrimPrefix(word, "v")) {
+			return 0
+		}
+		return 1 + distance(word, c)
+	}
+	return slices.SortedStableFunc(slices.Values(candidates), func(a, b string) int { return rank(a) - rank(b) })
 }
 
 // distance counts insertions, deletions, changes and swaps of neighbours.

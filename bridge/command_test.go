@@ -76,6 +76,7 @@ func TestN5_Replies(t *testing.T) {
 		"!testme --quick quick":           "`--quick` is given twice",
 		"!testme --quick stages=install":  "neither `stages=` nor `from=`",
 		"!testme from=1.0 quick":          "neither `stages=` nor `from=`",
+		"!testme stages=install from=1.0": "leaves the upgrade out",
 		"!retest --quick":                 "takes no options",
 		"!testme please":                  "`please` is not an option",
 		"!testme @everyone":               "`@everyone` is not an option",

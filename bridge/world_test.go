@@ -46,6 +46,8 @@ type world struct {
 	calls    map[string]int                   // of the forge, by name
 	script   func(ccci.Job) (ccci.Build, any) // how a job ends and what result it leaves
 	harness  time.Duration                    // how long each stage takes
+	bases    ccci.Bases                       // of every commit
+	basesErr error
 
 	// engine
 	builds map[ccci.RunID]*build
@@ -85,6 +87,7 @@ func newWorld(t *testing.T) *world {
 		history: map[ccci.CommentID][]string{}, statusOf: map[string]ccci.CommitStatus{}, deleted: map[ccci.CommentID]bool{}, calls: map[string]int{},
 		builds: map[ccci.RunID]*build{}, work: make(chan ccci.RunID, 10_000), store: newMemStore(), blobs: map[string][]byte{},
 		lease: make(chan struct{}, 1), harness: 10 * time.Second,
+		bases: ccci.Bases{Usable: []string{"1.1.0+2.1", "1.0.0"}, Unusable: map[string]string{"2.0.0+3.0": "it is not older than 2.0.0+3.0, the version under test"}},
 	}
 	w.news = sync.NewCond(&w.mu)
 	w.script = func(ccci.Job) (ccci.Build, any) { return ccci.Build{Ending: ccci.EndExited}, ccci.StatusPassed }
@@ -124,6 +127,11 @@ func (w *world) write(ref ccci.PRRef, who ccci.User, body string) ccci.Comment {
 func (w *world) config() bridge.Config {
 	return bridge.Config{
 		Forge: (*forge)(w), Engine: (*engine)(w), Store: w.store, Bus: (*bus)(w), Locker: (*locker)(w), Blobs: (*blobs)(w),
+		Bases: func(context.Context, string, ccci.Commit) (ccci.Bases, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.bases, w.basesErr
+		},
 		Repos:        []bridge.Repo{{Ref: repo, Recipe: "miniflux", Org: "recipes"}, {Ref: other, Org: "recipes"}},
 		DashboardURL: "https://ci.example.org", Logger: slog.New(slog.DiscardHandler),
 		Jitter: func() float64 { return 0 },

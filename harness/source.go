@@ -100,20 +100,18 @@ func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tre
 	if err != nil {
 		return nil, err
 	}
-	for _, wish := range []struct{ tag, reason string }{
-		{l.Job.Options.From, "asked for"},
-		{l.settings.Upgrade.Base, "stated by upgrade.base in recipe.yml"},
-	} {
-		if wish.tag != "" {
-			release, err := recipe.FindRelease(releases, wish.tag)
-			if err != nil {
-				return nil, err
-			}
-			if release.Commit == l.Job.Commit {
-				return nil, ccci.Errorf(ccci.CodeInvalid, "release %s is the head itself: an upgrade from it proves nothing", wish.tag).WithHint("name an older release")
-			}
-			return &ccci.Revision{Version: release.Tag, Commit: release.Commit, Reason: wish.reason}, nil
+	if tag := l.Job.Options.From; tag != "" {
+		return askedBase(releases, tag, head.Version(), l.Job.Commit)
+	}
+	if tag := l.settings.Upgrade.Base; tag != "" {
+		release, err := recipe.FindRelease(releases, tag)
+		if err != nil {
+			return nil, err
 		}
+		if release.Commit == l.Job.Commit {
+			return nil, ccci.Errorf(ccci.CodeInvalid, "release %s is the head itself: an upgrade from it proves nothing", tag).WithHint("name an older release")
+		}
+		return &ccci.Revision{Version: release.Tag, Commit: release.Commit, Reason: "stated by upgrade.base in recipe.yml"}, nil
 	}
 	if base := l.canonicalBase(ctx, clone, head); base != nil {
 		return base, nil
@@ -131,6 +129,19 @@ func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tre
 		return nil, err
 	}
 	return &ccci.Revision{Version: l.Job.BaseRef, Commit: tip, Reason: reason + "; the tip of " + l.Job.BaseRef + " in its place"}, nil
+}
+
+// askedBase is the release that a person named. One that cannot be the base says nothing
+// about the recipe: an Error with CodeConflict.
+func askedBase(releases []recipe.Release, tag, headVersion string, head ccci.Commit) (*ccci.Revision, error) {
+	release, err := recipe.FindRelease(releases, tag)
+	if err != nil {
+		return nil, ccci.Errorf(ccci.CodeConflict, "%w", err).WithHint("%s", ccci.HintOf(err))
+	}
+	if why := release.Unusable(headVersion, head); why != "" {
+		return nil, ccci.Errorf(ccci.CodeConflict, "no upgrade can start from release %s: %s", tag, why).WithHint("name an older release")
+	}
+	return &ccci.Revision{Version: release.Tag, Commit: release.Commit, Reason: "asked for"}, nil
 }
 
 // overlaysFor lists our compose files for one version, as absolute paths: for

@@ -17,6 +17,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/bridge"
 	"github.com/recipe-maintainers/cc-ci/bridge/hook"
 	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/drone"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/localengine"
@@ -24,6 +25,8 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/forge/gitea"
 	"github.com/recipe-maintainers/cc-ci/internal/forge/github"
 	"github.com/recipe-maintainers/cc-ci/internal/forge/localforge"
+	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
+	"github.com/recipe-maintainers/cc-ci/internal/scratch"
 )
 
 // adapter is one forge of the configuration, opened. What it can besides
@@ -231,8 +234,8 @@ func (s *server) bridgeConfigs() ([]bridge.Config, error) {
 	for _, f := range s.forges {
 		c := bridge.Config{
 			Forge: f.forge, Engine: s.engine, Store: s.store, Bus: s.bus, Locker: s.bus.locker, Blobs: s.blobs,
-			Roles: roles(s.cfg.Roles), PollInterval: f.entry.Poll, Observer: s.metrics,
 			Deadline: s.cfg.Engine.Deadline, Capacity: s.cfg.Engine.Capacity, DashboardURL: s.cfg.URL, Logger: s.log, Held: s.needs().Short,
+			Bases: s.bases, Roles: roles(s.cfg.Roles), PollInterval: f.entry.Poll, Observer: s.metrics,
 		}
 		for _, r := range f.entry.Repos {
 			ref, err := ccci.ParseRepoRef(r.Repo)
@@ -251,6 +254,22 @@ func (s *server) bridgeConfigs() ([]bridge.Config, error) {
 		all = append(all, c)
 	}
 	return all, nil
+}
+
+// bases fetches a commit with all version tags and reads what an upgrade to it can start from.
+func (s *server) bases(ctx context.Context, cloneURL string, head ccci.Commit) (ccci.Bases, error) {
+	files, err := scratch.Make("bases")
+	if err != nil {
+		return ccci.Bases{}, err
+	}
+	defer files.Remove()
+	if _, err := gitcmd.Run(ctx, files.Path, "init", "--quiet", "--bare", "--template="); err != nil {
+		return ccci.Bases{}, err
+	}
+	if err := gitcmd.Fetch(ctx, files.Path, cloneURL, gitcmd.FetchOptions{Refs: []string{string(head)}, Tags: true, Limits: gitLimits(s.cfg.Git)}); err != nil {
+		return ccci.Bases{}, err
+	}
+	return recipe.Bases(ctx, files.Path, head)
 }
 
 // adopt says how a repository that was found is watched. Who gives it the topic

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -113,5 +114,44 @@ func TestReleasesErrors(t *testing.T) {
 	cancel()
 	if _, err := recipe.Releases(ctx, t.TempDir()); err == nil || !strings.Contains(err.Error(), "canceled") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// U4: what an upgrade can start from, as it is read before a run.
+func TestU4_Bases(t *testing.T) {
+	dir := unpack(t, "page")
+	git(t, dir, "init", "-q")
+	release := func(tag string) ccci.Commit {
+		write(t, dir, "note", tag)
+		git(t, dir, "add", ".")
+		git(t, dir, "commit", "-q", "-m", tag)
+		git(t, dir, "tag", tag)
+		return ccci.Commit(git(t, dir, "rev-parse", "HEAD"))
+	}
+	tree, err := recipe.Open(dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := tree.Version()
+	first := release("0.0.1+1.0")
+	release(version)
+	head := release("999.0.0+1.0")
+
+	bases, err := recipe.Bases(t.Context(), dir, head)
+	if err != nil || !slices.Equal(bases.Usable, []string{"0.0.1+1.0"}) || len(bases.Unusable) != 2 ||
+		bases.Unusable["999.0.0+1.0"] != "it is the commit under test itself" || bases.Unusable[version] != "it is not older than "+version+", the version under test" {
+		t.Errorf("%+v, %v", bases, err)
+	}
+	if bases, err = recipe.Bases(t.Context(), dir, first); err != nil || bases.Unusable["0.0.1+1.0"] == "" || len(bases.Usable) != 0 {
+		t.Errorf("of the oldest release: %+v, %v", bases, err)
+	}
+	// What states no version, as it is no recipe, compares with nothing.
+	git(t, dir, "rm", "-q", "compose.yml")
+	git(t, dir, "commit", "-q", "-m", "no recipe")
+	if bases, err = recipe.Bases(t.Context(), dir, ccci.Commit(git(t, dir, "rev-parse", "HEAD"))); err != nil || len(bases.Usable) != 3 {
+		t.Errorf("of what is no recipe: %+v, %v", bases, err)
+	}
+	if _, err := recipe.Bases(t.Context(), dir, ccci.Commit(strings.Repeat("1", 40))); err == nil {
+		t.Error("of a commit that is not there")
 	}
 }

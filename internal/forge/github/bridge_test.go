@@ -114,7 +114,7 @@ func TestA10_BridgeOnGitHub(t *testing.T) {
 	}
 	run := func(until func() bool) {
 		t.Helper()
-		b, err := bridge.New(bridge.Config{Forge: adapter(t, s, nil), Engine: engine, Store: store, Bus: &inproc.Bus{}, Locker: &inproc.Locker{}, Blobs: blobs,
+		b, err := bridge.New(bridge.Config{Forge: adapter(t, s, nil), Engine: engine, Store: store, Bus: &inproc.Bus{}, Locker: &inproc.Locker{}, Blobs: blobs, Bases: noBases,
 			Repos: []bridge.Repo{{Ref: repo, Recipe: "pocketbase", Org: "coop"}}, PollInterval: 5 * time.Second, EditGap: time.Millisecond,
 			Jitter: func() float64 { return 0 },
 			Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
@@ -176,3 +176,5 @@ func TestA10_BridgeOnGitHub(t *testing.T) {
 		t.Errorf("after a restart: %d jobs, and readers see\n%s\nbefore it was\n%s", len(engine.jobs), after, before)
 	}
 }
+
+func noBases(context.Context, string, ccci.Commit) (ccci.Bases, error) { return ccci.Bases{}, nil }

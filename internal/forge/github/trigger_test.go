@@ -35,7 +35,7 @@ func TestK6_TheJobRunsWhenGitHubTriggersTheHook(t *testing.T) {
 		t.Fatal(err)
 	}
 	bus, engine := &inproc.Bus{}, &instant{t: t, blobs: blobs}
-	b, err := bridge.New(bridge.Config{Forge: adapter(t, st.s, nil), Engine: engine, Store: store, Bus: bus, Locker: &inproc.Locker{}, Blobs: blobs,
+	b, err := bridge.New(bridge.Config{Forge: adapter(t, st.s, nil), Engine: engine, Store: store, Bus: bus, Locker: &inproc.Locker{}, Blobs: blobs, Bases: noBases,
 		Repos: []bridge.Repo{{Ref: repo, Recipe: "pocketbase", Org: "coop"}}, PollInterval: 30 * time.Second, EditGap: time.Millisecond,
 		Jitter: func() float64 { return 0.99 }, // the second look comes after 29 s
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
