@@ -75,6 +75,9 @@ func (b *Bridge) decide(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 	case c.Edited:
 		return decision{outcome: "ignored", reason: "edited comments are never commands", label: "edited"}, nil
 	}
+	if p.Kind == IsNear {
+		return b.decideNear(ctx, repo, c, p)
+	}
 	// A wish that became a run stays that run, whatever has changed since (N2).
 	if verb == VerbTest || verb == VerbRetest {
 		run, found, err := b.runOf(ctx, c.PR, b.keyOf(c))
@@ -89,9 +92,7 @@ func (b *Bridge) decide(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 		}
 	}
 	if repo.Recipe == "" && verb != VerbHelp {
-		return decision{outcome: "refused", reason: "the repository is not enrolled", label: "not-enrolled", replyKey: "not-enrolled/" + c.PR.String(),
-			reply: "This repository is not enrolled in cc-ci, so nothing was started. An operator enrols it by adding `tests/<recipe>/` to cc-ci " +
-				"and naming the repository in its configuration."}, nil
+		return notEnrolledHere(c), nil
 	}
 	ok, why, err := b.allowed(ctx, repo, verb, c.Author)
 	if err != nil {
@@ -115,6 +116,28 @@ func (b *Bridge) decide(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 		return decision{outcome: "accepted", reason: why, reply: reply}, err
 	}
 	return b.accept(ctx, repo, c, p.Command, why)
+}
+
+// decideNear answers a near miss. It is answered where the command itself would be allowed,
+// and is passed over otherwise: it may be talk among people.
+func (b *Bridge) decideNear(ctx context.Context, repo Repo, c ccci.Comment, p Parsed) (decision, error) {
+	ok, why, err := b.allowed(ctx, repo, p.Command.Verb, c.Author)
+	switch {
+	case err != nil:
+		return decision{}, err
+	case !ok:
+		return decision{outcome: "ignored", reason: "no command, and " + why, label: "not-allowed"}, nil
+	case repo.Recipe == "" && p.Command.Verb != VerbHelp:
+		return notEnrolledHere(c), nil
+	}
+	return decision{outcome: "answered", reason: "near a command, and none", label: "near", reply: p.Reply}, nil
+}
+
+// notEnrolledHere is the one answer of a pull request's repository that is not enrolled (U15).
+func notEnrolledHere(c ccci.Comment) decision {
+	return decision{outcome: "refused", reason: "the repository is not enrolled", label: "not-enrolled", replyKey: "not-enrolled/" + c.PR.String(),
+		reply: "This repository is not enrolled in cc-ci, so nothing was started. An operator enrols it by adding `tests/<recipe>/` to cc-ci " +
+			"and naming the repository in its configuration."}
 }
 
 // allowed judges a person by id. On doubt there is an error and no yes (A7).

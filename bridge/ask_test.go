@@ -270,3 +270,37 @@ func TestU13_TheLastWishSpeaksForTheCommit(t *testing.T) {
 		}
 	})
 }
+
+// N5: a near miss of a member's is answered once, a stranger's is talk; neither starts a run.
+func TestN5_NearMissIsAnswered(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.overlap = 10
+		strange := ccci.PRRef{Repo: other, Number: 5}
+		w.addPR(strange)
+		_, stop := w.start(w.config())
+		w.write(pr1, ada, "!Testme")
+		w.write(pr1, ada, "!testme\n\nthanks!")
+		w.write(pr1, mallory, "please !testme")
+		w.write(pr1, mallory, "!satus") // which anyone may ask for
+		w.write(strange, mallory, "!testme!")
+		idle(time.Minute)
+		stop()
+		_, stop = w.start(w.config())
+		defer stop()
+		idle(time.Minute)
+		if len(w.runs()) != 0 || len(w.statuses) != 0 {
+			t.Errorf("runs %+v, statuses %+v", w.runs(), w.statuses)
+		}
+		said := w.said("")
+		for i, want := range []string{"`ada`: `!testme` starts a run only in small letters", "`ada`: A command has to be the whole comment", "`mallory`: `!satus` is not a command"} {
+			if len(said) != 3 || !strings.HasPrefix(said[i], want) {
+				t.Fatalf("said %q, want %q", said, want)
+			}
+		}
+		w.write(strange, ada, "!testme!")
+		idle(time.Minute)
+		if said := w.said("not-enrolled/"); len(said) != 1 {
+			t.Errorf("where the repository is not enrolled: %q", said)
+		}
+	})
+}

@@ -36,18 +36,20 @@ type Command struct {
 // Kind says what a comment is to the bridge.
 type Kind int
 
-// A comment is talk among people, a command, or an attempt at one that gets a reply.
+// A comment is talk among people, a command, a command with a mistake in its options,
+// or a near miss: something that was meant as a command and is none.
 const (
 	Ignore Kind = iota
 	IsCommand
 	IsReply
+	IsNear
 )
 
 // Parsed is a comment as the bridge understands it.
 type Parsed struct {
 	Kind    Kind
-	Command Command // for IsCommand; for IsReply only its Verb is set
-	Reply   string  // for IsReply: Markdown that says what is wrong and how to write it
+	Command Command // for IsCommand; for IsReply and IsNear only its Verb is set
+	Reply   string  // for IsReply and IsNear: Markdown that says what is wrong and how to write it
 }
 
 // option is a row of the table below.
@@ -63,6 +65,14 @@ type command struct {
 	verb    Verb
 	explain string
 	options []option
+}
+
+// starts reports whether a command starts a run. Such a one counts only when it is
+// written exactly (A6); the case of the others is forgiven.
+func (v Verb) starts() bool { return v == VerbTest || v == VerbRetest }
+
+func (v Verb) is(word string) bool {
+	return word == string(v) || !v.starts() && strings.EqualFold(word, string(v))
 }
 
 // commands is the one table of the grammar: the parser and !help both read it.
@@ -83,7 +93,15 @@ var commands = []command{
 // whole body, on one line, that begins with the verb itself; white space after
 // it is forgiven. Whatever quotes, hides, formats or explains a command is not
 // one: code, quotations, HTML, other lines, invisible characters, leading space.
+// Of these, what a person may have meant as a command is a near miss.
 func Parse(body string) Parsed {
+	if p := parseLine(body); p.Kind != Ignore {
+		return p
+	}
+	return nearMiss(body)
+}
+
+func parseLine(body string) Parsed {
 	line := strings.TrimRight(body, " \t\r\n")
 	if len(line) > MaxLine || !ordinary(line) {
 		return Parsed{}
@@ -92,7 +110,7 @@ func Parse(body string) Parsed {
 	if len(words) == 0 || !strings.HasPrefix(line, words[0]) {
 		return Parsed{}
 	}
-	i := slices.IndexFunc(commands, func(c command) bool { return string(c.verb) == words[0] })
+	i := slices.IndexFunc(commands, func(c command) bool { return c.verb.is(words[0]) })
 	if i < 0 {
 		return Parsed{}
 	}

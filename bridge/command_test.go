@@ -28,6 +28,9 @@ func TestA6_Commands(t *testing.T) {
 		"!testme quick":                   {Verb: bridge.VerbTest, Options: ccci.Options{Quick: true}},
 		"!testme " + fullSHA + " --quick": {Verb: bridge.VerbTest, SHA: fullSHA, Options: ccci.Options{Quick: true}},
 		"!help":                           {Verb: bridge.VerbHelp},
+		"!Help":                           {Verb: bridge.VerbHelp}, // what starts nothing is forgiven its case
+		"!STATUS":                         {Verb: bridge.VerbStatus},
+		"!Cancel ":                        {Verb: bridge.VerbCancel},
 		"!status\n":                       {Verb: bridge.VerbStatus},
 		"!cancel":                         {Verb: bridge.VerbCancel},
 		"!retest          ":               {Verb: bridge.VerbRetest},
@@ -40,21 +43,71 @@ func TestA6_Commands(t *testing.T) {
 	}
 }
 
+// Talk among people: it starts nothing and gets no answer.
 func TestA6_WhatIsNoCommand(t *testing.T) {
 	for _, body := range []string{
-		"", " ", "\n", "testme", "!", "!!testme", "!testmexyz", "!testme!", "!testme.", "!Testme", "!TESTME", "! testme", "!testme,please",
-		" !testme", "\t!testme", "\n!testme", "    !testme", // indented code
-		"please !testme", "!testme\nthanks", "thanks\n!testme", "!testme\n!testme", "!testme\r\nx", "!testme\rx",
-		"`!testme`", "``!testme``", "```\n!testme\n```", "~~~\n!testme\n~~~", "!testme `stages=install`",
-		"> !testme", ">!testme", "On Monday ada wrote:\n> !testme", "!testme > x",
-		"<!-- !testme -->", "!testme <!-- x -->", "<b>!testme</b>", "!testme<br>", "&#33;testme", "\\!testme",
-		"!test\u200bme", "\u200b!testme", "!testme\u200b", "\ufeff!testme", "!testme\u00a0", "!testme\u2028", "!testme \u202efrom=1", "!testme\u0301", "!testm\u0435",
-		"!testme\x00", "!testme\x1b[0m", "!testme\v", "!testme\f", "!testme stages=inst\u00e4ll",
-		"![testme](x)", "[!testme](x)", "# !testme", "- !testme", "1. !testme", "| !testme |", "**!testme**", "@bot !testme", "/testme", "!deploy", "!tesme",
-		"!testme " + strings.Repeat("x", bridge.MaxLine),
+		"", " ", "\n", "testme", "!", "!!", "!testmexyz", "!deploy", "!nice", "!important: merge this", "![testme](x)", "! ", "!<b>",
+		"\t!testme", "    !testme", // indented code
+		"`!testme`", "``!testme``", "```\n!testme\n```", "~~~\n!testme\n~~~", "please write `!testme`",
+		"> !testme", ">!testme", "On Monday ada wrote:\n> !testme", "> !testme\n\nthanks",
+		"<!-- !testme -->", "<b>!testme</b>", "&#33;testme", "\\!testme", "[!testme](x)", "# !testme", "- !testme", "1. !testme", "| !testme |", "**!testme**", "/testme",
+		"when this is merged you can write !testme again", "a\n!testme\nb", "it is !testmexyz",
 	} {
 		if got := bridge.Parse(body); got.Kind != bridge.Ignore || got.Reply != "" {
 			t.Errorf("Parse(%q) = %+v, want it ignored", body, got)
+		}
+	}
+}
+
+// What was meant as a command and is none starts nothing (A6, ruling 3), and its answer
+// has the line to write.
+func TestN5_NearMisses(t *testing.T) {
+	const alone, small = "A command has to be the whole comment", "in small letters"
+	for body, want := range map[string]struct{ why, line string }{
+		"!Testme":                     {small, "!testme"},
+		"!TESTME stages=install":      {small, "!testme stages=install"},
+		"!Retest":                     {small, "!retest"},
+		"!satus":                      {"`!satus` is not a command, so nothing was done. The nearest one is `!status`.", "!status"},
+		"!tesme":                      {"`!tesme` is not a command, so nothing was started. The nearest one is `!testme`.", "!testme"},
+		"!test from=1.0.0":            {"`!test` is not", "!testme from=1.0.0"},
+		"!test this please":           {"`!test` is not", "!testme"},
+		"!cancle":                     {"`!cancle` is not", "!cancel"},
+		"!Halp":                       {"`!Halp` is not", "!help"},
+		"!testme\n\nthanks!":          {alone, "!testme"},
+		"!testme\r\nx":                {alone, "!testme"},
+		"!testme\n!testme":            {alone, "!testme"},
+		"!testme --quick\n\nthanks":   {alone, "!testme --quick"},
+		"!help\n\nthanks":             {alone, "!help"},
+		"thanks\n!testme":             {alone, "!testme"},
+		"Rebased.\n\nPlease !testme":  {alone, "!testme"},
+		"please !testme":              {alone, "!testme"},
+		"Can you !Testme, please?":    {alone, "!testme"},
+		"@bot !testme":                {alone, "!testme"},
+		"été: !testme":                {alone, "!testme"},
+		" !testme":                    {alone, "!testme"},
+		"\n!testme":                   {alone, "!testme"},
+		"!!testme":                    {alone, "!testme"},
+		"! testme":                    {alone, "!testme"},
+		"!testme!":                    {alone, "!testme"},
+		"!testme.":                    {alone, "!testme"},
+		"!testme,please":              {alone, "!testme"},
+		"!testme > x":                 {alone, "!testme"},
+		"!testme <!-- x -->":          {alone, "!testme"},
+		"!testme `stages=install`":    {alone, "!testme"},
+		"!testme\u200b":               {alone, "!testme"},
+		"!testme\u00a0":               {alone, "!testme"},
+		"!test\u200bme":               {"`!test` is not", "!testme"},
+		"!testm\u0435":                {"`!testm` is not", "!testme"},
+		"!testme \u202efrom=1":        {alone, "!testme"},
+		"!testme stages=inst\u00e4ll": {alone, "!testme"},
+		"!testme\x00":                 {alone, "!testme"},
+		"!testme\x1b[0m":              {alone, "!testme"},
+		"!testme\v":                   {alone, "!testme"},
+		"!testme " + strings.Repeat("x", bridge.MaxLine): {alone, "!testme"},
+	} {
+		got := bridge.Parse(body)
+		if got.Kind != bridge.IsNear || !strings.Contains(got.Reply, want.why) || !strings.Contains(got.Reply, "\n"+want.line+"\n") || !strings.HasPrefix(want.line, string(got.Command.Verb)) {
+			t.Errorf("Parse(%q) = %+v, want an answer with %q and the line %q", body, got, want.why, want.line)
 		}
 	}
 }
@@ -111,7 +164,7 @@ func TestN5_HelpComesFromTheParsersTable(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"!testme", "!testme stages=install from=1.0 " + fullSHA, "!testme stagse=install", "!help", "!cancel\n", "`!testme`", "!testme\u200b"} {
+	for _, s := range []string{"!testme", "!testme stages=install from=1.0 " + fullSHA, "!testme stagse=install", "!help", "!cancel\n", "`!testme`", "!testme\u200b", "please !Testme", "!satus\n\nthanks"} {
 		f.Add(s + " --quick")
 		f.Add(s)
 	}
@@ -120,6 +173,15 @@ func FuzzParse(f *testing.F) {
 		if got.Kind == bridge.Ignore {
 			if got.Reply != "" || got.Command.Verb != "" {
 				t.Errorf("Parse(%q) is half ignored: %+v", body, got)
+			}
+			return
+		}
+		if bridge.Parse(got.Reply).Kind != bridge.Ignore {
+			t.Errorf("the reply to %q is itself a command: %q", body, got.Reply)
+		}
+		if got.Kind == bridge.IsNear {
+			if got.Reply == "" || len(got.Reply) > 1000 {
+				t.Errorf("Parse(%q) = %+v", body, got)
 			}
 			return
 		}
@@ -133,9 +195,6 @@ func FuzzParse(f *testing.F) {
 		}
 		if (got.Kind == bridge.IsReply) != (got.Reply != "") || len(got.Reply) > 4000 {
 			t.Errorf("Parse(%q) = %+v", body, got)
-		}
-		if bridge.Parse(got.Reply).Kind != bridge.Ignore {
-			t.Errorf("the reply to %q is itself a command: %q", body, got.Reply)
 		}
 	})
 }
