@@ -358,7 +358,8 @@ func ready(cmd Command, head ccci.Commit) string {
 
 // reply queues an answer to a comment. It is kept and sent like all messages.
 func (b *Bridge) reply(ctx context.Context, repo Repo, verb Verb, c ccci.Comment, d decision) error {
-	if !b.mayReply(ctx, repo, verb, c, d) {
+	ok, until := b.mayReply(ctx, repo, verb, c, d)
+	if !ok {
 		b.log.Warn("not answering", "comment", c.ID, "pr", c.PR, "author_id", c.Author.ID, "reason", "too many answers within an hour")
 		return nil
 	}
@@ -368,6 +369,10 @@ func (b *Bridge) reply(ctx context.Context, repo Repo, verb Verb, c ccci.Comment
 		key = "reply/" + string(c.ID)
 		if c.Author.Name != "" {
 			body = report.Code(c.Author.Name) + ": " + body
+		}
+		if !until.IsZero() {
+			body += fmt.Sprintf("\n\nThis is the last answer to you here for now: there were %d within an hour. From %s on you get answers again. "+
+				"Until then `!testme`, `!retest` and `!cancel` still work; each run has its own comment.", repliesPerHour, until.UTC().Format("15:04 MST"))
 		}
 	}
 	b.sent.awaited(b.messageKey(key), c.Created)

@@ -29,14 +29,19 @@ type answers struct {
 	sum       []time.Time            // of all strangers
 }
 
-// member reports whether a person who may start runs is answered, and counts it.
-func (a *answers) member(pr ccci.PRRef, id string, now time.Time) bool {
+// member reports whether a person who may start runs is answered, and counts it. until is set
+// with the last answer: when the next is possible.
+func (a *answers) member(pr ccci.PRRef, id string, now time.Time) (ok bool, until time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.members) >= answeredLimit {
 		prune(a.members, now)
 	}
-	return count(&a.members, pr.String()+"/"+id, now, repliesPerHour)
+	key := pr.String() + "/" + id
+	if ok = count(&a.members, key, now, repliesPerHour); ok && len(a.members[key]) == repliesPerHour {
+		until = a.members[key][0].Add(time.Hour)
+	}
+	return ok, until
 }
 
 // stranger reports the same of one who may not. A person whose turn is refused because
@@ -98,13 +103,14 @@ func prune(m map[string][]time.Time, now time.Time) {
 	}
 }
 
-// mayReply reports whether a comment gets an answer, and counts it.
-func (b *Bridge) mayReply(ctx context.Context, repo Repo, verb Verb, c ccci.Comment, d decision) bool {
+// mayReply reports whether a comment gets an answer, and counts it. until is set with the last
+// answer to a person who may start runs: when the next is possible.
+func (b *Bridge) mayReply(ctx context.Context, repo Repo, verb Verb, c ccci.Comment, d decision) (ok bool, until time.Time) {
 	now := b.cfg.Now()
 	may := d.label != "not-allowed"
 	if verb != VerbTest || d.label == "not-enrolled" { // it was not asked whether they may start runs
 		if b.answers.tired(c.Author.ID, now) {
-			return false
+			return false, time.Time{}
 		}
 		var err error
 		if may, _, err = b.allowed(ctx, repo, VerbTest, c.Author); err != nil {
@@ -115,5 +121,5 @@ func (b *Bridge) mayReply(ctx context.Context, repo Repo, verb Verb, c ccci.Comm
 	if may {
 		return b.answers.member(c.PR, c.Author.ID, now)
 	}
-	return b.answers.stranger(c.Author.ID, now)
+	return b.answers.stranger(c.Author.ID, now), time.Time{}
 }

@@ -267,13 +267,44 @@ func TestN5_HelpAndUnknownOption(t *testing.T) {
 		if said := w.said("refused/"); len(said) != 1 || len(w.said("")) != 3 || len(w.runs()) != 0 {
 			t.Errorf("said %q, %d runs", said, len(w.runs()))
 		}
-		// Nobody makes the bridge talk without end.
+	})
+}
+
+// Ten answers an hour are the most that one person gets on a pull request. The last one
+// says so, and until when: silence is explained before it begins.
+func TestN5_TheLastAnswerSaysUntilWhen(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		_, stop := w.start(w.config())
+		defer stop()
+		began := time.Now()
+		w.write(pr1, ada, "!help")
+		idle(20 * time.Minute)
 		for range 50 {
-			w.write(pr1, mallory, "!help")
+			w.write(pr1, ada, "!status")
 		}
+		w.write(pr1, mallory, "!help") // is another person
 		idle(time.Minute)
-		if n := len(w.said("")); n > 20 {
-			t.Errorf("%d answers", n)
+		const last = "This is the last answer to you here for now: there were 10 within an hour. From "
+		until := began.Add(time.Hour).UTC().Format("15:04 MST")
+		var closing []string
+		for _, body := range w.said("reply/") {
+			if _, rest, ok := strings.Cut(body, last); ok {
+				closing = append(closing, rest)
+			}
+		}
+		if n := len(w.said("reply/")); n != 11 || len(closing) != 1 || !strings.HasPrefix(closing[0], until) || !strings.Contains(closing[0], "`!testme`") {
+			t.Errorf("%d answers, of which say that they are the last: %q", n, closing)
+		}
+		w.write(pr1, ada, "!testme")
+		idle(5 * time.Minute)
+		if said := w.said("run/"); len(said) != 1 || !strings.Contains(said[0], "passed") {
+			t.Errorf("a run is not among the answers that are counted: %q", said)
+		}
+		idle(40 * time.Minute)
+		w.write(pr1, ada, "!help")
+		idle(time.Minute)
+		if n := len(w.said("reply/")); n != 12 {
+			t.Errorf("%d answers after the hour", n)
 		}
 	})
 }
