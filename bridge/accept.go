@@ -20,7 +20,10 @@ type decision struct {
 	// replyKey makes an answer that need not be repeated one answer: "" stands
 	// for one per comment.
 	replyKey string
-	isRun    bool // it is a run, which remembers it
+	// uncounted is set for an answer in place of a run. Like a run's own comment it is
+	// always given.
+	uncounted bool
+	isRun     bool // it is a run, which remembers it
 	// label is the reason as one of a few words, for figures.
 	label string
 }
@@ -215,6 +218,9 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 			return decision{outcome: "answered", reason: "there is no canonical", label: "no-canonical", reply: problem}, nil
 		}
 	}
+	if answer, err := b.underWay(ctx, c, commit, options); err != nil || answer != "" {
+		return decision{outcome: "answered", reason: "the same is under way", label: "under-way", reply: answer, uncounted: true}, err
+	}
 	run, err := b.claim(ctx, ccci.Run{
 		Key: b.keyOf(c), Recipe: repo.Recipe, PR: c.PR, Commit: commit, CloneURL: pr.CloneURL,
 		RequestedBy: c.Author, Comment: c.ID, Options: options, Asked: c.Created,
@@ -225,6 +231,34 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 	}
 	b.take(ctx, run, pr.Base)
 	return decision{outcome: "accepted", reason: fmt.Sprintf("%s; run %s at %s", why, run.ID, commit), isRun: true}, nil
+}
+
+// underWay answers a comment that asks for what was under way when it was written: the
+// same commit with the same options. It is not queued a second time. The answer does not depend
+// on when the comment is read, so that one that is read again starts nothing either (N2).
+func (b *Bridge) underWay(ctx context.Context, c ccci.Comment, commit ccci.Commit, options ccci.Options) (string, error) {
+	runs, err := b.runsOf(ctx, c.PR)
+	if err != nil {
+		return "", err
+	}
+	i := slices.IndexFunc(runs, func(r ccci.Run) bool {
+		return r.Commit == commit && r.Options.Restriction() == options.Restriction() && r.CancelledBy == "" &&
+			(!r.Status.Terminal() || r.Finished.After(c.Created))
+	})
+	if i < 0 {
+		return "", nil
+	}
+	run := runs[i]
+	if run.Status.Terminal() {
+		return fmt.Sprintf("The same test of this commit was under way when you asked, so it was not queued a second time. %s has ended: %s. "+
+			"Its own comment has the details.", b.link(run), run.Status), nil
+	}
+	_, slots, err := b.unfinishedForecast(ctx)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("The same test of this commit is under way, so it was not queued a second time. It is %s. "+
+		"Its own comment will have the verdict.", b.describe(run, slots[run.ID])), nil
 }
 
 func (b *Bridge) keyOf(c ccci.Comment) string { return ccci.RunKey(b.name(), c.ID, 0) }
@@ -358,7 +392,10 @@ func ready(cmd Command, head ccci.Commit) string {
 
 // reply queues an answer to a comment. It is kept and sent like all messages.
 func (b *Bridge) reply(ctx context.Context, repo Repo, verb Verb, c ccci.Comment, d decision) error {
-	ok, until := b.mayReply(ctx, repo, verb, c, d)
+	ok, until := true, time.Time{}
+	if !d.uncounted {
+		ok, until = b.mayReply(ctx, repo, verb, c, d)
+	}
 	if !ok {
 		b.log.Warn("not answering", "comment", c.ID, "pr", c.PR, "author_id", c.Author.ID, "reason", "too many answers within an hour")
 		return nil

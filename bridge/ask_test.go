@@ -249,17 +249,21 @@ func TestU13_TheLastWishSpeaksForTheCommit(t *testing.T) {
 		defer stop()
 		w.write(pr1, ada, "!testme")
 		idle(20 * time.Second)
-		w.write(pr1, ada, "!testme")
-		idle(45 * time.Second) // the first has passed, the second runs
-		if runs := w.runs(); len(runs) != 2 || runs[0].Status != ccci.StatusPassed || runs[1].Status != ccci.StatusRunning {
+		w.write(pr1, ada, "!cancel")
+		w.write(pr1, ada, "!testme") // while the first one is torn down
+		idle(45 * time.Second)
+		if runs := w.runs(); len(runs) != 2 || runs[0].Status != ccci.StatusCancelled || runs[1].Status != ccci.StatusRunning {
 			t.Fatalf("runs %+v", runs)
 		}
 		if s := w.status(commitN(1000), "cc-ci/testme"); s.State != ccci.StatePending {
-			t.Errorf("the older green hides that a newer run is under way: %+v", s)
+			t.Errorf("the older end hides that a newer run is under way: %+v", s)
 		}
 		w.mu.Lock()
+		newer := ""
 		for _, s := range w.statuses {
-			if s.State != ccci.StatePending {
+			if s.State == ccci.StatePending {
+				newer = s.URL
+			} else if newer != w.statuses[0].URL {
 				t.Errorf("the older run spoke for the commit: %+v", s)
 			}
 		}
