@@ -17,6 +17,8 @@ type Job struct {
 	Options  Options       `json:"options"`
 	Trigger  Trigger       `json:"trigger,omitempty"` // "" for a person's wish
 	Deadline time.Duration `json:"deadline"`          // the whole run's limit; the engine kills what outlives it (A16)
+	// Asked is when the run was asked for; see [QueueOrder]. Zero: when the job comes.
+	Asked time.Time `json:"asked,omitzero"`
 	// Attempt counts from 1, for which 0 stands too. It is raised by the bridge that
 	// repeats a run, and by an engine that starts a lost build again; the harness copies
 	// it into its result, so that an earlier attempt's result is known as such.
@@ -59,7 +61,7 @@ type Build struct {
 }
 
 // Engine runs jobs, at most its capacity at a time (A15), in the order in which
-// they came. Implementations are safe for concurrent use.
+// they came; one that keeps its queue itself orders those that wait by [Job.Asked]. Implementations are safe for concurrent use.
 type Engine interface {
 	// Start queues a job. The same Job.RunID and Attempt twice give the same build,
 	// also across restarts of the engine.

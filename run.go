@@ -1,6 +1,7 @@
 package ccci
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -201,6 +202,18 @@ func (r *Run) Take(result *Result) {
 	for _, s := range result.Stages {
 		r.Stages = append(r.Stages, StageRow{Name: s.Name, Status: s.Status, Reason: oneLine(s.Reason, MarkerReasonLimit), Duration: s.Duration})
 	}
+}
+
+// QueueOrder compares two runs by when they were asked for. That is the order in which those
+// that wait are served: the order of the comments, whichever was read first.
+func QueueOrder(a, b Run) int {
+	asked := func(r Run) time.Time {
+		if r.Asked.IsZero() {
+			return r.Created
+		}
+		return r.Asked
+	}
+	return cmp.Or(asked(a).Compare(asked(b)), a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
 }
 
 // StageRow is a stage's line in lists and comments.

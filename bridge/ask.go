@@ -16,7 +16,7 @@ func (b *Bridge) statusReply(ctx context.Context, pr ccci.PRRef) (string, error)
 	if err != nil {
 		return "", err
 	}
-	slices.SortFunc(unfinished, byAge)
+	slices.SortFunc(unfinished, ccci.QueueOrder)
 	var lines []string
 	for _, run := range unfinished {
 		if run.PR == pr && b.ours(run) {
@@ -96,7 +96,7 @@ func (b *Bridge) failedOf(ctx context.Context, pr ccci.PRRef, commit ccci.Commit
 	if err != nil {
 		return ccci.Options{}, "", err
 	}
-	slices.SortFunc(runs, func(a, b ccci.Run) int { return -byAge(a, b) })
+	slices.SortFunc(runs, func(a, b ccci.Run) int { return -ccci.QueueOrder(a, b) })
 	for _, run := range runs {
 		switch {
 		case run.Commit != commit:
@@ -133,7 +133,7 @@ func (b *Bridge) cancelAll(ctx context.Context, c ccci.Comment) (string, error) 
 		return "", err
 	}
 	// The newest first, so that none that waits starts because another ends.
-	slices.SortFunc(runs, func(a, b ccci.Run) int { return -byAge(a, b) })
+	slices.SortFunc(runs, func(a, b ccci.Run) int { return -ccci.QueueOrder(a, b) })
 	by := c.Author.Name
 	if by == "" {
 		by = c.Author.ID

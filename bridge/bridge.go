@@ -277,7 +277,7 @@ func (b *Bridge) resume(ctx context.Context) bool {
 	for try := 0; ; try++ {
 		runs, err := b.allRuns(ctx, ccci.RunFilter{Unfinished: true})
 		if err == nil {
-			slices.SortFunc(runs, byAge)
+			slices.SortFunc(runs, ccci.QueueOrder)
 			for _, run := range runs {
 				if b.ours(run) && !run.PR.Repo.IsZero() {
 					b.log.Info("resuming", "run", run.ID, "pr", run.PR, "status", run.Status)
@@ -335,10 +335,6 @@ func (b *Bridge) allRuns(ctx context.Context, filter ccci.RunFilter) ([]ccci.Run
 		}
 		filter.Before = page[len(page)-1].ID
 	}
-}
-
-func byAge(a, b ccci.Run) int {
-	return cmp.Or(a.Created.Compare(b.Created), a.Asked.Compare(b.Asked), cmp.Compare(a.ID, b.ID))
 }
 
 func (b *Bridge) publish(ctx context.Context, id ccci.RunID) {

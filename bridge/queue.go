@@ -23,8 +23,8 @@ func forecast(now time.Time, unfinished []ccci.Run, capacity int, typical func(r
 			waiting = append(waiting, run)
 		}
 	}
-	slices.SortFunc(running, byAge)
-	slices.SortFunc(waiting, byAge)
+	slices.SortFunc(running, ccci.QueueOrder)
+	slices.SortFunc(waiting, ccci.QueueOrder)
 
 	known := true
 	took := func(recipe string) time.Duration {

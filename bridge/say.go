@@ -106,7 +106,7 @@ func (b *Bridge) newestOf(ctx context.Context, run ccci.Run, statusContext strin
 		return false, fmt.Errorf("looking for newer runs of %s: %w", run.Commit, err)
 	}
 	return !slices.ContainsFunc(runs, func(o ccci.Run) bool {
-		return o.ID != run.ID && b.ours(o) && o.Commit == run.Commit && byAge(o, run) > 0 &&
+		return o.ID != run.ID && b.ours(o) && o.Commit == run.Commit && ccci.QueueOrder(o, run) > 0 &&
 			report.Status(o, nil, report.Links{}).Context == statusContext
 	}), nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type tracked struct {
 	run      ccci.Run
 	position int  // in the queue, as last said
 	over     bool // its last word is saved
+	refused  bool // the engine failed when it was to take the run, or one before it
 }
 
 // take follows a run to its end, and starts it where it was not. It is legal
@@ -148,10 +150,39 @@ func (b *Bridge) start(ctx context.Context, t *tracked) error {
 		}
 		t.base = pr.Base
 	}
+	for _, before := range b.refusedBefore(t) {
+		if err := b.handOver(ctx, before); err != nil && ccci.CodeOf(err) != ccci.CodeInvalid && ccci.CodeOf(err) != ccci.CodeRefused {
+			t.setRefused(true)
+			return err
+		}
+	}
+	return b.handOver(ctx, t)
+}
+
+// refusedBefore returns the runs that the engine would not take and that were asked for
+// before t, in their order: once the engine is back, they go first.
+func (b *Bridge) refusedBefore(t *tracked) []*tracked {
+	b.mu.Lock()
+	all := slices.Collect(maps.Values(b.runs))
+	b.mu.Unlock()
+	own := t.snapshot()
+	all = slices.DeleteFunc(all, func(o *tracked) bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o == t || !o.refused || o.over || o.run.Build != "" || ccci.QueueOrder(o.run, own) > 0
+	})
+	slices.SortFunc(all, func(x, y *tracked) int { return ccci.QueueOrder(x.snapshot(), y.snapshot()) })
+	return all
+}
+
+// handOver has the engine take a run whose base is known.
+func (b *Bridge) handOver(ctx context.Context, t *tracked) error {
+	run := t.snapshot()
 	ref, err := b.cfg.Engine.Start(ctx, ccci.Job{
 		RunID: run.ID, Recipe: run.Recipe, PR: run.PR, Commit: run.Commit, CloneURL: run.CloneURL,
-		BaseRef: t.base, Options: run.Options, Deadline: b.cfg.Deadline, Attempt: run.Attempt,
+		BaseRef: t.base, Options: run.Options, Deadline: b.cfg.Deadline, Asked: run.Asked, Attempt: run.Attempt,
 	})
+	t.setRefused(err != nil)
 	if err != nil {
 		// What the engine does not find, its own repository while the forge is away, is
 		// not the pull request.
@@ -361,6 +392,12 @@ func (b *Bridge) change(ctx context.Context, t *tracked, edit func(*ccci.Run)) e
 	t.run = next
 	b.publish(ctx, next.ID)
 	return nil
+}
+
+func (t *tracked) setRefused(yes bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refused = yes
 }
 
 func (t *tracked) snapshot() ccci.Run {

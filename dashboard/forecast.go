@@ -18,8 +18,8 @@ type forecastRow struct {
 	Late       bool // a running one is past the end that was expected of it
 }
 
-// forecast orders unfinished runs, running ones first, then queued ones by age
-// as engines take them, and plays the queue forward: each queued run starts on the
+// forecast orders unfinished runs, running ones first, then queued ones in
+// the order in which engines take them, and plays the queue forward: each queued run starts on the
 // slot that is free first. typical returns how long a run of a recipe takes, or 0.
 func forecast(unfinished []ccci.Run, capacity int, typical func(recipe string) time.Duration, now time.Time) []forecastRow {
 	runs := slices.Clone(unfinished)
@@ -27,10 +27,7 @@ func forecast(unfinished []ccci.Run, capacity int, typical func(recipe string) t
 		if rank(a) != rank(b) {
 			return rank(a) - rank(b)
 		}
-		if c := a.Created.Compare(b.Created); c != 0 {
-			return c
-		}
-		return slices.Compare([]byte(a.ID), []byte(b.ID))
+		return ccci.QueueOrder(a, b)
 	})
 	slots := make([]time.Time, max(capacity, 1)) // when each is free; all are now
 	for i := range slots {

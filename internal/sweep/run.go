@@ -70,7 +70,7 @@ func (c *Config) carryOut(ctx context.Context, recipe Recipe, t target) (ccci.Ru
 		return ccci.Run{}, nil, fmt.Errorf("claiming a run: %w", err)
 	}
 	build, err := c.build(ctx, &run, ccci.Job{
-		RunID: run.ID, Recipe: run.Recipe, Commit: run.Commit, CloneURL: run.CloneURL, Deadline: c.Deadline, Trigger: run.Trigger, Attempt: 1,
+		RunID: run.ID, Recipe: run.Recipe, Commit: run.Commit, CloneURL: run.CloneURL, Deadline: c.Deadline, Trigger: run.Trigger, Asked: run.Asked, Attempt: 1,
 	})
 	// From here on what is known must be kept, whatever becomes of ctx.
 	ctx = context.WithoutCancel(ctx)

@@ -81,7 +81,7 @@ type Engine struct {
 	held    string      // why builds wait though a slot is free
 	again   *time.Timer // looks again while builds are held
 	builds  map[ccci.BuildRef]*build
-	queue   []*build // waiting, in the order in which they came
+	queue   []*build // waiting, in the order in which they were asked for
 	orphans []*build // recorded as running by an engine that died
 	lastSeq int64
 }
@@ -208,7 +208,7 @@ func (e *Engine) Start(ctx context.Context, job ccci.Job) (ccci.BuildRef, error)
 	}
 	e.lastSeq++
 	e.builds[ref] = b
-	e.queue = append(e.queue, b)
+	e.enqueue(b)
 	e.changed(b)
 	e.poke()
 	return ref, nil

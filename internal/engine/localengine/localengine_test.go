@@ -84,6 +84,30 @@ func start(t *testing.T, e *Engine, job ccci.Job) ccci.BuildRef {
 	return ref
 }
 
+// A15: of what waits, what was asked for first runs first, also when it came last.
+func TestA15_QueueIsInTheOrderOfAsking(t *testing.T) {
+	opts := options(t.TempDir())
+	opts.Capacity = 1
+	e, _ := open(t, opts)
+	stage := enginetest.NewStage(t)
+	at := time.Date(2026, 3, 14, 9, 0, 0, 0, time.UTC)
+	job := func(after time.Duration) ccci.Job {
+		job := stage.Job()
+		job.Asked = at.Add(after)
+		return job
+	}
+	running, third, first, second, alike := job(time.Hour), job(3*time.Second), job(time.Second), job(2*time.Second), job(2*time.Second)
+	start(t, e, running)
+	a := stage.NextFor(running)
+	for _, waiting := range []ccci.Job{third, second, alike, first} {
+		start(t, e, waiting)
+	}
+	a.Exit(0)
+	for _, next := range []ccci.Job{first, second, alike, third} {
+		stage.NextFor(next).Exit(0)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	good := options(t.TempDir())
 	for name, spoil := range map[string]func(*Options){

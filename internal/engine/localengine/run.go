@@ -295,8 +295,7 @@ func (e *Engine) requeue(b *build) {
 		b.state = next
 	}
 	if next.State == ccci.BuildQueued {
-		at, _ := slices.BinarySearchFunc(e.queue, b, bySequence)
-		e.queue = slices.Insert(e.queue, at, b)
+		e.enqueue(b)
 	}
 	e.changed(b)
 }

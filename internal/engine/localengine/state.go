@@ -145,9 +145,26 @@ func (e *Engine) load() error {
 			e.queue = append(e.queue, b)
 		}
 	}
-	slices.SortFunc(e.queue, bySequence)
+	slices.SortFunc(e.queue, byAsked)
 	slices.SortFunc(e.orphans, bySequence)
 	return nil
+}
+
+// byAsked is the order of the queue: first by when a build was asked for, then by when it came.
+func byAsked(a, b *build) int {
+	asked := func(b *build) time.Time {
+		if b.job.Asked.IsZero() {
+			return b.state.Created
+		}
+		return b.job.Asked
+	}
+	return cmp.Or(asked(a).Compare(asked(b)), bySequence(a, b))
+}
+
+// enqueue puts a build into its place among those that wait. e.mu is held.
+func (e *Engine) enqueue(b *build) {
+	at, _ := slices.BinarySearchFunc(e.queue, b, byAsked)
+	e.queue = slices.Insert(e.queue, at, b)
 }
 
 func bySequence(a, b *build) int { return cmp.Compare(a.state.Sequence, b.state.Sequence) }
