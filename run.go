@@ -188,10 +188,16 @@ type Run struct {
 	Version string     `json:"version"`         // the recipe version under test, once known
 	Cause   string     `json:"cause,omitempty"` // one line: the first real cause of a bad end (N12)
 
-	CancelledBy string    `json:"cancelledBy,omitempty"`
-	Created     time.Time `json:"created"`
-	Started     time.Time `json:"started,omitzero"`
-	Finished    time.Time `json:"finished,omitzero"`
+	CancelledBy string `json:"cancelledBy,omitempty"`
+	// Head is the pull request's head when the run was accepted. It is not Commit
+	// when the comment named one that was the head before.
+	Head Commit `json:"head,omitempty"`
+	// Superseded says what made a run that waited pointless, so that it was cancelled (P4).
+	Superseded Supersession `json:"superseded,omitzero"`
+
+	Created  time.Time `json:"created"`
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
 }
 
 // Take takes over what a result says and lists of runs show. Texts are cut to
@@ -203,6 +209,18 @@ func (r *Run) Take(result *Result) {
 		r.Stages = append(r.Stages, StageRow{Name: s.Name, Status: s.Status, Reason: oneLine(s.Reason, MarkerReasonLimit), Duration: s.Duration})
 	}
 }
+
+// Supersession is what made a run that waited pointless.
+type Supersession struct {
+	// Run is that of a newer command on the same pull request; "" when a push alone did it.
+	Run RunID `json:"run,omitempty"`
+	// Head is the newer commit: the one that Run tests, or that no run tests yet. It is "" when
+	// Run tests the same one.
+	Head Commit `json:"head,omitempty"`
+}
+
+// IsZero reports whether nothing superseded the run.
+func (s Supersession) IsZero() bool { return s == Supersession{} }
 
 // QueueOrder compares two runs by when they were asked for. That is the order in which those
 // that wait are served: the order of the comments, whichever was read first.

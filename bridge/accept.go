@@ -91,6 +91,9 @@ func (b *Bridge) decide(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 		if found {
 			if !run.Status.Terminal() {
 				b.take(ctx, run, "")
+				if err := b.supersede(ctx, c.PR); err != nil {
+					return decision{}, err
+				}
 			}
 			return decision{outcome: "known", reason: "it is run " + string(run.ID) + " already", isRun: true}, nil
 		}
@@ -224,6 +227,7 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 	}
 	run, err := b.claim(ctx, ccci.Run{
 		Key: b.keyOf(c), Recipe: repo.Recipe, PR: c.PR, Commit: commit, CloneURL: pr.CloneURL,
+		Head:        pr.Head,
 		RequestedBy: c.Author, Comment: c.ID, Options: options, Asked: c.Created,
 		Status: ccci.StatusQueued, Attempt: 1,
 	})
@@ -231,6 +235,9 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 		return decision{}, err
 	}
 	b.take(ctx, run, pr.Base)
+	if err := b.supersede(ctx, c.PR); err != nil {
+		return decision{}, err
+	}
 	return decision{outcome: "accepted", reason: fmt.Sprintf("%s; run %s at %s", why, run.ID, commit), isRun: true}, nil
 }
 

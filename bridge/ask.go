@@ -38,7 +38,7 @@ func (b *Bridge) statusReply(ctx context.Context, pr ccci.PRRef) (string, error)
 	if err != nil {
 		return "", err
 	}
-	if i := slices.IndexFunc(ended, func(r ccci.Run) bool { return r.Status.Terminal() }); i >= 0 {
+	if i := slices.IndexFunc(ended, func(r ccci.Run) bool { return r.Status.Terminal() && r.Superseded.IsZero() }); i >= 0 {
 		last := ended[i]
 		line := fmt.Sprintf("Last ended: %s at %s: %s", b.link(last), report.Code(last.Commit.Short()), last.Status)
 		if last.Status == ccci.StatusPassed || last.Status == ccci.StatusFailed {
@@ -52,7 +52,10 @@ func (b *Bridge) statusReply(ctx context.Context, pr ccci.PRRef) (string, error)
 
 func (b *Bridge) describe(run ccci.Run, slot *report.Queue) string {
 	what := fmt.Sprintf("%s at %s", b.link(run), report.Code(run.Commit.Short()))
-	if run.CancelledBy != "" {
+	switch {
+	case !run.Superseded.IsZero():
+		return what + ": superseded, leaving the queue"
+	case run.CancelledBy != "":
 		return what + ": cancelled, tearing down"
 	}
 	if run.Status == ccci.StatusRunning {
@@ -99,7 +102,7 @@ func (b *Bridge) failedOf(ctx context.Context, pr ccci.PRRef, commit ccci.Commit
 	slices.SortFunc(runs, func(a, b ccci.Run) int { return -ccci.QueueOrder(a, b) })
 	for _, run := range runs {
 		switch {
-		case run.Commit != commit:
+		case run.Commit != commit || !run.Superseded.IsZero():
 			continue
 		case !run.Status.Terminal():
 			return ccci.Options{}, fmt.Sprintf("%s on the same commit has not ended, so there is nothing to repeat.", b.link(run)), nil
@@ -145,7 +148,7 @@ func (b *Bridge) cancelAll(ctx context.Context, c ccci.Comment) (string, error) 
 			asked = run.Created
 		}
 		mine := run.CancelledBy == by && run.Finished.After(c.Created)
-		if asked.After(c.Created) || (run.Status.Terminal() && !mine) {
+		if asked.After(c.Created) || !run.Superseded.IsZero() || (run.Status.Terminal() && !mine) {
 			continue
 		}
 		if !run.Status.Terminal() {
@@ -166,6 +169,11 @@ func (b *Bridge) cancelAll(ctx context.Context, c ccci.Comment) (string, error) 
 // durable; the run is cancelled when everything it made is removed. A run that
 // has ended stays as it is; an unknown one is ErrNotFound.
 func (b *Bridge) Cancel(ctx context.Context, id ccci.RunID, by string) error {
+	return b.end(ctx, id, func(r *ccci.Run) { r.CancelledBy = by })
+}
+
+// end cancels a run, once; mark says in it by whom and why.
+func (b *Bridge) end(ctx context.Context, id ccci.RunID, mark func(*ccci.Run)) error {
 	b.mu.Lock()
 	t := b.runs[id]
 	b.mu.Unlock()
@@ -178,7 +186,7 @@ func (b *Bridge) Cancel(ctx context.Context, id ccci.RunID, by string) error {
 			return nil
 		}
 		// Whoever follows it looks into the store from time to time.
-		run.CancelledBy = by
+		mark(&run)
 		if err := b.cfg.Store.UpdateRun(ctx, run); err != nil {
 			return fmt.Errorf("cancelling run %s: %w", id, err)
 		}
@@ -186,7 +194,7 @@ func (b *Bridge) Cancel(ctx context.Context, id ccci.RunID, by string) error {
 	}
 	if err := b.change(ctx, t, func(r *ccci.Run) {
 		if r.CancelledBy == "" {
-			r.CancelledBy = by
+			mark(r)
 		}
 	}); err != nil {
 		return fmt.Errorf("cancelling run %s: %w", id, err)

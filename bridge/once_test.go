@@ -113,16 +113,27 @@ func TestN2_ReplayGivesOneRunPerAcceptedComment(t *testing.T) {
 		if len(accepted) != 200 || len(runs) != 200 || len(w.builds) != 200 {
 			t.Errorf("%d accepted comments, %d runs, %d builds", len(accepted), len(runs), len(w.builds))
 		}
+		passed := 0
 		for _, run := range runs {
-			if !accepted[run.Comment] || run.Status != ccci.StatusPassed {
+			switch newer, err := w.store.FindRun(t.Context(), run.Superseded.Run); {
+			case accepted[run.Comment] && run.Status == ccci.StatusPassed:
+				passed++
+			case run.Status == ccci.StatusCancelled && err == nil && newer.PR == run.PR && newer.Status == ccci.StatusPassed && ccci.QueueOrder(run, newer) < 0:
+			default:
 				t.Errorf("run %+v", run)
 			}
 		}
 		said := w.said("run/")
+		green := 0
 		for _, body := range said {
-			if !strings.Contains(body, "✅ passed") {
+			if strings.Contains(body, "✅ passed") {
+				green++
+			} else if !strings.Contains(body, "🚫 superseded") {
 				t.Errorf("a comment says %.80q", body)
 			}
+		}
+		if green != passed || green < 100 {
+			t.Errorf("%d runs passed, %d comments say so", passed, green)
 		}
 		if len(said) != 200 {
 			t.Errorf("%d comments for 200 runs", len(said))

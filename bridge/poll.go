@@ -34,7 +34,9 @@ func (b *Bridge) look(ctx context.Context, repo Repo, since time.Time) look {
 			l.newest = c.Created
 		}
 	}
-	if l.err = b.handleAll(ctx, repo, self, comments, cursor == "", since); l.err != nil || next == cursor {
+	l.err = b.handleAll(ctx, repo, self, comments, cursor == "", since)
+	b.supersedeByPush(ctx, repo.Ref)
+	if l.err != nil || next == cursor {
 		return l
 	}
 	if err := b.cfg.Store.SaveCursor(ctx, name, repo.Ref, next); err != nil {

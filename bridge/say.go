@@ -43,7 +43,7 @@ func (b *Bridge) finish(ctx context.Context, t *tracked, status ccci.Status, cau
 		return nil
 	}
 	if run.CancelledBy == "" {
-		run.CancelledBy = stored.CancelledBy
+		run.CancelledBy, run.Superseded = stored.CancelledBy, stored.Superseded
 	}
 	run.Status, run.Cause, run.Finished = status, cause, at
 	if result != nil {

@@ -32,9 +32,10 @@ type tracked struct {
 
 	mu       sync.Mutex // held while the run is stored and while it is put into words, so that both keep one order
 	run      ccci.Run
-	position int  // in the queue, as last said
-	over     bool // its last word is saved
-	refused  bool // the engine failed when it was to take the run, or one before it
+	position int       // in the queue, as last said
+	over     bool      // its last word is saved
+	headRead time.Time // when the pull request was last asked for its head
+	refused  bool      // the engine failed when it was to take the run, or one before it
 }
 
 // take follows a run to its end, and starts it where it was not. It is legal
@@ -383,7 +384,7 @@ func (b *Bridge) change(ctx context.Context, t *tracked, edit func(*ccci.Run)) e
 	}
 	next := t.run
 	if next.CancelledBy == "" {
-		next.CancelledBy = stored.CancelledBy
+		next.CancelledBy, next.Superseded = stored.CancelledBy, stored.Superseded
 	}
 	edit(&next)
 	if err := b.cfg.Store.UpdateRun(ctx, next); err != nil {

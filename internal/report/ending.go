@@ -142,6 +142,9 @@ func again(run ccci.Run, result *ccci.Result) string {
 	case ccci.StatusFailed, ccci.StatusErrored:
 		return "Ask again with `!testme`, or `!retest` for the failed stages only. " + line
 	case ccci.StatusCancelled:
+		if !run.Superseded.IsZero() { // which says itself what to do
+			return ""
+		}
 		return "Ask again with `!testme`."
 	}
 	return line

@@ -74,9 +74,12 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 		return strings.Join(parts, "\n\n") + "\n"
 	}
 	add(level(run, result))
+	add(superseded(run, links))
 	add(cause(run, result, detail))
-	add(checklist(run, stageRows(run, result)))
-	add(skips(stageRows(run, result)))
+	if run.Superseded.IsZero() || result != nil { // otherwise no stage was reached
+		add(checklist(run, stageRows(run, result)))
+		add(skips(stageRows(run, result)))
+	}
 	add(changes(run, result))
 	add(teardown(run, result))
 	add(warnings(result))
@@ -105,6 +108,9 @@ func headline(run ccci.Run, result *ccci.Result) string {
 		symbol, word = "⚠️", "infrastructure errored"
 	case ccci.StatusCancelled:
 		symbol, word = "🚫", "cancelled"
+		if !run.Superseded.IsZero() {
+			word = "superseded"
+		}
 	}
 	line := fmt.Sprintf("### %s %s: %s", symbol, word, what)
 	if !run.Options.Whole() {
@@ -156,6 +162,9 @@ func repeated(run ccci.Run) string {
 }
 
 func waiting(run ccci.Run, queue *Queue) string {
+	if !run.Superseded.IsZero() {
+		return "Superseded; it leaves the queue."
+	}
 	if run.CancelledBy != "" {
 		return "Cancelled by " + Code(run.CancelledBy) + "; tearing down, the proof follows here."
 	}
@@ -280,6 +289,26 @@ func level(run ccci.Run, result *ccci.Result) string {
 	return line
 }
 
+// superseded says why a run left the queue, and what to do for what it would have told (P4).
+func superseded(run ccci.Run, links Links) string {
+	switch s := run.Superseded; {
+	case s.Run != "":
+		newer := "run " + Code(string(s.Run))
+		if links.Run != "" {
+			newer = "[run " + string(s.Run) + "](" + strings.TrimSuffix(links.Run, string(run.ID)) + string(s.Run) + ")"
+		}
+		line := "A newer command on this pull request took its place in the queue: " + newer
+		if s.Head != "" {
+			return line + ", which tests the newer commit " + Code(s.Head.Short()) + ". This says nothing about the recipe."
+		}
+		return line + ". This says nothing about the recipe. If you want both, repeat this command once that run has started."
+	case s.Head != "":
+		return "This pull request was pushed to while the run waited: its head is " + Code(s.Head.Short()) + " now. The older commit was not tested, which says nothing about the recipe. " +
+			"The new one is tested when a member has read it and comments:\n\n" + Block([]string{"!testme " + string(s.Head)})
+	}
+	return ""
+}
+
 // cause shows the first real cause and its own log lines (N12), not the last ones.
 func cause(run ccci.Run, result *ccci.Result, detail int) string {
 	if run.Status == ccci.StatusPassed {
@@ -309,7 +338,7 @@ func cause(run ccci.Run, result *ccci.Result, detail int) string {
 		}
 	}
 	switch {
-	case run.Status == ccci.StatusCancelled && run.CancelledBy != "":
+	case run.Status == ccci.StatusCancelled && run.CancelledBy != "" && run.Superseded.IsZero():
 		parts = append([]string{"Cancelled by " + Code(run.CancelledBy) + ". This says nothing about the recipe."}, parts...)
 	case run.Status == ccci.StatusErrored:
 		parts = append(parts, "This is our side's fault. It says nothing about the recipe.")

@@ -138,6 +138,16 @@ func cases() map[string]struct {
 	run.Status, run.CancelledBy, run.Finished = ccci.StatusCancelled, "grace", t0.Add(time.Second)
 	out["cancelled-before-start"] = c{run: run}
 
+	run = baseRun()
+	run.CancelledBy, run.Superseded.Run = "grace", "260314-093000-d4e5f6"
+	out["superseding"] = c{run: run}
+	run.Status, run.Finished = ccci.StatusCancelled, t0.Add(time.Second)
+	out["superseded-by-command"] = c{run: run}
+	run.Superseded.Head = "0123456789abcdef0123456789abcdef01234567"
+	out["superseded-by-commit"] = c{run: run}
+	run.CancelledBy, run.Superseded = "cc-ci", ccci.Supersession{Head: "0123456789abcdef0123456789abcdef01234567"}
+	out["superseded-by-push"] = c{run: run}
+
 	run, res = ended(ccci.StatusPassed, 1)
 	run.Options = ccci.Options{Stages: []ccci.StageName{ccci.StageInstall}, From: "1.0.0+2.0.51"}
 	res.Stages = res.Stages[:1]

@@ -48,7 +48,12 @@ func Status(run ccci.Run, result *ccci.Result, links Links) ccci.CommitStatus {
 		}
 	case ccci.StatusCancelled:
 		s.State, s.Description = ccci.StateError, "cancelled"
-		if run.CancelledBy != "" {
+		switch {
+		case run.Superseded.Run != "":
+			s.Description = "superseded by a newer command, not tested"
+		case run.Superseded.Head != "":
+			s.Description = "superseded by a push, not tested"
+		case run.CancelledBy != "":
 			s.Description += " by " + run.CancelledBy
 		}
 	}
