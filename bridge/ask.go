@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/report"
@@ -78,8 +79,12 @@ func (b *Bridge) describe(run ccci.Run, slot *report.Queue) string {
 				what += fmt.Sprintf(" and %d more", len(slot.Ahead)-i)
 			}
 		}
-		if !slot.Start.IsZero() {
-			what += fmt.Sprintf("; expected start about %s (in %s)", slot.Start.UTC().Format("15:04 MST"), report.Duration(slot.Start.Sub(b.cfg.Now())))
+		switch in := slot.Start.Sub(b.cfg.Now()); {
+		case slot.Start.IsZero():
+		case in < 5*time.Second:
+			what += "; expected to start at any moment"
+		default:
+			what += fmt.Sprintf("; expected start about %s (in %s)", slot.Start.UTC().Format("15:04 MST"), report.Duration(in))
 		}
 	}
 	return what
