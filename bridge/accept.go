@@ -249,9 +249,10 @@ func (b *Bridge) underWay(ctx context.Context, c ccci.Comment, commit ccci.Commi
 	if err != nil {
 		return "", err
 	}
+	written := c.Created.Add(time.Second) // forges leave out what is less than a second
 	i := slices.IndexFunc(runs, func(r ccci.Run) bool {
 		return r.Commit == commit && r.Options.Restriction() == options.Restriction() && r.CancelledBy == "" &&
-			(!r.Status.Terminal() || r.Finished.After(c.Created))
+			(!r.Status.Terminal() || r.Finished.After(written))
 	})
 	if i < 0 {
 		return "", nil
@@ -312,9 +313,9 @@ func (b *Bridge) pin(ctx context.Context, pr ccci.PullRequest, c ccci.Comment, c
 	case named != "" && named.Valid() && named == at && !errors.Is(err, ccci.ErrHeadUnknown):
 		return named, "", nil
 	case named != "" && !named.Valid() && strings.HasPrefix(string(pr.Head), string(named)):
-		return "", "A commit must be named in full, because a few digits can be made to fit another one. The whole line:" + ready(cmd, pr.Head), nil
+		return "", "A commit must be named in full, because a few digits can be made to fit another one. Nothing was started. The whole line:" + ready(cmd, pr.Head), nil
 	case named != "":
-		return "", fmt.Sprintf("%s is not the head of this pull request, and was not when the comment was written. The head is %s. If that is what you mean:",
+		return "", fmt.Sprintf("%s is not the head of this pull request, and was not when the comment was written. Nothing was started. The head is %s. If that is what you mean:",
 			report.Code(short(cmd.SHA)), report.Code(string(pr.Head))) + ready(cmd, pr.Head), nil
 	case errors.Is(err, ccci.ErrHeadMoved):
 		return "", fmt.Sprintf("This pull request was pushed to after the comment was written: the head was %s and is %s. "+
@@ -416,8 +417,8 @@ func (b *Bridge) reply(ctx context.Context, repo Repo, verb Verb, c ccci.Comment
 			body = report.Code(c.Author.Name) + ": " + body
 		}
 		if !until.IsZero() {
-			body += fmt.Sprintf("\n\nThis is the last answer to you here for now: there were %d within an hour. From %s on you get answers again. "+
-				"Until then `!testme`, `!retest` and `!cancel` still work; each run has its own comment.", repliesPerHour, until.UTC().Format("15:04 MST"))
+			body += fmt.Sprintf("\n\nThere were %d answers to you on this pull request within an hour, so this is the last one until %s. "+
+				"`!testme`, `!retest` and `!cancel` still work meanwhile, and each run has its own comment.", repliesPerHour, until.UTC().Format("15:04 MST"))
 		}
 	}
 	b.sent.awaited(b.messageKey(key), c.Created)

@@ -47,8 +47,11 @@ func (b *Bridge) statusReply(ctx context.Context, pr ccci.PRRef) (string, error)
 		}
 		lines = append(lines, "", line+".")
 	}
-	// A list must be apart from the name that the answer begins with.
-	return "\n\n" + strings.Join(lines, "\n"), nil
+	reply := strings.Join(lines, "\n")
+	if strings.HasPrefix(reply, "- ") { // a list must be apart from the name that the answer begins with
+		reply = "\n\n" + reply
+	}
+	return reply, nil
 }
 
 func (b *Bridge) describe(run ccci.Run, slot *report.Queue) string {

@@ -284,7 +284,7 @@ func TestN5_TheLastAnswerSaysUntilWhen(t *testing.T) {
 		}
 		w.write(pr1, mallory, "!help") // is another person
 		idle(time.Minute)
-		const last = "This is the last answer to you here for now: there were 10 within an hour. From "
+		const last = "There were 10 answers to you on this pull request within an hour, so this is the last one until "
 		until := began.Add(time.Hour).UTC().Format("15:04 MST")
 		var closing []string
 		for _, body := range w.said("reply/") {

@@ -197,6 +197,9 @@ func (c command) unknown(word string) string {
 }
 
 func wrong(verb Verb, problem string) Parsed {
+	if verb.starts() {
+		problem += " Nothing was started."
+	}
 	return Parsed{Kind: IsReply, Command: Command{Verb: verb}, Reply: problem + "\n\n" + usage(verb)}
 }
 

@@ -79,6 +79,25 @@ func TestN2_TheSameTwiceQueuesOnce(t *testing.T) {
 	})
 }
 
+// A forge that knows whole seconds dates a comment before the end that its author has read.
+func TestN2_WrittenInTheSecondOfTheEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		_, stop := w.start(w.config())
+		defer stop()
+		first := w.write(pr1, ada, "!testme")
+		idle(2 * time.Minute)
+		end := w.runFor(first).Finished
+		again := w.write(pr1, ada, "!testme")
+		w.mu.Lock()
+		w.comments[len(w.comments)-1].Created = end.Add(-900 * time.Millisecond)
+		w.mu.Unlock()
+		idle(2 * time.Minute)
+		if w.runFor(again).Status != ccci.StatusPassed {
+			t.Errorf("the second run is %+v, said %q", w.runFor(again), w.said("reply/"))
+		}
+	})
+}
+
 // An answer in place of a run is given however many were given before.
 func TestN2_AnswersInPlaceOfARunAreNotCounted(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
