@@ -226,6 +226,7 @@ func Help() string {
 	for _, c := range commands {
 		lines = append(lines, describe(c))
 	}
+	lines = append(lines, "", "A run with options counts for no badge, unless the only one is a commit.")
 	return strings.Join(lines, "\n")
 }
 
