@@ -35,11 +35,11 @@ func TestA15_QueueOrderIsCommentOrder(t *testing.T) {
 		_, stop := w.start(cfg)
 		defer stop()
 		var want []ccci.RunID
-		var wishes []ccci.Comment
+		var comments []ccci.Comment
 		for i := range 8 {
 			pr := ccci.PRRef{Repo: repo, Number: 10 + i}
 			w.addPRLocked(pr)
-			wishes = append(wishes, w.write(pr, ada, "!testme"))
+			comments = append(comments, w.write(pr, ada, "!testme"))
 			// Two are read at a time; the later ones ask again sooner than the first.
 			idle(time.Second)
 			if i%2 == 1 {
@@ -49,7 +49,7 @@ func TestA15_QueueOrderIsCommentOrder(t *testing.T) {
 		idle(20 * time.Second)
 		away.down.Store(false)
 		idle(20 * time.Minute)
-		for _, c := range wishes {
+		for _, c := range comments {
 			want = append(want, w.runFor(c).ID)
 		}
 		w.mu.Lock()

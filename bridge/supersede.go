@@ -51,7 +51,7 @@ func (b *Bridge) supersedeByPush(ctx context.Context, repo ccci.RepoRef) {
 	now := b.cfg.Now()
 	b.mu.Lock()
 	waiting := slices.Collect(maps.Values(b.runs))
-	by := b.self.Name
+	by := cmp.Or(b.self.Name, b.self.ID)
 	b.mu.Unlock()
 	waiting = slices.DeleteFunc(waiting, func(t *tracked) bool {
 		t.mu.Lock()

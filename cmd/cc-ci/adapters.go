@@ -257,7 +257,13 @@ func (s *server) bridgeConfigs() ([]bridge.Config, error) {
 }
 
 // bases fetches a commit with all version tags and reads what an upgrade to it can start from.
+// The bridge is a small service whose temporary files are in memory: one repository is read at
+// a time, and one that is too large for this is left to the run, which has the whole limits.
 func (s *server) bases(ctx context.Context, cloneURL string, head ccci.Commit) (ccci.Bases, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	limits := gitLimits(s.cfg.Git)
+	limits.Bytes, limits.Memory, limits.Time = min(limits.Bytes, 64<<20), min(limits.Memory, 256<<20), min(limits.Time, time.Minute)
 	files, err := scratch.Make("bases")
 	if err != nil {
 		return ccci.Bases{}, err
@@ -266,7 +272,7 @@ func (s *server) bases(ctx context.Context, cloneURL string, head ccci.Commit) (
 	if _, err := gitcmd.Run(ctx, files.Path, "init", "--quiet", "--bare", "--template="); err != nil {
 		return ccci.Bases{}, err
 	}
-	if err := gitcmd.Fetch(ctx, files.Path, cloneURL, gitcmd.FetchOptions{Refs: []string{string(head)}, Tags: true, Limits: gitLimits(s.cfg.Git)}); err != nil {
+	if err := gitcmd.Fetch(ctx, files.Path, cloneURL, gitcmd.FetchOptions{Refs: []string{string(head)}, Tags: true, Limits: limits}); err != nil {
 		return ccci.Bases{}, err
 	}
 	return recipe.Bases(ctx, files.Path, head)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -47,6 +48,7 @@ type server struct {
 	bridges   bridge.Several
 	metrics   *metrics.Metrics
 	found     found
+	reading   sync.Mutex // one repository is read at a time for the bridge
 	dashboard *dashboard.Dashboard
 	http      []endpoint
 }

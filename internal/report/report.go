@@ -289,7 +289,7 @@ func level(run ccci.Run, result *ccci.Result) string {
 	return line
 }
 
-// superseded says why a run left the queue, and what to do for what it would have told (P4).
+// superseded says why a run left the queue, and what to do in its place (P4).
 func superseded(run ccci.Run, links Links) string {
 	switch s := run.Superseded; {
 	case s.Run != "":
