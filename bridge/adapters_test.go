@@ -257,7 +257,10 @@ func TestA10_OnTheShippedAdapters(t *testing.T) {
 
 	// The bridge goes away in the middle of a run; the run does not.
 	a.say(pr, "ada", "!testme from=wait")
-	a.await("the run", func() bool { return len(a.runs(ccci.RunFilter{Statuses: []ccci.Status{ccci.StatusRunning}})) == 1 })
+	a.await("the first stage, from which on the harness hears SIGTERM", func() bool {
+		running := a.runs(ccci.RunFilter{Statuses: []ccci.Status{ccci.StatusRunning}})
+		return len(running) == 1 && len(running[0].Stages) == 1
+	})
 	stop()
 	a.say(pr, "ada", "!cancel")
 	_, stop = a.bridge()
