@@ -26,7 +26,7 @@ func (l *life) screenshot(ctx context.Context, stage string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(l.settings.Timeouts.Step, 30*time.Second))
 	defer cancel()
-	png, _, err := l.runner.Screenshot(ctx, l.settings.Screenshot, l.hidden())
+	shot, err := l.runner.Screenshot(ctx, l.settings.Screenshot, l.hidden())
 	if err != nil {
 		var failure *checks.Failure
 		if errors.As(err, &failure) {
@@ -40,7 +40,7 @@ func (l *life) screenshot(ctx context.Context, stage string) {
 	if l.base == nil {
 		title = "After the install"
 	}
-	l.picture("screenshot-"+stage+".png", title, png)
+	l.picture("screenshot-"+stage+".png", title, shot.PNG)
 }
 
 // picture saves a screenshot, if there is one.

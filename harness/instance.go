@@ -212,6 +212,7 @@ func (in *instance) makeRunner() {
 		Dial: func(ctx context.Context, service string, port int) (io.ReadWriteCloser, error) {
 			return in.Deployer.Dial(ctx, in.current, service, port)
 		},
+		Behind: in.behind,
 	}
 	in.runner = &checks.Runner{Target: target, Limit: in.settings.Timeouts.Step, Vars: in.vars()}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -209,6 +210,67 @@ func TestU1_LostDataIsFoundByTheCanary(t *testing.T) {
 				r := live(t, w, c, t.Context())
 				if r.Status != ccci.StatusFailed || r.Cause == nil || r.Cause.Check != "upgrade/verify" || !strings.Contains(r.Cause.Message, "volume data") {
 					t.Errorf("status %s, cause %+v", r.Status, r.Cause)
+				}
+			})
+		})
+	}
+}
+
+// U1, U16: the proxy redirects, refuses and shows error pages by itself. None of that is an app.
+func TestU1_AnAppThatIsDeadBehindTheProxyIsRed(t *testing.T) {
+	repo, head := example(t)
+	redirected := func(last int) func(*http.Request) (int, string) {
+		return func(req *http.Request) (int, string) {
+			switch {
+			case strings.HasPrefix(req.URL.Host, "nobody-"):
+				return 404, ""
+			case req.URL.Path == "/":
+				return 302, "/login"
+			}
+			return last, ""
+		}
+	}
+	always := func(status int) func(*http.Request) (int, string) {
+		return func(req *http.Request) (int, string) {
+			if strings.HasPrefix(req.URL.Host, "nobody-") {
+				return 404, ""
+			}
+			return status, ""
+		}
+	}
+	refused := ccci.Errorf(ccci.CodeRecipe, "nothing listens there")
+	for name, c := range map[string]struct {
+		accepted []int // nil: the default
+		answer   func(*http.Request) (int, string)
+		page     int
+		behind   error
+		cause    string // "" passes
+		says     string
+	}{
+		"the app's own redirection":       {nil, redirected(200), 200, nil, "", ""},
+		"a redirection to an error":       {nil, redirected(502), 502, refused, "install/serves", "/login, which answered 502"},
+		"a redirection to something else": {nil, redirected(200), 200, refused, "install/serves", "port 8080 of service app"},
+		"a page that is an error":         {nil, always(200), 502, nil, "checks/page", "answered with 502"},
+		"a page that refuses":             {nil, always(200), 403, nil, "checks/page", "answered with 403"},
+		"refused, as the enrolment says":  {[]int{401}, always(401), 401, nil, "", ""},
+		"refused, and the app is dead":    {[]int{401}, always(401), 401, refused, "install/serves", "port 8080 of service app"},
+		"success is the app's":            {nil, always(200), 200, refused, "", ""},
+		"the daemon is gone":              {nil, redirected(200), 200, ccci.Errorf(ccci.CodeInfra, "the daemon is gone"), "install/serves", "the daemon is gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.answer, w.status, w.behind = c.answer, c.page, c.behind
+			config := w.config(t, repo, head)
+			if c.accepted != nil {
+				config.Settings.Health.Status = c.accepted
+			}
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, w, config, t.Context())
+				if c.cause == "" && r.Status != ccci.StatusPassed || c.cause != "" && (r.Cause == nil || r.Cause.Check != c.cause || !strings.Contains(r.Cause.Message, c.says)) {
+					t.Errorf("%s, cause %+v", r.Status, r.Cause)
+				}
+				if want := ccci.CodeOf(c.behind); c.cause == "install/serves" && c.behind != nil && r.Cause.Code != want {
+					t.Errorf("it is the fault of %s, want %s", r.Cause.Code, want)
 				}
 			})
 		})

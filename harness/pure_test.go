@@ -193,3 +193,34 @@ func TestMarkersDiffer(t *testing.T) {
 		t.Errorf("%q, %q", a, b)
 	}
 }
+
+// U1: what a proxy may answer by itself, and whom it would ask otherwise, is in the labels.
+func TestU1_BackendsAreReadFromTheLabels(t *testing.T) {
+	none := uint64(0)
+	service := func(name string, labels ...string) types.ServiceConfig {
+		s := types.ServiceConfig{Name: name, Deploy: types.DeployConfig{Labels: types.Labels{}}}
+		for _, l := range labels {
+			key, value, _ := strings.Cut(l, "=")
+			s.Deploy.Labels[key] = value
+		}
+		return s
+	}
+	off := service("off", "traefik.enable=true", "traefik.http.services.o.loadbalancer.server.port=1")
+	off.Deploy.Replicas = &none
+	stack := &recipe.Stack{Config: &types.Config{Services: []types.ServiceConfig{
+		service("app", "traefik.enable=true", "Traefik.HTTP.Services.a.LoadBalancer.Server.Port= 80", "traefik.http.services.b.loadbalancer.server.port=443", "traefik.http.services.b.loadbalancer.server.scheme=https"),
+		service("hidden", "traefik.enable=false", "traefik.http.services.h.loadbalancer.server.port=2"),
+		service("tcp", "traefik.enable=1", "traefik.tcp.services.t.loadbalancer.server.port=22"),
+		service("db"), off,
+	}}}
+	backends, pretends := backendsOf(stack)
+	if diff := cmp.Diff([]backend{{"app", 80, true}, {"app", 443, false}}, backends, cmp.AllowUnexported(backend{})); diff != "" || pretends {
+		t.Errorf("pretends %v, -want +got:\n%s", pretends, diff)
+	}
+	for _, label := range []string{"traefik.http.middlewares.x.ipAllowList.rejectStatusCode=200", "traefik.http.middlewares.x.circuitbreaker.responsecode=200", "traefik.http.middlewares.x.errors.statusrewrites.500-599=200"} {
+		stack.Config.Services[0] = service("app", "traefik.enable=true", label)
+		if _, pretends := backendsOf(stack); !pretends {
+			t.Errorf("%s lets the proxy answer for the app", label)
+		}
+	}
+}

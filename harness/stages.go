@@ -3,6 +3,8 @@ package harness
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -306,12 +308,18 @@ func (l *life) checks(ctx context.Context, s *ccci.Stage) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, l.settings.Timeouts.Step)
 		defer cancel()
-		png, text, err := l.runner.Screenshot(ctx, l.settings.Screenshot, l.hidden())
+		shot, err := l.runner.Screenshot(ctx, l.settings.Screenshot, l.hidden())
 		if err != nil {
 			return err
 		}
-		l.picture("screenshot-final.png", "At the end", png)
-		if strings.TrimSpace(text) == "" && blank(png) {
+		l.picture("screenshot-final.png", "At the end", shot.PNG)
+		if shot.Status >= http.StatusBadRequest && !slices.Contains(l.settings.Health.Status, shot.Status) {
+			return &checks.Failure{
+				Message: fmt.Sprintf("the browser shows an error page at %s: it was answered with %d", l.settings.Screenshot.Path, shot.Status),
+				Detail:  tail([]byte(shot.Text), 20),
+			}
+		}
+		if strings.TrimSpace(shot.Text) == "" && blank(shot.PNG) {
 			return &checks.Failure{Message: "the browser shows an empty page at " + l.settings.Screenshot.Path}
 		}
 		return nil

@@ -1,14 +1,18 @@
 package harness
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -44,6 +48,9 @@ type world struct {
 	logs   string
 	unread error // why there are none
 
+	status   int // of every page in the browser; 0: 200
+	answer   func(*http.Request) (status int, location string)
+	behind   error    // why nothing listens behind the proxy
 	lowered  []string // what the deployer lowers
 	exceeded chan error
 }
@@ -153,6 +160,20 @@ func (d worldDeployer) Logs(_ context.Context, _ *recipe.Stack, take func(LogPie
 	return take(LogPiece{Service: "app", Container: "c0", Text: []byte(d.logs)})
 }
 
+func (d worldDeployer) Dial(_ context.Context, _ *recipe.Stack, service string, port int) (io.ReadWriteCloser, error) {
+	if err := errors.Join(d.did("dial %s:%d", service, port), d.behind); err != nil {
+		return nil, err
+	}
+	ours, theirs := net.Pipe()
+	go func() {
+		defer theirs.Close()
+		if _, err := http.ReadRequest(bufio.NewReader(theirs)); err == nil {
+			fmt.Fprint(theirs, "HTTP/1.1 400 Bad Request\r\n\r\n")
+		}
+	}()
+	return ours, nil
+}
+
 func (d worldDeployer) PeakMemory() int64 { return 7 << 20 }
 
 func (d worldDeployer) Exceeded() <-chan error { return d.exceeded }
@@ -179,7 +200,14 @@ func (r worldRouter) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
+	header := http.Header{}
+	if r.up && r.answer != nil {
+		var location string
+		if status, location = r.answer(req); location != "" {
+			header.Set("Location", location)
+		}
+	}
+	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
 }
 
 type worldBackup struct{ *world }
@@ -226,6 +254,7 @@ type worldPage struct {
 func (p worldPage) Open(context.Context, string) error                   { return p.did("open page") }
 func (p worldPage) Visible(context.Context) (string, error)              { return "hello", nil }
 func (p worldPage) Screenshot(context.Context, []string) ([]byte, error) { return picture(false), nil }
+func (p worldPage) Status(context.Context) (int, error)                  { return cmp.Or(p.status, 200), nil }
 func (p worldPage) Close()                                               {}
 
 // picture draws a small PNG, of one colour or of two.

@@ -38,6 +38,9 @@ type Page interface {
 	Press(ctx context.Context, key string) error
 	// Visible returns the text that a person can read on the page.
 	Visible(ctx context.Context) (string, error)
+	// Status returns the HTTP status with which the document that is shown was answered, 0 if
+	// that is not known.
+	Status(ctx context.Context) (int, error)
 	// Screenshot waits until the page is quiet, for a while, takes the texts to hide out of
 	// the page, and returns a PNG of 1280×800, or ErrSecretShown. What is drawn without text,
 	// such as an image, is not read.
@@ -123,30 +126,41 @@ func (r *Runner) act(ctx context.Context, page Page, step ccci.BrowserStep) (wha
 	return "", ccci.Errorf(ccci.CodeInvalid, "a browser step does nothing").WithHint("give it one of open, fill, select, click, see, text, url, press")
 }
 
+// Shot is what a page showed.
+type Shot struct {
+	PNG    []byte // nil if the page keeps showing what is to be hidden
+	Text   string // what a person can read there
+	Status int    // with which the document was answered
+}
+
 // Screenshot shows the page that shot names and returns a picture of it, without the texts
-// to hide, and the text that a person can read there. The picture is nil if the page keeps
-// showing one of them. What goes wrong once there is a page is a [*Failure].
-func (r *Runner) Screenshot(ctx context.Context, shot ccci.Screenshot, hide []string) (png []byte, text string, err error) {
+// to hide, and what else is to be seen there. What goes wrong once there is a page is a [*Failure].
+func (r *Runner) Screenshot(ctx context.Context, shot ccci.Screenshot, hide []string) (Shot, error) {
 	if r.Target.Browser == nil {
-		return nil, "", ErrNoBrowser
+		return Shot{}, ErrNoBrowser
 	}
 	page, err := r.Target.Browser.Page(ctx)
 	if err != nil {
-		return nil, "", fmt.Errorf("opening a browser page: %w", err)
+		return Shot{}, fmt.Errorf("opening a browser page: %w", err)
 	}
 	defer page.Close()
 	if err := page.Open(ctx, "https://"+r.Target.Domain+or(shot.Path, "/")); err != nil {
-		return nil, "", failf(nil, "opening %s in the browser: %v", or(shot.Path, "/"), inTime(err))
+		return Shot{}, failf(nil, "opening %s in the browser: %v", or(shot.Path, "/"), inTime(err))
 	}
 	if err := r.walk(ctx, page, shot.Steps); err != nil {
-		return nil, "", err
+		return Shot{}, err
 	}
-	png, err = page.Screenshot(ctx, hide)
+	png, err := page.Screenshot(ctx, hide)
 	if err != nil && !errors.Is(err, ErrSecretShown) {
-		return nil, "", failf(nil, "taking a screenshot: %v", inTime(err))
+		return Shot{}, failf(nil, "taking a screenshot: %v", inTime(err))
 	}
-	if text, err = page.Visible(ctx); err != nil {
-		return nil, "", failf(nil, "reading the page in the browser: %v", inTime(err))
+	text, err := page.Visible(ctx)
+	if err != nil {
+		return Shot{}, failf(nil, "reading the page in the browser: %v", inTime(err))
 	}
-	return png, text, nil
+	status, err := page.Status(ctx)
+	if err != nil {
+		return Shot{}, failf(nil, "reading the page in the browser: %v", inTime(err))
+	}
+	return Shot{png, text, status}, nil
 }

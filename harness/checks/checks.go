@@ -29,6 +29,9 @@ type Target struct {
 	Exec func(ctx context.Context, service, user string, args []string, stdin []byte) (exit int, output []byte, err error)
 	// Dial connects to a port of a service inside the app's own networks.
 	Dial func(ctx context.Context, service string, port int) (io.ReadWriteCloser, error)
+	// Behind fails if nothing of the app listens behind the proxy, where an answer with that
+	// status may be the proxy's own; nil: it is not asked.
+	Behind func(ctx context.Context, status int) error
 	// Browser is nil where none is to be had; browser steps then are unverified.
 	Browser Browser
 }

@@ -71,21 +71,25 @@ func (w within) RoundTrip(req *http.Request) (*http.Response, error) {
 	return w.next.RoundTrip(req)
 }
 
-// elsewhere names the address that an answer sends its client to, if it is none of the
-// run's. Nothing follows it.
-func (r *Runner) elsewhere(resp *http.Response) string {
+// redirection says where an answer sends its client to: an address of the run or, in words, one
+// that nothing follows. HTTP is asked for by HTTPS, where the proxy sends it.
+func (r *Runner) redirection(resp *http.Response) (next *url.URL, elsewhere string) {
 	if resp.StatusCode < 300 || resp.StatusCode > 399 || resp.Header.Get("Location") == "" {
-		return ""
+		return nil, ""
 	}
 	to, err := resp.Location()
 	if err == nil && (to.Scheme == "https" || to.Scheme == "http") && r.reaches(to) {
-		return ""
+		if to.Scheme == "http" {
+			to.Scheme, to.Host = "https", strings.TrimSuffix(to.Host, ":80")
+		}
+		to.User = nil
+		return to, ""
 	}
 	address := resp.Header.Get("Location")
 	if len(address) > 200 {
 		address = address[:200] + "..."
 	}
-	return fmt.Sprintf("%q", address)
+	return nil, fmt.Sprintf("%q", address)
 }
 
 func (r *Runner) reaches(u *url.URL) bool {

@@ -46,9 +46,9 @@ func TestN3_RedirectElsewhereEndsACheck(t *testing.T) {
 		"a file":                     {"file:///etc/passwd", true},
 		"itself":                     {"https://" + domain + "/login", false},
 		"itself in capitals":         {"https://" + strings.ToUpper(domain) + "/login", false},
-		"itself without TLS":         {"http://" + domain + "/", false},
-		"a name below itself":        {"https://www." + domain + "/", false},
-		"two below itself":           {"https://a.b." + domain + "/", false},
+		"itself without TLS":         {"http://" + domain + "/login", false},
+		"a name below itself":        {"https://www." + domain + "/login", false},
+		"two below itself":           {"https://a.b." + domain + "/login", false},
 		"an empty part":              {"https://a.." + domain + "/", true},
 		"a part that is no name":     {"https://a*." + domain + "/", true},
 		"its other host":             {"https://sandbox-" + domain + "/", false},
@@ -64,8 +64,12 @@ func TestN3_RedirectElsewhereEndsACheck(t *testing.T) {
 			defer cancel()
 			redirect := redirecting(c.to)
 			r := runner(t, func(w http.ResponseWriter, r *http.Request) {
-				if asked.Add(1) > 4 { // the probe below was answered often enough
+				if asked.Add(1) > 5 { // the probe below was answered often enough
 					cancel()
+				}
+				if r.URL.Path != "/" || strings.HasPrefix(r.Host, "sandbox-") { // what is redirected to
+					fmt.Fprint(w, "hello")
+					return
 				}
 				redirect(w, r)
 			})

@@ -32,7 +32,7 @@ func (r *Runner) http(ctx context.Context, step ccci.HTTPStep) error {
 	if err != nil {
 		return failf(body, "%s %s: reading the response: %v", req.Method, req.URL, err)
 	}
-	if to := r.elsewhere(resp); to != "" && !judges(step.Expect, "Location") {
+	if _, to := r.redirection(resp); to != "" && !judges(step.Expect, "Location") {
 		return failf(body, "%s %s redirects to %s, which is no address of this run", req.Method, req.URL, to)
 	}
 	if err := r.expect(req, resp, body, step.Expect); err != nil {

@@ -7,17 +7,55 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"slices"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// Healthy waits until the app itself answers as health demands. An answer that
-// the proxy gives for a host name nobody has is not the app's: it never counts.
+// Healthy waits until the app itself answers as health demands. An answer that the proxy may
+// have given by itself is not the app's: that for a host name nobody has never counts, a
+// redirection counts by what it leads to, and before either that or a refusal counts,
+// [Target.Behind] must have found the app.
 func (r *Runner) Healthy(ctx context.Context, health ccci.Health) error {
 	probe := ccci.HTTPProbe{Path: health.Path, Status: health.Status, Contains: health.Contains}
-	return r.until(ctx, 1, func(ctx context.Context) error { return r.probeHTTP(ctx, probe) })
+	return r.until(ctx, 1, func(ctx context.Context) error {
+		got, err := r.probeHTTP(ctx, probe)
+		if err != nil {
+			return err
+		}
+		if err := r.arrives(ctx, got, health.Status); err != nil || r.Target.Behind == nil {
+			return err
+		}
+		return r.Target.Behind(ctx, got.status)
+	})
+}
+
+// maxHops is how often an answer may redirect, as in browsers' libraries.
+const maxHops = 10
+
+// arrives follows an answer that redirects, within the run and with its cookies, and fails
+// unless the last one succeeds or has an accepted status.
+func (r *Runner) arrives(ctx context.Context, got answer, accepted []int) error {
+	first := got
+	for hops := 0; got.next != nil; hops++ {
+		if hops == maxHops {
+			return failf(got.body, "https://%s redirects more than %d times, at last to %s", first.where, maxHops, got.next)
+		}
+		var err error
+		if got, err = r.fetch(ctx, got.next, got.cookies); err != nil {
+			return err
+		}
+		if got.elsewhere != "" {
+			return failf(got.body, "https://%s redirects to https://%s and from there to %s, which is no address of this run", first.where, got.where, got.elsewhere)
+		}
+	}
+	if got.where != first.where && got.status/100 != 2 && !slices.Contains(accepted, got.status) {
+		return failf(got.body, "https://%s redirects to https://%s, which answered %d, expected success or %s", first.where, got.where, got.status, codes(accepted))
+	}
+	return nil
 }
 
 // Ready waits until a probe has succeeded as often in a row as it demands.
@@ -29,7 +67,8 @@ func (r *Runner) Ready(ctx context.Context, probe ccci.Probe) error {
 		if probe.HTTP == nil {
 			return ccci.Errorf(ccci.CodeInvalid, "probe %q asks nothing", probe.Name).WithHint("give it http or tcp")
 		}
-		return r.probeHTTP(ctx, *probe.HTTP)
+		_, err := r.probeHTTP(ctx, *probe.HTTP)
+		return err
 	})
 }
 
@@ -63,52 +102,77 @@ func (r *Runner) until(ctx context.Context, stable int, ask func(context.Context
 	}
 }
 
-func (r *Runner) probeHTTP(ctx context.Context, probe ccci.HTTPProbe) error {
+func (r *Runner) probeHTTP(ctx context.Context, probe ccci.HTTPProbe) (answer, error) {
 	host, err := r.host(probe.Domain)
 	if err != nil {
-		return err
+		return answer{}, err
 	}
 	path := or(probe.Path, "/")
-	status, body, to, err := r.fetch(ctx, host, path)
+	ask := func(host string) (answer, error) {
+		u, err := url.Parse("https://" + host + path)
+		if err != nil {
+			return answer{}, ccci.Errorf(ccci.CodeInvalid, "asking https://%s%s: %w", host, path, err)
+		}
+		return r.fetch(ctx, u, nil)
+	}
+	got, err := ask(host)
 	if err != nil {
-		return err
+		return answer{}, err
 	}
-	if to != "" {
-		return failf(body, "https://%s%s redirects to %s, which is no address of this run", host, path, to)
+	if got.elsewhere != "" {
+		return answer{}, failf(got.body, "https://%s%s redirects to %s, which is no address of this run", host, path, got.elsewhere)
 	}
-	if !slices.Contains(probe.Status, status) {
-		return failf(body, "https://%s%s answered %d, expected %s", host, path, status, codes(probe.Status))
+	if !slices.Contains(probe.Status, got.status) {
+		return answer{}, failf(got.body, "https://%s%s answered %d, expected %s", host, path, got.status, codes(probe.Status))
 	}
-	if !bytes.Contains(body, []byte(probe.Contains)) {
-		return failf(body, "https://%s%s: the answer does not hold %q", host, path, probe.Contains)
+	if !bytes.Contains(got.body, []byte(probe.Contains)) {
+		return answer{}, failf(got.body, "https://%s%s: the answer does not hold %q", host, path, probe.Contains)
 	}
 	// What does the proxy say for a name that no app has?
-	strangerStatus, answer, _, err := r.fetch(ctx, stranger+host, path)
-	if err == nil && strangerStatus == status && bytes.Equal(answer, body) {
-		return failf(body, "https://%s%s answers what the proxy answers for any unknown name: the app is not behind it", host, path)
+	strange, err := ask(stranger + host)
+	if err == nil && strange.status == got.status && bytes.Equal(strange.body, got.body) {
+		return answer{}, failf(got.body, "https://%s%s answers what the proxy answers for any unknown name: the app is not behind it", host, path)
 	}
-	return nil
+	return got, nil
 }
 
-// fetch asks for one page and reads it, and says where outside of the run it redirects to.
+// answer is what one request brought.
+type answer struct {
+	where     string // host and path that were asked for
+	status    int
+	body      []byte
+	next      *url.URL       // where it redirects to
+	elsewhere string         // the same, outside of the run
+	cookies   http.CookieJar // of it and what led to it
+}
+
+// fetch asks for one page and reads it, and says where it redirects to.
 // A transport error is a Failure, since an app that is starting up refuses connections.
-func (r *Runner) fetch(ctx context.Context, host, path string) (status int, body []byte, elsewhere string, err error) {
+func (r *Runner) fetch(ctx context.Context, u *url.URL, cookies http.CookieJar) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+path, nil)
+	where := u.Host + u.EscapedPath()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return 0, nil, "", ccci.Errorf(ccci.CodeInvalid, "asking https://%s%s: %w", host, path, err)
+		return answer{}, ccci.Errorf(ccci.CodeInvalid, "asking https://%s: %w", where, err)
 	}
-	resp, err := r.Target.HTTP.Do(req)
+	client := *r.Target.HTTP
+	if client.Jar = cookies; cookies == nil {
+		if client.Jar, err = cookiejar.New(nil); err != nil {
+			return answer{}, fmt.Errorf("making a jar for cookies: %w", err)
+		}
+	}
+	resp, err := client.Do(req)
 	if err != nil {
-		return 0, nil, "", failf(nil, "https://%s%s: %v", host, path, unwrapURL(err))
+		return answer{}, failf(nil, "https://%s: %v", where, unwrapURL(err))
 	}
 	defer resp.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
-		return 0, nil, "", failf(nil, "https://%s%s: reading the answer: %v", host, path, err)
+		return answer{}, failf(nil, "https://%s: reading the answer: %v", where, err)
 	}
-	return resp.StatusCode, body, r.elsewhere(resp), nil
+	next, elsewhere := r.redirection(resp)
+	return answer{where, resp.StatusCode, body, next, elsewhere, client.Jar}, nil
 }
 
 func (r *Runner) probeTCP(ctx context.Context, probe ccci.TCPProbe) error {

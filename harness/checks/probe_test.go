@@ -203,3 +203,92 @@ func TestRetryIsForStepsThatAskForIt(t *testing.T) {
 		}
 	})
 }
+
+// U1: a redirection is the app's answer if what it leads to is. The proxy redirects and refuses by itself.
+func TestU1_RedirectionCountsByWhatItLeadsTo(t *testing.T) {
+	standard := []int{200, 301, 302}
+	to := func(where string) http.HandlerFunc {
+		return func(w http.ResponseWriter, req *http.Request) {
+			if req.URL.Path == "/" {
+				http.Redirect(w, req, where, http.StatusFound)
+				return
+			}
+			says(200, "log in")(w, req)
+		}
+	}
+	then := func(where string, last http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, req *http.Request) {
+			if req.URL.Path == "/" {
+				http.Redirect(w, req, where, http.StatusFound)
+				return
+			}
+			last(w, req)
+		}
+	}
+	dead := errors.New("nothing listens")
+	for name, c := range map[string]struct {
+		accepted []int
+		app      http.HandlerFunc
+		behind   error
+		want     string
+	}{
+		"to its page":                {standard, to("/login"), nil, ""},
+		"to its page by HTTP":        {standard, to("http://" + domain + "/login"), nil, ""},
+		"to its page, port named":    {standard, to("https://" + domain + ":443/login"), nil, ""},
+		"to another host of the run": {standard, to("https://sandbox-" + domain + "/login"), nil, ""},
+		"an installer": {standard, func(w http.ResponseWriter, req *http.Request) {
+			next := map[string]string{"/": "/wp-admin/install.php", "/wp-admin/install.php": "/wp-admin/setup-config.php"}[req.URL.Path]
+			if next == "" {
+				says(200, "welcome")(w, req)
+				return
+			}
+			http.Redirect(w, req, next, http.StatusFound)
+		}, nil, ""},
+		"with a cookie": {standard, func(w http.ResponseWriter, req *http.Request) {
+			if _, err := req.Cookie("seen"); err != nil {
+				http.SetCookie(w, &http.Cookie{Name: "seen", Value: "1", Secure: true})
+				http.Redirect(w, req, "/", http.StatusFound)
+				return
+			}
+			says(200, "hello")(w, req)
+		}, nil, ""},
+		"no page but a status":          {[]int{304}, says(304, ""), nil, ""},
+		"by the proxy, the app is dead": {standard, then("/login", says(502, "Bad Gateway")), nil, "redirects to https://" + domain + "/login, which answered 502"},
+		"to what is not there":          {standard, then("/login", says(404, "")), nil, "which answered 404"},
+		"to what asks for a password":   {standard, then("/login", says(401, "")), nil, "which answered 401"},
+		"the same, and it is expected":  {append(standard, 401), then("/login", says(401, "")), nil, ""},
+		"without end":                   {standard, func(w http.ResponseWriter, req *http.Request) { http.Redirect(w, req, req.URL.Path+"x", 302) }, nil, "redirects more than 10 times"},
+		"out of the run":                {standard, to("https://docs.example.net/"), nil, `redirects to "https://docs.example.net/"`},
+		"later out of the run": {standard, then("/x", func(w http.ResponseWriter, req *http.Request) {
+			http.Redirect(w, req, "https://docs.example.net/", 302)
+		}), nil, `from there to "https://docs.example.net/"`},
+		"to what is alive, the app not":   {standard, to("/login"), dead, "nothing listens"},
+		"refused, as expected":            {[]int{401}, says(401, "who are you"), nil, ""},
+		"refused, as expected, not alive": {[]int{401}, says(401, "who are you"), dead, "nothing listens"},
+		"forbidden, as expected":          {[]int{403}, says(403, "no"), nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := runner(t, func(w http.ResponseWriter, req *http.Request) {
+				if strings.HasPrefix(req.Host, "nobody-") {
+					http.NotFound(w, req)
+					return
+				}
+				c.app(w, req)
+			})
+			asked := 0
+			r.Target.Behind = func(_ context.Context, status int) error {
+				asked = status
+				if c.behind != nil {
+					return failf(nil, "%v", c.behind)
+				}
+				return nil
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			outcome(t, r.Healthy(ctx, ccci.Health{Path: "/", Status: c.accepted}), c.want)
+			if c.want == "" && !slices.Contains(c.accepted, asked) {
+				t.Errorf("what is behind the proxy was asked for with status %d", asked)
+			}
+		})
+	}
+}

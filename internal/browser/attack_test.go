@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -109,6 +110,18 @@ func newField(t *testing.T) *field {
 		fmt.Fprint(w, "<!doctype html><title>app</title><body>the app's page", f.html)
 	})
 	mux.HandleFunc("/302", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.RawQuery, http.StatusFound) })
+	mux.HandleFunc("/status", func(w http.ResponseWriter, r *http.Request) {
+		status, _ := strconv.Atoi(r.URL.RawQuery[:3])
+		if r.URL.Query().Has("basic") {
+			w.Header().Set("WWW-Authenticate", `Basic realm="app"`)
+		}
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(status)
+		fmt.Fprintf(w, "<!doctype html><title>app</title><body>status %d", status)
+		if r.URL.Query().Has("download") {
+			fmt.Fprint(w, `<script>location = "/download"</script>`)
+		}
+	})
 	mux.HandleFunc("/favicon.ico", http.NotFound)
 	mux.HandleFunc("/download", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Disposition", `attachment; filename="x.bin"`)

@@ -71,14 +71,14 @@ func TestA22_StepsInARealBrowser(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 
-	shot, text, err := r.Screenshot(ctx, ccci.Screenshot{Path: "/"}, nil)
+	shot, err := r.Screenshot(ctx, ccci.Screenshot{Path: "/"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(text, "drawn late") {
-		t.Errorf("the picture was taken before the page was drawn: %q", text)
+	if !strings.Contains(shot.Text, "drawn late") {
+		t.Errorf("the picture was taken before the page was drawn: %q", shot.Text)
 	}
-	img, err := png.Decode(bytes.NewReader(shot))
+	img, err := png.Decode(bytes.NewReader(shot.PNG))
 	if err != nil || img.Bounds().Dx() != browser.Width || img.Bounds().Dy() != browser.Height {
 		t.Errorf("screenshot: %v %v", img.Bounds(), err)
 	}

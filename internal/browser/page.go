@@ -40,6 +40,7 @@ type page struct {
 	inFlight   map[network.RequestID]bool
 	quietSince time.Time
 	dialogs    int
+	statuses   []documentStatus
 	elsewhere  bool          // a frame is drawn by a process of its own
 	ended      error         // why the page cannot be judged any more
 	end        chan struct{} // closed with it
@@ -108,15 +109,24 @@ func (p *page) failure() error {
 	return p.browser.died()
 }
 
-// settled fails unless the document in the tab is one of the run's.
-func (p *page) settled(ctx context.Context) error {
+// shown is the tab's main frame, with the document that is in it.
+func (p *page) shown(ctx context.Context) (cdp.Frame, error) {
 	tree, err := run(ctx, p, func(ctx context.Context, t *chromedp.Target) (cdppage.GetFrameTreeResult, error) {
 		return cdp.Call(ctx, t, cdppage.GetFrameTree, cdp.Empty{})
 	})
 	if err != nil {
+		return cdp.Frame{}, err
+	}
+	return *tree.FrameTree.Frame, nil
+}
+
+// settled fails unless the document in the tab is one of the run's.
+func (p *page) settled(ctx context.Context) error {
+	frame, err := p.shown(ctx)
+	if err != nil {
 		return err
 	}
-	at := or(tree.FrameTree.Frame.UnreachableURL, tree.FrameTree.Frame.URL)
+	at := or(frame.UnreachableURL, frame.URL)
 	if p.browser.route.reaches(at) {
 		return nil
 	}
@@ -262,6 +272,21 @@ func (p *page) Screenshot(ctx context.Context, hide []string) ([]byte, error) {
 		return nil, err
 	}
 	return png, p.settled(ctx) // a page that was replaced meanwhile is in no picture
+}
+
+func (p *page) Status(ctx context.Context) (int, error) {
+	frame, err := p.shown(ctx)
+	if err != nil {
+		return 0, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range p.statuses {
+		if d.loader == frame.LoaderID {
+			return d.status, nil
+		}
+	}
+	return 0, nil
 }
 
 func (p *page) Close() { p.closing.Do(p.cancel) }

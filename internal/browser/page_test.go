@@ -93,7 +93,7 @@ func TestN3_PageThatCannotBeJudgedIsTheRecipesFailure(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
-			if _, _, err := r.Screenshot(ctx, ccci.Screenshot{Path: "/"}, nil); err != nil {
+			if _, err := r.Screenshot(ctx, ccci.Screenshot{Path: "/"}, nil); err != nil {
 				mustFail(t, err, "")
 			}
 		})
@@ -143,7 +143,7 @@ func TestN3_BrowserThatAPageEndedIsTheRecipesFailure(t *testing.T) {
 	mustFail(t, opened.See(t.Context(), "body"), "the browser ended")
 	r := &checks.Runner{Target: checks.Target{Domain: runHost, Browser: b}, Limit: 10 * time.Second}
 	mustFail(t, r.Run(t.Context(), ccci.Step{Browser: []ccci.BrowserStep{{Open: "/"}}}), "the browser ended")
-	_, _, err = r.Screenshot(t.Context(), ccci.Screenshot{Path: "/"}, nil)
+	_, err = r.Screenshot(t.Context(), ccci.Screenshot{Path: "/"}, nil)
 	mustFail(t, err, "the browser ended")
 }
 
@@ -252,11 +252,11 @@ func TestU17_PicturesShowNoSecret(t *testing.T) {
 			body.Store(html)
 			shown := func(hide ...string) (png []byte, text string) {
 				t.Helper()
-				png, text, err := r.Screenshot(t.Context(), ccci.Screenshot{Path: "/"}, hide)
+				shot, err := r.Screenshot(t.Context(), ccci.Screenshot{Path: "/"}, hide)
 				if err != nil {
 					t.Fatal(err)
 				}
-				return png, text
+				return shot.PNG, shot.Text
 			}
 			hidden, text := shown(secret, other)
 			if strings.Contains(text, secret) || strings.Contains(text, other) {
@@ -278,9 +278,45 @@ func TestU17_PageThatInsistsOnASecretIsInNoPicture(t *testing.T) {
 		new MutationObserver(write).observe(p, {childList: true, characterData: true, subtree: true}); write()</script>`})
 	b := startBrowser(t, Options{Route: f.route, AnyCertificate: true})
 	r := &checks.Runner{Target: checks.Target{Domain: runHost, Browser: b}, Limit: 20 * time.Second}
-	png, text, err := r.Screenshot(t.Context(), ccci.Screenshot{Path: "/"}, []string{"s3cr3t-Of-The-Run"})
-	if err != nil || png != nil || !strings.Contains(text, "the app's page") {
-		t.Errorf("picture %t, text %q, %v", png != nil, text, err)
+	shot, err := r.Screenshot(t.Context(), ccci.Screenshot{Path: "/"}, []string{"s3cr3t-Of-The-Run"})
+	if err != nil || shot.PNG != nil || !strings.Contains(shot.Text, "the app's page") {
+		t.Errorf("picture %t, text %q, %v", shot.PNG != nil, shot.Text, err)
+	}
+}
+
+// U16: the status is that of the document that is shown: not of a redirection, a frame, a picture, a
+// download or a page before it.
+func TestU16_StatusOfTheDocumentThatIsShown(t *testing.T) {
+	skipWithoutChromium(t)
+	f := newField(t)
+	b := startBrowser(t, Options{Route: f.route, AnyCertificate: true})
+	r := &checks.Runner{Target: checks.Target{Domain: runHost, Browser: b}, Limit: 20 * time.Second}
+	frame := `<iframe src="/status?200"></iframe><img src="/status?404">` + told
+	for name, c := range map[string]struct {
+		path, html string
+		want       int
+		steps      []ccci.BrowserStep
+	}{
+		"success":                  {"/", frame, 200, nil},
+		"success with a bad frame": {"/", `<iframe src="/status?500"></iframe>` + told, 200, nil},
+		"an error":                 {"/status?502", "", 502, nil},
+		"refused":                  {"/status?401", "", 401, nil},
+		"asks for a password":      {"/status?401&basic", "", 401, nil},
+		"forbidden":                {"/status?403", "", 403, nil},
+		"redirects to an error":    {"/302?/status?502", "", 502, nil},
+		"redirects to success":     {"/302?/status?200", "", 200, nil},
+		"goes to an error":         {"/", `<script>location = "/status?503"</script>`, 503, []ccci.BrowserStep{{Text: "status 503"}}},
+		"an error that downloads":  {"/status?500&download", "", 500, nil},
+		"an error, then success":   {"/status?500", "", 200, []ccci.BrowserStep{{Open: "/status?200"}}},
+		"an error with a history":  {"/status?500", "", 500, []ccci.BrowserStep{{Open: "/status?200"}, {Open: "/status?500"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f.serve(t, attack{html: c.html})
+			shot, err := r.Screenshot(t.Context(), ccci.Screenshot{Path: c.path, Steps: c.steps}, nil)
+			if err != nil || shot.Status != c.want {
+				t.Errorf("status %d, want %d: %v", shot.Status, c.want, err)
+			}
+		})
 	}
 }
 

@@ -20,6 +20,15 @@ const maxDialogs = 100
 // maxInFlight bounds how many requests of a page are kept count of.
 const maxInFlight = 10_000
 
+// maxDocuments bounds of how many documents of a page the status is kept.
+const maxDocuments = 64
+
+// documentStatus is what a document was answered with. One that became a download is shown nowhere.
+type documentStatus struct {
+	loader cdp.LoaderID
+	status int
+}
+
 // elsewhere is the failure of a page that left the run.
 func elsewhere(address string) error {
 	return &checks.Failure{Message: "the page went to " + printable(address) + ", which is no address of this run"}
@@ -48,6 +57,15 @@ func (p *page) watch(event any) {
 		p.browser.refuse(e.Request.URL)
 		if e.Type == network.ResourceTypeDocument && e.FrameID == p.frame() && !p.browser.route.reaches(e.Request.URL) {
 			p.finish(elsewhere(e.Request.URL))
+		}
+	case *network.EventResponseReceived:
+		if e.Type == network.ResourceTypeDocument && e.FrameID == p.frame() {
+			p.mu.Lock()
+			if len(p.statuses) == maxDocuments {
+				p.statuses = p.statuses[1:]
+			}
+			p.statuses = append(p.statuses, documentStatus{e.LoaderID, int(e.Response.Status)})
+			p.mu.Unlock()
 		}
 	case *network.EventWebSocketCreated:
 		p.browser.refuse(e.URL)

@@ -21,6 +21,7 @@
 //	secret FILE CODING       write a secret to the log: see codings
 //	print TEXT               write a text, with the escapes of a Go string, to the log
 //	stubborn                 ignore SIGTERM
+//	hang                     listen on nothing, for ever
 //	exit CODE                end at once
 //
 // What it serves is in its environment: PAGE is the page at /, LOCATION a
@@ -161,6 +162,11 @@ func attack(words []string, rest string) {
 	case "print":
 		text, err := strconv.Unquote(`"` + rest + `"`)
 		fmt.Println(text, or(err, ""))
+	case "hang":
+		ended := make(chan os.Signal, 1)
+		signal.Notify(ended, syscall.SIGTERM)
+		<-ended
+		os.Exit(0)
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
 	case "exit":
