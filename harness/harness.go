@@ -85,6 +85,8 @@ type life struct {
 	canaries   []canary
 	plan       BackupPlan
 	snapshot   string
+	stored     map[string]int  // how much of each volume it has
+	unproven   string          // why the restore shows nothing
 	noBase     string          // why there is no upgrade base
 	canonical  *ccci.Canonical // what a quick run stands on
 	logsKept   bool            // the logs of the recipe under test are among the artifacts
@@ -351,7 +353,10 @@ func describe(c *ccci.Check, err error) {
 	c.Status, c.Message, c.Code = ccci.Fail, err.Error(), ccci.CodeOf(err)
 	var failure *checks.Failure
 	var deploy *DeployError
+	var unproven *unprovenError
 	switch {
+	case errors.As(err, &unproven):
+		c.Status, c.Code = ccci.Unverified, ""
 	case errors.Is(err, checks.ErrNoBrowser):
 		c.Status, c.Code = ccci.Unverified, ccci.CodeInfra
 	case errors.As(err, &failure):

@@ -216,6 +216,70 @@ func TestU1_LostDataIsFoundByTheCanary(t *testing.T) {
 	}
 }
 
+// U5, U6, U23: a restore of which nothing can be read back is not tested: the level stays below it, the reason is
+// said, and neither recipe nor infrastructure is blamed.
+func TestU5_ARestoreThatProvesNothingIsUnverified(t *testing.T) {
+	repo, head := example(t)
+	whole, part := []BackupVolume{{Key: "data"}}, []BackupVolume{{Key: "data", Paths: []string{"dump"}}}
+	verify := []ccci.Step{{Name: "read", HTTP: &ccci.HTTPStep{Path: "/"}}}
+	for name, c := range map[string]struct {
+		plan   BackupPlan
+		stored map[string]int
+		verify []ccci.Step
+		hook   bool
+		reason string // "" is proven
+		warns  string
+	}{
+		"a whole volume":               {BackupPlan{Volumes: whole}, map[string]int{"data": 2}, nil, false, "", ""},
+		"a whole volume without data":  {BackupPlan{Volumes: whole}, map[string]int{"data": 1}, nil, false, "", ""},
+		"a part of the only volume":    {BackupPlan{Volumes: part}, map[string]int{"data": 1}, nil, false, "no volume is backed up as a whole", ""},
+		"the same, with steps":         {BackupPlan{Volumes: part}, map[string]int{"data": 1}, verify, false, "", ""},
+		"the same, with a hook":        {BackupPlan{Volumes: part}, map[string]int{"data": 1}, nil, true, "", ""},
+		"no volume that is mounted":    {BackupPlan{Volumes: []BackupVolume{{Key: "gone"}}}, nil, nil, false, "no volume is backed up as a whole", ""},
+		"only our canary":              {BackupPlan{Volumes: whole, Excluded: []string{"files"}}, map[string]int{"data": 1}, nil, false, "leaves out volume files or parts of it, the rest (data) holds no data", ""},
+		"only our canary, with steps":  {BackupPlan{Volumes: whole, Excluded: []string{"files"}}, map[string]int{"data": 1}, verify, false, "", ""},
+		"a cache is left out":          {BackupPlan{Volumes: whole, Excluded: []string{"cache"}}, map[string]int{"data": 3}, nil, false, "", "what the app keeps in volume cache"},
+		"a dump beside an empty store": {BackupPlan{Volumes: append(whole[:1:1], BackupVolume{Key: "db", Paths: []string{"dump"}})}, map[string]int{"data": 1, "db": 1}, nil, false, "leaves out volume db", ""},
+		"a dump beside files":          {BackupPlan{Volumes: append(whole[:1:1], BackupVolume{Key: "db", Paths: []string{"dump"}})}, map[string]int{"data": 9, "db": 1}, nil, false, "", "what the app keeps in volume db"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			c.plan.Enabled = true
+			w.plan, w.stored = func(*recipe.Stack) BackupPlan { return c.plan }, c.stored
+			config := w.config(t, repo, head)
+			config.Settings.Verify = c.verify
+			if c.hook {
+				config.Settings.Dir = t.TempDir()
+				hook := filepath.Join(config.Settings.Dir, "hooks", "post-restore")
+				if err := errors.Join(os.Mkdir(filepath.Dir(hook), 0o755), os.WriteFile(hook, []byte("#!/bin/sh\n"), 0o755)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run := func(t *testing.T) {
+				r := live(t, w, config, t.Context())
+				s := r.Stage(ccci.StageRestore)
+				if r.Status != ccci.StatusPassed || r.Cause != nil || r.Stage(ccci.StageChecks).Status != ccci.Pass || w.count("restore") != 1 {
+					t.Errorf("%s, cause %+v, checks %s", r.Status, r.Cause, r.Stage(ccci.StageChecks).Status)
+				}
+				switch {
+				case c.reason == "" && (s.Status != ccci.Pass || r.Level < 4):
+					t.Errorf("restore is %s (%s), level %d (%s)", s.Status, s.Reason, r.Level, r.LevelReason)
+				case c.reason != "" && (s.Status != ccci.Unverified || !strings.Contains(s.Reason, c.reason) || r.Level != 2 || !strings.Contains(r.LevelReason, c.reason)):
+					t.Errorf("restore is %s (%s), level %d (%s)", s.Status, s.Reason, r.Level, r.LevelReason)
+				}
+				if warned := strings.Join(r.Warnings, "\n"); c.warns != "" && !strings.Contains(warned, c.warns) || c.warns == "" && strings.Contains(warned, "no step reads back") {
+					t.Errorf("warnings %q", r.Warnings)
+				}
+			}
+			if c.hook { // a process has no time of a test's own
+				run(t)
+				return
+			}
+			synctest.Test(t, run)
+		})
+	}
+}
+
 // U1, U16: the proxy redirects, refuses and shows error pages by itself. None of that is an app.
 func TestU1_AnAppThatIsDeadBehindTheProxyIsRed(t *testing.T) {
 	repo, head := example(t)

@@ -42,6 +42,7 @@ type Backup interface {
 type BackupPlan struct {
 	Enabled  bool
 	Volumes  []BackupVolume
+	Excluded []string // keys of mounted volumes that labels take out of it
 	Warnings []string
 }
 
@@ -54,6 +55,7 @@ type BackupVolume struct {
 
 // SnapshotContent is what a snapshot holds and what it lacks.
 type SnapshotContent struct {
-	Files    []string // "<path> (<size> bytes)", at most 40
-	Problems []string // sentences; none: everything that must be there is
+	Files    []string       // "<path> (<size> bytes)", at most 40
+	Stored   map[string]int // how many entries but folders it has of each planned volume, by key
+	Problems []string       // sentences; none: everything that must be there is
 }

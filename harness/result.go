@@ -65,7 +65,7 @@ func (l *life) status(ctx context.Context) ccci.Status {
 		return ccci.StatusFailed
 	}
 	for _, s := range r.Stages {
-		if s.Status == ccci.Unverified && s.Reason != NotAsked {
+		if s.Status == ccci.Unverified && s.Reason != NotAsked && s.Reason != l.unproven {
 			r.Cause = &ccci.Cause{Check: string(s.Name), Code: ccci.CodeInfra, Message: s.Reason}
 			for _, c := range s.Checks {
 				if c.Status == ccci.Unverified {

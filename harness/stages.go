@@ -243,6 +243,7 @@ func (l *life) backup(ctx context.Context, s *ccci.Stage) {
 			if err != nil {
 				return err
 			}
+			l.stored = content.Stored
 			if len(content.Problems) > 0 {
 				return &checks.Failure{Message: "the snapshot lacks data: " + strings.Join(content.Problems, "; "), Detail: content.Files}
 			}
@@ -279,7 +280,16 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 			return l.Deployer.Settle(ctx, l.current)
 		}) &&
 		l.serves(ctx, s, "restore") &&
-		l.check(ctx, s, "restore/verify", func(ctx context.Context) error { return l.verifySoon(ctx, "A") }) &&
+		l.check(ctx, s, "restore/verify", func(ctx context.Context) error {
+			if err := l.verifySoon(ctx, "A"); err != nil {
+				return err
+			}
+			err := l.restoreProof()
+			if err != nil {
+				l.unproven = l.clean(err.Error())
+			}
+			return err
+		}) &&
 		l.hook(ctx, s, "post-restore")
 }
 

@@ -48,7 +48,9 @@ type world struct {
 	logs   string
 	unread error // why there are none
 
-	status   int // of every page in the browser; 0: 200
+	plan     func(*recipe.Stack) BackupPlan // nil: the volume data as a whole
+	stored   map[string]int                 // what the snapshot has of each volume; nil: 2 entries of data
+	status   int                            // of every page in the browser; 0: 200
 	answer   func(*http.Request) (status int, location string)
 	behind   error    // why nothing listens behind the proxy
 	lowered  []string // what the deployer lowers
@@ -212,8 +214,12 @@ func (r worldRouter) RoundTrip(req *http.Request) (*http.Response, error) {
 
 type worldBackup struct{ *world }
 
-func (b worldBackup) Plan(*recipe.Stack) (BackupPlan, error) {
-	return BackupPlan{Enabled: true, Volumes: []BackupVolume{{Key: "data", Name: "data"}}}, b.did("plan")
+func (b worldBackup) Plan(stack *recipe.Stack) (BackupPlan, error) {
+	err := b.did("plan")
+	if b.plan != nil {
+		return b.plan(stack), err
+	}
+	return BackupPlan{Enabled: true, Volumes: []BackupVolume{{Key: "data", Name: "data"}}}, err
 }
 func (b worldBackup) Prepare(context.Context) error { return b.did("prepare") }
 func (b worldBackup) Create(context.Context, *recipe.Stack) (string, error) {
@@ -225,7 +231,10 @@ func (b worldBackup) Inspect(context.Context, string, []string) (SnapshotContent
 	if err != nil && err.Error() == "a problem" {
 		return SnapshotContent{Problems: []string{"data/dump is empty"}}, nil
 	}
-	return SnapshotContent{}, err
+	if b.stored != nil {
+		return SnapshotContent{Stored: b.stored}, err
+	}
+	return SnapshotContent{Stored: map[string]int{"data": 2}}, err
 }
 func (b worldBackup) Restore(context.Context, *recipe.Stack, string) error {
 	if err := b.did("restore"); err != nil && err.Error() == "does nothing" {

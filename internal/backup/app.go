@@ -41,7 +41,7 @@ func (a *App) Plan(stack *recipe.Stack) (harness.BackupPlan, error) {
 	if err != nil {
 		return harness.BackupPlan{}, err
 	}
-	out := harness.BackupPlan{Enabled: plan.Enabled}
+	out := harness.BackupPlan{Enabled: plan.Enabled, Excluded: plan.Excluded}
 	for _, v := range plan.Volumes {
 		out.Volumes = append(out.Volumes, harness.BackupVolume{Key: v.Key, Name: v.Name, Paths: v.Paths})
 	}
@@ -90,7 +90,7 @@ func (a *App) Inspect(ctx context.Context, id string, expect []string) (harness.
 	if err != nil {
 		return harness.SnapshotContent{}, err
 	}
-	var content harness.SnapshotContent
+	content := harness.SnapshotContent{Stored: storedOf(plan, files)}
 	for _, f := range files {
 		if f.Type == "file" && len(content.Files) < 40 {
 			content.Files = append(content.Files, fmt.Sprintf("%s (%d bytes)", f.Path, f.Size))
@@ -100,6 +100,19 @@ func (a *App) Inspect(ctx context.Context, id string, expect []string) (harness.
 		content.Problems = append(content.Problems, p.String())
 	}
 	return content, nil
+}
+
+// storedOf counts what a snapshot has of each volume, folders aside.
+func storedOf(plan Plan, files []File) map[string]int {
+	stored := map[string]int{}
+	for _, v := range plan.Volumes {
+		for _, f := range under(files, v.Root()) {
+			if f.Type != "dir" {
+				stored[v.Key]++
+			}
+		}
+	}
+	return stored
 }
 
 // Restore implements harness.Backup.

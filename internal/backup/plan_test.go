@@ -167,3 +167,25 @@ func FuzzPlanStaysInVolumes(f *testing.F) {
 		}
 	})
 }
+
+// U5: what a snapshot holds of each volume, and what labels take out, tell whether a restore can be proven.
+func TestU5_WhatASnapshotHoldsOfEachVolume(t *testing.T) {
+	s := stack(service("app", "data,files,cache", "backup=true", "backup.volumes.cache=false", "backup.volumes.data.path=dump"))
+	plan, err := new(App).Plan(s)
+	if err != nil || !slices.Equal(plan.Excluded, []string{"cache"}) {
+		t.Errorf("excluded %v, %v", plan.Excluded, err)
+	}
+	own, err := PlanOf(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := "/var/lib/docker/volumes/s_ci_"
+	got := storedOf(own, []File{
+		{Path: root + "data/_data", Type: "dir"}, {Path: root + "data/_data/dump", Type: "file"},
+		{Path: root + "files/_data", Type: "dir"}, {Path: root + "files/_data/a", Type: "file"}, {Path: root + "files/_data/b", Type: "symlink"},
+		{Path: root + "files2/_data/c", Type: "file"},
+	})
+	if diff := cmp.Diff(map[string]int{"data": 1, "files": 2}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
