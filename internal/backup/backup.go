@@ -137,8 +137,9 @@ func (b *Backup) openLocked(ctx context.Context) error {
 // Create makes a snapshot: pre-hooks, restic, post-hooks. Hooks run as sh -c in
 // the container of the service whose label they are, one after the other; the first that fails
 // ends the backup. Post-hooks always run, all of them. A failing hook is a
-// *HookError, nothing to back up an Error with CodeRecipe, and
-// anything of restic or the daemon CodeInfra. The snapshot is not looked into: see List and [Verify].
+// *HookError; nothing to back up, files that cannot be read and more of them than
+// restic has memory for are an Error with CodeRecipe, anything else of restic or the
+// daemon CodeInfra. Files that the app removes meanwhile are no error. The snapshot is not looked into: see List and [Verify].
 func (b *Backup) Create(ctx context.Context) (snapshot Snapshot, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -13,6 +13,8 @@ import (
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/volume"
 
@@ -155,7 +157,8 @@ func (b *Backup) restic(ctx context.Context, lines func([]byte) error, args ...s
 		r.CloseWithError(err)
 		read <- err
 	}()
-	var stderr ending
+	var stderr complaints
+	started := time.Now().Add(-time.Second) // the daemon has a clock of its own
 	args = append([]string{box.Restic, "--repo", repository, "--no-cache"}, args...)
 	env := []string{"RESTIC_PASSWORD=" + b.opts.Password.Reveal(), "HOME=/tmp"}
 	code, err := box.Exec(ctx, b.opts.Docker, b.container, args, env, w, &stderr)
@@ -166,8 +169,14 @@ func (b *Backup) restic(ctx context.Context, lines func([]byte) error, args ...s
 	if err != nil {
 		return err
 	}
+	if code == incomplete {
+		stderr.settle(func(path string) bool {
+			_, err := b.opts.Docker.ContainerStatPath(ctx, b.container, path)
+			return !cerrdefs.IsNotFound(err)
+		})
+	}
 	if code != 0 {
-		return &resticError{code: code, stderr: tail(stderr.kept, 4000)}
+		return &resticError{code: code, stderr: tail(stderr.kept, 4000), about: &stderr, starved: code == killed && b.starved(ctx, started)}
 	}
 	if len(stderr.kept) > 0 {
 		b.opts.Logger.WarnContext(ctx, "restic warns", "command", args[4], "output", tail(stderr.kept, 2000))
@@ -194,19 +203,44 @@ func (e *ending) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// killed is the exit code of what SIGKILL ended.
+const killed = 128 + 9
+
+// starved reports whether, since a time, something in the container was ended because it needs more
+// memory than the container may use. The daemon says so a moment after the end.
+func (b *Backup) starved(ctx context.Context, since time.Time) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	seen, failed := b.opts.Docker.Events(ctx, events.ListOptions{
+		Since:   fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
+		Filters: filters.NewArgs(filters.Arg("container", b.container), filters.Arg("event", string(events.ActionOOM))),
+	})
+	select {
+	case <-seen:
+		return true
+	case <-failed:
+		return false
+	}
+}
+
 type resticError struct {
-	code   int
-	stderr string
+	code    int
+	stderr  string
+	about   *complaints // single files
+	starved bool        // it needs more memory than it may use
 }
 
 func (e *resticError) Error() string {
 	return fmt.Sprintf("restic ended with exit code %d: %s", e.code, lastLine(e.stderr))
 }
 
+// longestPath bounds a line of restic's, in bytes.
+const longestPath = 4 << 20
+
 // eachLine reads to the end of r, whatever lines says, so that the writer never blocks.
 func eachLine(r io.Reader, lines func([]byte) error) error {
 	s := bufio.NewScanner(r)
-	s.Buffer(nil, 4<<20) // a line holds a path, which restic escapes
+	s.Buffer(nil, longestPath) // a line holds a path, which restic escapes
 	var first error
 	for s.Scan() {
 		if lines == nil || first != nil {
@@ -225,6 +259,9 @@ func (b *Backup) initRepository(ctx context.Context) error {
 	}
 	return err
 }
+
+// incomplete is restic's exit code for a snapshot without some of the files.
+const incomplete = 3
 
 func (b *Backup) resticBackup(ctx context.Context, snapshot *Snapshot) error {
 	args := []string{"backup", "--json", "--host", "cc-ci"}
@@ -253,10 +290,11 @@ func (b *Backup) resticBackup(ctx context.Context, snapshot *Snapshot) error {
 	case errors.As(err, &failed) && strings.Contains(failed.stderr, "do not exist"):
 		return ccci.Errorf(ccci.CodeRecipe, "backing up %s: none of the paths that the labels name exists: %s", b.plan.Stack, strings.Join(b.planned(), ", ")).
 			WithHint("the pre-hook writes somewhere else, or the path label is not relative to the volume's root")
-	case errors.As(err, &failed) && failed.code == 3:
-		return ccci.Errorf(ccci.CodeInfra, "backing up %s: some files could not be read: %w", b.plan.Stack, err)
+	case errors.As(err, &failed) && failed.code == incomplete && failed.about.all > 0 && failed.about.vanished == failed.about.all && snapshot.ID != "":
+		// Apps remove temporary files at any time. The snapshot holds all others.
+		b.opts.Logger.WarnContext(ctx, "files were removed while they were backed up", "number", failed.about.all, "files", failed.about.String())
 	case err != nil:
-		return ccci.Errorf(ccci.CodeInfra, "backing up %s: %w", b.plan.Stack, err)
+		return b.fault("backing up", err)
 	case snapshot.ID == "":
 		return ccci.Errorf(ccci.CodeInfra, "backing up %s: restic named no snapshot", b.plan.Stack)
 	}
@@ -304,7 +342,7 @@ func (b *Backup) resticList(ctx context.Context, snapshot Snapshot) ([]File, err
 		return nil, theirs
 	}
 	if err != nil {
-		return nil, ccci.Errorf(ccci.CodeInfra, "listing the snapshot of %s: %w", b.plan.Stack, err)
+		return nil, b.fault("listing the snapshot of", err)
 	}
 	return files, nil
 }
@@ -318,7 +356,7 @@ func (b *Backup) resticRestore(ctx context.Context, snapshot Snapshot) error {
 		}
 	}
 	if err := b.restic(ctx, nil, args...); err != nil {
-		return ccci.Errorf(ccci.CodeInfra, "restoring %s: %w", b.plan.Stack, err)
+		return b.fault("restoring", err)
 	}
 	return nil
 }

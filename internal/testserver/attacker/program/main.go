@@ -17,6 +17,9 @@
 //	sparse PATH BYTES        make a file with one hole of that size
 //	dir PATH                 make a directory
 //	write PATH TEXT          write a file
+//	churn DIR                make and remove files without end, beside all that follows
+//	deep DIR                 make a path that is longer than the kernel takes
+//	obstruct CANARY PATH     once the canary was changed, put a folder with a file in the place of PATH
 //	flood MIB                write that much to the log
 //	secret FILE CODING       write a secret to the log: see codings
 //	print TEXT               write a text, with the escapes of a Go string, to the log
@@ -150,6 +153,12 @@ func attack(words []string, rest string) {
 		fmt.Println("directory:", os.MkdirAll(arg(1), 0o777))
 	case "write":
 		fmt.Println("file:", os.WriteFile(arg(1), []byte(rest), 0o666))
+	case "churn":
+		go churn(arg(1))
+	case "deep":
+		fmt.Println("deep folders:", deep(arg(1)))
+	case "obstruct":
+		go obstruct(arg(1), arg(2))
 	case "flood":
 		flood(number(arg(1)))
 	case "secret":
@@ -252,6 +261,34 @@ func fill(path string, mib int) (int, error) {
 		}
 	}
 	return mib, f.Sync()
+}
+
+func churn(dir string) {
+	for i := 0; ; i++ {
+		_ = os.WriteFile(dir+"/tmp"+strconv.Itoa(i), nil, 0o600)
+		_ = os.Remove(dir + "/tmp" + strconv.Itoa(i-1000))
+	}
+}
+
+func deep(dir string) error {
+	err := os.Chdir(dir)
+	for name, i := strings.Repeat("n", 200), 0; i < 25 && err == nil; i++ {
+		if err = os.Mkdir(name, 0o755); err == nil {
+			err = os.Chdir(name)
+		}
+	}
+	return err
+}
+
+func obstruct(canary, path string) {
+	for {
+		text, err := os.ReadFile(canary)
+		if err == nil && bytes.HasPrefix(text, []byte("ccci-b-")) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	fmt.Println("in the way:", os.Remove(path), os.MkdirAll(path+"/folder", 0o755))
 }
 
 func flood(mib int) {
