@@ -29,6 +29,9 @@ func (r *Runner) http(ctx context.Context, step ccci.HTTPStep) error {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if err == nil {
+		err = ctx.Err() // the end of a body that came with the end of its time may be no end
+	}
 	if err != nil {
 		return failf(body, "%s %s: reading the response: %v", req.Method, req.URL, err)
 	}
