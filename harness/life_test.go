@@ -333,7 +333,7 @@ func TestU1_AnAppThatIsDeadBehindTheProxyIsRed(t *testing.T) {
 				if c.cause == "" && r.Status != ccci.StatusPassed || c.cause != "" && (r.Cause == nil || r.Cause.Check != c.cause || !strings.Contains(r.Cause.Message, c.says)) {
 					t.Errorf("%s, cause %+v", r.Status, r.Cause)
 				}
-				if want := ccci.CodeOf(c.behind); c.cause == "install/serves" && c.behind != nil && r.Cause.Code != want {
+				if want := ccci.CodeOf(c.behind); c.cause == "install/serves" && c.behind != nil && r.Cause != nil && r.Cause.Code != want {
 					t.Errorf("it is the fault of %s, want %s", r.Cause.Code, want)
 				}
 			})
