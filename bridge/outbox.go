@@ -22,8 +22,8 @@ const (
 	retryLimit = 5 * time.Minute
 	// refusedLimit is the longest wait where the forge itself refuses.
 	refusedLimit = time.Hour
-	// keptFor is the age at which a message is given up that the forge itself refuses. While
-	// the forge fails, nothing is given up.
+	// keptFor is the age at which a message is given up that fails by itself. While the forge
+	// fails, nothing is given up.
 	keptFor = 7 * 24 * time.Hour
 	// replyKeptFor is the same of a reply: anyone can cause many, and each try has the whole
 	// thread read.
@@ -185,14 +185,16 @@ func (b *Bridge) failed(ctx context.Context, msg ccci.Message, now time.Time, er
 	b.putOff(ctx, msg, again, err)
 }
 
-// putOff keeps a message until then, or gives it up where the forge has refused it for too long.
+// putOff keeps a message until then, or gives it up where it has failed by itself for too long.
 func (b *Bridge) putOff(ctx context.Context, msg ccci.Message, until time.Time, cause error) {
-	kept := keptFor
-	if b.rank(msg) > 0 {
+	refused, kept := errors.Is(cause, ccci.ErrRefused), keptFor
+	if refused && b.rank(msg) > 0 {
 		kept = replyKeptFor
 	}
+	now := b.cfg.Now()
+	_, down := b.writes.wait(now)
 	var err error
-	if errors.Is(cause, ccci.ErrRefused) && b.cfg.Now().Sub(msg.Updated) > kept {
+	if (refused || !down) && now.Sub(msg.Updated) > kept {
 		b.log.Warn("what was to be said is given up", "message", msg.Key, "pr", msg.PR, "since", msg.Updated, "error", cause)
 		err = b.cfg.Store.MarkSent(ctx, msg.Key, msg.Version, msg.Posted)
 	} else {

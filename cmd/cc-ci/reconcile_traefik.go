@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -95,7 +97,11 @@ func (p keptProxy) Transport() http.RoundTripper             { return transportT
 func transportTo(address string, cas *x509.CertPool) http.RoundTripper {
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	return &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: cas, MinVersion: tls.VersionTLS12},
+		TLSClientConfig: &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			InsecureSkipVerify: true, // verified below
+			VerifyConnection:   func(c tls.ConnectionState) error { return verifyProxy(c, cas) },
+		},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, network, address)
 		},
@@ -104,4 +110,32 @@ func transportTo(address string, cas *x509.CertPool) http.RoundTripper {
 		IdleConnTimeout:        30 * time.Second,
 		MaxResponseHeaderBytes: 1 << 20,
 	}
+}
+
+// verifyProxy verifies a certificate for the name that was asked for, or for one that it is below: a
+// wildcard covers one level, and an app may route names below its own.
+func verifyProxy(c tls.ConnectionState, cas *x509.CertPool) error {
+	if len(c.PeerCertificates) == 0 {
+		return errors.New("the proxy shows no certificate")
+	}
+	opts := x509.VerifyOptions{Roots: cas, Intermediates: x509.NewCertPool()}
+	for _, cert := range c.PeerCertificates[1:] {
+		opts.Intermediates.AddCert(cert)
+	}
+	leaf := c.PeerCertificates[0]
+	if _, err := leaf.Verify(opts); err != nil {
+		return err
+	}
+	err := leaf.VerifyHostname(c.ServerName)
+	for name := c.ServerName; err != nil; {
+		_, below, ok := strings.Cut(name, ".")
+		if !ok || !strings.Contains(below, ".") {
+			return err
+		}
+		if leaf.VerifyHostname(below) == nil {
+			return nil
+		}
+		name = below
+	}
+	return nil
 }

@@ -2,8 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"io"
+	"log"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -77,5 +84,46 @@ func TestN3_AProxyWithoutItsLabelIsRefused(t *testing.T) {
 	err := awaitProxyContainer(ctx, docker.Docker)
 	if ccci.CodeOf(err) != ccci.CodeInfra || !strings.Contains(err.Error(), "cc-ci.proxy=true") || !strings.Contains(ccci.HintOf(err), "reconcile proxy") {
 		t.Errorf("%v, hint %q", err, ccci.HintOf(err))
+	}
+}
+
+// The wildcard certificate covers one level, and an app may have names below its own.
+func TestN3_CertificatesOfNamesBelowAnApp(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"*.ci.example.org"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := x509.NewCertPool()
+	known.AddCert(parsed)
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	server.StartTLS()
+	defer server.Close()
+	for host, want := range map[string]string{
+		"wiki-1.ci.example.org": "", "www.wiki-1.ci.example.org": "", "a.b.wiki-1.ci.example.org": "",
+		"ci.example.org": "not ci.example.org", "wiki-1.ci.example.net": "not wiki-1.ci.example.net", "evil.example": "not evil.example",
+	} {
+		client := http.Client{Transport: transportTo(server.Listener.Addr().String(), known)}
+		resp, err := client.Get("https://" + host + "/")
+		if err == nil {
+			resp.Body.Close()
+		}
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", host, err, want)
+		}
+	}
+	client := http.Client{Transport: transportTo(server.Listener.Addr().String(), x509.NewCertPool())}
+	if _, err := client.Get("https://wiki-1.ci.example.org/"); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("a certificate that nothing known signed: %v", err)
 	}
 }

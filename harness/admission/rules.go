@@ -174,7 +174,7 @@ make the proxy call another host, read a file or keep more than 2 MiB of a reque
 
 Names below the app's own hosts, as ` + "`www.${DOMAIN}`" + `, are admitted, and the browser of a run reaches them. The wildcard
 certificate of the host covers one level under its domain, so the proxy serves them with its default certificate; the
-result says so. A check that asks for such a name by HTTP verifies the certificate: use ` + "`domains`" + ` in the enrolment there.
+result says so. Checks verify that certificate for the app's own name.
 
 `
 
