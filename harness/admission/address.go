@@ -72,6 +72,9 @@ func (j *judge) image(s *types.ServiceConfig) {
 	}
 	host := reference.Domain(named)
 	if host == recipe.LocalRegistry {
+		if named.Name() == recipe.HelperImage {
+			j.refuse(ruleImage, s.Name, s.Image, at(), "", "has the image %q, which is cc-ci's own", s.Image)
+		}
 		return // the deployer never pulls it
 	}
 	host = strings.ToLower(host)

@@ -80,3 +80,6 @@ func nameTooLong(kind, key, name string, limit int) error {
 // LocalRegistry begins the references of images that are made on the machine: those of the
 // examples and of helper containers. No registry is ever asked for them.
 const LocalRegistry = "cc-ci.local"
+
+// HelperImage is the name of cc-ci's own helper image, without its tag. It is no recipe's.
+const HelperImage = LocalRegistry + "/box"

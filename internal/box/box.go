@@ -35,8 +35,12 @@ const (
 	Restic  = "/usr/bin/restic"
 )
 
-// repository is the image name; the tag is the digest.
-const repository = "cc-ci/box"
+// repository is the image name; the tag is the digest. No registry is ever asked for it: an image that
+// a recipe has pulled could otherwise stand under the tag of the next version (recipe.HelperImage).
+const repository = "cc-ci.local/box"
+
+// formerRepository is where versions before had it: a name of Docker Hub.
+const formerRepository = "cc-ci/box"
 
 // keepFor is how long an unused box of another cc-ci is left alone: its owner may
 // be between Ensure and the creation of a container.
@@ -142,10 +146,11 @@ func removeOld(ctx context.Context, docker *client.Client, keep string) {
 func outdated(img image.Summary, keep string, now time.Time) bool {
 	tagged := false
 	for _, tag := range img.RepoTags {
-		if tag == keep || (!strings.HasPrefix(tag, repository+":") && tag != "<none>:<none>") {
+		ours := strings.HasPrefix(tag, repository+":") || strings.HasPrefix(tag, formerRepository+":")
+		if tag == keep || !ours && tag != "<none>:<none>" {
 			return false
 		}
-		tagged = tagged || strings.HasPrefix(tag, repository+":")
+		tagged = tagged || ours
 	}
 	return !tagged || now.Sub(time.Unix(img.Created, 0)) > keepFor
 }

@@ -17,6 +17,9 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
+
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/dockerd"
 )
 
 // TestMain lets this test binary stand for cc-ci inside the box.
@@ -123,7 +126,7 @@ func TestA26_BoxRunsBothPrograms(t *testing.T) {
 func TestOutdated(t *testing.T) {
 	now := time.Unix(1_000_000_000, 0)
 	old, young := now.Add(-2*keepFor).Unix(), now.Add(-keepFor/2).Unix()
-	const keep = "cc-ci/box:0123456789ab"
+	const keep = "cc-ci.local/box:0123456789ab"
 	for _, tc := range []struct {
 		name    string
 		tags    []string
@@ -131,11 +134,12 @@ func TestOutdated(t *testing.T) {
 		want    bool
 	}{
 		{"the one in use now", []string{keep}, old, false},
-		{"an old one of ours", []string{"cc-ci/box:ffffffffffff"}, old, true},
-		{"a young one may be about to be used", []string{"cc-ci/box:ffffffffffff"}, young, false},
+		{"an old one of ours", []string{"cc-ci.local/box:ffffffffffff"}, old, true},
+		{"one of a version before", []string{"cc-ci/box:ffffffffffff"}, old, true},
+		{"a young one may be about to be used", []string{"cc-ci.local/box:ffffffffffff"}, young, false},
 		{"one that lost its tag to a twin", nil, young, true},
 		{"untagged as old daemons write it", []string{"<none>:<none>"}, young, true},
-		{"somebody gave it another name", []string{"cc-ci/box:ffffffffffff", "mine:1"}, old, false},
+		{"somebody gave it another name", []string{"cc-ci.local/box:ffffffffffff", "mine:1"}, old, false},
 	} {
 		if got := outdated(image.Summary{RepoTags: tc.tags, Created: tc.created}, keep, now); got != tc.want {
 			t.Errorf("%s: outdated = %t, want %t", tc.name, got, tc.want)
@@ -219,5 +223,46 @@ func TestDigestFollowsContent(t *testing.T) {
 		if digest(a) == digest(other) {
 			t.Errorf("%+v has the digest of another content", other[0])
 		}
+	}
+}
+
+// A recipe that knows the digest of the next version's box pulls an image of that name from a registry:
+// it is not taken for the box.
+func TestN3_APulledImageIsNotTheBox(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts dockerd")
+	}
+	d := dockerd.Start(t)
+	program, err := filepath.EvalSymlinks("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := contents(program, program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := files.digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := filepath.Join(t.TempDir(), "foreign")
+	if err := os.WriteFile(foreign, []byte("#!foreign"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"cc-ci/box", "cc-ci.local.example/box"} {
+		if err := d.Import(t.Context(), "docker.io/"+name+":"+digest, map[string]string{"/cc-ci": foreign}, "LABEL foreign=yes"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ref, err := Ensure(t.Context(), d.Docker, program, program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := d.Docker.ImageInspect(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if img.Config.Labels["foreign"] != "" || img.Config.Labels[Label] != digest || !strings.HasPrefix(ref, recipe.HelperImage+":") {
+		t.Errorf("%s has the labels %v", ref, img.Config.Labels)
 	}
 }
