@@ -155,7 +155,7 @@ func (j *judge) refuse(rule, service, value string, at place, hint, what string,
 // own faults, the note says which.
 func (j *judge) waived(rule, service, value string) (lifted bool, note string) {
 	for _, w := range j.policy.Waivers {
-		if w.Rule != rule || w.Value != "" && w.Value != value || w.Service != "*" && w.Service != service {
+		if w.Rule != rule || w.Value != "" && j.filledIn(w.Value) != value || w.Service != "*" && w.Service != service {
 			continue
 		}
 		day, err := time.Parse(time.DateOnly, w.Expires)
@@ -171,6 +171,20 @@ func (j *judge) waived(rule, service, value string) (lifted bool, note string) {
 		}
 	}
 	return false, note
+}
+
+// ownNames are what differs from run to run, and how the value of a waiver names it. No other
+// variable is filled in: a pull request sets those.
+func (j *judge) ownNames() [][2]string {
+	return [][2]string{{"${STACK_NAME}", j.stack.Name}, {"${DOMAIN}", j.stack.Domain}}
+}
+
+// filledIn is the value of a waiver, in this run.
+func (j *judge) filledIn(value string) string {
+	for _, n := range j.ownNames() {
+		value = strings.ReplaceAll(value, n[0], n[1])
+	}
+	return value
 }
 
 // waiverNames refuses waivers that can never lift anything.

@@ -169,8 +169,8 @@ const docOptions = `
 
 Labels may set these options of Traefik, besides ` + "`traefik.enable`, `traefik.docker.network` and `traefik.docker.lbswarm`" + ` (or swarm in
 place of docker). A name begins with ` + "`${STACK_NAME}`" + `. The rule ` + "`traefik-label`" + ` refuses every other option, and values that
-make the proxy call another host, read a file or keep more than 2 MiB of a request; a waiver names the label as its value.
-[n] stands for an index, * for one name of the recipe's choice.
+make the proxy call another host, read a file or keep more than 2 MiB of a request; a waiver names the label as its value,
+with ` + "`${STACK_NAME}`" + ` and ` + "`${DOMAIN}`" + `, as the recipe does. [n] stands for an index, * for one name of the recipe's choice.
 
 Names below the app's own hosts, as ` + "`www.${DOMAIN}`" + `, are admitted, and the browser of a run reaches them. The wildcard
 certificate of the host covers one level under its domain, so the proxy serves them with its default certificate; the
