@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ type Refusal struct {
 	File    string // the compose or env file it stands in
 	Service string // "" for what belongs to the whole stack
 	Value   string // what a waiver would have to name
+	Waiver  string // the entry of recipe.yml that would lift it, "" when none can
 	Message string // one sentence naming file, service and rule
 	Hint    string // the way out
 }
@@ -133,9 +135,10 @@ func (j *judge) refuse(rule, service, value string, at place, hint, what string,
 	}
 	j.seen[id] = true
 	doc, _ := ruleDoc(rule)
-	lifted, note := false, ""
+	lifted, note, entry := false, "", ""
 	if doc.Waivable {
 		lifted, note = j.waived(rule, service, value)
+		entry = j.waiverEntry(rule, service, value)
 	}
 	if lifted {
 		return
@@ -148,7 +151,7 @@ func (j *judge) refuse(rule, service, value string, at place, hint, what string,
 	if note != "" {
 		message += "; " + note
 	}
-	j.out = append(j.out, Refusal{Rule: rule, File: at.file, Service: service, Value: value, Message: message, Hint: hint})
+	j.out = append(j.out, Refusal{Rule: rule, File: at.file, Service: service, Value: value, Waiver: entry, Message: message, Hint: hint})
 }
 
 // waived reports whether a waiver lifts a refusal; when one would but for its
@@ -185,6 +188,29 @@ func (j *judge) filledIn(value string) string {
 		value = strings.ReplaceAll(value, n[0], n[1])
 	}
 	return value
+}
+
+// maxWaiverValue bounds the value that an entry states, in bytes: values are a stranger's.
+const maxWaiverValue = 500
+
+// waiverEntry is what recipe.yml would have to hold under waivers to lift a refusal: YAML in
+// one line, in which reason, owner and expires are left to the operator. It is "" for a value
+// that no entry can state.
+func (j *judge) waiverEntry(rule, service, value string) string {
+	shown := value
+	for _, n := range j.ownNames() {
+		if n[1] != "" {
+			shown = strings.ReplaceAll(shown, n[1], n[0])
+		}
+	}
+	if len(shown) > maxWaiverValue || j.filledIn(shown) != value {
+		return ""
+	}
+	service = cmp.Or(service, "*")
+	if !plainName.MatchString(service) {
+		service = strconv.Quote(service)
+	}
+	return fmt.Sprintf(`- {rule: %s, service: %s, value: %q, reason: "", owner: "", expires: ""}`, rule, service, shown)
 }
 
 // waiverNames refuses waivers that can never lift anything.
@@ -228,19 +254,20 @@ func Error(refusals []Refusal) error {
 			break
 		}
 		lines = append(lines, r.Message)
+		if r.Waiver != "" {
+			waivable = true
+			lines = append(lines, "  "+r.Waiver)
+		}
 		if r.Hint != "" && !slices.Contains(hints, r.Hint) {
 			hints = append(hints, r.Hint)
 		}
-		if doc, ok := ruleDoc(r.Rule); ok && doc.Waivable {
-			waivable = true
-		}
 	}
-	message := lines[0]
-	if len(lines) > 1 {
-		message = fmt.Sprintf("the recipe asks for %d things that a run does not get:\n%s", len(refusals), strings.Join(lines, "\n"))
+	message := strings.Join(lines, "\n")
+	if len(refusals) > 1 {
+		message = fmt.Sprintf("the recipe asks for %d things that a run does not get:\n%s", len(refusals), message)
 	}
 	if waivable {
-		hints = append(hints, "where the recipe cannot do without it, whoever runs cc-ci may add a waiver with rule, service, value, reason, owner and expiry to tests/<recipe>/recipe.yml")
+		hints = append(hints, "where the recipe cannot do without it, the operator of cc-ci may add the entry below the refusal to waivers in tests/<recipe>/recipe.yml, with reason, owner and expires")
 	}
 	return ccci.Errorf(ccci.CodeRefused, "%s", message).WithHint("%s", strings.Join(hints, "; "))
 }

@@ -117,13 +117,13 @@ func TestErrorListsEverythingAndTheWayOut(t *testing.T) {
 	if err := Error(nil); err != nil {
 		t.Fatal(err)
 	}
-	one := Refusal{Rule: "privileged", Message: "compose.yml:1: service a asks (rule privileged)", Hint: "do not"}
+	one := Refusal{Rule: "privileged", Message: "compose.yml:1: service a asks (rule privileged)", Waiver: "- {rule: privileged}", Hint: "do not"}
 	err := Error([]Refusal{one})
-	if err.Error() != one.Message || ccci.CodeOf(err) != ccci.CodeRefused || !strings.HasPrefix(ccci.HintOf(err), "do not; ") || !strings.Contains(ccci.HintOf(err), "waiver") {
+	if err.Error() != one.Message+"\n  "+one.Waiver || ccci.CodeOf(err) != ccci.CodeRefused || !strings.HasPrefix(ccci.HintOf(err), "do not; ") || !strings.Contains(ccci.HintOf(err), "waiver") {
 		t.Errorf("%v, hint %q", err, ccci.HintOf(err))
 	}
 	err = Error([]Refusal{one, {Rule: "symlink", Message: "second"}})
-	if !strings.Contains(err.Error(), "2 things") || !strings.Contains(err.Error(), one.Message+"\nsecond") {
+	if !strings.Contains(err.Error(), "2 things") || !strings.Contains(err.Error(), one.Message+"\n  "+one.Waiver+"\nsecond") {
 		t.Error(err)
 	}
 	if hint := ccci.HintOf(Error([]Refusal{{Rule: "symlink", Message: "x"}})); strings.Contains(hint, "waiver") {

@@ -144,15 +144,16 @@ service, what it asks for, and the rule.
 
 ## How to waive a rule
 
-Change the recipe if it can do without. If it cannot, whoever runs cc-ci lifts the rule in tests/&lt;recipe&gt;/recipe.yml.
-A waiver in the pull request itself counts for nothing.
+Change the recipe if it can do without. If it cannot, the operator of cc-ci lifts the rule in tests/&lt;recipe&gt;/recipe.yml.
+A waiver in the pull request itself has no effect. Below each refusal that can be waived stands the entry for it: copy it,
+and fill in reason, owner and expires.
 
 ` + "```yaml" + `
 waivers:
   - rule: cap-add                 # the name in the first column below
     service: vpn                  # * for the whole stack
-    value: NET_ADMIN              # exactly as the refusal prints it; left out, any value
-    reason: "it is a VPN"         # why, and who answers for it: without both it lifts nothing
+    value: NET_ADMIN              # as the entry below the refusal has it; left out, any value
+    reason: "it is a VPN"         # why, and who is responsible: without both it lifts nothing
     owner: alice
     expires: 2027-03-01           # the last day it holds
 ` + "```" + `

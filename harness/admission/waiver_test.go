@@ -1,8 +1,11 @@
 package admission
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v4"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -45,6 +48,97 @@ func TestN3_WaiversNameTheRunsOwnNames(t *testing.T) {
 			if got := err != nil && strings.Contains(err.Error(), what); got != want {
 				t.Errorf("%v: %s refused: %v\n%v", c.waivers, what, got, err)
 			}
+		}
+	}
+}
+
+// entries reads what stands below the refusals of a message, and fills in the rest.
+func entries(t *testing.T, message string) []ccci.Waiver {
+	t.Helper()
+	var waivers []ccci.Waiver
+	for line := range strings.Lines(message) {
+		entry, ok := strings.CutPrefix(line, "  - {")
+		if !ok {
+			continue
+		}
+		var list []ccci.Waiver
+		if err := yaml.Unmarshal([]byte("- {"+entry), &list); err != nil || len(list) != 1 {
+			t.Fatalf("%s: %v", line, err)
+		}
+		w := list[0]
+		if w.Rule == "" || w.Service == "" || w.Reason != "" || w.Owner != "" || w.Expires != "" {
+			t.Errorf("%s reads as %+v", line, w)
+		}
+		w.Reason, w.Owner, w.Expires = "r", "o", "2026-12-31"
+		waivers = append(waivers, w)
+	}
+	return waivers
+}
+
+// The entry below a refusal lifts it, in this run and in another one.
+func TestN3_TheEntryOfARefusalLiftsIt(t *testing.T) {
+	dir := tree(t, map[string]string{"compose.yml": `services:
+  app:
+    image: a:1
+    volumes: ["/srv/wiki:/usr/share/nginx/html"]
+    labels: ["traefik.http.services.${STACK_NAME}.loadbalancer.serverstransport=x"]
+networks:
+  more: {name: other}
+`})
+	_, err := admitDir(dir, testPolicy())
+	if err == nil {
+		t.Fatal("admitted")
+	}
+	for _, want := range []string{
+		`(rule bind-mount)
+  - {rule: bind-mount, service: app, value: "/srv/wiki:/usr/share/nginx/html", reason: "", owner: "", expires: ""}`,
+		`  - {rule: traefik-label, service: app, value: "traefik.http.services.${STACK_NAME}.loadbalancer.serverstransport", `,
+		`  - {rule: foreign-network, service: "*", value: "other", `,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nlacks %s", err, want)
+		}
+	}
+	p, r := testPolicy(), testRender()
+	p.Waivers = entries(t, err.Error())
+	r.Domain = "demo-ffffff.ci.example.org"
+	p.Domains = []string{r.Domain}
+	if _, err := admitWith(dir, r, p); err != nil {
+		t.Error(err)
+	}
+}
+
+// So does that of every refusal of the corpus.
+func TestN3_EveryEntryLiftsItsRefusal(t *testing.T) {
+	for _, dir := range folders(t, "testdata/hostile/*", 150) {
+		if strings.HasSuffix(dir, ".txtar") {
+			dir, _ = unpackCase(t, dir)
+		}
+		p := testPolicy()
+		_, err := admitDir(dir, p)
+		if err == nil {
+			t.Fatalf("%s is admitted", dir)
+		}
+		p.Waivers = entries(t, err.Error())
+		if _, err := admitDir(dir, p); len(p.Waivers) > 0 && err != nil {
+			for _, w := range entries(t, err.Error()) {
+				for _, old := range p.Waivers {
+					if w == old {
+						t.Errorf("%s: %+v does not lift its refusal", filepath.Base(dir), w)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A value that no entry can state has none, rather than a waiver of any value.
+func TestN3_NoEntryForAValueThatItCannotState(t *testing.T) {
+	for _, value := range []string{strings.Repeat("x", maxWaiverValue+1), "$${STACK_NAME}"} {
+		dir := tree(t, map[string]string{"compose.yml": "services:\n  app:\n    image: a:1\n    volumes: ['/srv/" + value + ":/x']\n"})
+		_, err := admitDir(dir, testPolicy())
+		if err == nil || !strings.Contains(err.Error(), "rule bind-mount") || strings.Contains(err.Error(), "- {") {
+			t.Errorf("%.700v", err)
 		}
 	}
 }
