@@ -189,6 +189,8 @@ type Waiver struct {
 	Reason  string `yaml:"reason" doc:"Why it is needed."`
 	Owner   string `yaml:"owner" doc:"Who answers for it."`
 	Expires string `yaml:"expires" doc:"Last day it holds, as YYYY-MM-DD."`
+
+	Line int `yaml:"-"` // where it stands in recipe.yml, from 1
 }
 
 // Screenshot says what the picture shows.

@@ -18,7 +18,7 @@ func Admit(tree *recipe.Tree, o recipe.RenderOptions, lim Limits, p Policy) (*re
 	stack, err := tree.Render(o)
 	if err != nil {
 		// A refusal with a rule says more than a loader that does not know the key.
-		refused := Error(JudgeFiles(&recipe.Stack{Name: recipe.StackName(o.Domain), Domain: o.Domain, Dir: tree.Dir, Files: files, Env: env}, p))
+		refused := Error(JudgeFiles(&recipe.Stack{Name: recipe.StackName(o.Domain), Domain: o.Domain, Recipe: tree.Recipe, Dir: tree.Dir, Files: files, Env: env}, p))
 		return nil, cmp.Or(refused, err)
 	}
 	refusals, notes := judgeStack(stack, p)

@@ -46,6 +46,7 @@ type judge struct {
 	sources []source
 	out     []Refusal
 	seen    map[[3]string]bool // rule, service, value: said once
+	matched map[int]bool       // waivers of the policy, by index, that name something refused
 	notes   []recipe.Warning   // what is admitted and does not work as its author expects
 	located int                // lines searched for
 	routed  int                // routers of the proxy
@@ -86,6 +87,7 @@ func judgeStack(stack *recipe.Stack, p Policy) ([]Refusal, []recipe.Warning) {
 	j.fileObjects()
 	j.templates()
 	j.variables()
+	j.idleWaivers()
 	return j.sorted(), j.notes
 }
 
@@ -104,7 +106,7 @@ func JudgeFiles(stack *recipe.Stack, p Policy) []Refusal {
 func newJudge(stack *recipe.Stack, p Policy) (*judge, error) {
 	p.Network = cmp.Or(p.Network, "proxy")
 	sources, err := readSources(stack.Dir, stack.Files)
-	return &judge{stack: stack, policy: p, sources: sources, seen: map[[3]string]bool{}, fills: map[*yaml.Node]string{}}, err
+	return &judge{stack: stack, policy: p, sources: sources, seen: map[[3]string]bool{}, matched: map[int]bool{}, fills: map[*yaml.Node]string{}}, err
 }
 
 func (j *judge) sorted() []Refusal {
@@ -157,10 +159,11 @@ func (j *judge) refuse(rule, service, value string, at place, hint, what string,
 // waived reports whether a waiver lifts a refusal; when one would but for its
 // own faults, the note says which.
 func (j *judge) waived(rule, service, value string) (lifted bool, note string) {
-	for _, w := range j.policy.Waivers {
-		if w.Rule != rule || w.Value != "" && j.filledIn(w.Value) != value || w.Service != "*" && w.Service != service {
+	for i, w := range j.policy.Waivers {
+		if w.Rule != rule || !j.allows(w, value) || !serves(w, service) {
 			continue
 		}
+		j.matched[i] = true
 		day, err := time.Parse(time.DateOnly, w.Expires)
 		switch {
 		case strings.TrimSpace(w.Reason) == "" || strings.TrimSpace(w.Owner) == "":
@@ -170,10 +173,53 @@ func (j *judge) waived(rule, service, value string) (lifted bool, note string) {
 		case !j.policy.Now.Before(day.AddDate(0, 0, 1)):
 			note = fmt.Sprintf("the waiver of %s for it expired on %s", w.Owner, w.Expires)
 		default:
-			return true, ""
+			lifted = true
 		}
 	}
-	return false, note
+	return lifted, note
+}
+
+func serves(w ccci.Waiver, service string) bool { return w.Service == "*" || w.Service == service }
+
+// allows reports whether a waiver holds for a value.
+func (j *judge) allows(w ccci.Waiver, value string) bool {
+	return w.Value == "" || j.filledIn(w.Value) == value
+}
+
+// enrolment is where a line of our own settings stands.
+func (j *judge) enrolment(line int) place {
+	return place{"tests/" + j.stack.Recipe + "/recipe.yml", line}
+}
+
+// idleWaivers says of each waiver that names nothing refused what differs from the refusal of
+// its rule that is most like it. One whose rule refuses nothing is not needed, and no mistake.
+func (j *judge) idleWaivers() {
+	if len(j.out) >= maxRefusals {
+		return // the waiver may be for one that was not kept
+	}
+	j.sorted() // the loader's order of services differs from run to run
+	for i, w := range j.policy.Waivers {
+		if j.matched[i] {
+			continue
+		}
+		var near *Refusal
+		what := ""
+		for k := range j.out {
+			switch r := &j.out[k]; {
+			case r.Rule != w.Rule || r.Waiver == "":
+			case serves(w, r.Service):
+				near, what = r, fmt.Sprintf("its value is %q", short(w.Value))
+			case what == "" && j.allows(w, r.Value):
+				near, what = r, fmt.Sprintf("it is for the service %q", short(w.Service))
+			case near == nil:
+				near = r
+			}
+		}
+		if near != nil {
+			what = cmp.Or(what, fmt.Sprintf("it is for the service %q and the value %q", short(w.Service), short(w.Value)))
+			near.Message += fmt.Sprintf("; the waiver in %s lifts nothing: %s", j.enrolment(w.Line), what)
+		}
+	}
 }
 
 // ownNames are what differs from run to run, and how the value of a waiver names it. No other
@@ -225,7 +271,7 @@ func (j *judge) waiverNames() {
 		if slices.Contains(names, w.Rule) {
 			continue
 		}
-		at := place{file: "recipe.yml"}
+		at := j.enrolment(w.Line)
 		if _, ok := ruleDoc(w.Rule); ok {
 			j.refuse(ruleWaiver, "", w.Rule, at, "", "has a waiver for the rule %q, which cannot be waived", w.Rule)
 			continue

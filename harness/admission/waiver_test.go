@@ -142,3 +142,39 @@ func TestN3_NoEntryForAValueThatItCannotState(t *testing.T) {
 		}
 	}
 }
+
+// A waiver that is for something else than what is refused is named, with what differs.
+func TestN3_AWaiverThatLiftsNothingIsNamed(t *testing.T) {
+	dir := tree(t, map[string]string{"compose.yml": compose})
+	const app = "app publishes a port of the machine, 8080:80/tcp (rule published-port)"
+	const voice = "voice publishes a port of the machine, 64738:64738/udp (rule published-port)"
+	const idle = "; the waiver in tests/demo/recipe.yml:7 lifts nothing: "
+	for name, c := range map[string]struct {
+		change func(*ccci.Waiver)
+		want   string // "" when no waiver is named
+	}{
+		"lifts":                     {func(*ccci.Waiver) {}, ""},
+		"any value":                 {func(w *ccci.Waiver) { w.Value = "" }, ""},
+		"expired":                   {func(w *ccci.Waiver) { w.Expires = "2025-01-01" }, ""}, // it says so itself
+		"other value":               {func(w *ccci.Waiver) { w.Value = "64738" }, voice + idle + `its value is "64738"`},
+		"other service":             {func(w *ccci.Waiver) { w.Service = "web" }, voice + idle + `it is for the service "web"`},
+		"other service, any value":  {func(w *ccci.Waiver) { w.Service, w.Value = "web", "" }, app + idle + `it is for the service "web"`},
+		"other service and value":   {func(w *ccci.Waiver) { w.Service, w.Value = "web", "x" }, app + idle + `it is for the service "web" and the value "x"`},
+		"service of another":        {func(w *ccci.Waiver) { w.Service = "app" }, app + idle + `its value is "64738:64738/udp"`},
+		"rule that refuses nothing": {func(w *ccci.Waiver) { w.Rule = "privileged" }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := testPolicy()
+			w := waiver(c.change)
+			w.Line = 7
+			p.Waivers = []ccci.Waiver{w}
+			_, err := admitDir(dir, p)
+			if err == nil {
+				t.Fatal("admitted")
+			}
+			if c.want == "" && strings.Contains(err.Error(), "lifts nothing") || !strings.Contains(err.Error(), c.want+"\n") {
+				t.Errorf("got %v\nwant %s", err, c.want)
+			}
+		})
+	}
+}

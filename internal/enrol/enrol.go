@@ -138,6 +138,9 @@ func readText(file string, text []byte) (ccci.Recipe, *settings.Decoder) {
 	d := settings.NewDecoder(file)
 	r := Default("")
 	if d.Decode(text, &r) {
+		for i := range r.Waivers {
+			r.Waivers[i].Line = d.Line(fmt.Sprintf("waivers[%d]", i))
+		}
 		check(&r, d)
 	}
 	return r, d

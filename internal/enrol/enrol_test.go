@@ -114,6 +114,7 @@ func TestA36_WholeEnrolmentIsRead(t *testing.T) {
 		"alias":           {r.Checks[2].Browser[0].Open, "/login"},
 		"exec exit":       {r.Checks[0].Exec.Exit, 0},
 		"expires":         {r.Waivers[0].Expires, "2027-01-31"},
+		"line":            {r.Waivers[0].Line, 69},
 		"skip":            {r.Skip[0].Stage, ccci.StageUpgrade},
 		"kept default":    {r.Timeouts.Restore, 10 * time.Minute},
 		"set":             {r.Timeouts.Deploy, 15 * time.Minute},
