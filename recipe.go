@@ -193,6 +193,12 @@ type Waiver struct {
 	Line int `yaml:"-"` // where it stands in recipe.yml, from 1
 }
 
+// Expired reports whether the last day of a waiver is over. A date that cannot be read is not.
+func (w Waiver) Expired(now time.Time) bool {
+	day, err := time.Parse(time.DateOnly, w.Expires)
+	return err == nil && !now.Before(day.AddDate(0, 0, 1))
+}
+
 // Screenshot says what the picture shows.
 type Screenshot struct {
 	Path  string        `yaml:"path" default:"/" doc:"Page to open."`

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"time"
 
 	"github.com/recipe-maintainers/cc-ci/harness/admission"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
@@ -19,7 +21,7 @@ type configCheckCmd struct{}
 func (configCheckCmd) Run(a *app) error {
 	c, err := a.config()
 	names, enrolErr := checkEnrolments(c.Tests)
-	if err := errors.Join(err, enrolErr); err != nil {
+	if err := errors.Join(err, enrolErr, checkWaivers(c.Tests, names, time.Now())); err != nil {
 		return err
 	}
 	switch len(names) {
@@ -43,6 +45,18 @@ func checkEnrolments(tests string) ([]string, error) {
 		errs = append(errs, err)
 	}
 	return names, errors.Join(errs...)
+}
+
+// checkWaivers says which waivers of the enrolments lift nothing. It is apart from
+// checkEnrolments, as a day that passes must not keep a server from starting.
+func checkWaivers(tests string, names []string, now time.Time) error {
+	var errs []error
+	for _, name := range names {
+		if r, err := enrol.Read(tests, name); err == nil {
+			errs = append(errs, admission.CheckWaivers(filepath.Join(tests, name, enrol.FileName), r.Waivers, now))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 type configDocCmd struct {

@@ -98,7 +98,13 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 			} else {
 				file += " is"
 			}
-			return []ccci.Diagnosis{doctor.Well("configuration", "%s sound, with %s in %s", file, number(len(names), "enrolment"), cfg.Tests)}
+			all := []ccci.Diagnosis{doctor.Well("configuration", "%s sound, with %s in %s", file, number(len(names), "enrolment"), cfg.Tests)}
+			if err := checkWaivers(cfg.Tests, names, time.Now()); err != nil {
+				idle := doctor.Problem("waivers", err)
+				idle.Warning = true
+				all = append(all, idle)
+			}
+			return all
 		},
 		doctor.Folder("data", cfg.Data, "data:"),
 		doctor.Disk("disk", cfg.Data),

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
@@ -65,7 +66,11 @@ func (c choice) announce(w io.Writer, tests string, r ccci.Recipe) {
 	fmt.Fprintf(w, "enrolment: %s (from %s), in %s\n", c.name, c.by, r.Dir)
 	waivers := make([]string, 0, len(r.Waivers))
 	for _, x := range r.Waivers {
-		waivers = append(waivers, fmt.Sprintf("%s for service %s until %s", x.Rule, x.Service, x.Expires))
+		end := "until " + x.Expires
+		if x.Expired(time.Now()) {
+			end = "(expired on " + x.Expires + ")"
+		}
+		waivers = append(waivers, fmt.Sprintf("%s for service %s %s", x.Rule, x.Service, end))
 	}
 	fmt.Fprintf(w, "waivers: %s\n", listOrNone(waivers))
 	fmt.Fprintf(w, "hooks: %s\n", listOrNone(programsOf(r.Dir)))

@@ -164,13 +164,13 @@ func (j *judge) waived(rule, service, value string) (lifted bool, note string) {
 			continue
 		}
 		j.matched[i] = true
-		day, err := time.Parse(time.DateOnly, w.Expires)
+		_, err := time.Parse(time.DateOnly, w.Expires)
 		switch {
 		case strings.TrimSpace(w.Reason) == "" || strings.TrimSpace(w.Owner) == "":
 			note = "the waiver for it has no reason or no owner"
 		case err != nil:
 			note = fmt.Sprintf("the waiver of %s for it has no date it expires on", w.Owner)
-		case !j.policy.Now.Before(day.AddDate(0, 0, 1)):
+		case w.Expired(j.policy.Now):
 			note = fmt.Sprintf("the waiver of %s for it expired on %s", w.Owner, w.Expires)
 		default:
 			lifted = true
@@ -261,24 +261,47 @@ func (j *judge) waiverEntry(rule, service, value string) string {
 
 // waiverNames refuses waivers that can never lift anything.
 func (j *judge) waiverNames() {
+	for _, w := range j.policy.Waivers {
+		if wrong, hint := waiverRule(w.Rule); wrong != "" {
+			j.refuse(ruleWaiver, "", w.Rule, j.enrolment(w.Line), hint, "has a waiver that lifts nothing: %s", wrong)
+		}
+	}
+}
+
+// waiverRule says why a waiver of a rule can never lift anything, or "".
+func waiverRule(rule string) (wrong, hint string) {
+	doc, known := ruleDoc(rule)
+	switch {
+	case doc.Waivable:
+		return "", ""
+	case known:
+		return fmt.Sprintf("the rule %q cannot be waived", rule), ""
+	}
 	var names []string
 	for _, r := range ruleDocs {
 		if r.Waivable {
 			names = append(names, r.Name)
 		}
 	}
-	for _, w := range j.policy.Waivers {
-		if slices.Contains(names, w.Rule) {
-			continue
+	return fmt.Sprintf("there is no rule %q", rule), settings.Suggest(rule, names, "")
+}
+
+// CheckWaivers returns an error that lists the waivers of a recipe.yml that lift nothing whatever
+// the recipe asks for: those of rules that cannot be waived or do not exist, and expired ones.
+func CheckWaivers(file string, waivers []ccci.Waiver, now time.Time) error {
+	var problems settings.Problems
+	for i, w := range waivers {
+		p := settings.Problem{File: file, Line: w.Line, Key: fmt.Sprintf("waivers[%d].rule", i)}
+		if p.Message, p.Hint = waiverRule(w.Rule); p.Message == "" && w.Expired(now) {
+			p.Key = fmt.Sprintf("waivers[%d].expires", i)
+			p.Message = fmt.Sprintf("the waiver of %s expired on %s", w.Rule, w.Expires)
+			p.Hint = "remove it, or write a later day if the recipe still needs it"
 		}
-		at := j.enrolment(w.Line)
-		if _, ok := ruleDoc(w.Rule); ok {
-			j.refuse(ruleWaiver, "", w.Rule, at, "", "has a waiver for the rule %q, which cannot be waived", w.Rule)
-			continue
+		if p.Message != "" {
+			problems = append(problems, p)
 		}
-		hint := settings.Suggest(w.Rule, names, "the rules are listed in docs/admission.md")
-		j.refuse(ruleWaiver, "", w.Rule, at, hint, "has a waiver for the rule %q, which does not exist", w.Rule)
 	}
+	return problems.Err("docs/admission.md lists the rules, and which can be waived")
 }
 
 // own reports whether a name on the daemon belongs to this stack.

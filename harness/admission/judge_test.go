@@ -74,8 +74,8 @@ func TestN3_Waivers(t *testing.T) {
 		"no reason":       {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Reason = "" })}, "", both + "; the waiver for it has no reason or no owner", ""},
 		"no date":         {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Expires = "never" })}, "", both + "; the waiver of ops for it has no date it expires on", ""},
 		"renewed":         {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Expires = "2025-01-01" }), waiver(nil)}, "", "service app publishes", "voice"},
-		"misspelt rule":   {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Rule = "publishd-port" })}, "", `has a waiver for the rule "publishd-port", which does not exist (rule waiver)`, ""},
-		"not waivable":    {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Rule = "reserved-label" })}, "", `"reserved-label", which cannot be waived (rule waiver)`, ""},
+		"misspelt rule":   {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Rule = "publishd-port" })}, "", `tests/demo/recipe.yml: the stack has a waiver that lifts nothing: there is no rule "publishd-port" (rule waiver)`, ""},
+		"not waivable":    {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Rule = "reserved-label" })}, "", `has a waiver that lifts nothing: the rule "reserved-label" cannot be waived (rule waiver)`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := testPolicy()

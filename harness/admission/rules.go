@@ -84,7 +84,7 @@ var ruleDocs = []RuleDoc{
 	{ruleRuntime, "`runtime`", "Another runtime may confine less.", true},
 	{ruleSocket, "any path to a Docker, containerd, Podman or CRI-O socket or data folder, in mounts, driver options and files", "Whoever speaks to the daemon is root.", true},
 	{ruleBind, "bind mounts", "They read and write the host's files.", true},
-	{ruleMountType, "mounts other than volume and tmpfs", "Nobody has judged them.", true},
+	{ruleMountType, "mounts other than volume and tmpfs", "There is no check for them.", true},
 	{ruleVolumeDriver, "volume drivers other than local, `driver_opts`, cluster volumes", "Options turn a named volume into a bind mount or a network share.", true},
 	{ruleVolume, "volumes whose name does not begin with the stack's name", "Another app's data would be mounted.", true},
 	{ruleNetwork, "networks of other stacks and of the host; the proxy's network is allowed", "Other apps would be reachable from inside.", true},
@@ -117,7 +117,7 @@ var ruleDocs = []RuleDoc{
 	{ruleLogging, "logging drivers other than json-file, local, journald and none; none for a service with secrets; options other than max-size, max-file, compress, labels, env, tag and mode", "The daemon itself would connect elsewhere, and the run's logs would be lost.", true},
 	{ruleOOM, "a negative `oom_score_adj`", "Other processes would be killed first.", true},
 	{ruleControlVar, "variables in env files and abra.sh that steer tools on the host (DOCKER_HOST, COMPOSE_* except COMPOSE_FILE, PATH, LD_PRELOAD …), and a STACK_NAME or DOMAIN of another app", "Tools of operators read these files.", true},
-	{ruleWaiver, "a waiver that names no rule of this table, or a rule that cannot be waived", "It would lift nothing, and nobody would notice.", false},
+	{ruleWaiver, "a waiver that names no rule of this table, or a rule that cannot be waived", "It lifts nothing.", false},
 	{ruleSize, fmt.Sprintf("more than %d services, %d tasks, %d volumes, %d networks, %d configs, %d secrets, 60 compose files; of one service more than %d labels, %d KiB of labels, %d KiB of environment; of one router more than %d middlewares, of all %d, those of chains counted for each reference", maxServices, maxTasks, maxVolumes, maxNetworks, maxConfigs, maxSecrets, maxLabels, maxLabelBytes>>10, maxEnvBytes>>10, maxMiddlewares, maxMiddlewareSum), "One run would take the whole machine.", false},
 	{"yaml-size", "a compose file over 128 KiB, or 512 KiB together", "Nobody can review it.", false},
 	{"yaml-depth", "nesting beyond 24 levels", "Loaders recurse.", false},
@@ -158,8 +158,9 @@ waivers:
     expires: 2027-03-01           # the last day it holds
 ` + "```" + `
 
-An expired waiver is named in the refusal. Rules with "never" in the last column cannot be waived: teardown and
-everybody's review go by them.
+A waiver that has expired, or whose value or service differs, is named in the refusal. ` + "`cc-ci config check`" + ` refuses one
+that has expired, and one of a rule that is not in the table or cannot be waived. Rules with "never" in the last column
+cannot be waived: teardown, the proxy or the review of the recipe depends on them.
 
 ## The rules
 

@@ -47,7 +47,7 @@ func (d *Decoder) Problems() Problems { return d.problems }
 
 // Err returns nil for no mistake, else one ccci.Error with CodeInvalid that
 // lists all of them and ends with hint.
-func (d *Decoder) Err(hint string) error { return d.problems.asError(hint) }
+func (d *Decoder) Err(hint string) error { return d.problems.Err(hint) }
 
 // Line returns where key, or its nearest parent that the file sets, stands.
 func (d *Decoder) Line(key string) int {

@@ -43,7 +43,7 @@ func (p Problem) String() string {
 }
 
 // Problems is every mistake of one file, in the order of its lines. The errors
-// of [Decoder.Err] hold one, for errors.As.
+// of [Problems.Err] hold one, for errors.As.
 type Problems []Problem
 
 // Error prints one problem per line.
@@ -55,8 +55,8 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// asError returns nil for no problems, else one ccci.Error that lists them all.
-func (ps Problems) asError(hint string) error {
+// Err returns nil for no problems, else one ccci.Error that lists them all.
+func (ps Problems) Err(hint string) error {
 	if len(ps) == 0 {
 		return nil
 	}
