@@ -2,7 +2,11 @@ package admission
 
 import (
 	"cmp"
+	"errors"
+	"regexp"
+	"strings"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
@@ -13,7 +17,7 @@ import (
 func Admit(tree *recipe.Tree, o recipe.RenderOptions, lim Limits, p Policy) (*recipe.Stack, error) {
 	env, files, err := bounded(tree, o, lim)
 	if err != nil {
-		return nil, err
+		return nil, hintNever(err)
 	}
 	stack, err := tree.Render(o)
 	if err != nil {
@@ -27,6 +31,24 @@ func Admit(tree *recipe.Tree, o recipe.RenderOptions, lim Limits, p Policy) (*re
 	}
 	stack.Warnings = append(stack.Warnings, notes...)
 	return stack, nil
+}
+
+var namedRule = regexp.MustCompile(`\(rule ([a-z-]+)\)$`)
+
+// hintNever adds to a refusal of the raw files that no waiver lifts it.
+func hintNever(err error) error {
+	var e *ccci.Error
+	if !errors.As(err, &e) || e.Code != ccci.CodeRefused {
+		return err
+	}
+	m := namedRule.FindStringSubmatch(e.Message)
+	if m == nil {
+		return err
+	}
+	if doc, ok := ruleDoc(m[1]); !ok || doc.Waivable {
+		return err
+	}
+	return e.WithHint("%s", strings.TrimPrefix(e.Hint+"; "+neverHint(m[1]), "; "))
 }
 
 // Bounds returns an error when the raw compose files of a tree are too much to be rendered.

@@ -46,6 +46,7 @@ type judge struct {
 	sources []source
 	out     []Refusal
 	seen    map[[3]string]bool // rule, service, value: said once
+	large   map[string]bool    // services of which nothing but the size is judged
 	matched map[int]bool       // waivers of the policy, by index, that name something refused
 	notes   []recipe.Warning   // what is admitted and does not work as its author expects
 	located int                // lines searched for
@@ -72,13 +73,15 @@ func judgeStack(stack *recipe.Stack, p Policy) ([]Refusal, []recipe.Warning) {
 		// Nothing can be proven about files that cannot be read.
 		return []Refusal{{Rule: ruleFileOutside, File: strings.Join(stack.Files, ", "), Message: err.Error(), Hint: ccci.HintOf(err)}}, nil
 	}
-	if j.size(); len(j.out) > 0 {
-		return j.sorted(), nil // what is too large is not looked at
+	if !j.size() {
+		return j.sorted(), nil
 	}
 	j.waiverNames()
 	j.raw()
 	for i := range stack.Config.Services {
-		j.service(&stack.Config.Services[i])
+		if s := &stack.Config.Services[i]; !j.large[s.Name] {
+			j.service(s)
+		}
 	}
 	j.middlewareChains()
 	j.tasks()
@@ -106,7 +109,7 @@ func JudgeFiles(stack *recipe.Stack, p Policy) []Refusal {
 func newJudge(stack *recipe.Stack, p Policy) (*judge, error) {
 	p.Network = cmp.Or(p.Network, "proxy")
 	sources, err := readSources(stack.Dir, stack.Files)
-	return &judge{stack: stack, policy: p, sources: sources, seen: map[[3]string]bool{}, matched: map[int]bool{}, fills: map[*yaml.Node]string{}}, err
+	return &judge{stack: stack, policy: p, sources: sources, seen: map[[3]string]bool{}, large: map[string]bool{}, matched: map[int]bool{}, fills: map[*yaml.Node]string{}}, err
 }
 
 func (j *judge) sorted() []Refusal {
@@ -315,7 +318,7 @@ func Error(refusals []Refusal) error {
 	if len(refusals) == 0 {
 		return nil
 	}
-	var lines, hints []string
+	var lines, hints, never []string
 	waivable := false
 	for i, r := range refusals {
 		if i == maxListed {
@@ -326,6 +329,9 @@ func Error(refusals []Refusal) error {
 		if r.Waiver != "" {
 			waivable = true
 			lines = append(lines, "  "+r.Waiver)
+		}
+		if doc, ok := ruleDoc(r.Rule); ok && !doc.Waivable && !slices.Contains(never, r.Rule) {
+			never = append(never, r.Rule)
 		}
 		if r.Hint != "" && !slices.Contains(hints, r.Hint) {
 			hints = append(hints, r.Hint)
@@ -338,5 +344,10 @@ func Error(refusals []Refusal) error {
 	if waivable {
 		hints = append(hints, "where the recipe cannot do without it, the operator of cc-ci may add the entry below the refusal to waivers in tests/<recipe>/recipe.yml, with reason, owner and expires")
 	}
+	for _, rule := range never {
+		hints = append(hints, neverHint(rule))
+	}
 	return ccci.Errorf(ccci.CodeRefused, "%s", message).WithHint("%s", strings.Join(hints, "; "))
 }
+
+func neverHint(rule string) string { return "the rule " + rule + " cannot be waived" }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/docker/cli/cli/compose/template"
 	"go.yaml.in/yaml/v4"
@@ -106,8 +107,12 @@ func (r *referred) size(n *yaml.Node) int64 {
 	return info.Size() + least
 }
 
-// size judges how much a stack is. What is too large is looked at no further.
-func (j *judge) size() {
+// hintUnjudged goes with what is too large.
+const hintUnjudged = "nothing else of a service that is too large is judged, so that more may be refused afterwards"
+
+// size judges how much a stack is. It reports whether the rest can be judged; of services in
+// j.large nothing else is.
+func (j *judge) size() bool {
 	c := j.stack.Config
 	for section, n := range map[string]int{
 		"services": len(c.Services), "volumes": len(c.Volumes), "networks": len(c.Networks), "configs": len(c.Configs), "secrets": len(c.Secrets),
@@ -119,23 +124,42 @@ func (j *judge) size() {
 	env := 0
 	for i := range c.Services {
 		s := &c.Services[i]
-		env += j.serviceSize(s.Name, "environment", valueBytes(s.Environment), maxEnvBytes)
-		labels := valueBytes(pointers(s.Labels)) + valueBytes(pointers(s.Deploy.Labels))
-		j.serviceSize(s.Name, "labels", labels, maxLabelBytes)
+		env += valueBytes(s.Environment)
+		j.bytes(s.Name, "environment", maxEnvBytes, values{s.Environment, []string{"environment"}})
+		j.bytes(s.Name, "labels", maxLabelBytes, values{pointers(s.Labels), []string{"labels"}}, values{pointers(s.Deploy.Labels), []string{"deploy", "labels"}})
 		if n := len(s.Labels) + len(s.Deploy.Labels); n > maxLabels {
-			j.refuse(ruleSize, s.Name, "labels", j.locate("", "services", s.Name), "", "has %d labels, and may have %d", n, maxLabels)
+			path := []string{"services", s.Name, "labels"}
+			if len(s.Deploy.Labels) > len(s.Labels) {
+				path = []string{"services", s.Name, "deploy", "labels"}
+			}
+			j.tooLarge(s.Name, "labels", j.locate("", path...), "", "has %d labels, and may have %d", n, maxLabels)
 		}
-		words := len(s.Command) + len(s.Entrypoint)
+		words, longest, key := 0, 0, "command"
+		for k, list := range map[string][]string{"command": s.Command, "entrypoint": s.Entrypoint} {
+			words += len(list)
+			if len(list) > longest {
+				longest, key = len(list), k
+			}
+		}
 		if s.HealthCheck != nil {
 			words += len(s.HealthCheck.Test)
+			if len(s.HealthCheck.Test) > longest {
+				key = "healthcheck"
+			}
 		}
 		if words > maxWords {
-			j.refuse(ruleSize, s.Name, "command", j.locate("", "services", s.Name), "", "has commands of %d words, and may have %d", words, maxWords)
+			j.tooLarge(s.Name, "command", j.locate("", "services", s.Name, key), "", "has commands of %d words, and may have %d", words, maxWords)
 		}
 	}
 	if env > maxEnvSum {
 		j.refuse(ruleSize, "", "environment", j.locate("", "services"), "", "has environments of %d KiB together, and may have %d", env>>10, maxEnvSum>>10)
 	}
+	return !slices.ContainsFunc(j.out, func(r Refusal) bool { return r.Service == "" })
+}
+
+func (j *judge) tooLarge(service, what string, at place, hint, format string, args ...any) {
+	j.large[service] = true
+	j.refuse(ruleSize, service, what, at, hint+hintUnjudged, format, args...)
 }
 
 // tasks judges how many tasks the services have together.
@@ -153,12 +177,28 @@ func (j *judge) tasks() {
 	}
 }
 
-func (j *judge) serviceSize(service, what string, bytes, most int) int {
-	if bytes > most {
-		j.refuse(ruleSize, service, what, j.locate("", "services", service, what), "ship long texts as configs",
-			"has %s of %s, and may have %s", what, kib(bytes), kib(most))
+// values are those of a mapping of a service, and the path of keys that leads to it.
+type values struct {
+	of   map[string]*string
+	path []string
+}
+
+// bytes judges the sum of keys and values.
+func (j *judge) bytes(service, what string, most int, parts ...values) {
+	sum, largest, key := 0, 0, ""
+	var path []string
+	for _, part := range parts {
+		sum += valueBytes(part.of)
+		for _, k := range sorted(part.of) {
+			if n := valueBytes(map[string]*string{k: part.of[k]}); n > largest {
+				largest, key, path = n, k, append([]string{"services", service}, part.path...)
+			}
+		}
 	}
-	return bytes
+	if sum > most {
+		j.tooLarge(service, what, j.locate(key, path...), "ship long texts as configs; ",
+			"has %s of %s, and may have %s; the largest is %q with %s", what, kib(sum), kib(most), key, kib(largest))
+	}
 }
 
 func kib(bytes int) string { return fmt.Sprintf("%d KiB", bytes>>10) }

@@ -272,6 +272,9 @@ func (j *judge) templates() {
 	longest := maxSecretOutput
 	for i := range j.stack.Config.Services {
 		s := &j.stack.Config.Services[i]
+		if j.large[s.Name] {
+			continue
+		}
 		fields := func(key, text string, allowed []string, path ...string) {
 			if err := fieldTemplate(text, allowed); err != nil {
 				j.refuse(ruleTemplate, s.Name, key, j.locate(text, append([]string{"services", s.Name}, path...)...),

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -176,5 +177,61 @@ func TestN3_AWaiverThatLiftsNothingIsNamed(t *testing.T) {
 				t.Errorf("got %v\nwant %s", err, c.want)
 			}
 		})
+	}
+}
+
+// What is too large names the label or variable that makes it so, and hides nothing of the rest.
+func TestN3_SizeNamesWhatIsTooLarge(t *testing.T) {
+	big := plainSample + "BIG=" + strings.Repeat("x", 7<<10) + "\n"
+	text := "services:\n  app:\n    image: a:1\n    deploy:\n      labels:\n        - a=1\n"
+	for range 10 {
+		text += "        - l" + strings.Repeat("x", 1+strings.Count(text, "BIG")) + "=${BIG}\n"
+	}
+	text += "        - longest=${BIG}${BIG}\n" + `    privileged: true
+  other:
+    image: a:1
+    ports: ["8080:80"]
+    environment:
+      A: x
+`
+	for range 20 {
+		text += "      B" + strings.Repeat("B", strings.Count(text, "BIG")) + ": ${BIG}\n"
+	}
+	text += "      LONGEST: ${BIG}${BIG}\nvolumes:\n  v: {driver: rexray}\n"
+	line := func(what string) string {
+		before, _, _ := strings.Cut(text, what)
+		return fmt.Sprintf("compose.yml:%d: ", 1+strings.Count(before, "\n"))
+	}
+	_, err := admitDir(tree(t, map[string]string{"compose.yml": text, ".env.sample": big}), testPolicy())
+	if err == nil {
+		t.Fatal("admitted")
+	}
+	for _, want := range []string{
+		line("- longest=") + `service app has labels of 84 KiB, and may have 64 KiB; the largest is "longest" with 14 KiB (rule stack-size)`,
+		line("LONGEST:") + `service other has environment of 154 KiB, and may have 128 KiB; the largest is "LONGEST" with 14 KiB (rule stack-size)`,
+		"service app asks for privileged mode (rule privileged)",
+		"keeps the volume v with the driver rexray (rule volume-driver)",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%.3000v\nlacks %s", err, want)
+		}
+	}
+	for _, want := range []string{"nothing else of a service that is too large is judged", "the rule stack-size cannot be waived"} {
+		if !strings.Contains(ccci.HintOf(err), want) {
+			t.Errorf("hint %q lacks %q", ccci.HintOf(err), want)
+		}
+	}
+
+	_, err = admitDir(tree(t, map[string]string{"compose.yml": "services:\n  app:\n    image: a:1\n    labels:\n      a: b\n    deploy:\n      labels:\n" + repeat(301, "        l%d: x\n")}), testPolicy())
+	if want := "compose.yml:8: service app has 307 labels, and may have 300 (rule stack-size)"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+	_, err = admitDir(tree(t, map[string]string{"compose.yml": "services:\n  app:\n    image: a:1\n    command:\n" + repeat(1001, "      - a%d\n")}), testPolicy())
+	if want := "compose.yml:5: service app has commands of 1001 words, and may have 1000 (rule stack-size)"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+	_, err = admitDir(tree(t, map[string]string{"compose.yml": "services:\n" + repeat(51, "  s%d: {image: 'a:1'}\n")}), testPolicy())
+	if !strings.Contains(ccci.HintOf(err), "; the rule stack-size cannot be waived") {
+		t.Errorf("%v: hint %q", err, ccci.HintOf(err))
 	}
 }
