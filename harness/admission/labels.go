@@ -164,12 +164,27 @@ func (t *traefikLabels) option(key string, k []string, value string) {
 	case !known:
 		t.refuse(ruleTraefik, key, key, "docs/admission.md lists the options that are admitted", "sets the label %q, an option of the proxy that is not admitted", key)
 	case check != nil:
-		if wrong := check(t, value); wrong != "" {
+		switch wrong := check(t, value); {
+		case wrong == "":
+		case wrong == noUsers:
+			kind, _, _ := strings.Cut(option, ".")
+			t.withoutUsers(key, k[1]+"."+k[2]+"."+kind)
+		case strings.HasSuffix(option, "auth.users"): // the value is hashes of passwords
+			t.refuse(ruleTraefik, key, key, "make it with htpasswd -nB, whose cost is 5", "sets the label %q, which %s", key, wrong)
+		default:
 			t.refuse(ruleTraefik, key, key, "", "sets the label %q to %q, which %s", key, value, wrong)
 		}
 	case k[1] == "middlewares":
 		t.middleware(key, k[2], option, value)
 	}
+}
+
+// withoutUsers refuses a middleware of passwords that lists nobody. Traefik 3.6 fails while it
+// reads the labels of such a one. guard is as in t.guards.
+func (t *traefikLabels) withoutUsers(key, guard string) {
+	users := "traefik.http." + strings.ReplaceAll(guard, t.stack.Name, "${STACK_NAME}") + ".users"
+	t.refuse(ruleUsers, key, key, "list them in "+users+", or remove the middleware",
+		"sets the label %q without users, and the proxy then applies no further change of any app until it is restarted", key)
 }
 
 // router judges an option of a router that has no check of its own.
@@ -269,7 +284,7 @@ func (t *traefikLabels) dedicated(id string, r *router) bool {
 func (t *traefikLabels) finish() {
 	for _, guard := range sorted(t.guards) {
 		if !t.seen["http."+guard+".users"] && !t.seen["http."+guard+".usersfile"] {
-			t.refuse(ruleTraefik, t.guards[guard], t.guards[guard], "list the users in a label", "sets the label %q without any users", t.guards[guard])
+			t.withoutUsers(t.guards[guard], guard)
 		}
 	}
 	for _, id := range sorted(t.replaced) {

@@ -46,6 +46,7 @@ const (
 	ruleHost          = "foreign-host"
 	ruleMiddleware    = "foreign-middleware"
 	ruleTraefik       = "traefik-label"
+	ruleUsers         = "proxy-users"
 	ruleNamespace     = "label-namespace"
 	ruleReserved      = "reserved-label"
 	ruleBackupPath    = "backup-path"
@@ -101,6 +102,7 @@ var ruleDocs = []RuleDoc{
 	{ruleHost, "router rules that match, or cannot be proven not to match, hosts other than the run's own and names below them; rules without a host, except HostSNI(`*`) of a TCP router on further entrypoints of the host; UDP routers; certificates for other hosts", "Other apps' visitors would be served by this one.", true},
 	{ruleMiddleware, "middlewares of other stacks, `@file` ones except security, keycloak and basicauth, and own ones that read files or call other hosts", "The proxy would act with rights that are not the recipe's.", true},
 	{ruleTraefik, "Traefik labels that choose another network, or another stack's or an internal service; every option that is not on the list below, and values that its check does not admit", "They change the proxy for everybody, or make it call others.", true},
+	{ruleUsers, "`basicauth` and `digestauth` without users", "The proxy applies no further change of any app until it is restarted.", false},
 	{ruleNamespace, "routers, services and middlewares whose name does not begin with the stack's name; `coop-cloud.` labels of other stacks", "Names are shared by all apps of the proxy.", true},
 	{ruleReserved, "labels `cc-ci.*`, `com.docker.stack.*` and `com.docker.swarm.*`", "Teardown and its proof go by them.", false},
 	{ruleBackupPath, "backup paths that are absolute or hold ..", "The backup would read outside the volume.", false},

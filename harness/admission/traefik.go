@@ -133,11 +133,13 @@ var (
 	schemes    = []string{"apr1", "1", "2a", "2b", "2x", "2y"}
 )
 
-// userList bounds what checking a password costs the proxy. An empty list ends its reading of all
-// configurations.
+// noUsers is what userList says of a list that ends the proxy's reading of all configurations.
+const noUsers = "names no user"
+
+// userList bounds what checking a password costs the proxy.
 func userList(_ *traefikLabels, value string) string {
 	if !strings.Contains(value, ":") {
-		return "names no user"
+		return noUsers
 	}
 	for _, m := range hashCost.FindAllStringSubmatch(value, -1) {
 		if cost, err := strconv.Atoi(m[1]); err != nil || cost > maxHashCost {

@@ -235,3 +235,47 @@ func TestN3_SizeNamesWhatIsTooLarge(t *testing.T) {
 		t.Errorf("%v: hint %q", err, ccci.HintOf(err))
 	}
 }
+
+// A list of users says what is wrong with it and the way out, and shows no hash. Without users
+// the proxy fails for every app, so that no waiver lifts it.
+func TestN3_ListsOfUsers(t *testing.T) {
+	label := func(option string) string {
+		return "services:\n  app:\n    image: a:1\n    labels:\n      - traefik.http.middlewares.${STACK_NAME}-pw." + option + "\n"
+	}
+	const name = `"traefik.http.middlewares.demo-0a1b2c_ci_example_org-pw.`
+	for option, c := range map[string]struct{ want, hint string }{
+		"basicauth.realm=x": {
+			name + `basicauth.realm" without users, and the proxy then applies no further change of any app until it is restarted (rule proxy-users)`,
+			"list them in traefik.http.middlewares.${STACK_NAME}-pw.basicauth.users, or remove the middleware; the rule proxy-users cannot be waived",
+		},
+		"digestauth.users=": {
+			name + `digestauth.users" without users, and the proxy then applies no further change of any app until it is restarted (rule proxy-users)`,
+			"list them in traefik.http.middlewares.${STACK_NAME}-pw.digestauth.users, or remove the middleware; the rule proxy-users cannot be waived",
+		},
+		"basicauth.users=a:$$2y$$12$$abcdefghijklmnopqrstuv": {
+			name + `basicauth.users", which has a password with a cost above 6 (rule traefik-label)`, "make it with htpasswd -nB, whose cost is 5; ",
+		},
+		"basicauth.users=a:$$6$$abcdefghijklmnopqrstuv$$x": {
+			name + `basicauth.users", which has a password that is hashed in an unknown way (rule traefik-label)`, "make it with htpasswd -nB, whose cost is 5; ",
+		},
+	} {
+		dir := tree(t, map[string]string{"compose.yml": label(option)})
+		p := testPolicy()
+		for _, never := range []bool{false, true} {
+			_, err := admitDir(dir, p)
+			if never && !strings.Contains(c.want, "proxy-users") {
+				if err != nil {
+					t.Errorf("%s: no waiver lifts it: %v", option, err)
+				}
+				continue
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(ccci.HintOf(err), c.hint) || strings.Contains(err.Error(), "abcdef") {
+				t.Errorf("%s: %v, hint %q", option, err, ccci.HintOf(err))
+			}
+			if strings.Contains(c.want, "proxy-users") && err != nil && strings.Contains(err.Error()+ccci.HintOf(err), "waivers") {
+				t.Errorf("%s: a waiver is offered: %v", option, err)
+			}
+			p.Waivers = []ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Rule, w.Service, w.Value = "traefik-label", "*", "" })}
+		}
+	}
+}
