@@ -8,9 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/docker/cli/cli/compose/types"
-
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
 // fileMiddlewares are those of the proxy's own file that recipes may name.
@@ -247,7 +246,13 @@ func (t *traefikLabels) middleware(key, middleware, option, value string) {
 	case "basicauth.usersfile", "digestauth.usersfile":
 		t.refuse(ruleMiddleware, key, value, "list the users in a label", "lets the proxy read its file %q", value)
 	case "forwardauth.address":
-		if !t.ownAddress(value) {
+		service, own := t.ownAddress(value)
+		switch names := t.serviceNames(); {
+		case own && slices.Contains(names, service):
+		case own:
+			t.refuse(ruleMiddleware, key, value, settings.Suggest(service, names, "the services are "+short(strings.Join(names, ", "))),
+				"lets the proxy call %q, and there is no service %q", value, service)
+		default:
 			t.refuse(ruleMiddleware, key, value, "name a service as http://${STACK_NAME}_<service>:<port>/", "lets the proxy call %q, which is not its own", value)
 		}
 	case "errors.service":
@@ -257,18 +262,26 @@ func (t *traefikLabels) middleware(key, middleware, option, value string) {
 	}
 }
 
-// ownAddress reports whether a URL leads to a service of the stack. A name that only
-// begins like the stack's leads wherever its owner likes, and a host of the run leads back
-// to the proxy, which would ask itself without an end.
-func (t *traefikLabels) ownAddress(address string) bool {
+// serviceNames are the keys of the stack's services as the proxy asks for them, in lower case.
+func (t *traefikLabels) serviceNames() []string {
+	var names []string
+	for _, s := range t.stack.Config.Services {
+		names = append(names, strings.ToLower(s.Name))
+	}
+	slices.Sort(names)
+	return names
+}
+
+// ownAddress returns the service of the stack that a URL leads to, if it has the form of one. It
+// may not exist: a name that only begins like the stack's leads wherever its owner likes. A host
+// of the run leads back to the proxy, which would ask itself without an end.
+func (t *traefikLabels) ownAddress(address string) (service string, ok bool) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Opaque != "" || strings.ContainsAny(address, "\\ \t\r\n") {
-		return false
+		return "", false
 	}
-	host := strings.ToLower(u.Hostname())
-	return slices.ContainsFunc(t.stack.Config.Services, func(s types.ServiceConfig) bool {
-		return host == strings.ToLower(t.stack.Name+"_"+s.Name)
-	})
+	service, ok = strings.CutPrefix(strings.ToLower(u.Hostname()), strings.ToLower(t.stack.Name)+"_")
+	return service, ok && (objectName.MatchString(service) || slices.Contains(t.serviceNames(), service))
 }
 
 // dedicated reports whether a router is for TCP and on entrypoints alone that the

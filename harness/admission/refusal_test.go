@@ -279,3 +279,26 @@ func TestN3_ListsOfUsers(t *testing.T) {
 		}
 	}
 }
+
+func TestN3_ForwardAuthNamesTheMissingService(t *testing.T) {
+	for address, want := range map[string][2]string{
+		"http://${STACK_NAME}_auth:9000/":             {`and there is no service "auth" (rule foreign-middleware)`, "the services are app, login"},
+		"http://${STACK_NAME}_logn:9000/":            {`and there is no service "logn" (rule foreign-middleware)`, `did you mean "login"?`},
+		"http://${STACK_NAME}_auth.example.org:9000/": {"which is not its own (rule foreign-middleware)", "name a service as http://${STACK_NAME}_<service>:<port>/"},
+		"file://${STACK_NAME}_auth:9000/":             {"which is not its own (rule foreign-middleware)", "name a service as http://${STACK_NAME}_<service>:<port>/"},
+		"http://${STACK_NAME}_login:9000/":            {},
+	} {
+		dir := tree(t, map[string]string{"compose.yml": "services:\n  login:\n    image: a:1\n  app:\n    image: a:1\n    labels:\n" +
+			"      - traefik.http.middlewares.${STACK_NAME}.forwardauth.address=" + address + "\n"})
+		_, err := admitDir(dir, testPolicy())
+		if want[0] == "" {
+			if err != nil {
+				t.Errorf("%s: %v", address, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), want[0]) || !strings.HasPrefix(ccci.HintOf(err), want[1]) {
+			t.Errorf("%s: %v, hint %q\nwant %s", address, err, ccci.HintOf(err), want)
+		}
+	}
+}
