@@ -283,7 +283,7 @@ func TestN3_ListsOfUsers(t *testing.T) {
 func TestN3_ForwardAuthNamesTheMissingService(t *testing.T) {
 	for address, want := range map[string][2]string{
 		"http://${STACK_NAME}_auth:9000/":             {`and there is no service "auth" (rule foreign-middleware)`, "the services are app, login"},
-		"http://${STACK_NAME}_logn:9000/":            {`and there is no service "logn" (rule foreign-middleware)`, `did you mean "login"?`},
+		"http://${STACK_NAME}_logn:9000/":             {`and there is no service "logn" (rule foreign-middleware)`, `did you mean "login"?`},
 		"http://${STACK_NAME}_auth.example.org:9000/": {"which is not its own (rule foreign-middleware)", "name a service as http://${STACK_NAME}_<service>:<port>/"},
 		"file://${STACK_NAME}_auth:9000/":             {"which is not its own (rule foreign-middleware)", "name a service as http://${STACK_NAME}_<service>:<port>/"},
 		"http://${STACK_NAME}_login:9000/":            {},
