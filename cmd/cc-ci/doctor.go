@@ -125,8 +125,14 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		},
 		func(ctx context.Context) []ccci.Diagnosis { return serverState(ctx, cfg) },
 	}
-	if cfg.Ingress.Kind == config.IngressTraefik { // the machine is an appliance, which has the firewall
-		checks = append(checks, doctor.Tables(doctor.KernelSettings), doctor.Bridges(doctor.BridgeSettings), firewallRules(cfg), doctor.Dockerd(dockerGroup(cfg), "reconcile.firewall.docker_cgroup"))
+	// An appliance has the firewall. Another machine works without, and is as open as it was.
+	appliance := cfg.Ingress.Kind == config.IngressTraefik
+	for _, check := range []doctor.Check{doctor.Tables(doctor.KernelSettings), doctor.Bridges(doctor.BridgeSettings), firewallRules(cfg, appliance),
+		doctor.Dockerd(dockerGroup(cfg), "reconcile.firewall.docker_cgroup")} {
+		if !appliance {
+			check = doctor.Advised(check)
+		}
+		checks = append(checks, check)
 	}
 	for _, entry := range cfg.AllForges() {
 		checks = append(checks, forgeChecks(a, cfg, entry)...)
@@ -138,7 +144,11 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 }
 
 // firewallRules compares the rules of the kernel with those that the configuration and Docker ask for.
-func firewallRules(cfg config.Config) doctor.Check {
+func firewallRules(cfg config.Config, appliance bool) doctor.Check {
+	cure := "run cc-ci reconcile firewall as root"
+	if !appliance {
+		cure = "run cc-ci firewall as root, now and before each start of Docker (docs/reconcile.md, firewall); a table that is there and differs is replaced by cc-ci reconcile firewall"
+	}
 	return doctor.Firewall(func(ctx context.Context) (string, error) {
 		docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 		if err != nil {
@@ -146,7 +156,7 @@ func firewallRules(cfg config.Config) doctor.Check {
 		}
 		defer docker.Close()
 		return firewallOptions(cfg, docker).Differs(ctx)
-	})
+	}, cure)
 }
 
 // dockerGroup returns the folder of the control group in which dockerd is to be, "" for none.

@@ -34,6 +34,6 @@ func Bridges(dir string) Check {
 			return []ccci.Diagnosis{{Check: name, Code: ccci.CodeInfra, Message: "packets between containers of one bridge pass by the firewall, so that runs reach each other",
 				Hint: "sysctl -w " + strings.Join(off, " ") + ", and find who turned it off in /etc/sysctl.d"}}
 		}
-		return []ccci.Diagnosis{Well(name, "the firewall judges packets between containers of one bridge")}
+		return []ccci.Diagnosis{Well(name, "the kernel filters packets between containers of one bridge")}
 	}
 }

@@ -1,5 +1,5 @@
 // Package doctor looks whether what cc-ci needs is there, and says of each
-// thing that is not which right, program or setting is missing and where it is had. It
+// thing that is not which right, program or setting is missing and how to get it. It
 // changes nothing.
 package doctor
 
@@ -42,6 +42,17 @@ func Run(ctx context.Context, checks []Check) []ccci.Diagnosis {
 	}
 	all.Wait()
 	return distinct(slices.Concat(found...))
+}
+
+// Advised makes warnings of a check's problems: cc-ci works without what it looks for.
+func Advised(check Check) Check {
+	return func(ctx context.Context) []ccci.Diagnosis {
+		all := check(ctx)
+		for i := range all {
+			all[i].Warning = all[i].Code != ""
+		}
+		return all
+	}
 }
 
 // distinct leaves one entry of each name, a problem rather than none: an adapter may

@@ -12,8 +12,8 @@ import (
 )
 
 // Firewall looks whether the kernel has the rules that cc-ci reconcile firewall would give it; differs says
-// in what it has not, "" for in nothing.
-func Firewall(differs func(context.Context) (string, error)) Check {
+// in what it has not, "" for in nothing, and cure which command mends that.
+func Firewall(differs func(context.Context) (string, error), cure string) Check {
 	return func(ctx context.Context) []ccci.Diagnosis {
 		const name = "firewall: rules"
 		why, err := differs(ctx)
@@ -23,8 +23,8 @@ func Firewall(differs func(context.Context) (string, error)) Check {
 		case err != nil:
 			return []ccci.Diagnosis{Problem(name, err)}
 		case why != "":
-			return []ccci.Diagnosis{{Check: name, Code: ccci.CodeInfra, Message: "the kernel has not the rules that it should have: " + why,
-				Hint: "cc-ci firewall puts those in place that need no Docker, cc-ci reconcile firewall all; nft list tables shows whether another program flushes them"}}
+			return []ccci.Diagnosis{{Check: name, Code: ccci.CodeInfra, Message: "the rules in the kernel are not those of the configuration: " + why,
+				Hint: cure + "; if the rules were there before, find the program that removes them: nft monitor shows it at work"}}
 		}
 		return []ccci.Diagnosis{Well(name, "the kernel has the rules of cc-ci reconcile firewall")}
 	}

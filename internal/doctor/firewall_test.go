@@ -16,10 +16,12 @@ import (
 
 func TestFirewall(t *testing.T) {
 	answer := func(why string, err error) Check {
-		return Firewall(func(context.Context) (string, error) { return why, err })
+		return Firewall(func(context.Context) (string, error) { return why, err }, "run this")
 	}
 	expect(t, "well", said(t, answer("", nil)), "ok       firewall: rules")
-	expect(t, "differs", said(t, answer("chain input has 0 rules, not 7", nil)), "problem  firewall: rules", "chain input has 0 rules, not 7", "cc-ci firewall")
+	expect(t, "differs", said(t, answer("chain input has 0 rules, not 7", nil)), "problem  firewall: rules", "the rules in the kernel are not those of the configuration: chain input has 0 rules, not 7", "hint: run this; if")
+	expect(t, "differs on a machine that is no appliance", said(t, Advised(answer("the firewall is not there", nil))), "warning  firewall: rules", "the firewall is not there", "hint: run this;")
+	expect(t, "well on such a machine", said(t, Advised(answer("", nil))), "ok       firewall: rules")
 	expect(t, "not root", said(t, answer("", fmt.Errorf("asking: %w", syscall.EPERM))), "warning  firewall: rules", "as root")
 	expect(t, "no answer", said(t, answer("", ccci.Errorf(ccci.CodeInfra, "no").WithHint("modprobe"))), "problem  firewall: rules", "modprobe")
 }

@@ -214,7 +214,7 @@ func TestRealTable(t *testing.T) {
 		}
 		differs("")
 	}
-	differs("it is not there")
+	differs("the table is not there")
 	install()
 	install()
 	shown := nft("list", "table", "inet", Name)
@@ -239,7 +239,7 @@ func TestRealTable(t *testing.T) {
 		t.Log(shown)
 	}
 	for want, change := range map[string][]string{
-		"it is not there":                            {"delete", "table", "inet", Name},
+		"the table is not there":                     {"delete", "table", "inet", Name},
 		"chain input has 0 rules":                    {"flush", "chain", "inet", Name, "input"},
 		"chain forward has":                          {"add", "rule", "inet", Name, "forward", "accept"},
 		"it has a further chain":                     {"add", "chain", "inet", Name, "other"},
@@ -263,7 +263,7 @@ func TestRealTable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	differs("it is not there")
+	differs("the table is not there")
 	if all := nft("list", "tables"); !strings.Contains(all, "inet other") {
 		t.Errorf("there is left %s", all)
 	}

@@ -146,7 +146,7 @@ func (t Table) differs(c *nftables.Conn, rules []Rule) (string, error) {
 		return "", err
 	}
 	if table == nil {
-		return "it is not there", nil
+		return "the table is not there", nil
 	}
 	if table.Flags != 0 { // dormant, for one
 		return "it has flags", nil

@@ -65,7 +65,7 @@ func (s ruleset) differs() (string, error) {
 	}
 	there, err := s.table.Exists()
 	if there {
-		return "it is there, and nothing asks for it", err
+		return "the table is there, and the configuration has none", err
 	}
 	return "", err
 }
@@ -87,7 +87,7 @@ func Firewall(o FirewallOptions) Unit {
 			wrong, err := o.wrong(ctx)
 			var steps []Step
 			for _, w := range wrong {
-				steps = append(steps, Step{Text: "putting the rules of " + w.what + " into place: " + w.why, Do: func(context.Context) error { return w.settle() }})
+				steps = append(steps, Step{Text: "installing the rules of " + w.what + ": " + w.why, Do: func(context.Context) error { return w.settle() }})
 			}
 			return steps, err
 		},

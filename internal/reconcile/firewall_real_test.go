@@ -50,7 +50,7 @@ func TestN3_RealFirewall(t *testing.T) {
 		s.judge(t, false)
 	})
 	t.Run("it is put back, and needs none of Docker's chains", func(t *testing.T) {
-		const want = "putting the rules of the firewall into place: it is not there"
+		const want = "installing the rules of the firewall: the table is not there"
 		dry := s.runner(t)
 		dry.DryRun = true
 		reports, err := dry.Run(t.Context(), Firewall(s.firewall))
