@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -22,11 +23,10 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
-// reconcileCommands keep the host's own services; of the hidden ones one is for the start of the
-// machine, and two are what some of these services run.
+// reconcileCommands keep the host's own services; the hidden ones are what some of these services run.
 type reconcileCommands struct {
 	Reconcile   reconcileCmd   `cmd:"" help:"Bring this host's own services into the state that the configuration wants, or say that there is nothing to do."`
-	Firewall    firewallCmd    `cmd:"" hidden:"" help:"Put the firewall's rules into place before Docker starts: those for apps unless some are there, and those for dockerd."`
+	Firewall    firewallCmd    `cmd:"" help:"Install the firewall between apps and this host, which needs no Docker: before each start of Docker, also without reconcile."`
 	SocketProxy socketProxyCmd `cmd:"" hidden:"" help:"Answer for Docker to whoever may only look."`
 	LiveFiles   liveFilesCmd   `cmd:"" hidden:"" help:"Put files into a folder that another program watches."`
 }
@@ -179,20 +179,39 @@ func (c *reconcileCmd) Run(a *app) error {
 	return err
 }
 
-type firewallCmd struct{}
+type firewallCmd struct {
+	DryRun bool `help:"Print the tables as nft reads them and change nothing. Needs no rights."`
+}
+
+// Help is the end of the command's help text.
+func (firewallCmd) Help() string {
+	return `It installs the table inet cc-ci, which keeps apps from this host, from private networks and from
+each other, and with reconcile.firewall.docker_cgroup the table inet cc-ci-dockerd, for what dockerd
+asks. A table inet cc-ci that exists already stays as it is: cc-ci reconcile firewall, which asks
+Docker for further bridges, may have made it. It needs root or the capability CAP_NET_ADMIN.
+See docs/reconcile.md, firewall.`
+}
 
 func (c *firewallCmd) Run(a *app) error {
 	cfg, err := a.config()
 	if err != nil {
 		return err
 	}
+	if c.DryRun {
+		text, err := firewallOptions(cfg, nil).Text(a.ctx)
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(a.stdout, text)
+		return err
+	}
 	raised, err := firewallOptions(cfg, nil).Raise(a.ctx)
 	if err != nil {
 		return err
 	}
-	said := "the rules are in place already"
+	said := "the rules are installed already"
 	if raised {
-		said = "the rules are in place"
+		said = "the rules are installed"
 	}
 	_, err = fmt.Fprintln(a.stdout, said)
 	return err

@@ -19,6 +19,7 @@ import (
 type Cgroup struct {
 	ID    uint64
 	Level uint32 // how deep it is
+	Path  string // for people
 }
 
 // Hierarchy is where control groups of version 2 are mounted: alone, or beside those of version 1.
@@ -47,7 +48,7 @@ func FindCgroup(path string) (Cgroup, error) {
 		return Cgroup{}, ccci.Errorf(ccci.CodeInvalid, "there is no control group %s, so that what dockerd asks is not judged", path).
 			WithHint("let docker.service be in that slice (Slice=%s in its [Service]) and start it again, or name another one in reconcile.firewall.docker_cgroup", filepath.Base(path))
 	}
-	return Cgroup{ID: stat.Ino, Level: uint32(strings.Count(filepath.Clean(path), "/") + 1)}, nil
+	return Cgroup{ID: stat.Ino, Level: uint32(strings.Count(filepath.Clean(path), "/") + 1), Path: path}, nil
 }
 
 // DaemonOptions say what dockerd may reach of the host and of private networks. The internet it always

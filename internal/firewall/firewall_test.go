@@ -269,6 +269,48 @@ func TestRealTable(t *testing.T) {
 	}
 }
 
+// What Text shows is what Install makes: nft, which reads it, then lists the same table.
+func TestTextIsWhatTheKernelGets(t *testing.T) {
+	daemon := exampleDaemon()
+	daemon.Cgroup = Cgroup{} // nft knows those that are there
+	for name, rules := range map[string][]Rule{Name: Rules(example()), DaemonName: DaemonRules(daemon)} {
+		t.Run(name, func(t *testing.T) {
+			table := namespace(t)
+			table.Name = name
+			nft := func(stdin string, args ...string) string {
+				t.Helper()
+				cmd := exec.Command("nsenter", slices.Concat([]string{"--net=" + table.Namespace, "nft"}, args)...)
+				cmd.Stdin = strings.NewReader(stdin)
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Fatalf("nft %v: %v: %s", args, err, out)
+				}
+				return string(out)
+			}
+			if err := table.Install(rules); err != nil {
+				t.Fatal(err)
+			}
+			installed := nft("", "list", "table", "inet", name)
+			if err := table.Remove(); err != nil {
+				t.Fatal(err)
+			}
+			nft(table.Text(rules), "-f", "-")
+			if loaded := nft("", "list", "table", "inet", name); loaded != installed {
+				t.Errorf("installed:\n%s\nas text:\n%s", installed, loaded)
+			}
+		})
+	}
+}
+
+func TestTextNamesTheControlGroup(t *testing.T) {
+	o := exampleDaemon()
+	o.Cgroup.Path = "dockerd.slice"
+	const want = `		socket cgroupv2 level 1 "dockerd.slice" ip daddr 10.1.2.3/32 tcp dport 5000 accept` + "\n"
+	if text := (Table{Name: DaemonName}).Text(DaemonRules(o)); !strings.Contains(text, want) {
+		t.Errorf("%s\nwithout %s", text, want)
+	}
+}
+
 // lastHandle returns the handle of a chain's last rule.
 func lastHandle(shown string) string {
 	_, handle, _ := strings.Cut(shown[strings.LastIndex(shown, "drop # handle"):], "handle ")
@@ -316,7 +358,7 @@ func TestFindCgroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	outer, err := FindCgroup(name)
-	if err != nil || outer.ID == 0 || outer.Level != 1 {
+	if err != nil || outer.ID == 0 || outer.Level != 1 || outer.Path != name {
 		t.Errorf("%+v, %v", outer, err)
 	}
 	inner, err := FindCgroup(name + "/inner")

@@ -192,7 +192,8 @@ func (r Rule) String() string {
 			words = append(words, fmt.Sprintf(format, args...))
 		}
 	}
-	add(r.Cgroup.ID != 0, "socket cgroupv2 level %d %d", r.Cgroup.Level, r.Cgroup.ID)
+	add(r.Cgroup.ID != 0 && r.Cgroup.Path == "", "socket cgroupv2 level %d %d", r.Cgroup.Level, r.Cgroup.ID)
+	add(r.Cgroup.ID != 0 && r.Cgroup.Path != "", "socket cgroupv2 level %d %q", r.Cgroup.Level, r.Cgroup.Path)
 	add(r.In != "", "iifname %q", r.In)
 	add(r.Out != "", "oifname %q", r.Out)
 	add(r.Established, "ct state established,related")

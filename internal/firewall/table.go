@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -98,26 +99,60 @@ func (t Table) Install(rules []Rule) error {
 // more of them.
 const setSize = 65535
 
+// rateMemory is how long the kernel keeps the rate of an address: by then it has all of its burst again.
+const rateMemory = time.Minute
+
+// setsOf returns the bounds of which the rules speak. Each has a set.
+func setsOf(rules []Rule) []Bound {
+	var all []Bound
+	for _, r := range rules {
+		if r.Over.Kind != "" && !slices.Contains(all, r.Over) {
+			all = append(all, r.Over)
+		}
+	}
+	return all
+}
+
 // addSets makes the sets of which the rules speak.
 func addSets(c *nftables.Conn, table *nftables.Table, rules []Rule) error {
-	made := map[Bound]bool{{}: true}
-	for _, r := range rules {
-		if made[r.Over] {
-			continue
-		}
-		made[r.Over] = true
-		set := &nftables.Set{Table: table, Name: r.Over.set(), KeyType: nftables.TypeIPAddr, Dynamic: true, Size: setSize}
-		if r.Over.IPv6 {
+	for _, b := range setsOf(rules) {
+		set := &nftables.Set{Table: table, Name: b.set(), KeyType: nftables.TypeIPAddr, Dynamic: true, Size: setSize}
+		if b.IPv6 {
 			set.KeyType = nftables.TypeIP6Addr
 		}
-		if r.Over.Kind == Rate { // by then an address has all of its burst again
-			set.HasTimeout, set.Timeout = true, time.Minute
+		if b.Kind == Rate {
+			set.HasTimeout, set.Timeout = true, rateMemory
 		}
 		if err := c.AddSet(set, nil); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Text writes the table with these rules as nft reads it.
+func (t Table) Text(rules []Rule) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "table inet %s {\n", t.name())
+	for _, s := range setsOf(rules) {
+		kind, flags := "ipv4_addr", "dynamic"
+		if s.IPv6 {
+			kind = "ipv6_addr"
+		}
+		if s.Kind == Rate {
+			flags = "dynamic,timeout; timeout " + rateMemory.String()
+		}
+		fmt.Fprintf(&b, "\tset %s { type %s; size %d; flags %s; }\n", s.set(), kind, setSize, flags)
+	}
+	for _, chain := range t.chains() {
+		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype filter hook %s priority %d; policy accept;\n", chain.name, chain.name, chain.priority)
+		for _, r := range of(rules, chain.name) {
+			fmt.Fprintf(&b, "\t\t%s\n", r)
+		}
+		b.WriteString("\t}\n")
+	}
+	b.WriteString("}\n")
+	return b.String()
 }
 
 // Remove takes the table away. Legal twice.

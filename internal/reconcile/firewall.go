@@ -188,14 +188,36 @@ func (o FirewallOptions) daemon(ctx context.Context) (ruleset, error) {
 	return set, nil
 }
 
-// Raise puts the rules into place that can be known without Docker, and reports whether it did: those for apps
-// unless there are some already, which know more, and those for dockerd. It is for the start of Docker,
-// before dockerd starts containers again; the unit adds what Docker knows. Without a list of name
+// withoutDocker are the options as far as they can be known before Docker runs. Without a list of name
 // servers yet, none may be asked.
-func (o FirewallOptions) Raise(ctx context.Context) (bool, error) {
+func (o FirewallOptions) withoutDocker() FirewallOptions {
 	o.Bridges = func(context.Context) ([]string, string, error) { return []string{gatewayBridge}, defaultBridge, nil }
 	o.Resolvers = lenient(o.Resolvers, hostResolvers)
 	o.Docker.Resolvers = lenient(o.Docker.Resolvers, daemonResolvers)
+	return o
+}
+
+// Text writes the tables that Raise installs where there are none, as nft reads them.
+func (o FirewallOptions) Text(ctx context.Context) (string, error) {
+	o = o.withoutDocker()
+	var text string
+	for _, ask := range []func(context.Context) (ruleset, error){o.apps, o.daemon} {
+		s, err := ask(ctx)
+		if err != nil {
+			return "", err
+		}
+		if s.rules != nil {
+			text += s.table.Text(s.rules)
+		}
+	}
+	return text, nil
+}
+
+// Raise installs the rules that can be known without Docker, and reports whether it did: those for apps
+// unless there are some already, which know more, and those for dockerd. It is for the start of Docker,
+// before dockerd starts containers again; the unit adds what Docker knows.
+func (o FirewallOptions) Raise(ctx context.Context) (bool, error) {
+	o = o.withoutDocker()
 	apps, err := o.apps(ctx)
 	if err != nil {
 		return false, err
