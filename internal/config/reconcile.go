@@ -44,7 +44,7 @@ type Proxy struct {
 type Firewall struct {
 	Allow []string `yaml:"allow" doc:"What apps may reach besides the internet and the name servers of the host, as 10.1.2.3:443, 10.1.2.0/24:5432, [fd00::1]:53/udp. Without it no private address and no port of the host."`
 
-	DockerCgroup string   `yaml:"docker_cgroup" doc:"Control group of docker.service, as dockerd.slice or system.slice/docker.service. dockerd, which asks the registries that recipes name, then reaches neither this host nor private networks. Empty: it reaches everything."`
+	DockerCgroup string   `yaml:"docker_cgroup" doc:"The slice of docker.service, as dockerd.slice; nothing else is to be in it. The group of docker.service itself is another one after each start. dockerd, which asks the registries that recipes name, then reaches neither this host nor private networks. Empty: it reaches everything."`
 	DockerAllow  []string `yaml:"docker_allow" doc:"What dockerd may reach nevertheless: mirrors and registries, as https://mirror.example.org or 10.1.2.3:5000, and containers with published ports, as 172.18.0.0/16:3000."`
 }
 

@@ -55,11 +55,11 @@ func Dockerd(dir, setting string) Check {
 		})
 		if err != nil {
 			return []ccci.Diagnosis{Problem(name, ccci.Errorf(ccci.CodeInfra, "looking for dockerd in its control group: %w", err).
-				WithHint("systemctl show docker --property=ControlGroup says where it is; name that in %s", setting))}
+				WithHint("systemctl show docker --property=ControlGroup says where it is; name its slice in %s (docs/reconcile.md, firewall)", setting))}
 		}
 		if !found {
-			return []ccci.Diagnosis{{Check: name, Code: ccci.CodeInvalid, Message: "there is no dockerd in " + dir + ", so that the firewall does not judge what it asks",
-				Hint: "systemctl show docker --property=ControlGroup says where it is; name that in " + setting + ", or restart Docker when its slice was changed"}}
+			return []ccci.Diagnosis{{Check: name, Code: ccci.CodeInvalid, Message: "there is no dockerd in " + dir + ", so that the firewall lets it reach everything",
+				Hint: "systemctl show docker --property=ControlGroup says where it is; restart Docker when its slice was changed, else name its slice in " + setting}}
 		}
 		return []ccci.Diagnosis{Well(name, "dockerd is in %s, and reaches what the firewall lets it", dir)}
 	}

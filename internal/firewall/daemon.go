@@ -34,7 +34,7 @@ func Hierarchy() (string, error) {
 		WithHint("start it with systemd.unified_cgroup_hierarchy=1, or leave reconcile.firewall.docker_cgroup empty")
 }
 
-// FindCgroup returns the control group with this path, as dockerd.slice or system.slice/docker.service.
+// FindCgroup returns the control group with this path, as dockerd.slice.
 func FindCgroup(path string) (Cgroup, error) {
 	root, err := Hierarchy()
 	if err != nil {
@@ -45,8 +45,8 @@ func FindCgroup(path string) (Cgroup, error) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return Cgroup{}, ccci.Errorf(ccci.CodeInfra, "looking for the control group %s: %w", path, &os.PathError{Op: "stat", Path: filepath.Join(root, path), Err: err})
 		}
-		return Cgroup{}, ccci.Errorf(ccci.CodeInvalid, "there is no control group %s, so that what dockerd asks is not judged", path).
-			WithHint("let docker.service be in that slice (Slice=%s in its [Service]) and start it again, or name another one in reconcile.firewall.docker_cgroup", filepath.Base(path))
+		return Cgroup{}, ccci.Errorf(ccci.CodeInvalid, "there is no control group %s, so that the firewall cannot tell what dockerd sends", path).
+			WithHint("systemctl show docker --property=ControlGroup says where Docker is; let it be in a slice of its own, as dockerd.slice (docs/reconcile.md, firewall), and name that in reconcile.firewall.docker_cgroup")
 	}
 	return Cgroup{ID: stat.Ino, Level: uint32(strings.Count(filepath.Clean(path), "/") + 1), Path: path}, nil
 }

@@ -368,7 +368,7 @@ func TestFindCgroup(t *testing.T) {
 	if err := os.Remove(filepath.Join(group, "inner")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := FindCgroup(name + "/inner"); ccci.CodeOf(err) != ccci.CodeInvalid || !strings.Contains(ccci.HintOf(err), "Slice=inner") {
+	if _, err := FindCgroup(name + "/inner"); ccci.CodeOf(err) != ccci.CodeInvalid || !strings.Contains(ccci.HintOf(err), "systemctl show docker --property=ControlGroup") || strings.Contains(ccci.HintOf(err), "inner") {
 		t.Errorf("%v, %s", err, ccci.HintOf(err))
 	}
 }

@@ -204,7 +204,8 @@ func TestReport(t *testing.T) {
 		{Report{Unit: "u", Planned: true, Actions: change}, "u: creating config conf_1: it is not there\nu: 1 change to make\n",
 			`{"unit":"u","state":"planned","actions":[{"verb":"create","kind":"config","name":"conf_1","why":"it is not there","text":"creating config conf_1: it is not there"}]}`},
 		{Report{Unit: "u", Actions: append(change, change...)}, "u: done, 2 changes\n", `"state":"changed"`},
-		{Report{Unit: "u", Err: bad}, "u: ended after no change\n", `"state":"failed","actions":[],"error":"it rains","code":"infra","hint":"wait"}`},
+		{Report{Unit: "u", Planned: true, Err: bad}, "u: not all of it could be planned\n", `"state":"failed"`},
+		{Report{Unit: "u", Err: bad}, "u: failed after no change\n", `"state":"failed","actions":[],"error":"it rains","code":"infra","hint":"wait"}`},
 	} {
 		var text bytes.Buffer
 		if err := tc.report.WriteText(&text); err != nil || text.String() != tc.text {

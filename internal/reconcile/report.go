@@ -21,8 +21,10 @@ func (r Report) WriteText(w io.Writer) error {
 	n := len(r.Actions)
 	var text string
 	switch {
+	case r.Err != nil && r.Planned:
+		text = r.Unit + ": not all of it could be planned\n"
 	case r.Err != nil:
-		text = fmt.Sprintf("%s: ended after %s\n", r.Unit, number(n))
+		text = fmt.Sprintf("%s: failed after %s\n", r.Unit, number(n))
 	case n == 0:
 		text = r.Unit + ": nothing to do\n"
 	case r.Planned:
