@@ -59,7 +59,7 @@ var importRules = []importRule{
 	{"internal/ingress", []string{".", "harness/recipe", "internal/box", "internal/quota"}, []string{"*"}, adapterWhy},
 	{"internal/reconcile", []string{".", "internal/host", "internal/dronelimits", "internal/firewall"}, []string{"github.com/docker/docker", "github.com/containerd/errdefs", "github.com/gofrs/flock", "go.yaml.in/yaml"}, "a unit is what its options say; the configuration is wired to it elsewhere"},
 	{"internal/metrics", []string{".", "bridge"}, []string{"github.com/prometheus/client_golang"}, "figures are kept by whoever watches; nobody who is watched knows Prometheus"},
-	{"internal/doctor", []string{".", "internal/config", "internal/dronelimits"}, []string{"github.com/docker/docker", "github.com/containerd/errdefs", "golang.org/x/sys"}, "the doctor looks from outside; what an adapter knows it says itself"},
+	{"internal/doctor", []string{".", "internal/config", "internal/dronelimits"}, []string{"github.com/docker/docker", "github.com/docker/go-units", "github.com/containerd/errdefs", "golang.org/x/sys"}, "the doctor looks from outside; what an adapter knows it says itself"},
 	{"internal/dronelimits", []string{"."}, nil, "which settings limit Drone is a list; whoever makes and whoever checks them read the same one"},
 	{"internal/health", []string{"."}, nil, "health is what others say of themselves"},
 	{"internal/report", []string{".", "internal/plain"}, nil, "a report is a pure function of run and result"},

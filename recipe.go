@@ -207,6 +207,6 @@ type Screenshot struct {
 
 // Limits bound what a run may use.
 type Limits struct {
-	Memory string `yaml:"memory" doc:"Memory of each container, as 512M or 2G; default: what the recipe says."`
-	Log    string `yaml:"log" default:"10M" doc:"How much of each service's log is kept."`
+	Memory string `yaml:"memory" form:"size" doc:"Memory of each container, as 512M or 2G; default: what the recipe says."`
+	Log    string `yaml:"log" form:"size" default:"10M" doc:"How much of each service's log is kept."`
 }

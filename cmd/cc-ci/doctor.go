@@ -108,6 +108,7 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		},
 		doctor.Folder("data", cfg.Data, "data:"),
 		doctor.Disk("disk", cfg.Data),
+		doctor.Limits(cfg.Limits, cfg.Engine.Capacity, func(ctx context.Context) doctor.Room { return doctor.RoomOf(ctx, cfg.Data, "") }),
 		doctor.Docker(swarm.Unlimited),
 		doctor.Program("git", "install it (Debian: apt-get install git)"),
 		doctor.Program("restic", "install it (Debian: apt-get install restic)"),

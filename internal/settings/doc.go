@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -35,7 +36,7 @@ func rows(b *strings.Builder, t reflect.Type, prefix string, later *[]reflect.Ty
 			rows(b, f.Type, key, later)
 			continue
 		}
-		name := typeName(f.Type)
+		name := cmp.Or(f.Form, typeName(f.Type))
 		if elem := f.Type; elem.Kind() == reflect.Pointer || elem.Kind() == reflect.Slice {
 			if elem = elem.Elem(); elem.Kind() == reflect.Struct {
 				if !slices.Contains(*later, elem) {

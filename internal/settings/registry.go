@@ -15,6 +15,7 @@ type Field struct {
 	Key     string
 	Default string // as YAML; "" for the zero value
 	Doc     string
+	Form    string // what a text must look like, in one word: "size"; "" for any text
 	Type    reflect.Type
 }
 
@@ -27,7 +28,7 @@ func FieldsOf(t reflect.Type) []Field {
 		if key == "" || key == "-" {
 			continue
 		}
-		fields = append(fields, Field{i, key, f.Tag.Get("default"), f.Tag.Get("doc"), f.Type})
+		fields = append(fields, Field{i, key, f.Tag.Get("default"), f.Tag.Get("doc"), f.Tag.Get("form"), f.Type})
 	}
 	return fields
 }
@@ -93,7 +94,12 @@ func typeName(t reflect.Type) string {
 	}
 }
 
-func plural(s string) string { return s + "s" }
+func plural(s string) string {
+	if stem, ok := strings.CutSuffix(s, "y"); ok {
+		return stem + "ies"
+	}
+	return s + "s"
+}
 
 // words splits a Go type name into words: HTTPStep becomes "HTTP step".
 func words(name string) string {

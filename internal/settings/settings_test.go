@@ -259,6 +259,21 @@ func TestDoc(t *testing.T) {
 	}
 }
 
+func TestDocOfSizesAndLists(t *testing.T) {
+	type PoolEntry struct {
+		Room string `yaml:"room" form:"size" doc:"A size."`
+	}
+	type pools struct {
+		Pools []PoolEntry `yaml:"pools" doc:"Some."`
+	}
+	got := Doc(reflect.TypeFor[pools]())
+	for _, want := range []string{"| `pools` | [list of pool entries](#pool-entry) |", "| `room` | size |"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s\nwithout %s", got, want)
+		}
+	}
+}
+
 // Whatever the text is: an answer in bounded time, problems within the file, and
 // the same answer twice.
 func FuzzDecode(f *testing.F) {
