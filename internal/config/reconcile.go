@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -57,6 +58,9 @@ type Destination struct {
 
 var destinationPattern = regexp.MustCompile(`^(?:([0-9./]+)|\[([0-9a-fA-F:./]+)\]):([0-9]{1,5})(/tcp|/udp)?$`)
 
+// errNeverOpen is for ranges that no setting opens: loopback, link-local addresses and cloud metadata.
+var errNeverOpen = errors.New("which cannot be opened")
+
 // ParseDestination reads ADDRESS:PORT, with /BITS after the address and /tcp or /udp after the
 // port. An address of IPv6 is in brackets, with its bits.
 func ParseDestination(text string) (Destination, error) {
@@ -81,7 +85,7 @@ func ParseDestination(text string) (Destination, error) {
 	}
 	for _, never := range []string{"127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "168.63.129.16/32", "100.100.100.200/32", "fd00:ec2::/32"} {
 		if p := netip.MustParsePrefix(never); p.Overlaps(to) {
-			return Destination{}, fmt.Errorf("%s holds addresses of %s, which no app reaches", address, never)
+			return Destination{}, fmt.Errorf("%s holds addresses of %s, %w", address, never, errNeverOpen)
 		}
 	}
 	return Destination{To: to, Port: uint16(port), UDP: m[4] == "/udp"}, nil
@@ -120,10 +124,18 @@ func (c *Config) finishReconcile(bad complain) {
 			bad(key, "write the whole path", "%q does not begin at /", file)
 		}
 	}
-	for i, text := range r.Firewall.Allow {
-		if _, err := ParseDestination(text); err != nil {
-			bad(fmt.Sprintf("reconcile.firewall.allow[%d]", i), "write it as 10.1.2.3:443 or [fd00::1]:53/udp", "%v", err)
+	destination := func(key string, i int, text, form, closed string) {
+		_, err := ParseDestination(text)
+		if errors.Is(err, errNeverOpen) {
+			form = closed
 		}
+		if err != nil {
+			bad(fmt.Sprintf("reconcile.firewall.%s[%d]", key, i), form, "%v", err)
+		}
+	}
+	for i, text := range r.Firewall.Allow {
+		destination("allow", i, text, "write it as 10.1.2.3:443 or [fd00::1]:53/udp",
+			"leave it out, or write a smaller range: loopback, link-local addresses and cloud metadata are closed to every app")
 	}
 	if group := r.Firewall.DockerCgroup; group != "" && (group != path.Clean(group) || strings.HasPrefix(group, "/") || strings.HasPrefix(group, "..") || group == ".") {
 		bad("reconcile.firewall.docker_cgroup", "write the path below /sys/fs/cgroup, as dockerd.slice", "%q is no control group", group)
@@ -133,9 +145,8 @@ func (c *Config) finishReconcile(bad complain) {
 		if named := err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != ""; named {
 			continue
 		}
-		if _, err := ParseDestination(text); err != nil {
-			bad(fmt.Sprintf("reconcile.firewall.docker_allow[%d]", i), "write it as https://mirror.example.org or 10.1.2.3:5000", "%v", err)
-		}
+		destination("docker_allow", i, text, "write it as https://mirror.example.org or 10.1.2.3:5000",
+			"leave it out, or write a smaller range: link-local addresses and cloud metadata are closed to dockerd; a registry on loopback is written as http://127.0.0.1:5000")
 	}
 	c.finishServices(bad)
 	taken := map[string]string{}
