@@ -5,7 +5,7 @@ import "time"
 // Bases are the releases of a recipe, as what an upgrade to one of its commits can start from.
 type Bases struct {
 	Usable   []string          // their tags, newest first
-	Unusable map[string]string // the tags of the others, with the reason as a sentence's end: "it is not older than …"
+	Unusable map[string]string // the tags of the others, with the reason as a sentence's end: "it is built upon the head"
 }
 
 // Recipe is how one recipe is enrolled: tests/<recipe>/recipe.yml read

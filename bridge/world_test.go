@@ -87,7 +87,7 @@ func newWorld(t *testing.T) *world {
 		history: map[ccci.CommentID][]string{}, statusOf: map[string]ccci.CommitStatus{}, deleted: map[ccci.CommentID]bool{}, calls: map[string]int{},
 		builds: map[ccci.RunID]*build{}, work: make(chan ccci.RunID, 10_000), store: newMemStore(), blobs: map[string][]byte{},
 		lease: make(chan struct{}, 1), harness: 10 * time.Second,
-		bases: ccci.Bases{Usable: []string{"1.1.0+2.1", "1.0.0"}, Unusable: map[string]string{"2.0.0+3.0": "it is not older than 2.0.0+3.0, the version under test"}},
+		bases: ccci.Bases{Usable: []string{"1.1.0+2.1", "1.0.0"}, Unusable: map[string]string{"2.0.0+3.0": "its version 2.0.0+3.0 is not older than the head's 2.0.0+3.0"}},
 	}
 	w.news = sync.NewCond(&w.mu)
 	w.script = func(ccci.Job) (ccci.Build, any) { return ccci.Build{Ending: ccci.EndExited}, ccci.StatusPassed }

@@ -130,27 +130,10 @@ func (l *life) unfit(ctx context.Context, clone *checkout, c ccci.Canonical, hea
 	if _, err := clone.resolve(ctx, string(c.Commit)); err != nil {
 		return "the repository has it no longer"
 	}
-	return unfitBase(c, l.Job.Commit, head.Version(), clone.sameTree(ctx, c.Commit, l.Job.Commit), clone.contains(ctx, l.Job.Commit, c.Commit), quick)
-}
-
-// unfitBase is the rule (U4): never the head itself, nor its files, nor its version;
-// older than the head by its version, or, where one of them states none, by history.
-// A quick run may cross commits of one version, for it tests what a pull request
-// changes, which seldom is the version; the head must build on the canonical then.
-func unfitBase(c ccci.Canonical, head ccci.Commit, version string, sameTree, builtUpon, quick bool) string {
-	switch known := recipe.IsVersion(c.Version) && recipe.IsVersion(version); {
-	case c.Commit == head:
-		return "it is the head itself"
-	case sameTree:
-		return "it has the very files of the head"
-	case known && recipe.Older(c.Version, version):
-		return ""
-	case known && !(quick && builtUpon && c.Version == version):
-		return fmt.Sprintf("its version %s is not older than the head's %s", c.Version, version)
-	case !builtUpon:
-		return "the head is not built upon it"
-	}
-	return ""
+	return recipe.Kinship{
+		Same: c.Commit == l.Job.Commit, SameTree: clone.sameTree(ctx, c.Commit, l.Job.Commit),
+		Earlier: clone.contains(ctx, l.Job.Commit, c.Commit), Later: clone.contains(ctx, c.Commit, l.Job.Commit),
+	}.Unfit(c.Version, head.Version(), quick)
 }
 
 // installQuick deploys the canonical with its data in place of a fresh base.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,40 +17,6 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
-
-func TestU4_WhatTheCanonicalMayBeTheBaseOf(t *testing.T) {
-	const head, other = ccci.Commit("a"), ccci.Commit("b")
-	for name, c := range map[string]struct {
-		commit                     ccci.Commit
-		version, headVersion       string
-		sameTree, builtUpon, quick bool
-		why                        string
-	}{
-		"older by its version":                 {other, "1.0.0+1", "1.1.0+1", false, true, false, ""},
-		"older by its version, on a side":      {other, "1.0.0+1", "1.1.0+1", false, false, false, ""},
-		"the head states no version":           {other, "1.0.0+1", "", false, true, false, ""},
-		"it states none itself":                {other, "", "1.0.0+1", false, true, false, ""},
-		"no version and on a side":             {other, "", "", false, false, false, "not built upon it"},
-		"the head itself":                      {head, "1.0.0+1", "1.1.0+1", false, true, false, "the head itself"},
-		"the files of the head":                {other, "1.0.0+1", "1.1.0+1", true, true, false, "the very files"},
-		"X to X":                               {other, "1.1.0+1", "1.1.0+1", false, true, false, "is not older"},
-		"newer":                                {other, "1.2.0+1", "1.1.0+1", false, true, false, "is not older"},
-		"like with like":                       {other, "1.2.0+3", "1.2.0", false, true, false, "is not older"},
-		"quick: older":                         {other, "1.0.0+1", "1.1.0+1", false, true, true, ""},
-		"quick: of one version":                {other, "1.1.0+1", "1.1.0+1", false, true, true, ""},
-		"quick: of one version, on a side":     {other, "1.1.0+1", "1.1.0+1", false, false, true, "is not older"},
-		"quick: newer":                         {other, "1.2.0+1", "1.1.0+1", false, true, true, "is not older"},
-		"quick: the head itself":               {head, "1.1.0+1", "1.1.0+1", false, true, true, "the head itself"},
-		"quick: the files of the head":         {other, "1.1.0+1", "1.1.0+1", true, true, true, "the very files"},
-		"quick: no version, and on a side":     {other, "", "", false, false, true, "not built upon it"},
-		"quick: no version, and built upon it": {other, "", "", false, true, true, ""},
-	} {
-		got := unfitBase(ccci.Canonical{Commit: c.commit, Version: c.version}, head, c.headVersion, c.sameTree, c.builtUpon, c.quick)
-		if (got == "") != (c.why == "") || !strings.Contains(got, c.why) {
-			t.Errorf("%s: %q, want %q", name, got, c.why)
-		}
-	}
-}
 
 // worldKeeper keeps the world's files.
 type worldKeeper struct{ *world }
@@ -117,6 +86,88 @@ func TestU4_TheCanonicalIsTheFirstBase(t *testing.T) {
 				}
 				if told := slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "canonical: torn") }); told != c.warning {
 					t.Errorf("warnings %q", r.Warnings)
+				}
+			})
+		})
+	}
+}
+
+// U4: a release that has the head's version under another name, a newer one, and what is built upon
+// the head are no bases, and a label that is still that of a release is a finding.
+func TestU4_NeverXToXAndNeverDown(t *testing.T) {
+	repo, _ := example(t)
+	at := map[string]ccci.Commit{}
+	commit := func(name, version string, tags ...string) {
+		file := filepath.Join(repo, "compose.yml")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = regexp.MustCompile(`version=[^"]+`).ReplaceAll(text, []byte("version="+version))
+		if err := os.WriteFile(file, append(text, "# "+name+"\n"...), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		gitOut(t, repo, "commit", "--quiet", "--all", "--message="+name)
+		for _, tag := range tags {
+			gitOut(t, repo, "tag", "--annotate", "--message="+tag, tag)
+		}
+		at[name] = ccci.Commit(gitOut(t, repo, "rev-parse", "HEAD"))
+	}
+	gitOut(t, repo, "tag", "--delete", "0.1.0+1.0.0")
+	gitOut(t, repo, "checkout", "--quiet", "main")
+	commit("two", "1.0.2+1.0.2", "v1.0.2")
+	commit("three", "1.0.3+1.0.3", "v1.0.3")
+	commit("unbumped", "1.0.3+1.0.3")
+	gitOut(t, repo, "checkout", "--quiet", "-b", "old", string(at["two"]))
+	commit("down", "1.0.2+1.0.2")
+	gitOut(t, repo, "checkout", "--quiet", "main")
+	commit("tip", "1.0.4+1.0.4")
+	for _, c := range []struct {
+		name, head, from string
+		base, reason     string // "" for no base
+		finding          string
+	}{
+		{"an unbumped label", "unbumped", "", "v1.0.2", "newest release older than 1.0.3+1.0.3", "still 1.0.3+1.0.3, which the release v1.0.3 has"},
+		{"only newer releases", "down", "", "", "the version 1.0.4+1.0.4 of main is newer than the head's 1.0.2+1.0.2", "still 1.0.2+1.0.2, which the release v1.0.2 has"},
+		{"the first release, main is ahead", "two", "", "", "main is built upon the head", ""},
+		{"the next version", "tip", "", "v1.0.3", "newest release older than 1.0.4+1.0.4", ""},
+		{"asked for X to X", "unbumped", "v1.0.3", "", "its version v1.0.3 is not older than the head's 1.0.3+1.0.3", ""},
+		{"asked for a newer one", "two", "v1.0.3", "", "it is built upon the head", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld()
+			config := w.config(t, repo, at[c.head])
+			config.Job.Options.From = c.from
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, w, config, t.Context())
+				if c.from != "" {
+					if r.Cause == nil || !strings.Contains(r.Cause.Message, c.reason) || r.Base != nil {
+						t.Errorf("cause %+v, base %+v", r.Cause, r.Base)
+					}
+					// The bridge says the same before a run.
+					if bases, err := recipe.Bases(t.Context(), repo, at[c.head]); err != nil || bases.Unusable[c.from] != c.reason {
+						t.Errorf("%+v, %v", bases, err)
+					}
+					return
+				}
+				if r.Status != ccci.StatusPassed {
+					t.Errorf("%s, cause %+v", r.Status, r.Cause)
+				}
+				base, reason := "", r.Stage(ccci.StageUpgrade).Reason
+				if r.Base != nil {
+					base, reason = r.Base.Version, r.Base.Reason
+				}
+				if base != c.base || !strings.Contains(reason, c.reason) {
+					t.Errorf("base %q: %s; want %q: %s", base, reason, c.base, c.reason)
+				}
+				var findings []string
+				for _, f := range r.Lint {
+					if f.Rule == "C011" {
+						findings = append(findings, f.Message)
+					}
+				}
+				if got := strings.Join(findings, "\n"); !strings.Contains(got, c.finding) || (got == "") != (c.finding == "") {
+					t.Errorf("findings %q, want %q", got, c.finding)
 				}
 			})
 		})

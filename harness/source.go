@@ -26,7 +26,15 @@ func (l *life) fetchTrees(ctx context.Context) error {
 		return err
 	}
 	l.result.Version = head.Version()
-	base, err := l.chooseBase(ctx, clone, head)
+	releases, err := recipe.Releases(ctx, clone.dir)
+	if err != nil {
+		return err
+	}
+	candidates, err := recipe.Candidates(ctx, clone.dir, releases, l.Job.Commit, head.Version())
+	if err != nil {
+		return err
+	}
+	base, err := l.chooseBase(ctx, clone, head, candidates)
 	if err != nil {
 		return err
 	}
@@ -36,12 +44,12 @@ func (l *life) fetchTrees(ctx context.Context) error {
 		}
 		l.result.Base = base
 	}
-	releases, err := recipe.Releases(ctx, clone.dir)
-	if err != nil {
-		return err
-	}
 	l.headTree = head
-	l.lint(ctx, head, l.baseTree, releases)
+	options := recipe.LintOptions{Releases: releases, Bounds: admission.Bounds}
+	if r, ok := recipe.Unbumped(candidates, head.Version()); ok {
+		options.Unbumped = &r
+	}
+	l.lint(ctx, head, l.baseTree, options)
 	return nil
 }
 
@@ -84,7 +92,7 @@ func (l *life) admitTrees(ctx context.Context) (err error) {
 // chooseBase finds what the upgrade starts from: what was asked for, what the
 // enrolment states, the last green canonical, the newest release older than the
 // head, the target branch (U4).
-func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tree) (*ccci.Revision, error) {
+func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tree, candidates []recipe.Candidate) (*ccci.Revision, error) {
 	if l.Job.Options.Quick {
 		return l.quickBase(ctx, clone, head)
 	}
@@ -96,31 +104,30 @@ func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tre
 		l.noBase = reason
 		return nil, nil
 	}
-	releases, err := recipe.Releases(ctx, clone.dir)
-	if err != nil {
-		return nil, err
-	}
 	if tag := l.Job.Options.From; tag != "" {
-		return askedBase(releases, tag, head.Version(), l.Job.Commit)
+		base, err := namedBase(candidates, tag, "asked for")
+		if err != nil { // says nothing about the recipe
+			return nil, ccci.Errorf(ccci.CodeConflict, "%w", err).WithHint("%s", ccci.HintOf(err))
+		}
+		return base, nil
 	}
 	if tag := l.settings.Upgrade.Base; tag != "" {
-		release, err := recipe.FindRelease(releases, tag)
-		if err != nil {
-			return nil, err
-		}
-		if release.Commit == l.Job.Commit {
-			return nil, ccci.Errorf(ccci.CodeInvalid, "release %s is the head itself: an upgrade from it proves nothing", tag).WithHint("name an older release")
-		}
-		return &ccci.Revision{Version: release.Tag, Commit: release.Commit, Reason: "stated by upgrade.base in recipe.yml"}, nil
+		return namedBase(candidates, tag, "stated by upgrade.base in recipe.yml")
 	}
 	if base := l.canonicalBase(ctx, clone, head); base != nil {
 		return base, nil
 	}
-	release, reason, ok := recipe.ChooseBase(releases, head.Version(), l.Job.Commit)
+	release, reason, ok := recipe.ChooseBase(candidates, head.Version())
 	if ok {
 		return &ccci.Revision{Version: release.Tag, Commit: release.Commit, Reason: reason}, nil
 	}
 	l.noBase = reason
+	return l.tipBase(ctx, clone, head, reason)
+}
+
+// tipBase is the last choice of a base: the tip of the target branch, unless that is the head
+// already, holds it, or is of a newer version. reason is why no release is the base.
+func (l *life) tipBase(ctx context.Context, clone *checkout, head *recipe.Tree, reason string) (*ccci.Revision, error) {
 	tip, err := clone.resolve(ctx, baseTip)
 	if errors.Is(err, ccci.ErrNotFound) || err == nil && clone.sameTree(ctx, tip, l.Job.Commit) {
 		return nil, nil
@@ -128,20 +135,35 @@ func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tre
 	if err != nil {
 		return nil, err
 	}
+	if clone.contains(ctx, tip, l.Job.Commit) {
+		l.noBase = fmt.Sprintf("%s; %s is built upon the head", reason, l.Job.BaseRef)
+		return nil, nil
+	}
+	tree, err := l.open(ctx, clone, "tip", tip)
+	if err != nil {
+		return nil, fmt.Errorf("opening the tip of %s: %w", l.Job.BaseRef, err)
+	}
+	if version := tree.Version(); recipe.IsVersion(version) && recipe.IsVersion(head.Version()) && recipe.Older(head.Version(), version) {
+		l.noBase = fmt.Sprintf("%s; the version %s of %s is newer than the head's %s", reason, version, l.Job.BaseRef, head.Version())
+		return nil, nil
+	}
 	return &ccci.Revision{Version: l.Job.BaseRef, Commit: tip, Reason: reason + "; the tip of " + l.Job.BaseRef + " in its place"}, nil
 }
 
-// askedBase is the release that a person named. One that cannot be the base says nothing
-// about the recipe: an Error with CodeConflict.
-func askedBase(releases []recipe.Release, tag, headVersion string, head ccci.Commit) (*ccci.Revision, error) {
+// namedBase is the release that a person or the enrolment named.
+func namedBase(candidates []recipe.Candidate, tag, reason string) (*ccci.Revision, error) {
+	var releases []recipe.Release
+	for _, c := range candidates {
+		if c.Tag == tag && c.Why != "" {
+			return nil, ccci.Errorf(ccci.CodeInvalid, "no upgrade can start from release %s: %s", tag, c.Why).WithHint("name an older release")
+		}
+		releases = append(releases, c.Release)
+	}
 	release, err := recipe.FindRelease(releases, tag)
 	if err != nil {
-		return nil, ccci.Errorf(ccci.CodeConflict, "%w", err).WithHint("%s", ccci.HintOf(err))
+		return nil, err
 	}
-	if why := release.Unusable(headVersion, head); why != "" {
-		return nil, ccci.Errorf(ccci.CodeConflict, "no upgrade can start from release %s: %s", tag, why).WithHint("name an older release")
-	}
-	return &ccci.Revision{Version: release.Tag, Commit: release.Commit, Reason: "asked for"}, nil
+	return &ccci.Revision{Version: release.Tag, Commit: release.Commit, Reason: reason}, nil
 }
 
 // overlaysFor lists our compose files for one version, as absolute paths: for
@@ -193,8 +215,8 @@ func ownNames(stack *recipe.Stack) []string {
 }
 
 // lint judges the head. Its findings make the fifth level and no verdict.
-func (l *life) lint(ctx context.Context, head, base *recipe.Tree, releases []recipe.Release) {
-	findings := recipe.Lint(ctx, head, base, recipe.LintOptions{Releases: releases, Bounds: admission.Bounds})
+func (l *life) lint(ctx context.Context, head, base *recipe.Tree, options recipe.LintOptions) {
+	findings := recipe.Lint(ctx, head, base, options)
 	l.result.LintRan = true
 	l.result.Lint = append(l.result.Lint, findings...)
 	for _, f := range findings {

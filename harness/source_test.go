@@ -14,7 +14,7 @@ func TestU4_NamedBaseThatCannotBeOne(t *testing.T) {
 	repo, head := example(t)
 	for name, c := range map[string]struct{ from, why string }{
 		"no such release": {"9.9.9", `no release "9.9.9"`},
-		"newer":           {"999.0.0+1.0", "it is not older than"},
+		"newer":           {"999.0.0+1.0", "is not older than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()

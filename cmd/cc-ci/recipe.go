@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/term"
 
-	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/admission"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/plain"
@@ -35,7 +34,7 @@ func (c *lintCmd) Run(a *app) error {
 			return err
 		}
 		options.Releases = releases
-		tree, cleanup, err := c.baseTree(a, releases)
+		tree, cleanup, err := c.baseTree(a, &options)
 		if err != nil {
 			return err
 		}
@@ -68,47 +67,42 @@ func (c *lintCmd) Run(a *app) error {
 	return nil
 }
 
-// baseTree lays out the release that the checkout is compared with, or nil.
-func (c *lintCmd) baseTree(a *app, releases []recipe.Release) (*recipe.Tree, func(), error) {
-	nothing := func() {}
-	var base recipe.Release
-	if c.Base != "" {
-		found, err := recipe.FindRelease(releases, c.Base)
-		if err != nil {
-			return nil, nothing, err
-		}
-		base = found
-	} else {
-		head, err := recipe.Open(c.Dir, "")
-		if err != nil {
-			return nil, nothing, nil // LintDir tells what is wrong with it
-		}
-		commit, err := revision(a.ctx, c.Dir, "HEAD")
-		if err != nil {
-			return nil, nothing, err
-		}
-		if uncommitted(a.ctx, c.Dir) {
-			commit = "" // the files are no commit, and so no release
-		}
-		found, ok := buildsOn(releases, head.Version(), commit)
-		if !ok {
-			return nil, nothing, nil
-		}
-		base = found
+// baseTree lays out the release that the checkout is compared with, or nil: the one that was
+// named, else the one that operators of it have. While its version label is not raised
+// yet, that is the release of that very version, which goes into the options.
+func (c *lintCmd) baseTree(a *app, options *recipe.LintOptions) (*recipe.Tree, func(), error) {
+	base, err := c.baseRelease(a, options)
+	if err != nil || base == nil {
+		return nil, func() {}, err
 	}
 	return recipe.AtCommit(a.ctx, c.Dir, base.Commit)
 }
 
-// buildsOn returns the release that operators of the checkout have: while its
-// version label is not raised yet, the release of that very version.
-func buildsOn(releases []recipe.Release, version string, commit ccci.Commit) (recipe.Release, bool) {
-	for _, r := range releases {
-		if r.Tag == version && r.Commit != commit {
-			return r, true
+func (c *lintCmd) baseRelease(a *app, options *recipe.LintOptions) (*recipe.Release, error) {
+	if head, err := recipe.Open(c.Dir, ""); err == nil { // LintDir tells what is wrong with another
+		commit, err := revision(a.ctx, c.Dir, "HEAD")
+		if err != nil {
+			return nil, err
+		}
+		if uncommitted(a.ctx, c.Dir) {
+			commit = "" // the files are no commit, and so no release
+		}
+		candidates, err := recipe.Candidates(a.ctx, c.Dir, options.Releases, commit, head.Version())
+		if err != nil {
+			return nil, err
+		}
+		if r, ok := recipe.Unbumped(candidates, head.Version()); ok {
+			options.Unbumped = &r
+		}
+		if base, _, ok := recipe.ChooseBase(candidates, head.Version()); c.Base == "" && options.Unbumped == nil && ok {
+			return &base, nil
 		}
 	}
-	base, _, ok := recipe.ChooseBase(releases, version, commit)
-	return base, ok
+	if c.Base == "" {
+		return options.Unbumped, nil
+	}
+	base, err := recipe.FindRelease(options.Releases, c.Base)
+	return &base, err
 }
 
 type rulesCmd struct{}

@@ -43,6 +43,7 @@ type place struct {
 // LintOptions are what the linter cannot read from the files themselves.
 type LintOptions struct {
 	Releases  []Release // version tags of the repository (R014)
+	Unbumped  *Release  // release of the version that the tree states, with other files (C011)
 	Catalogue []string  // versions that the catalogue lists (R006); nil: not known
 	// Bounds is asked before a tree is rendered: a few lines of YAML can stand for gigabytes. Nil is
 	// for trees that are trusted.

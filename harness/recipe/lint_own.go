@@ -35,6 +35,8 @@ var ownRules = []Rule{
 		Hint: "an app keeps its env file through an upgrade: write ${X:-default}", check: checkC009},
 	{ID: "C010", Severity: severityWarning, Title: "backup labels are of version 2",
 		Hint: "backup-bot-two reads backupbot.backup.volumes.<volume>.path and the hooks, and ignores this label", check: checkC010},
+	{ID: "C011", Severity: severityWarning, Title: "the version label is raised after a release", Needs: "the repository's tags",
+		Hint: "raise the label, or have abra recipe release do it, before operators get these files", check: checkC011},
 }
 
 // configFile is a config as the files of one version have it.
@@ -228,7 +230,7 @@ func checkC008(r *lintRun) []place {
 	if properLabel.MatchString(version) {
 		return nil
 	}
-	file, line := findLine(r.active(), "services", "app", "deploy", "labels", "coop-cloud.${STACK_NAME}.version")
+	file, line := r.versionLabel()
 	if version == "" {
 		return []place{{file, line, "the recipe states no version"}}
 	}
@@ -279,4 +281,17 @@ func checkC010(r *lintRun) []place {
 		}
 	})
 	return out
+}
+
+// versionLabel is where the version label stands.
+func (r *lintRun) versionLabel() (file string, line int) {
+	return findLine(r.active(), "services", "app", "deploy", "labels", "coop-cloud.${STACK_NAME}.version")
+}
+
+func checkC011(r *lintRun) []place {
+	if r.options.Unbumped == nil || r.stack == nil {
+		return nil
+	}
+	file, line := r.versionLabel()
+	return []place{{file, line, fmt.Sprintf("the version is still %s, which the release %s has with other files", shorten(r.tree.Version()), r.options.Unbumped.Tag)}}
 }

@@ -101,6 +101,16 @@ func TestLintReleasesAndCatalogue(t *testing.T) {
 	}
 }
 
+// U4: a version that a release has with other files is named, with the line of the label.
+func TestU4_AnUnbumpedLabelIsAFinding(t *testing.T) {
+	unbumped := recipe.Release{Tag: "v1.7.1", Annotated: true}
+	got := brief(lint(t, unpack(t, "page"), nil, recipe.LintOptions{Unbumped: &unbumped}))
+	want := []string{"C011 compose.yml:18 the version is still 1.7.1+1.27.2, which the release v1.7.1 has with other files"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // N15: what only a comparison with the base shows.
 func TestN15_ChangedConfigWithoutVersion(t *testing.T) {
 	base := open(t, unpack(t, "commons"))

@@ -67,39 +67,27 @@ func FindRelease(releases []Release, tag string) (Release, error) {
 	return Release{}, err.WithHint("it has %s", strings.Join(known, ", "))
 }
 
-// ChooseBase picks the release that an upgrade to the head starts from: the newest
-// one older than headVersion, never one at the head's own commit and never the
-// head's own version, as X→X proves nothing. Without a usable headVersion it is the
-// newest release at another commit. reason says why this one, or, when ok is
-// false, why there is none; the caller then falls back on the target branch or skips.
-func ChooseBase(releases []Release, headVersion string, head ccci.Commit) (base Release, reason string, ok bool) {
-	if len(releases) == 0 {
+// ChooseBase picks the base of an upgrade: the newest release that one can start from. reason says
+// why this one, or, when ok is false, why there is none; the caller then falls back on the
+// target branch or skips.
+func ChooseBase(candidates []Candidate, headVersion string) (base Release, reason string, ok bool) {
+	if len(candidates) == 0 {
 		return Release{}, "the recipe has no version tags", false
 	}
-	sorted := slices.SortedStableFunc(slices.Values(releases), func(a, b Release) int { return CompareVersions(b.Tag, a.Tag) })
-	known := IsVersion(headVersion)
-	for _, r := range sorted {
+	sorted := slices.SortedStableFunc(slices.Values(candidates), func(a, b Candidate) int { return CompareVersions(b.Tag, a.Tag) })
+	known, oldest := IsVersion(headVersion), ""
+	for _, c := range sorted {
 		switch {
-		case head != "" && r.Commit == head:
-			continue
-		case !known:
-			return r, fmt.Sprintf("%s is the newest release; the head states no version to compare with", r.Tag), true
-		case Older(r.Tag, headVersion):
-			return r, fmt.Sprintf("%s is the newest release older than %s", r.Tag, headVersion), true
+		case c.Why == "" && known:
+			return c.Release, fmt.Sprintf("%s is the newest release older than %s", c.Tag, headVersion), true
+		case c.Why == "":
+			return c.Release, fmt.Sprintf("%s is the newest release; the head states no version to compare with", c.Tag), true
+		case c.never() == "":
+			oldest = c.Tag
 		}
 	}
-	if known {
-		return Release{}, fmt.Sprintf("no release is older than %s; the oldest is %s", headVersion, sorted[len(sorted)-1].Tag), false
+	if known && oldest != "" {
+		return Release{}, fmt.Sprintf("no release is older than %s; the oldest is %s", headVersion, oldest), false
 	}
-	return Release{}, "every release is the head itself", false
-}
-
-// Older reports whether a version is older than that of a head. It compares like with
-// like: a head without a plus is compared by the left parts, or every release of
-// the recipe would count as newer.
-func Older(tag, head string) bool {
-	if !strings.Contains(head, "+") {
-		tag, _, _ = strings.Cut(tag, "+")
-	}
-	return CompareVersions(tag, head) < 0
+	return Release{}, "no release lies before the head", false
 }

@@ -64,7 +64,11 @@ func TestA17_Releases(t *testing.T) {
 	if _, err := os.Stat(marker); err == nil {
 		t.Error("the repository's own configuration was executed")
 	}
-	if base, reason, ok := recipe.ChooseBase(releases, "0.10.0+1.27", head); !ok || base.Commit != first {
+	candidates, err := recipe.Candidates(t.Context(), clone, releases, head, "0.10.0+1.27")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if base, reason, ok := recipe.ChooseBase(candidates, "0.10.0+1.27"); !ok || base.Commit != first {
 		t.Errorf("base %v, %q", base, reason)
 	}
 }
@@ -139,7 +143,7 @@ func TestU4_Bases(t *testing.T) {
 
 	bases, err := recipe.Bases(t.Context(), dir, head)
 	if err != nil || !slices.Equal(bases.Usable, []string{"0.0.1+1.0"}) || len(bases.Unusable) != 2 ||
-		bases.Unusable["999.0.0+1.0"] != "it is the commit under test itself" || bases.Unusable[version] != "it is not older than "+version+", the version under test" {
+		bases.Unusable["999.0.0+1.0"] != "it is the head itself" || bases.Unusable[version] != "its version "+version+" is not older than the head's "+version {
 		t.Errorf("%+v, %v", bases, err)
 	}
 	if bases, err = recipe.Bases(t.Context(), dir, first); err != nil || bases.Unusable["0.0.1+1.0"] == "" || len(bases.Usable) != 0 {

@@ -18,13 +18,10 @@ var (
 func IsVersion(s string) bool { return len(s) <= 128 && releaseTag.MatchString(s) }
 
 // CompareVersions orders recipe versions: -1 when a is older than b, 1 when it is newer, 0
-// when neither. A version x.y.z+upstream is compared by its left part, then by
+// when neither, as for one version that is written in two ways. A version x.y.z+upstream is compared by its left part, then by
 // the upstream version. It is newer than any version without a plus, as those
 // come from before the scheme. What is no version at all is older than every one.
 func CompareVersions(a, b string) int {
-	if a == b {
-		return 0
-	}
 	if va, vb := IsVersion(a), IsVersion(b); !va || !vb {
 		return boolInt(va) - boolInt(vb)
 	}
@@ -33,7 +30,24 @@ func CompareVersions(a, b string) int {
 	if plusA != plusB {
 		return boolInt(plusA) - boolInt(plusB)
 	}
-	return cmp.Or(compareTags(leftA, leftB), compareTags(rightA, rightB), cmp.Compare(a, b))
+	return cmp.Or(compareTags(leftA, leftB), compareTags(rightA, rightB))
+}
+
+// Older reports whether a version is older than another, like compared with like: where
+// one of them has no upstream part, the left parts decide.
+func Older(a, b string) bool { return compareLike(a, b) < 0 }
+
+// SameVersion reports whether two texts are one version, also where one of them is
+// written with a v or without the upstream part.
+func SameVersion(a, b string) bool { return IsVersion(a) && IsVersion(b) && compareLike(a, b) == 0 }
+
+func compareLike(a, b string) int {
+	leftA, _, plusA := strings.Cut(a, "+")
+	leftB, _, plusB := strings.Cut(b, "+")
+	if plusA != plusB && IsVersion(a) && IsVersion(b) {
+		return compareTags(leftA, leftB)
+	}
+	return CompareVersions(a, b)
 }
 
 // compareTags compares the way people write image tags: numbers as numbers,

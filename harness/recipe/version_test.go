@@ -35,6 +35,22 @@ func TestCompareVersions(t *testing.T) {
 	}
 }
 
+// U4: versions that differ only in how they are written are one.
+func TestU4_SameVersion(t *testing.T) {
+	for _, pair := range [][2]string{
+		{"1.0.3+1.0.3", "v1.0.3"}, {"1.0.3+1.0.3", "v1.0.3+1.0.3"}, {"1.0.3", "v1.0.3"}, {"1.0.0+1.2", "1.0.0+v1.2.0"}, {"1.0.0+1.2", "1.0.0"}, {"1.0+1", "1.0.0+1"},
+	} {
+		if a, b := pair[0], pair[1]; !recipe.SameVersion(a, b) || !recipe.SameVersion(b, a) || recipe.Older(a, b) || recipe.Older(b, a) {
+			t.Errorf("%s and %s are two versions", a, b)
+		}
+	}
+	for _, pair := range [][2]string{{"1.0.2+1.0.3", "v1.0.3"}, {"1.0.2", "v1.0.3"}, {"1.0.0+1.2-alpine", "1.0.0+1.3"}, {"", "1.0.0"}, {"main", "next"}, {"", ""}} {
+		if a, b := pair[0], pair[1]; recipe.SameVersion(a, b) || recipe.SameVersion(b, a) {
+			t.Errorf("%s and %s are one version", a, b)
+		}
+	}
+}
+
 func FuzzCompareVersions(f *testing.F) {
 	f.Add("1.0.0+1.2", "1.0.0+v1.2.0", "1.0.0+1.2-rc1")
 	f.Add("1.2", "1.2.0", "1.2.a")
@@ -59,6 +75,7 @@ func TestU4_ChooseBase(t *testing.T) {
 		{Tag: "1.0.0+1.1", Commit: commit('2')},
 		{Tag: "2.4.8", Commit: commit('0')}, // from before the scheme
 	}
+	bare := []recipe.Release{{Tag: "v1.0.3", Commit: commit('3')}, {Tag: "v1.0.2", Commit: commit('2')}}
 	cases := map[string]struct {
 		version  string
 		head     ccci.Commit
@@ -70,19 +87,29 @@ func TestU4_ChooseBase(t *testing.T) {
 		"never X to X by version":         {"1.1.0+1.2", commit('a'), releases, "1.0.0+1.1", "newest release older"},
 		"never X to X by commit":          {"1.2.0+1.3", commit('3'), releases, "1.0.0+1.1", "newest release older"},
 		"head is older than the newest":   {"1.0.1+1.1", commit('a'), releases, "1.0.0+1.1", ""},
-		"old schemes count last":          {"0.1.0+1.0", commit('a'), releases, "2.4.8", ""},
+		"old schemes count last":          {"3.1.0+1.0", commit('a'), append(releases[:0:0], releases[3]), "2.4.8", ""},
+		"a newer left part, no upstream":  {"0.1.0+1.0", commit('a'), releases, "", "no release is older than 0.1.0+1.0"},
+		"tags without upstream: X to X":   {"1.0.3+1.0.3", commit('a'), bare, "v1.0.2", "newest release older"},
+		"tags without upstream: newer":    {"1.0.2+1.0.2", commit('a'), bare, "", "no release is older than 1.0.2+1.0.2"},
+		"a v is no other version":         {"v1.0.2", commit('a'), []recipe.Release{{Tag: "1.0.2", Commit: commit('1')}}, "", "no release is older"},
+		"one upstream, written twice":     {"1.0.0+v1.2.0", commit('a'), []recipe.Release{{Tag: "1.0.0+1.2", Commit: commit('1')}}, "", "no release is older"},
 		"nothing older":                   {"0.1.0+1.0", commit('a'), releases[:3], "", "no release is older than 0.1.0+1.0; the oldest is 0.9.0+1.0"},
 		"head without a version":          {"", commit('a'), releases, "1.1.0+1.2", "states no version"},
 		"head with a word for a version":  {"latest", commit('3'), releases, "1.0.0+1.1", "states no version"},
 		"head without the upstream part":  {"1.0.1", commit('a'), releases, "1.0.0+1.1", ""},
 		"no tags":                         {"1.0.0+1", commit('a'), nil, "", "no version tags"},
-		"the only release is the head":    {"", commit('1'), releases[:1], "", "the head itself"},
+		"the only release is the head":    {"", commit('1'), releases[:1], "", "no release lies before the head"},
 		"a commit that nobody can tell":   {"1.0.0+1.1", "", releases, "0.9.0+1.0", ""},
 		"same version with another image": {"1.1.0+1.2-alpine", commit('a'), releases, "1.1.0+1.2", ""},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			got, reason, ok := recipe.ChooseBase(c.releases, c.version, c.head)
+			var candidates []recipe.Candidate
+			for _, r := range c.releases {
+				k := recipe.Kinship{Same: r.Commit == c.head, Earlier: true}
+				candidates = append(candidates, recipe.Candidate{Release: r, Kinship: k, Why: k.Unfit(r.Tag, c.version, false)})
+			}
+			got, reason, ok := recipe.ChooseBase(candidates, c.version)
 			if got.Tag != c.want || ok != (c.want != "") || !strings.Contains(reason, c.reason) || reason == "" {
 				t.Errorf("got %q %v because %q, want %q because %q", got.Tag, ok, reason, c.want, c.reason)
 			}
