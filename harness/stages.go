@@ -216,7 +216,7 @@ func (l *life) backup(ctx context.Context, s *ccci.Stage) {
 		return
 	}
 	if !l.plan.Enabled {
-		s.Status, s.Reason = ccci.Skip, "the recipe has no backup (no service is labelled backupbot.backup=true)"
+		s.Status, s.Reason = ccci.Skip, "the recipe has no backup ("+whyNoBackup(l.current)+")"
 		return
 	}
 	_ = l.check(ctx, s, "backup/repository", func(ctx context.Context) error {
@@ -250,6 +250,16 @@ func (l *life) backup(ctx context.Context, s *ccci.Stage) {
 			return nil
 		}) &&
 		l.hook(ctx, s, "post-backup")
+}
+
+// whyNoBackup says what a stack lacks that is not backed up.
+func whyNoBackup(stack *recipe.Stack) string {
+	for _, s := range stack.Config.Services {
+		if _, lost := s.Labels[recipe.BackupEnable]; lost {
+			return fmt.Sprintf("service %s has %s under labels:, where it has no effect; it belongs under deploy: labels:", s.Name, recipe.BackupEnable)
+		}
+	}
+	return "no service has the deploy label " + recipe.BackupEnable + "=true"
 }
 
 // restore changes the data, brings the snapshot back, and reads the old data.

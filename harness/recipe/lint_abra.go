@@ -176,12 +176,6 @@ func checkR010(r *lintRun) []place {
 			return nil
 		}
 	}
-	for _, service := range r.stack.Config.Services {
-		if service.Labels["traefik.enable"] == "true" {
-			file, line := findLine(r.active(), "services", service.Name, "labels")
-			return []place{{file, line, fmt.Sprintf("service %s has traefik's labels on its containers; swarm wants them under deploy", shorten(service.Name))}}
-		}
-	}
 	return []place{{composeName, 0, "no service has the deploy label traefik.enable=true"}}
 }
 

@@ -3,6 +3,7 @@ package recipe
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,6 +38,8 @@ var ownRules = []Rule{
 		Hint: "backup-bot-two reads backupbot.backup.volumes.<volume>.path and the hooks, and ignores this label", check: checkC010},
 	{ID: "C011", Severity: severityWarning, Title: "the version label is raised after a release", Needs: "the repository's tags",
 		Hint: "raise the label, or have abra recipe release do it, before operators get these files", check: checkC011},
+	{ID: "C012", Severity: severityError, Title: "labels of traefik, backup-bot-two and abra stand under deploy",
+		Hint: "move them below deploy: labels: of the service; only labels there are those of the swarm service", check: checkC012},
 }
 
 // configFile is a config as the files of one version have it.
@@ -294,4 +297,56 @@ func checkC011(r *lintRun) []place {
 	}
 	file, line := r.versionLabel()
 	return []place{{file, line, fmt.Sprintf("the version is still %s, which the release %s has with other files", shorten(r.tree.Version()), r.options.Unbumped.Tag)}}
+}
+
+// actedOn are the labels that something other than the containers' own daemon reads: traefik,
+// backup-bot-two and abra look at swarm services.
+var actedOn = []string{"traefik.", "backupbot.", "coop-cloud."}
+
+func checkC012(r *lintRun) []place {
+	deployed := map[string]map[string]string{}
+	r.services(func(_ *composeFile, name string, service map[string]any) {
+		if deployed[name] == nil {
+			deployed[name] = map[string]string{}
+		}
+		maps.Copy(deployed[name], rawMapping(descend(service["deploy"], "labels")))
+	})
+	var out []place
+	for _, f := range r.files {
+		for _, section := range []struct{ key, kind string }{
+			{"services", "service"}, {"volumes", "volume"}, {"networks", "network"}, {"configs", "config"}, {"secrets", "secret"},
+		} {
+			for _, name := range sortedKeys(f.section(section.key)) {
+				var lost []string
+				line := 0
+				for _, key := range sortedKeys(rawMapping(f.section(section.key, name)["labels"])) {
+					_, twice := deployed[name][key]
+					if section.key == "services" && twice || !slices.ContainsFunc(actedOn, func(prefix string) bool { return strings.HasPrefix(key, prefix) }) {
+						continue
+					}
+					if lost = append(lost, shorten(key)); len(lost) > mostNamed {
+						continue // each line is searched for from the top
+					}
+					if at := f.line(section.key, name, "labels", key); line == 0 || at < line {
+						line = at
+					}
+				}
+				if len(lost) > 0 {
+					out = append(out, place{f.name, line, fmt.Sprintf("%s %s has %s under labels:, where nothing reads them", section.kind, shorten(name), enumerate(lost))})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// mostNamed is how many of a list a message names.
+const mostNamed = 3
+
+// enumerate names the first few of a list.
+func enumerate(list []string) string {
+	if len(list) > mostNamed {
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:mostNamed], ", "), len(list)-mostNamed)
+	}
+	return strings.Join(list, ", ")
 }

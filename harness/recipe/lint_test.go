@@ -69,6 +69,13 @@ func TestN15_LintRules(t *testing.T) {
 		{"C007", "compose.yml", "    image:", "    platform: linux/arm64\n    image:", []string{"C007 compose.yml:6 compose.yml line 6: services.app Additional property platform"}},
 		{"C008", "compose.yml", "version=1.7.1+1.27.2", "version=0.0.1", []string{`C008 compose.yml:18 the version is "0.0.1"`}},
 		{"C010", "compose.yml", `"backupbot.backup=true"`, `"backupbot.backup=true"` + "\n        - backupbot.backup.path=/x", []string{"C010 compose.yml:20 service app has the label backupbot.backup.path"}},
+		{"C012 backup", "compose.yml", "  app:\n", "  db:\n    image: example.net/x/store:16.1\n    healthcheck: {test: [CMD, \"true\"]}\n    labels:\n      other: x\n      backupbot.backup.pre-hook: dump\n      backupbot.backup: \"true\"\n  app:\n",
+			[]string{"C012 compose.yml:10 service db has backupbot.backup, backupbot.backup.pre-hook under labels:, where nothing reads them"}},
+		{"C012 beside deploy", "compose.yml", "    networks:\n", "    labels: [\"traefik.enable=true\", \"traefik.http.routers.x.rule=Host(`x`)\"]\n    networks:\n",
+			[]string{"C012 compose.yml:7 service app has traefik.http.routers.x.rule under labels:"}},
+		{"C012 of a volume", "compose.yml", volume, "volumes:\n  content:\n    labels: {backupbot.backup: \"true\"}\n", []string{"C012 compose.yml:27 volume content has backupbot.backup under"}},
+		{"C012 in place of deploy", "compose.yml", "    deploy:\n      labels:\n", "    labels:\n",
+			[]string{"R010 compose.yml:0", "C008 compose.yml:5 the recipe states no version", "C012 compose.yml:14 service app has backupbot.backup, coop-cloud.${STACK_NAME}.version, traefik.enable and 2 more under"}},
 	}
 	for _, c := range cases {
 		t.Run(c.rule, func(t *testing.T) {
