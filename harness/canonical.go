@@ -156,7 +156,8 @@ func (l *life) installQuick(ctx context.Context, s *ccci.Stage) {
 		})
 }
 
-// remember takes the secrets that the canonical's data was made with.
+// remember takes the secrets that the canonical's data was made with. Among those that were kept
+// may be some of the version before it, which it has not.
 func (l *life) remember() error {
 	secrets, err := l.Keeper.Secrets(*l.canonical)
 	if err != nil {
@@ -165,7 +166,9 @@ func (l *life) remember() error {
 	l.secrets = map[string]ccci.Secret{}
 	for key, secret := range secrets {
 		l.Censor.Add("secret "+key, secret)
-		l.secrets[key], l.runner.Vars.Secrets[key] = secret, secret.Reveal()
+		if slices.ContainsFunc(l.base.Secrets, func(s recipe.Secret) bool { return s.Key == key }) {
+			l.secrets[key], l.runner.Vars.Secrets[key] = secret, secret.Reveal()
+		}
 	}
 	return nil
 }

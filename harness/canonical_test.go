@@ -26,7 +26,7 @@ func (k worldKeeper) Keep(_ context.Context, stack *recipe.Stack, _ map[string]c
 }
 
 func (k worldKeeper) Secrets(ccci.Canonical) (map[string]ccci.Secret, error) {
-	return map[string]ccci.Secret{"db_password": ccci.NewSecret("remembered-secret")}, k.did("secrets")
+	return map[string]ccci.Secret{"token": ccci.NewSecret("remembered-secret"), "former": ccci.NewSecret("of-the-base")}, k.did("secrets")
 }
 
 func (k worldKeeper) Fill(_ context.Context, stack *recipe.Stack, c ccci.Canonical) error {

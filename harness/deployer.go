@@ -23,11 +23,12 @@ type Deployer interface {
 	Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image, error)
 
 	// New creates the app: its generated secrets with values. Creating an app
-	// whose objects exist is an Error with CodeConflict; nothing is created then.
+	// whose objects exist is an Error with CodeConflict, a value for a secret that the
+	// stack does not have one with CodeInvalid; nothing is created then.
 	New(ctx context.Context, stack *recipe.Stack, secrets map[string]ccci.Secret) error
 
 	// AddSecrets creates the stack's secrets that are not there yet, as an operator does
-	// before an upgrade that needs new ones.
+	// before an upgrade that needs new ones. It refuses values as New does.
 	AddSecrets(ctx context.Context, stack *recipe.Stack, secrets map[string]ccci.Secret) error
 
 	// Limits says, without a change, what each service of the stack may use, by its key, and

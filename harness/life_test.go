@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -335,6 +336,119 @@ func TestU1_AnAppThatIsDeadBehindTheProxyIsRed(t *testing.T) {
 				}
 				if want := ccci.CodeOf(c.behind); c.cause == "install/serves" && c.behind != nil && r.Cause != nil && r.Cause.Code != want {
 					t.Errorf("it is the fault of %s, want %s", r.Cause.Code, want)
+				}
+			})
+		})
+	}
+}
+
+// reworked makes the repository of the example with a release and a head that are edited.
+func reworked(t *testing.T, base, head func(compose string) string) (repo string, commit ccci.Commit) {
+	t.Helper()
+	repo, commit = example(t)
+	edit := func(at string, edit func(string) string) {
+		gitOut(t, repo, "checkout", "--quiet", "--detach", at)
+		file := filepath.Join(repo, "compose.yml")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(edit(string(text))), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		gitOut(t, repo, "commit", "--quiet", "--all", "--allow-empty", "--message=edited")
+	}
+	edit("0.1.0+1.0.0", base)
+	gitOut(t, repo, "tag", "--force", "--annotate", "--message=edited", "0.1.0+1.0.0")
+	edit(string(commit), head)
+	return repo, ccci.Commit(gitOut(t, repo, "rev-parse", "HEAD"))
+}
+
+func same(compose string) string { return compose }
+
+// replacing edits texts, which must be there.
+func replacing(t *testing.T, pairs ...string) func(string) string {
+	return func(text string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if !strings.Contains(text, pairs[i]) {
+				t.Fatalf("%q is not in\n%s", pairs[i], text)
+			}
+			text = strings.ReplaceAll(text, pairs[i], pairs[i+1])
+		}
+		return text
+	}
+}
+
+// U3: a head may add a secret to those that the base has, and drop others.
+func TestU3_AHeadThatAddsASecret(t *testing.T) {
+	const key, declared = "      - token\n", "  token:\n    external: true\n    name: ${STACK_NAME}_token_${SECRET_TOKEN_VERSION}\n"
+	second := strings.ReplaceAll(declared, "token:", "second:") + "\n"
+	second = strings.ReplaceAll(second, "_token_", "_second_")
+	for name, c := range map[string]struct{ base, head func(string) string }{
+		"added":    {same, replacing(t, key, key+"      - second\n", declared, declared+second)},
+		"replaced": {same, replacing(t, key, "      - second\n", declared, second)},
+		"the same": {same, same},
+		"dropped":  {replacing(t, key, key+"      - second\n", declared, declared+second), same},
+	} {
+		t.Run(name, func(t *testing.T) {
+			repo, head := reworked(t, c.base, c.head)
+			w := newWorld()
+			config := w.config(t, repo, head)
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, w, config, t.Context())
+				if want := map[string]int{"added": 1, "replaced": 1}[name]; r.Status != ccci.StatusPassed || w.count("add secrets") != want {
+					t.Errorf("%s, cause %+v, %v", r.Status, r.Cause, w.events)
+				}
+			})
+		})
+	}
+}
+
+// U1, U5: where a canary is, and whether the backup holds it, follows from the version that is
+// deployed when it is asked for.
+func TestU1_CanariesFollowTheDeployedVersion(t *testing.T) {
+	planOf := func(base, head []BackupVolume) func(*recipe.Stack) BackupPlan {
+		return func(stack *recipe.Stack) BackupPlan {
+			if kindOf(stack) == "base" {
+				return BackupPlan{Enabled: true, Volumes: base}
+			}
+			return BackupPlan{Enabled: true, Volumes: head}
+		}
+	}
+	whole, part := []BackupVolume{{Key: "data"}}, []BackupVolume{{Key: "data", Paths: []string{"dump"}}}
+	const mount = "      - data:/data\n"
+	for name, c := range map[string]struct {
+		head  func(string) string
+		plan  func(*recipe.Stack) BackupPlan
+		lost  string // what the restore does not bring back
+		cause string // "" passes
+		says  string
+	}{
+		"the head limits the backup":        {same, planOf(whole, part), "", "", ""},
+		"the head lifts a limit":            {same, planOf(part, whole), "", "", ""},
+		"a lifted limit that lies":          {same, planOf(part, whole), "data", "restore/verify", "volume data holds"},
+		"the head moves the mount":          {replacing(t, mount, "      - data:/var/lib/app\n"), nil, "", "", ""},
+		"the head only reads":               {replacing(t, mount, "      - data:/data:ro\n"), nil, "", "", ""},
+		"the head has one more volume":      {replacing(t, mount, mount+"      - more:/more\n", "volumes:\n  data:\n", "volumes:\n  more:\n  data:\n"), planOf(whole, append(whole[:1:1], BackupVolume{Key: "more"})), "", "", ""},
+		"whose restore does nothing":        {replacing(t, mount, mount+"      - more:/more\n", "volumes:\n  data:\n", "volumes:\n  more:\n  data:\n"), planOf(whole, append(whole[:1:1], BackupVolume{Key: "more"})), "more", "restore/verify", "volume more holds"},
+		"the head mounts it no longer":      {replacing(t, mount, "      - other:/data\n", "volumes:\n  data:\n", "volumes:\n  other:\n"), nil, "", "upgrade/verify", "no service mounts volume data any more"},
+		"the head takes a volume out of it": {same, planOf(whole, nil), "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			repo, head := reworked(t, same, c.head)
+			w := newWorld()
+			w.plan = c.plan
+			if c.lost != "" {
+				w.on["restore"] = func() error {
+					maps.DeleteFunc(w.saved, func(path string, _ []byte) bool { return strings.HasPrefix(path, "/"+c.lost+"/") })
+					return nil
+				}
+			}
+			config := w.config(t, repo, head)
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, w, config, t.Context())
+				if c.cause == "" && r.Status != ccci.StatusPassed || c.cause != "" && (r.Cause == nil || r.Cause.Check != c.cause || !strings.Contains(r.Cause.Message, c.says)) {
+					t.Errorf("%s, cause %+v", r.Status, r.Cause)
 				}
 			})
 		})

@@ -172,17 +172,27 @@ func TestU1_CanariesGoWhereAServiceWrites(t *testing.T) {
 		{Name: "app", Volumes: []types.ServiceVolumeConfig{volume("data", "/var/data/", false), volume("uploads", "/up", false)}},
 	}}}
 	for name, want := range map[string][3]string{"data": {"app", "/var/data/", "true"}, "uploads": {"app", "/up", "true"}, "cache": {"", "", "false"}} {
-		service, target, ok := mountOf(stack, name)
+		service, target, ok := mountOf(stack, name, true)
 		if service != want[0] || target != want[1] || ok != (want[2] == "true") {
 			t.Errorf("mountOf(%s) = %q, %q, %v", name, service, target, ok)
 		}
 	}
 	list := canariesOf(stack, BackupPlan{Volumes: []BackupVolume{{Key: "data"}, {Key: "cache"}}})
-	if len(list) != 1 || list[0].volume != "data" || list[0].service != "app" || list[0].path != "/var/data/.cc-ci-canary" {
-		t.Errorf("%+v", list)
+	if len(list) != 1 || list[0].volume != "data" {
+		t.Fatalf("%+v", list)
 	}
-	if !hasService(stack, "web") || hasService(stack, "gone") {
-		t.Error("hasService")
+	if service, file, ok := list[0].in(stack, true); service != "app" || file != "/var/data/.cc-ci-canary" || !ok {
+		t.Errorf("%s %s", service, file)
+	}
+	// Of another version: the volume has another key and the same name, and is only read.
+	stack.Config.Services = []types.ServiceConfig{{Name: "web", Volumes: []types.ServiceVolumeConfig{volume("store", "/srv", true)}}}
+	stack.Config.Volumes = map[string]types.VolumeConfig{"store": {Name: "x_data"}}
+	renamed := canary{volume: "data", name: "x_data"}
+	if service, file, ok := renamed.in(stack, false); service != "web" || file != "/srv/.cc-ci-canary" || !ok {
+		t.Errorf("%s %s", service, file)
+	}
+	if _, _, ok := renamed.in(stack, true); ok {
+		t.Error("a volume that is only read can be written to")
 	}
 }
 

@@ -190,9 +190,12 @@ func (l *life) addSecrets(ctx context.Context) error {
 	if err := l.makeSecrets(l.head); err != nil {
 		return err
 	}
-	more := *l.head
+	more, values := *l.head, map[string]ccci.Secret{}
 	more.Secrets = added
-	return l.Deployer.AddSecrets(ctx, &more, l.secrets)
+	for _, s := range added {
+		values[s.Key] = l.secrets[s.Key]
+	}
+	return l.Deployer.AddSecrets(ctx, &more, values)
 }
 
 // runsHead proves that what runs is the very commit under test (U3).
@@ -226,7 +229,8 @@ func (l *life) backup(ctx context.Context, s *ccci.Stage) {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-	}) && l.hook(ctx, s, "pre-backup") &&
+	}) && l.check(ctx, s, "backup/canaries", l.replan) &&
+		l.hook(ctx, s, "pre-backup") &&
 		l.check(ctx, s, "backup/snapshot", func(ctx context.Context) error {
 			return within(ctx, l.settings.Timeouts.Backup, "backup", func(ctx context.Context) (err error) {
 				l.snapshot, err = l.Backup.Create(ctx, l.current)

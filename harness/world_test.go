@@ -115,12 +115,22 @@ func (d worldDeployer) Limits(context.Context, *recipe.Stack) (map[string]string
 	return map[string]string{"app": "memory 1GiB"}, d.lowered, nil
 }
 
-func (d worldDeployer) New(context.Context, *recipe.Stack, map[string]ccci.Secret) error {
-	return d.did("new")
+func (d worldDeployer) New(_ context.Context, stack *recipe.Stack, secrets map[string]ccci.Secret) error {
+	return errors.Join(d.did("new"), declared(stack, secrets))
 }
 
-func (d worldDeployer) AddSecrets(context.Context, *recipe.Stack, map[string]ccci.Secret) error {
-	return d.did("add secrets")
+func (d worldDeployer) AddSecrets(_ context.Context, stack *recipe.Stack, secrets map[string]ccci.Secret) error {
+	return errors.Join(d.did("add secrets"), declared(stack, secrets))
+}
+
+// declared refuses values for what a stack does not declare, as the port says.
+func declared(stack *recipe.Stack, secrets map[string]ccci.Secret) error {
+	for key := range secrets {
+		if !slices.ContainsFunc(stack.Secrets, func(s recipe.Secret) bool { return s.Key == key }) {
+			return ccci.Errorf(ccci.CodeInvalid, "a value was given for secret %q, which the stack does not declare", key)
+		}
+	}
+	return nil
 }
 
 func (d worldDeployer) Deploy(_ context.Context, stack *recipe.Stack) error {
@@ -139,17 +149,31 @@ func (d worldDeployer) Label(_ context.Context, _ *recipe.Stack, service, label 
 	return "", d.did("label")
 }
 
-func (d worldDeployer) CopyIn(_ context.Context, _ *recipe.Stack, _ string, files map[string][]byte) error {
-	maps.Copy(d.files, files)
+func (d worldDeployer) CopyIn(_ context.Context, stack *recipe.Stack, service string, files map[string][]byte) error {
+	for path, text := range files {
+		d.files[inVolume(stack, service, path)] = text
+	}
 	return d.did("copy in")
 }
 
-func (d worldDeployer) CopyOut(_ context.Context, _ *recipe.Stack, _, path string, _ int64) ([]byte, error) {
-	text, ok := d.files[path]
+func (d worldDeployer) CopyOut(_ context.Context, stack *recipe.Stack, service, path string, _ int64) ([]byte, error) {
+	text, ok := d.files[inVolume(stack, service, path)]
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", path, ccci.ErrNotFound)
 	}
 	return text, d.did("copy out")
+}
+
+// inVolume is where the world has a file that a service sees at a path: below /<key of the volume>.
+func inVolume(stack *recipe.Stack, service, path string) string {
+	for _, s := range stack.Config.Services {
+		for _, v := range s.Volumes {
+			if rest, ok := strings.CutPrefix(path, v.Target+"/"); ok && s.Name == service {
+				return "/" + v.Source + "/" + rest
+			}
+		}
+	}
+	return "in the container: " + path
 }
 
 func (d worldDeployer) Logs(_ context.Context, _ *recipe.Stack, take func(LogPiece) error) error {
@@ -222,8 +246,19 @@ func (b worldBackup) Plan(stack *recipe.Stack) (BackupPlan, error) {
 	return BackupPlan{Enabled: true, Volumes: []BackupVolume{{Key: "data", Name: "data"}}}, err
 }
 func (b worldBackup) Prepare(context.Context) error { return b.did("prepare") }
-func (b worldBackup) Create(context.Context, *recipe.Stack) (string, error) {
-	b.saved = maps.Clone(b.files)
+func (b worldBackup) Create(_ context.Context, stack *recipe.Stack) (string, error) {
+	b.saved = map[string][]byte{}
+	plan := BackupPlan{Volumes: []BackupVolume{{Key: "data"}}}
+	if b.plan != nil {
+		plan = b.plan(stack)
+	}
+	for path, text := range b.files {
+		for _, v := range plan.Volumes {
+			if strings.HasPrefix(path, "/"+v.Key+"/") && len(v.Paths) == 0 {
+				b.saved[path] = text
+			}
+		}
+	}
 	return "snap", b.did("backup")
 }
 func (b worldBackup) Inspect(context.Context, string, []string) (SnapshotContent, error) {
