@@ -443,6 +443,29 @@ func TestU1_ZeroConfigFindsALostVolume(t *testing.T) {
 	}
 }
 
+// U4: a release that states the head's version, however its tag is written, is no base, and the
+// label that was not raised is a finding.
+func TestU4_ReleaseOfTheHeadsVersionIsNoBase(t *testing.T) {
+	together(t)
+	dir, config := workspace(t, "")
+	repo, branch := example(t, dir, "canary-good")
+	gitIn(t, repo, "tag", "v0.1.0", "0.1.0+1.0.0^{commit}")
+	gitIn(t, repo, "tag", "--delete", "0.1.0+1.0.0")
+	gitIn(t, repo, "tag", "v0.2.0", branch)
+	gitIn(t, repo, "checkout", "--quiet", branch)
+	gitIn(t, repo, "commit", "--quiet", "--allow-empty", "--message=nothing")
+	gitIn(t, repo, "rm", "--quiet", "-r", "release")
+	gitIn(t, repo, "commit", "--quiet", "--message=unbumped")
+	_, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch, "--stages", "install,upgrade")
+	if r.Status != ccci.StatusPassed || r.Base == nil || r.Base.Version != "v0.1.0" || r.Stage(ccci.StageUpgrade).Status != ccci.Pass {
+		t.Errorf("%s, cause %+v, base %+v\n%s", r.Status, r.Cause, r.Base, log)
+	}
+	if !slices.ContainsFunc(r.Lint, func(f ccci.Finding) bool { return f.Rule == "C011" }) {
+		t.Errorf("findings %+v", r.Lint)
+	}
+	nothingLeftOf(t, r.RunID)
+}
+
 // N3: what admission refuses creates nothing, and has an exit code of its own.
 func TestN3_RefusedBeforeAnythingIsCreated(t *testing.T) {
 	together(t)
