@@ -17,7 +17,7 @@ import (
 // recipe that works for its author breaks for operators.
 var ownRules = []Rule{
 	{ID: "C001", Severity: severityError, Title: "a changed config file comes with a new version variable", Needs: "a base version",
-		Hint: "raise the export in abra.sh; swarm refuses to change a config that exists, with an error that names neither", check: checkC001},
+		Hint: "raise the variable that the name of the config uses; swarm refuses to change a config that exists, with an error that names neither", check: checkC001},
 	{ID: "C002", Severity: severityError, Title: "durations and numbers hold no variables",
 		Hint: "abra validates before it fills in variables; write the value, or put it into an overlay", check: checkC002},
 	{ID: "C003", Severity: severityWarning, Title: "a database that is backed up is restored by a hook",
@@ -80,6 +80,9 @@ func (t *Tree) configFiles(files []*composeFile) map[string]configFile {
 			if left -= len(content) + 4<<10; left < 0 {
 				return out // a stack with as many is refused
 			}
+			if name == "" {
+				raw, name = key, "key "+key // docker names it after its key
+			}
 			out[f.name+" "+key] = configFile{f, key, raw, name, file, sha256.Sum256(content)}
 		}
 	}
@@ -92,22 +95,37 @@ func checkC001(r *lintRun) []place {
 	}
 	baseFiles := r.base.parseAll(func(string, error) {})
 	before, after := r.base.configFiles(baseFiles), r.tree.configFiles(r.files)
+	named := map[string][]configFile{}
+	for _, id := range sortedKeys(before) {
+		named[before[id].name] = append(named[before[id].name], before[id])
+	}
 	var out []place
 	for _, id := range sortedKeys(after) {
-		now, old := after[id], before[id]
-		if old.compose == nil || now.name != old.name || now.content == old.content {
-			continue
+		now := after[id]
+		same := named[now.name] // perhaps under another key or in another file: swarm goes by the name
+		if old := before[id]; old.compose != nil && old.name == now.name {
+			same = []configFile{old}
 		}
-		at := place{now.compose.name, now.compose.line("configs", now.key), fmt.Sprintf("%s has changed and the config %s is still named %q", shorten(now.file), shorten(now.key), shorten(now.raw))}
-		for _, variable := range variablesIn(now.raw) {
-			if line, ok := r.abraLines[variable]; ok {
-				at.file, at.line = abraName, line
-				at.message = fmt.Sprintf("%s has changed and %s is still %s", shorten(now.file), shorten(variable), shorten(r.abra.Get(variable)))
-			}
+		if len(same) > 0 && !slices.ContainsFunc(same, func(old configFile) bool { return old.content == now.content }) {
+			out = append(out, r.unraised(now))
 		}
-		out = append(out, at)
 	}
 	return out
+}
+
+// unraised is where a config whose content has changed is still of the old version.
+func (r *lintRun) unraised(c configFile) place {
+	at := place{c.compose.name, c.compose.line("configs", c.key), fmt.Sprintf("%s has changed and the config %s is still named %q", shorten(c.file), shorten(c.key), shorten(c.raw))}
+	for _, variable := range variablesIn(c.raw) {
+		if variable == "STACK_NAME" {
+			continue
+		}
+		if line, ok := r.abraLines[variable]; ok {
+			return place{abraName, line, fmt.Sprintf("%s has changed and %s is still %s", shorten(c.file), shorten(variable), shorten(r.abra.Get(variable)))}
+		}
+		at.message = fmt.Sprintf("%s has changed and %s, which the name of the config %s uses, is still the same", shorten(c.file), shorten(variable), shorten(c.key))
+	}
+	return at
 }
 
 func checkC002(r *lintRun) []place {

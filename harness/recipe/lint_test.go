@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -139,8 +140,29 @@ func TestN15_ChangedConfigWithoutVersion(t *testing.T) {
 	if diff := cmp.Diff(want, edit("db/pg_backup.sh", "set -e", "set -eu")); diff != "" {
 		t.Error(diff)
 	}
+	// Swarm goes by the name: under another key, or from another file, it is the same config.
+	if diff := cmp.Diff(want, edit("db/pg_backup.sh", "set -e", "set -eu", "db/compose.db.yml", "source: pg_backup\n", "source: dump\n", "db/compose.db.yml", "  pg_backup:\n", "  dump:\n")); diff != "" {
+		t.Error(diff)
+	}
+	const config = "  pg_backup:\n    name: ${STACK_NAME}_pg_backup_${PG_BACKUP_VERSION}\n    file: db/pg_backup.sh\n"
+	if diff := cmp.Diff(want, edit("db/pg_backup.sh", "set -e", "set -eu", "db/compose.db.yml", "\nconfigs:\n"+config, "", "compose.yml", "\nconfigs:\n", "\nconfigs:\n"+config)); diff != "" {
+		t.Error(diff)
+	}
+	if got := edit("db/compose.db.yml", "\nconfigs:\n"+config, "", "compose.yml", "\nconfigs:\n", "\nconfigs:\n"+config); got != nil {
+		t.Errorf("the content is the same, and yet: %q", got)
+	}
 	if got := edit("db/pg_backup.sh", "set -e", "set -eu", "abra.sh", `"v3"`, `"v4"`); got != nil {
 		t.Errorf("the version was raised, and yet: %q", got)
+	}
+	// The variable need not stand in abra.sh.
+	named := func(dir string) { replace(t, dir, "db/compose.db.yml", "${PG_BACKUP_VERSION}", "${HOOK_VERSION:-v1}") }
+	before, after := unpack(t, "commons"), unpack(t, "commons")
+	named(before)
+	named(after)
+	replace(t, after, "db/pg_backup.sh", "set -e", "set -eu")
+	got := brief(lint(t, after, open(t, before), recipe.LintOptions{}))
+	if want := "C001 db/compose.db.yml:35 db/pg_backup.sh has changed and HOOK_VERSION, which the name of the config pg_backup uses, is still the same"; !slices.Contains(got, want) {
+		t.Errorf("findings %q, want %q", got, want)
 	}
 	want = []string{"C009 compose.yml:13 NEW_ONE is new in .env.sample and has no default in services.app.environment.NEW_ONE: apps that exist get an empty text"}
 	if diff := cmp.Diff(want, edit(".env.sample", "FLAVOUR=", "NEW_ONE=1\nFLAVOUR=", "compose.yml", "      DB_HOST:", "      NEW_ONE: ${NEW_ONE}\n      DB_HOST:")); diff != "" {
