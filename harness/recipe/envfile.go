@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -34,14 +35,16 @@ type EnvFile struct {
 
 var (
 	envKey       = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
-	envReference = regexp.MustCompile(`^\$(?:\{([A-Z0-9_]+)\}|([A-Z0-9_]+))`)
+	envReference = regexp.MustCompile(`^\$\(?\{?([A-Z0-9_]+)\}?`)
+	plainly      = regexp.MustCompile(`^\$(?:\{[A-Z0-9_]+\}|[A-Z0-9_]+)$`)
 	sampleLine   = regexp.MustCompile(`^#+\s*([A-Za-z_][A-Za-z0-9_]*)=[^#]*\s#(.*)$`)
 )
 
 // ParseEnv reads an env file as abra does: one assignment after the other, where
 // $KEY and ${KEY} stand for what was assigned before (also to the very key that
 // is being assigned), except within single quotes. The later assignment of a key
-// wins. file is its name in errors, which are of CodeInvalid and name the line.
+// wins. abra's reader is github.com/joho/godotenv; where a text means something else to it, or
+// nothing, a warning names the line. file is its name in errors, which are of CodeInvalid and name the line.
 func ParseEnv(file string, text []byte) (*EnvFile, error) {
 	if len(text) > maxEnvText {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "%s is larger than %d KiB", file, maxEnvText>>10).WithHint("an env file is a few hundred lines at most")
@@ -54,6 +57,9 @@ func ParseEnv(file string, text []byte) (*EnvFile, error) {
 		file: file, rest: clean, line: 1,
 		out:       &EnvFile{Modifiers: map[string]Modifiers{}, Lines: map[string]int{}},
 		commented: map[string]Modifiers{},
+	}
+	if strings.HasPrefix(string(text), "\ufeff") {
+		p.warnf("the file begins with a byte order mark, at which abra refuses it; save it as UTF-8 without one")
 	}
 	for p.rest != "" {
 		if err := p.statement(); err != nil {
@@ -119,12 +125,15 @@ func (p *envParser) statement() error {
 	if !ok {
 		return p.errorf(p.line, "write KEY=value, or put # in front of a remark", "%q is no assignment", shorten(trimmed))
 	}
-	key := strings.TrimSpace(name)
+	if strings.Contains(line, "\r") {
+		p.warnf("the line has a carriage return in it, where abra's reader begins another line")
+	}
+	key := strings.TrimFunc(strings.TrimLeftFunc(name, unicode.IsSpace), envSpace)
 	if after, ok := strings.CutPrefix(key, "export "); ok {
 		p.warnf("%q: env files have no export; abra reads the key without it", shorten(trimmed))
-		key = strings.TrimSpace(after)
+		key = strings.TrimLeftFunc(after, envSpace)
 	}
-	if !envKey.MatchString(key) {
+	if !envKey.MatchString(key) || key == "export" {
 		return p.errorf(p.line, "a key has letters, digits and _, and does not start with a digit", "%q is no key", shorten(key))
 	}
 	p.rest = p.rest[len(name)+1:]
@@ -151,7 +160,7 @@ func (p *envParser) assignment(key string) error {
 
 // value consumes what stands behind the equals sign, to the end of the line.
 func (p *envParser) value(key string) (value, comment string, err error) {
-	trimmed := strings.TrimLeft(p.rest, " \t")
+	trimmed := strings.TrimLeftFunc(p.rest, envSpace)
 	spaced := len(trimmed) < len(p.rest)
 	if trimmed != "" && (trimmed[0] == '"' || trimmed[0] == '\'') {
 		p.rest = trimmed
@@ -160,11 +169,31 @@ func (p *envParser) value(key string) (value, comment string, err error) {
 	line := p.takeLine()
 	p.line-- // warnings below are about this line
 	defer func() { p.line++ }()
-	line = strings.TrimSpace(line)
+	line = strings.TrimFunc(line, envSpace)
 	if i := commentStart(line, spaced); i >= 0 {
-		line, comment = strings.TrimSpace(line[:i]), line[i+1:]
+		theirs := line // they take the last # behind a space for the begin of a comment, and none at the begin of the value
+		if last := lastComment(line); last > 0 {
+			theirs = strings.TrimFunc(line[:last], envSpace)
+		}
+		line, comment = strings.TrimFunc(line[:i], envSpace), line[i+1:]
+		if theirs != line {
+			p.warnf("abra reads the value of %s as %q; put the remark on a line of its own", shorten(key), shorten(theirs))
+		}
 	}
-	return p.expand(key, line, false), comment, nil
+	return p.expand(key, line), comment, nil
+}
+
+// envSpace reports what abra's reader takes for white space within a line.
+func envSpace(r rune) bool { return strings.ContainsRune("\t\v\f\r \u0085\u00a0", r) }
+
+// lastComment finds the last # behind white space, or -1.
+func lastComment(line string) int {
+	for i := strings.LastIndexByte(line, '#'); i > 0; i = strings.LastIndexByte(line[:i], '#') {
+		if before, _ := utf8.DecodeLastRuneInString(line[:i]); envSpace(before) {
+			return i
+		}
+	}
+	return -1
 }
 
 // commentStart finds the # that begins a comment: one behind white space.
@@ -173,7 +202,7 @@ func commentStart(line string, spaced bool) int {
 		if line[i] != '#' {
 			continue
 		}
-		if i == 0 && spaced || i > 0 && (line[i-1] == ' ' || line[i-1] == '\t') {
+		if before, n := utf8.DecodeLastRuneInString(line[:i]); n == 0 && spaced || envSpace(before) {
 			return i
 		}
 	}
@@ -194,9 +223,15 @@ func (p *envParser) quoted(key string) (value, comment string, err error) {
 	}
 	raw := p.rest[1:end]
 	p.rest = p.rest[end+1:]
+	switch {
+	case quote == '"' && strings.HasSuffix(raw, `\"`):
+		p.warnf("abra loses the quote that the value of %s ends in", shorten(key))
+	case strings.HasSuffix(raw, `\`):
+		p.warnf("the value of %s ends in a backslash: abra does not take the %c behind it for the end of the value", shorten(key), quote)
+	}
 	value = raw
 	if quote == '"' {
-		value = p.expand(key, raw, true)
+		value = p.expand(key, unescape(raw))
 	}
 	p.line += strings.Count(raw, "\n")
 	last := p.line
@@ -209,11 +244,34 @@ func (p *envParser) quoted(key string) (value, comment string, err error) {
 	return value, strings.TrimPrefix(trimmed, "#"), nil
 }
 
-// expand replaces references to earlier keys; with escapes it also resolves the
-// backslashes of a double-quoted text. Only upper-case names are references, as
-// in the library that abra uses.
-func (p *envParser) expand(key, raw string, escapes bool) string {
-	if !strings.ContainsAny(raw, `$\`) {
+// unescape takes the backslashes out of a double-quoted text, but for those before a dollar
+// sign, as abra's reader does before it replaces references.
+func unescape(raw string) string {
+	var b strings.Builder
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' || i+1 == len(raw) {
+			b.WriteByte(raw[i])
+			continue
+		}
+		i++
+		switch raw[i] {
+		case 'n':
+			b.WriteByte('\n')
+		case 'r':
+			b.WriteByte('\r')
+		case '$':
+			b.WriteString(`\$`)
+		default:
+			b.WriteByte(raw[i])
+		}
+	}
+	return b.String()
+}
+
+// expand replaces references to earlier keys; a backslash keeps a dollar sign. Only upper-case
+// names are references, as in the library that abra uses.
+func (p *envParser) expand(key, raw string) string {
+	if !strings.ContainsRune(raw, '$') {
 		return raw
 	}
 	var b strings.Builder
@@ -223,15 +281,8 @@ func (p *envParser) expand(key, raw string, escapes bool) string {
 		}
 		c := raw[i]
 		switch {
-		case c == '\\' && i+1 < len(raw) && (escapes || raw[i+1] == '$'):
-			switch next := raw[i+1]; next {
-			case 'n':
-				b.WriteByte('\n')
-			case 'r':
-				b.WriteByte('\r')
-			default:
-				b.WriteByte(next)
-			}
+		case strings.HasPrefix(raw[i:], `\$`):
+			b.WriteByte('$')
 			i += 2
 		case c == '$':
 			m := envReference.FindStringSubmatch(raw[i:])
@@ -243,9 +294,12 @@ func (p *envParser) expand(key, raw string, escapes bool) string {
 				i++
 				continue
 			}
-			name := m[1] + m[2]
+			name := m[1]
 			value, ok := p.out.Lookup(name)
-			if !ok {
+			switch {
+			case !plainly.MatchString(m[0]):
+				p.warnf("the value of %s holds %q, of which abra reads %q as $%s and leaves the rest", shorten(key), shorten(raw[i:]), shorten(m[0]), shorten(name))
+			case !ok:
 				p.warnf("the value of %s refers to $%s, which is not assigned before; it becomes empty (single quotes keep a dollar sign)", shorten(key), shorten(name))
 			}
 			b.WriteString(value)

@@ -1,10 +1,12 @@
 package recipe_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/joho/godotenv"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
@@ -24,8 +26,10 @@ func TestParseEnv(t *testing.T) {
 		"backticks":          {"E=', `www.x`'\nF=`a`,`b`\n", map[string]string{"E": ", `www.x`", "F": "`a`,`b`"}},
 		"comments":           {"# A=0\n\nA=1 # one\nB=a#b\nC= # empty\nD=#d\n", map[string]string{"A": "1", "B": "a#b", "C": "", "D": "#d"}},
 		"several lines":      {"A=\"x\ny\" # c\nB='1\n2'\n", map[string]string{"A": "x\ny", "B": "1\n2"}},
-		"dollars that stay":  {"A=$ x $(id) $$ $lower ${A:-1}\n", map[string]string{"A": "$ x $(id) $$ $lower ${A:-1}"}},
+		"dollars that stay":  {"A=$ x $(id) $$ $lower ${lower}\n", map[string]string{"A": "$ x $(id) $$ $lower ${lower}"}},
+		"half a reference":   {"A=1\nB=${A:-2}\n", map[string]string{"A": "1", "B": "1:-2}"}},
 		"escaped dollar":     {`A=\$HOME`, map[string]string{"A": "$HOME"}},
+		"escapes come first": {"X=1\nA=\"\\\\$X $\\X\"\n", map[string]string{"X": "1", "A": "$X 1"}},
 		"windows text":       {"\ufeffA=1\r\nB=2\r\n", map[string]string{"A": "1", "B": "2"}},
 		"equals in a value":  {"A=b=c==\n", map[string]string{"A": "b=c=="}},
 		"quotes inside":      {`A=say "x" 'y'`, map[string]string{"A": `say "x" 'y'`}},
@@ -104,6 +108,67 @@ func TestParseEnvWarnings(t *testing.T) {
 	if len(got.Warnings) != 2 || got.Warnings[0].Line != 2 || got.Warnings[1].Line != 3 || !strings.Contains(got.Warnings[1].Message, "$NOWHERE") {
 		t.Errorf("warnings %v", got.Warnings)
 	}
+}
+
+// Where abra's reader understands something else, the line is named.
+func TestParseEnvWarnsOfWhatAbraReads(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"X=1\nE= # note\n", "2 abra reads the value of E as \"# note\""},
+		{"A=v1 # length=64 # note\n", "1 abra reads the value of A as \"v1 # length=64\""},
+		{"\ufeffA=1\n", "1 the file begins with a byte order mark"},
+		{"A=1\nB=${A:-b}\n", "2 the value of B holds \"${A:-b}\", of which abra reads \"${A\" as $A"},
+		{"A=\"a\\\\\"\n", "1 the value of A ends in a backslash"},
+		{"A='a\\'\n", "1 the value of A ends in a backslash"},
+		{"A=\"say \\\"x\\\"\"\n", "1 abra loses the quote"},
+		{"A=1\rB=2\n", "1 the line has a carriage return"},
+	} {
+		got, err := recipe.ParseEnv("f", []byte(c.text))
+		if err != nil || len(got.Warnings) != 1 {
+			t.Errorf("%q: %v, warnings %v", c.text, err, got)
+			continue
+		}
+		if said := fmt.Sprintf("%d %s", got.Warnings[0].Line, got.Warnings[0].Message); !strings.HasPrefix(said, c.want) {
+			t.Errorf("%q: %s, want %s", c.text, said, c.want)
+		}
+	}
+}
+
+// FuzzParseEnvAsAbra compares with the library that abra reads env files with. It may read
+// what is refused here; what is not must have the same values, up to the first warning.
+func FuzzParseEnvAsAbra(f *testing.F) {
+	for _, seed := range []string{
+		"A=1\nB = 2 # c\nexport C='x'\n", "E= # note\n", "A=v1 # length=64 # note\n", "\ufeffA=1\n", "A=1\nB=${A:-b}\n", "A=\"a\\\\\"\nB=\"x\"\n",
+		"A=\"a\\\"b\" # c\nB=$A\\$A\n", "A=1\rB=2\n", "A=\"x\ny\"\nB='1\n2'\n", "A=$(A)${A}$A}\n", "A=\u2003x\u2003#y\n", "export =1\n", "A=\u00a0#x\n", "A=0\u00a0#", "A=\"\\$$\\0\"", "A=\"\\n\\r\\t\\\\n\"\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		ours, err := recipe.ParseEnv("f", text)
+		if err != nil || strings.Count(string(text), "$") > 16 || len(text) > 4<<10 { // it grows without a bound
+			return
+		}
+		first := strings.Count(string(text), "\n") + 2
+		for _, w := range ours.Warnings {
+			first = min(first, w.Line)
+		}
+		theirs, err := godotenv.UnmarshalBytes(text)
+		if err != nil {
+			if len(ours.Warnings) == 0 {
+				t.Fatalf("%q: abra refuses it: %v", text, err)
+			}
+			return
+		}
+		for _, key := range ours.Keys() {
+			if value, ok := theirs[key]; ours.Lines[key] < first && (!ok || value != ours.Get(key)) {
+				t.Fatalf("%q: %s is %q, and %q for abra; warnings %v", text, key, ours.Get(key), value, ours.Warnings)
+			}
+		}
+		for key := range theirs {
+			if _, ok := ours.Lookup(key); !ok && len(ours.Warnings) == 0 {
+				t.Fatalf("%q: abra has %q too", text, key)
+			}
+		}
+	})
 }
 
 func FuzzParseEnv(f *testing.F) {
