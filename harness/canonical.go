@@ -183,8 +183,11 @@ func (l *life) keep(ctx context.Context) {
 		return
 	}
 	stack, why := stopped(l.current)
-	if len(l.dependencies) > 0 {
+	switch {
+	case len(l.dependencies) > 0:
 		why = withoutDependencies
+	case why == "" && slices.ContainsFunc(slices.Concat(l.settings.Seed, l.settings.Change), saves):
+		why = "its seed saves variables for later steps, which are not kept"
 	}
 	if why != "" {
 		l.result.Kept = &ccci.Kept{Without: why}
@@ -197,6 +200,11 @@ func (l *life) keep(ctx context.Context) {
 		return
 	}
 	l.result.Kept = &kept
+}
+
+// saves reports whether a step saves variables.
+func saves(step ccci.Step) bool {
+	return step.HTTP != nil && len(step.HTTP.Save) > 0 || step.Exec != nil && len(step.Exec.Save) > 0
 }
 
 // keepData seeds anew, since checks may have changed the data, and stores it while

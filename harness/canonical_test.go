@@ -331,7 +331,11 @@ func TestU20_OnlyAGreenSweepKeepsTheData(t *testing.T) {
 			sweep(c)
 			c.Job.Options.Stages = []ccci.StageName{ccci.StageUpgrade}
 		}, "", false, false},
-		"red":                 {sweep, "open page", false, false},
+		"red": {sweep, "open page", false, false},
+		"steps that save": {func(c *Config) {
+			sweep(c)
+			c.Settings.Seed = []ccci.Step{{Name: "s", HTTP: &ccci.HTTPStep{Expect: ccci.HTTPExpect{JSON: map[string]string{}}, Save: map[string]string{"all": "a"}}}}
+		}, "", false, false},
 		"it cannot be stored": {sweep, "keep head", false, true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -132,12 +132,21 @@ type Runner struct {
 	Target Target
 	Vars   Vars
 	Limit  time.Duration // of one step that states none
+
+	saved map[string]map[string]string // variables, by marker
 }
 
-// WithMarker returns a runner whose steps see another marker and fresh variables.
+// WithMarker returns a runner whose steps see another marker, and the variables that
+// steps with that marker saved before: those of the data that it stands for.
 func (r *Runner) WithMarker(marker string) *Runner {
+	if r.saved == nil {
+		r.saved = map[string]map[string]string{}
+	}
+	if r.saved[marker] == nil {
+		r.saved[marker] = map[string]string{}
+	}
 	c := *r
-	c.Vars.Marker, c.Vars.Vars = marker, map[string]string{}
+	c.Vars.Marker, c.Vars.Vars = marker, r.saved[marker]
 	return &c
 }
 

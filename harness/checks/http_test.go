@@ -123,7 +123,8 @@ func TestHTTPStepRequests(t *testing.T) {
 	}
 }
 
-func TestSavedValuesAreForLaterStepsOfTheSameList(t *testing.T) {
+// N4: what a step saves is there for every later step about the same data.
+func TestN4_SavedValuesAreForLaterStepsOfTheSameMarker(t *testing.T) {
 	r := runner(t, notes)
 	save := ccci.Step{HTTP: &ccci.HTTPStep{Path: "/items", Save: map[string]string{"id": "items.0.id", "all": "items.1"}}}
 	if err := r.Run(t.Context(), save); err != nil {
@@ -133,9 +134,16 @@ func TestSavedValuesAreForLaterStepsOfTheSameList(t *testing.T) {
 	if err != nil || got != `12345678901234567890 {"id":2}` {
 		t.Errorf("%q, %v", got, err)
 	}
+	seed := r.WithMarker("ccci-a-1")
+	if err := seed.Run(t.Context(), save); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.WithMarker("ccci-a-1").Vars.Expand(`{{index .Vars "id"}}`); err != nil || got != "12345678901234567890" {
+		t.Errorf("a later list of steps sees %q, %v", got, err)
+	}
 	other := r.WithMarker("ccci-b-2")
 	if _, err := other.Vars.Expand(`{{index .Vars "id"}}`); err == nil {
-		t.Error("another list of steps sees the variable")
+		t.Error("steps about other data see the variable")
 	}
 	if other.Vars.Marker != "ccci-b-2" || r.Vars.Marker != "ccci-a-1" {
 		t.Errorf("markers %q and %q", other.Vars.Marker, r.Vars.Marker)
