@@ -104,21 +104,12 @@ func TestN3_HarmlessArchivesAreAdmitted(t *testing.T) {
 
 // publicRefusals are the public recipes, and single overlays of them, that need a waiver.
 var publicRefusals = map[string]string{
-	"abramon":                               "docker-socket",
-	"agora":                                 "published-port",
-	"go-ssb-room":                           "foreign-host", // see TestN3_AFurtherEntrypointServesEveryHost
-	"traefik-v2.4.8":                        "docker-socket",
-	"bonfire-1.0.0/compose.meilisearch.yml": "backup-path",
-	"pairs/bonfire-config-moved-to-overlay/base/compose.yml":             "backup-path",
-	"pairs/bonfire-config-moved-to-overlay/base/compose.meilisearch.yml": "backup-path",
-	"pairs/bonfire-config-moved-to-overlay/head/compose.yml":             "backup-path",
-	"pairs/bonfire-config-moved-to-overlay/head/compose.meilisearch.yml": "backup-path",
-	"pairs/bonfire-labels-moved-to-deploy/base/compose.yml":              "backup-path",
-	"pairs/bonfire-labels-moved-to-deploy/base/compose.meilisearch.yml":  "backup-path",
-	"pairs/bonfire-labels-moved-to-deploy/head/compose.yml":              "backup-path",
-	"pairs/bonfire-labels-moved-to-deploy/head/compose.meilisearch.yml":  "backup-path",
-	"pairs/bonfire-secret-version-lowered/base/compose.yml":              "published-port",
-	"pairs/bonfire-secret-version-lowered/head/compose.yml":              "published-port",
+	"abramon":        "docker-socket",
+	"agora":          "published-port",
+	"go-ssb-room":    "foreign-host", // see TestN3_AFurtherEntrypointServesEveryHost
+	"traefik-v2.4.8": "docker-socket",
+	"pairs/bonfire-secret-version-lowered/base/compose.yml": "published-port",
+	"pairs/bonfire-secret-version-lowered/head/compose.yml": "published-port",
 }
 
 // Every public recipe that needs no waiver is admitted, with each of its overlays alone.

@@ -73,7 +73,7 @@ func (j *judge) backupPaths(service, key, value string, at []string) {
 		return
 	}
 	for p := range strings.SplitSeq(value, ",") {
-		if _, ok := recipe.WithinVolume(p); !ok {
+		if _, err := j.stack.BackupLabels(service, map[string]string{key: p}); errors.Is(err, recipe.ErrOutsideVolume) {
 			p = strings.TrimSpace(p)
 			j.refuse(ruleBackupPath, service, p, j.locate(key, at...), "paths are relative to the volume", "backs up %q, which is not within the volume", p)
 		}

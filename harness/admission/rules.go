@@ -105,7 +105,7 @@ var ruleDocs = []RuleDoc{
 	{ruleUsers, "`basicauth` and `digestauth` without users", "The proxy applies no further change of any app until it is restarted.", false},
 	{ruleNamespace, "routers, services and middlewares whose name does not begin with the stack's name; `coop-cloud.` labels of other stacks", "Names are shared by all apps of the proxy.", true},
 	{ruleReserved, "labels `cc-ci.*`, `com.docker.stack.*` and `com.docker.swarm.*`", "Teardown and its proof go by them.", false},
-	{ruleBackupPath, "backup paths that are absolute or hold ..", "The backup would read outside the volume.", false},
+	{ruleBackupPath, "backup paths that lead out of the volume; one as the containers see it (`/data/dump` for `dump`) fails the stage backup instead", "The backup would read outside the volume.", false},
 	{rulePlacement, "placement constraints other than on node.role and node.platform", "A run does not choose its machine.", true},
 	{ruleMode, "`deploy.mode` other than replicated and global", "Tasks of a job stay in the swarm after their service.", true},
 	{ruleReplicas, "more than 20 replicas", "One run would take the whole machine.", true},

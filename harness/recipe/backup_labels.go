@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"path"
@@ -82,7 +83,7 @@ func (s *Stack) backupLabel(service, key, value string) (BackupLabel, error) {
 		name := strings.TrimPrefix(key, backupVolumes)
 		if before, isPath := strings.CutSuffix(name, ".path"); isPath && !s.hasVolume(name) {
 			label.Kind, label.Volume = BackupPaths, before
-			label.Paths, err = readPaths(service, key, value)
+			label.Paths, err = readPaths(service, key, value, s.targetsOf(before))
 			break
 		}
 		label.Kind, label.Volume = BackupVolume, name
@@ -130,20 +131,46 @@ func WithinVolume(item string) (clean string, ok bool) {
 	return clean, !path.IsAbs(clean) && clean != ".." && !strings.HasPrefix(clean, "../") && !strings.ContainsRune(clean, 0)
 }
 
-// readPaths reads a comma list of paths within a volume.
-func readPaths(service, key, value string) ([]string, error) {
+// targetsOf lists where services mount a volume.
+func (s *Stack) targetsOf(volume string) []string {
+	var targets []string
+	if s.Config == nil {
+		return nil
+	}
+	for _, svc := range s.Config.Services {
+		for _, m := range svc.Volumes {
+			if m.Type == "volume" && m.Source == volume {
+				targets = append(targets, m.Target)
+			}
+		}
+	}
+	return targets
+}
+
+// readPaths reads a comma list of paths within a volume. One that leads out of it is named
+// before one that is written as the containers see it, below a target.
+func readPaths(service, key, value string, targets []string) ([]string, error) {
 	var paths []string
+	var absolute error
 	for item := range strings.SplitSeq(value, ",") {
 		item = strings.TrimSpace(item)
 		if item == "" {
 			continue
 		}
 		clean, ok := WithinVolume(item)
+		if inside, below := within(targets, clean); below {
+			absolute = cmp.Or(absolute, error(unreadable(service, key, item, errInContainer).
+				WithHint("paths are relative to the volume's root: write %s", inside)))
+			continue
+		}
 		if !ok {
 			return nil, unreadable(service, key, item, ErrOutsideVolume).
 				WithHint("paths are relative to the volume's root, as in dump/backup.sql")
 		}
 		paths = append(paths, clean)
+	}
+	if absolute != nil {
+		return nil, absolute
 	}
 	if len(paths) == 0 {
 		return nil, unreadable(service, key, value, errNoPath).
@@ -152,9 +179,23 @@ func readPaths(service, key, value string) ([]string, error) {
 	return paths, nil
 }
 
+// within cuts the target that an absolute path lies below.
+func within(targets []string, file string) (inside string, ok bool) {
+	for _, target := range targets {
+		if inside, ok = strings.CutPrefix(file, path.Clean(target)+"/"); ok {
+			return inside, true
+		}
+		if file == path.Clean(target) {
+			return ".", true
+		}
+	}
+	return "", false
+}
+
 var (
-	errNoSwitch = errors.New("is neither true nor false")
-	errNoPath   = errors.New("names no path")
+	errInContainer = errors.New("is a path in the container")
+	errNoSwitch    = errors.New("is neither true nor false")
+	errNoPath      = errors.New("names no path")
 )
 
 func unreadable(service, key, value string, why error) *ccci.Error {

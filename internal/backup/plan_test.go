@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -144,6 +145,26 @@ func TestPlanRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want an Error that blames the recipe and has a hint", label, err)
 		} else if text := err.Error(); !strings.Contains(text, "service app") || !strings.Contains(text, "backupbot."+key) || !strings.Contains(text, value) {
 			t.Errorf("%s: %v, which does not name service, label and value", label, err)
+		}
+	}
+}
+
+// A path as the containers see it fails the stage that reads it, with the path to write; it is no
+// danger, for nothing is read. One that leaves the volume is refused by admission before.
+func TestA26_PathInTheContainer(t *testing.T) {
+	mounted := service("app", "data", "backup=true")
+	target := mounted.Volumes[0].Target
+	for value, want := range map[string]string{
+		target + "/dump/latest.sql": "write dump/latest.sql", "ok," + target + "/x": "write x", target: "write .",
+	} {
+		_, err := PlanOf(stack(service("app", "data", "backup=true", "backup.volumes.data.path="+value)))
+		if err == nil || errors.Is(err, recipe.ErrOutsideVolume) || !strings.Contains(err.Error(), "is a path in the container") || !strings.Contains(ccci.HintOf(err), want) {
+			t.Errorf("%s: %v, hint %q", value, err, ccci.HintOf(err))
+		}
+	}
+	for _, value := range []string{"/etc", target + "/x,../y", target + "/../etc"} {
+		if _, err := PlanOf(stack(service("app", "data", "backup=true", "backup.volumes.data.path="+value))); !errors.Is(err, recipe.ErrOutsideVolume) {
+			t.Errorf("%s: %v", value, err)
 		}
 	}
 }
