@@ -19,6 +19,7 @@ func Admit(tree *recipe.Tree, o recipe.RenderOptions, lim Limits, p Policy) (*re
 	if err != nil {
 		return nil, hintNever(err)
 	}
+	o.Proxy = p.Network
 	stack, err := tree.Render(o)
 	if err != nil {
 		// A refusal with a rule says more than a loader that does not know the key.

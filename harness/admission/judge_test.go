@@ -269,3 +269,27 @@ func TestRulesAreNamedOnce(t *testing.T) {
 		t.Error("the table can be changed from outside")
 	}
 }
+
+// N3: what a recipe calls proxy is the host's network, whatever it is called there; a network of
+// the machine that is not the proxy's stays refused.
+func TestN3_TheProxysNetworkUnderAnotherName(t *testing.T) {
+	for name, want := range map[string]bool{"proxy": true, "backend": false} {
+		dir := t.TempDir()
+		compose := "version: \"3.8\"\nservices:\n  app:\n    image: nginx:1.27.2\n    networks: [n]\n    deploy:\n      labels:\n        - \"traefik.docker.network=" + name +
+			"\"\nnetworks:\n  n:\n    name: " + name + "\n    external: true\n"
+		for file, text := range map[string]string{"compose.yml": compose, ".env.sample": "TYPE=demo\nDOMAIN=demo.example.com\n"} {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		policy := testPolicy()
+		policy.Network = "edge"
+		stack, err := admitDir(dir, policy)
+		if (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil && stack.Config.Networks["n"].Name != "edge" {
+			t.Errorf("%s is %+v", name, stack.Config.Networks["n"])
+		}
+	}
+}

@@ -2,6 +2,7 @@ package recipe
 
 import (
 	"maps"
+	"strings"
 
 	"github.com/docker/cli/cli/compose/types"
 )
@@ -14,6 +15,7 @@ type RenderOptions struct {
 	ExtraDomains map[string]string // env key -> host
 	ChaosVersion string            // commit label value, 8 digits; "": a released version is deployed
 	Overlays     []string          // absolute paths of compose files of ours, merged last
+	Proxy        string            // the host's name of the network that recipes call proxy; "" is proxy
 	Labels       map[string]string // added to services, containers, networks, volumes, configs and secrets
 }
 
@@ -51,6 +53,7 @@ func (t *Tree) Render(o RenderOptions) (*Stack, error) {
 	s.Warnings = append(s.Warnings, warnings(files, single, s)...)
 
 	setNames(s)
+	s.joinProxy(o.Proxy)
 	if err := readPayloads(s, files); err != nil {
 		return nil, err
 	}
@@ -65,6 +68,33 @@ func (t *Tree) Render(o RenderOptions) (*Stack, error) {
 	s.setLabels()
 	s.setTimeout()
 	return s, nil
+}
+
+// proxyNetwork is the external network towards the proxy, as every recipe calls it.
+const proxyNetwork = "proxy"
+
+// joinProxy gives the network towards the proxy, and labels that name it, the host's name.
+func (s *Stack) joinProxy(name string) {
+	if name == "" || name == proxyNetwork {
+		return
+	}
+	joined := false
+	for key, n := range s.Config.Networks {
+		if n.External.External && n.Name == proxyNetwork {
+			n.Name, joined = name, true
+			s.Config.Networks[key] = n
+		}
+	}
+	for _, service := range s.Config.Services {
+		for key, value := range service.Deploy.Labels {
+			switch strings.ToLower(key) { // as Traefik reads keys
+			case "traefik.docker.network", "traefik.swarm.network":
+				if joined && strings.TrimSpace(value) == proxyNetwork {
+					service.Deploy.Labels[key] = name
+				}
+			}
+		}
+	}
 }
 
 // composeSet parses the files of the tree, then our overlays.

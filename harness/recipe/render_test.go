@@ -219,3 +219,18 @@ func TestRenderDefaultNetwork(t *testing.T) {
 		t.Errorf("app's networks %v", got)
 	}
 }
+
+// The network that recipes call proxy is the host's, whatever the host calls it; labels follow.
+func TestA24_TheProxysNetworkHasTheHostsName(t *testing.T) {
+	dir := unpack(t, "page")
+	replace(t, dir, "compose.yml", `        - "backupbot.backup=true"`, `        - "traefik.docker.network=proxy"`)
+	for name, want := range map[string]string{"": "proxy", "proxy": "proxy", "edge": "edge"} {
+		stack, err := open(t, dir).Render(recipe.RenderOptions{Domain: "page-0a1b2c.ci.example.org", Proxy: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, label := stack.Config.Networks["proxy"].Name, stack.Config.Services[0].Deploy.Labels["traefik.docker.network"]; got != want || label != want {
+			t.Errorf("%q: network %q, label %q", name, got, label)
+		}
+	}
+}
