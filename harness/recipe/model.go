@@ -56,7 +56,7 @@ func setNames(s *Stack) {
 // readPayloads reads the files of configs and secrets once, so that what is
 // judged and what is deployed are the same bytes.
 func readPayloads(s *Stack, files []*composeFile) error {
-	s.ConfigData, s.SecretData = map[string][]byte{}, map[string][]byte{}
+	s.ConfigData, s.SecretData, s.ConfigVersion = map[string][]byte{}, map[string][]byte{}, map[string]string{}
 	read := func(section, key, path string, limit int64) ([]byte, error) {
 		var err error
 		for i := len(files) - 1; i >= 0; i-- { // the tree, or the overlay that it came from
@@ -78,6 +78,11 @@ func readPayloads(s *Stack, files []*composeFile) error {
 			return err
 		}
 		s.ConfigData[key] = text
+		for _, variable := range variablesIn(rawName(files, "configs", key)) {
+			if variable != "STACK_NAME" {
+				s.ConfigVersion[key] = variable
+			}
+		}
 	}
 	for _, key := range sortedKeys(s.Config.Secrets) {
 		object := s.Config.Secrets[key]

@@ -33,6 +33,10 @@ type Stack struct {
 	ConfigData map[string][]byte
 	SecretData map[string][]byte
 
+	// ConfigVersion is the variable that a config's name holds besides the stack's, by
+	// key in Config; a name without one has none.
+	ConfigVersion map[string]string
+
 	Secrets  []Secret          // to be created with generated or given values
 	Labels   map[string]string // that every object made for this stack carries
 	Warnings []Warning

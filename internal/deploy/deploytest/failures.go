@@ -26,6 +26,7 @@ var failureCases = []testcase{
 	{"A24_cancelled_deployment_is_not_the_recipe", cancelled},
 	{"A24_missing_secret_is_named_and_nothing_is_made", missingSecret},
 	{"A24_missing_network_is_named_and_nothing_is_made", missingNetwork},
+	{"N6_missing_external_volume_is_named_and_nothing_is_made", missingVolume},
 	{"N15_config_changed_without_its_version_is_named", changedConfig},
 	{"A24_oversized_specification_is_the_recipes_and_nothing_is_made", oversized},
 	{"A24_service_nobody_can_place_fails_early", unplaceable},
@@ -236,6 +237,23 @@ networks: {inside: {}, STACK-none: {external: true}}
 	a.wantNothing()
 }
 
+func missingVolume(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	err := a.Deploy(a.deadline(20*time.Second), a.stack(`
+version: "3.8"
+services:
+  app:`+healthy+`
+    volumes: [theirs:/theirs]
+    networks: [inside]
+networks: {inside: {}}
+volumes: {theirs: {external: true, name: STACK-theirs}}
+`))
+	if err == nil || !strings.Contains(err.Error(), "no volume "+a.StackName+"-theirs") || ccci.HintOf(err) == "" {
+		t.Errorf("Deploy: %v, hint %q", err, ccci.HintOf(err))
+	}
+	a.wantNothing()
+}
+
 func changedConfig(t *testing.T, s *suite) {
 	a := s.newApp(t)
 	file := filepath.Join(a.dir, "nginx.conf")
@@ -253,7 +271,7 @@ func changedConfig(t *testing.T, s *suite) {
 	if err == nil || ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), "config nginx_conf changed without its version variable") {
 		t.Errorf("Deploy: %v", err)
 	}
-	if !strings.Contains(ccci.HintOf(err), "NGINX_CONF_VERSION") || !strings.Contains(ccci.HintOf(err), "nginx.conf") {
+	if !strings.Contains(ccci.HintOf(err), "raise the version in the name of the config") || !strings.Contains(ccci.HintOf(err), "nginx.conf") {
 		t.Errorf("hint = %q", ccci.HintOf(err))
 	}
 }

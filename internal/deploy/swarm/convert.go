@@ -42,7 +42,7 @@ type service struct {
 	spec swarm.ServiceSpec
 }
 
-type externals struct{ networks, secrets, configs []string }
+type externals struct{ networks, secrets, configs, volumes []string }
 
 // file is a config or secret whose content is a file of the recipe.
 type file struct {
@@ -89,6 +89,7 @@ func convert(stack *recipe.Stack, run ccci.RunID, dnsrr bool, proxy string, ceil
 	if m.lowered, err = clamp(m.services, ceilings); err != nil {
 		return nil, err
 	}
+	m.lowered.notes = append(m.lowered.notes, c.hostPorts()...)
 	for i := range m.services {
 		s := &m.services[i]
 		if s.hash, err = digest(s.spec.TaskTemplate); err != nil {
@@ -219,15 +220,32 @@ func (c converter) endpoint(s types.ServiceConfig) *swarm.EndpointSpec {
 		e.Mode = swarm.ResolutionModeDNSRR
 	}
 	for _, p := range s.Ports {
+		mode := swarm.PortConfigPublishMode(p.Mode)
+		if c.dnsrr && s.Deploy.EndpointMode != string(swarm.ResolutionModeDNSRR) && mode != swarm.PortConfigPublishModeHost {
+			mode = swarm.PortConfigPublishModeHost // swarm publishes by the address that dnsrr lacks
+		}
 		e.Ports = append(e.Ports, swarm.PortConfig{
 			Protocol:      swarm.PortConfigProtocol(p.Protocol),
 			TargetPort:    p.Target,
 			PublishedPort: p.Published,
-			PublishMode:   swarm.PortConfigPublishMode(p.Mode),
+			PublishMode:   mode,
 		})
 	}
 	slices.SortFunc(e.Ports, func(a, b swarm.PortConfig) int { return int(a.PublishedPort) - int(b.PublishedPort) })
 	return e
+}
+
+// hostPorts says which ports are published otherwise than the recipe states.
+func (c converter) hostPorts() []string {
+	var notes []string
+	for _, s := range c.stack.Config.Services {
+		for i, p := range c.endpoint(s).Ports {
+			if i == 0 && slices.ContainsFunc(s.Ports, func(stated types.ServicePortConfig) bool { return stated.Mode != string(p.PublishMode) }) {
+				notes = append(notes, fmt.Sprintf("service %s: its ports are published in mode host, not ingress, as this machine runs every service with endpoint_mode dnsrr", s.Name))
+			}
+		}
+	}
+	return notes
 }
 
 // specLimit bounds a service's specification, in bytes. Swarm keeps it in one message,

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -217,16 +218,26 @@ func (c converter) fileName(key string, o types.FileObjectConfig) string {
 // no service uses is not made, as with docker stack deploy for networks.
 func (c converter) shared(m *model) {
 	m.networks = map[string]network.CreateOptions{}
-	var usedSecrets, usedConfigs, usedNetworks []string
+	var usedSecrets, usedConfigs, usedNetworks, usedVolumes []string
 	for _, s := range c.stack.Config.Services {
 		usedNetworks = append(usedNetworks, networkKeys(s)...)
 		stopped := s.Deploy.Replicas != nil && *s.Deploy.Replicas == 0
 		m.proxied = m.proxied || c.onRunNetwork(s) && !stopped
+		for _, v := range s.Volumes {
+			if v.Type == "volume" || v.Type == "" {
+				usedVolumes = append(usedVolumes, v.Source)
+			}
+		}
 		for _, ref := range s.Secrets {
 			usedSecrets = append(usedSecrets, ref.Source)
 		}
 		for _, ref := range s.Configs {
 			usedConfigs = append(usedConfigs, ref.Source)
+		}
+	}
+	for _, key := range unique(usedVolumes) {
+		if declared := c.stack.Config.Volumes[key]; declared.External.External {
+			m.external.volumes = append(m.external.volumes, cmp.Or(declared.Name, key))
 		}
 	}
 	for _, key := range unique(usedNetworks) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/docker/docker/api/types/swarm"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/recipe-maintainers/cc-ci/harness"
@@ -172,6 +173,34 @@ func TestReadWithinStaysInside(t *testing.T) {
 	for _, path := range []string{"link", filepath.Join(dir, "link"), outside, "../x", ".", "none"} {
 		if data, err := readWithin(dir, path); err == nil {
 			t.Errorf("%s: %q", path, data)
+		}
+	}
+}
+
+// A port that a waiver lifts is published by the container itself where cc-ci, for want of IPVS,
+// chooses dnsrr: swarm takes no other there. What the recipe chose itself stays.
+func TestA24_PortsUnderDNSRR(t *testing.T) {
+	for _, c := range []struct {
+		dnsrr        bool
+		deploy, port string
+		mode         swarm.PortConfigPublishMode
+		said         bool
+	}{
+		{true, "", `"2222:22"`, swarm.PortConfigPublishModeHost, true},
+		{true, "", `{target: 22, published: 2222, mode: host}`, swarm.PortConfigPublishModeHost, false},
+		{true, "    deploy: {endpoint_mode: dnsrr}\n", `"2222:22"`, swarm.PortConfigPublishModeIngress, false},
+		{false, "", `"2222:22"`, swarm.PortConfigPublishModeIngress, false},
+	} {
+		compose := "version: '3.8'\nservices:\n  app:\n    image: x:1\n    ports: [" + c.port + "]\n" + c.deploy
+		m, err := convert(deploytest.Stack(t, "ports_ci_test", "/recipe", compose), "260102-030405-abcdef", c.dnsrr, "proxy", smallMachine())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.services[0].spec.EndpointSpec.Ports[0].PublishMode; got != c.mode {
+			t.Errorf("%s %s: mode %s, want %s", c.port, c.deploy, got, c.mode)
+		}
+		if said := strings.Contains(strings.Join(m.lowered.notes, "\n"), "published in mode host"); said != c.said {
+			t.Errorf("%s %s: %q", c.port, c.deploy, m.lowered.notes)
 		}
 	}
 }

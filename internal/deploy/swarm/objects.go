@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/client"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
@@ -180,6 +182,9 @@ func ownNames(stack *recipe.Stack) []string {
 // names stand for. What must already exist is checked before anything is made.
 func (d *Deployer) prepare(ctx context.Context, stack *recipe.Stack, m *model) (references, error) {
 	refs := references{map[string]string{}, map[string]string{}, map[string]string{}}
+	if err := d.checkVolumes(ctx, stack, m.external.volumes); err != nil {
+		return refs, err
+	}
 	networks, err := d.docker.NetworkList(ctx, network.ListOptions{})
 	if err != nil {
 		return refs, d.fault("listing networks", err)
@@ -236,6 +241,22 @@ func (d *Deployer) prepare(ctx context.Context, stack *recipe.Stack, m *model) (
 	return refs, nil
 }
 
+// checkVolumes refuses external volumes that are not there: swarm would make them, and as they
+// are not the app's, nothing would remove them.
+func (d *Deployer) checkVolumes(ctx context.Context, stack *recipe.Stack, names []string) error {
+	for _, name := range names {
+		_, err := d.docker.VolumeInspect(ctx, name)
+		switch {
+		case client.IsErrNotFound(err):
+			return ccci.Errorf(ccci.CodeInfra, "deploying %s: there is no volume %s", stack.Name, name).
+				WithHint("make it: docker volume create %s; or let the recipe have a volume of its own, without external", name)
+		case err != nil:
+			return d.fault("looking at volume "+name, err)
+		}
+	}
+	return nil
+}
+
 // missing names every external object that is not there.
 func missing(stack *recipe.Stack, m *model, refs references) error {
 	absent := func(names []string, have map[string]string) []string {
@@ -274,7 +295,7 @@ func readFiles(stack *recipe.Stack, files []file, present map[string][]byte) ([]
 		old, exists := present[f.name]
 		if !f.secret && exists && !bytes.Equal(old, data[i]) {
 			return nil, ccci.Errorf(ccci.CodeRecipe, "deploying %s: config %s changed without its version variable: %s exists with other content", stack.Name, f.key, f.name).
-				WithHint("raise %s_VERSION in abra.sh whenever %s changes", strings.ToUpper(strings.ReplaceAll(f.key, "-", "_")), relative(stack.Dir, f.path))
+				WithHint("raise %s whenever %s changes", cmp.Or(stack.ConfigVersion[f.key], "the version in the name of the config"), relative(stack.Dir, f.path))
 		}
 	}
 	return data, nil
