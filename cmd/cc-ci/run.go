@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -259,11 +261,40 @@ func revision(ctx context.Context, dir, name string) (ccci.Commit, error) {
 	if err := checkout(ctx, dir); err != nil {
 		return "", err
 	}
+	if err := unambiguous(ctx, dir, name); err != nil {
+		return "", err
+	}
 	commit, err := gitcmd.Run(ctx, dir, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
 	if err != nil {
 		return "", ccci.Errorf(ccci.CodeNotFound, "%s has no commit, branch or tag %q", dir, name).WithHint("git -C %s log --oneline --all shows what it has", dir)
 	}
 	return ccci.Commit(commit), nil
+}
+
+// abbreviated matches what can be the begin of a commit.
+var abbreviated = regexp.MustCompile(`^[0-9a-f]{4,39}$`)
+
+// unambiguous refuses a name that means several commits: that of a branch and of a tag, or one
+// that is an abbreviated commit too. Git takes one of them with a warning at most.
+func unambiguous(ctx context.Context, dir, name string) error {
+	meanings := map[string]string{} // by commit
+	note := func(what, revision string) {
+		if commit, err := gitcmd.Run(ctx, dir, "rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}"); err == nil && meanings[commit] == "" {
+			meanings[commit] = fmt.Sprintf("%s (%s)", what, ccci.Commit(commit).Short())
+		}
+	}
+	note("the branch "+name, "refs/heads/"+name)
+	note("the tag "+name, "refs/tags/"+name)
+	if out, err := gitcmd.Run(ctx, dir, "rev-parse", "--disambiguate="+name); err == nil && abbreviated.MatchString(name) && len(meanings) > 0 {
+		for object := range strings.Lines(out) {
+			note("an abbreviated commit", strings.TrimSpace(object))
+		}
+	}
+	if len(meanings) < 2 {
+		return nil
+	}
+	return ccci.Errorf(ccci.CodeInvalid, "%q is ambiguous: it is %s", name, strings.Join(slices.Sorted(maps.Values(meanings)), " and ")).
+		WithHint("write refs/heads/%s, refs/tags/%s or the full commit", name, name)
 }
 
 // uncommitted reports whether the checkout has more than its commit. It never
