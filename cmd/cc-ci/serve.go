@@ -69,6 +69,7 @@ func contained(args []string, stderr io.Writer) (code int, ours bool) {
 		"box hold":      box.Hold,
 		"box dial":      box.Dial,
 		"box own":       box.Own,
+		"box clear":     box.Clear,
 	}[args[0]+" "+args[1]]
 	if !ours {
 		return 0, false

@@ -43,6 +43,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) > 2 && os.Args[1] == "box" && os.Args[2] == "clear" {
+		if err := box.Clear(context.Background(), os.Args[3:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
@@ -241,6 +248,43 @@ func TestU5_RoundTrip(t *testing.T) {
 	}
 	if _, err := b.Create(ctx); err == nil {
 		t.Error("Create after Close did not fail")
+	}
+}
+
+// U5: links and pipes that are still there are restored too; restic before 0.15 stops at them.
+func TestU5_RestoreOverLinksAndPipes(t *testing.T) {
+	a := newApp(t)
+	ctx := t.Context()
+	put := func(link string) {
+		var b bytes.Buffer
+		tw := tar.NewWriter(&b)
+		for _, h := range []tar.Header{{Name: "link", Typeflag: tar.TypeSymlink, Linkname: link, Mode: 0o777}, {Name: "pipe", Typeflag: tar.TypeFifo, Mode: 0o644}} {
+			if err := tw.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tw.Close()
+		if err := a.docker.CopyToContainer(ctx, a.container, "/data", &b, container.CopyToContainerOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("A")
+	a.sh("echo A > /data/A; echo B > /data/B; echo old > /data/file")
+	b := a.backup("links")
+	if err := b.Open(ctx, a.plan()); err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := b.Create(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("B")
+	a.sh("echo new > /data/file")
+	if err := b.Restore(ctx, snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.sh("read x < /data/link; read y < /data/file; test -p /data/pipe && echo $x $y"); got != "A old" {
+		t.Errorf("after the restore: %q", got)
 	}
 }
 

@@ -25,3 +25,18 @@ func TestN3_ComplaintsOfResticAreBounded(t *testing.T) {
 		t.Errorf("%d bytes are held, %v", cap(e.kept), err)
 	}
 }
+
+// A26: restic's words about a file come before its count, and a path that was not there is found.
+func TestA26_WhatResticSays(t *testing.T) {
+	about := &complaints{}
+	fmt.Fprint(about, "ignoring error for /v/link: symlink a /v/link: file exists\nFatal: There were 1 errors\n")
+	e := &resticError{code: 1, stderr: tail(about.kept, 4000), about: about}
+	if got := e.Error(); got != `restic ended with exit code 1: "/v/link": symlink a: file exists; Fatal: There were 1 errors` {
+		t.Error(got)
+	}
+	e = &resticError{code: incomplete, stderr: "/v/x does not exist, skipping\nWarning: at least one source file could not be read"}
+	b := &Backup{plan: Plan{Volumes: []Volume{{Key: "data", At: "/v"}}}}
+	if got := b.named(e.skipped()); len(got) != 1 || got[0] != "data/x" {
+		t.Error(got)
+	}
+}

@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"github.com/recipe-maintainers/cc-ci/harness"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +19,7 @@ import (
 	"github.com/docker/docker/api/types/volume"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/internal/box"
 )
 
@@ -230,8 +231,25 @@ type resticError struct {
 	starved bool        // it needs more memory than it may use
 }
 
+// Error has restic's own words about single files, where there are some, before its last line, which
+// only counts them.
 func (e *resticError) Error() string {
-	return fmt.Sprintf("restic ended with exit code %d: %s", e.code, lastLine(e.stderr))
+	said := lastLine(e.stderr)
+	if e.about != nil && e.about.all > 0 {
+		said = e.about.String() + "; " + said
+	}
+	return fmt.Sprintf("restic ended with exit code %d: %s", e.code, said)
+}
+
+// skipped lists the paths that a backup did not find.
+func (e *resticError) skipped() []string {
+	var paths []string
+	for line := range strings.Lines(e.stderr) {
+		if path, ok := strings.CutSuffix(strings.TrimSpace(line), " does not exist, skipping"); ok {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // longestPath bounds a line of restic's, in bytes.
@@ -290,6 +308,9 @@ func (b *Backup) resticBackup(ctx context.Context, snapshot *Snapshot) error {
 	case errors.As(err, &failed) && strings.Contains(failed.stderr, "do not exist"):
 		return ccci.Errorf(ccci.CodeRecipe, "backing up %s: none of the paths that the labels name exists: %s", b.plan.Stack, strings.Join(b.planned(), ", ")).
 			WithHint("the pre-hook writes somewhere else, or the path label is not relative to the volume's root")
+	case errors.As(err, &failed) && failed.code == incomplete && len(failed.skipped()) > 0: // since restic 0.17
+		return ccci.Errorf(ccci.CodeRecipe, "backing up %s: %s does not exist", b.plan.Stack, strings.Join(b.named(failed.skipped()), ", ")).
+			WithHint("the pre-hook writes somewhere else, or the path label is not relative to the volume's root")
 	case errors.As(err, &failed) && failed.code == incomplete && failed.about.all > 0 && failed.about.vanished == failed.about.all && snapshot.ID != "":
 		// Apps remove temporary files at any time. The snapshot holds all others.
 		b.opts.Logger.WarnContext(ctx, "files were removed while they were backed up", "number", failed.about.all, "files", failed.about.String())
@@ -308,6 +329,21 @@ func (b *Backup) planned() []string {
 		for _, p := range promised(v) {
 			all = append(all, strings.TrimSuffix(v.Key+"/"+p, "/"))
 		}
+	}
+	return all
+}
+
+// named writes paths of the container as a person does: with the volume's key.
+func (b *Backup) named(paths []string) []string {
+	var all []string
+	for _, p := range paths {
+		for _, v := range b.plan.Volumes {
+			if rest, ok := strings.CutPrefix(p, v.Root()+"/"); ok {
+				p = v.Key + "/" + rest
+				break
+			}
+		}
+		all = append(all, p)
 	}
 	return all
 }
@@ -355,8 +391,43 @@ func (b *Backup) resticRestore(ctx context.Context, snapshot Snapshot) error {
 			args = append(args, "--include", escapePattern(target))
 		}
 	}
-	if err := b.restic(ctx, nil, args...); err != nil {
+	err := b.restic(ctx, nil, args...)
+	if failed := (*resticError)(nil); errors.As(err, &failed) && strings.Contains(failed.stderr, "file exists") {
+		// restic before 0.15 does not replace links, pipes and devices.
+		if err := b.clear(ctx, snapshot); err != nil {
+			return err
+		}
+		err = b.restic(ctx, nil, args...)
+	}
+	if err != nil {
 		return b.fault("restoring", err)
+	}
+	return nil
+}
+
+// clear removes what the snapshot has and is neither file nor folder.
+func (b *Backup) clear(ctx context.Context, snapshot Snapshot) error {
+	files, err := b.resticList(ctx, snapshot)
+	if err != nil {
+		return err
+	}
+	for _, v := range b.plan.Volumes {
+		var names []string
+		for _, f := range files {
+			if rest, ok := strings.CutPrefix(f.Path, v.Root()+"/"); ok && f.Type != "file" && f.Type != "dir" {
+				names = append(names, rest)
+			}
+		}
+		for some := range slices.Chunk(names, 200) {
+			var stderr ending
+			code, err := box.Exec(ctx, b.opts.Docker, b.container, box.ClearCommand(v.Root(), some), nil, nil, &stderr)
+			if err == nil && code != 0 {
+				err = fmt.Errorf("making room for links and pipes: %s", lastLine(tail(stderr.kept, 4000)))
+			}
+			if err != nil {
+				return b.fault("restoring", err)
+			}
+		}
 	}
 	return nil
 }
