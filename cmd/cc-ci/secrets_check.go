@@ -72,6 +72,17 @@ func (s *secretsCmd) inspect() ([]ccci.Diagnosis, *opened) {
 	return append(all, doctor.Well("file", "%s opens, and nothing in it was tampered with", s.file())), o
 }
 
+// namedBySSH is about a recipient that is an ssh key as it stands. sops of a person opens what is
+// encrypted for one; sops-nix of a host makes an age key of its ssh key, which does not.
+func namedBySSH(r reader, who, config string) ccci.Diagnosis {
+	d := doctor.Problem("recipients", ccci.Errorf(ccci.CodeInvalid, "%s names %s by an ssh key, with which sops-nix on a host cannot open the file", config, who))
+	d.Warning = !strings.HasPrefix(r.Name, "host")
+	if age, err := secretfile.Recipient(r.Recipient); err == nil {
+		d.Hint = "for a host write the age recipient of that key, " + age + ", and then: cc-ci secrets rotate --recipients"
+	}
+	return d
+}
+
 func recipients(s *secretsCmd, listed secretfile.Listed) []ccci.Diagnosis {
 	const check = "recipients"
 	rule, err := secretfile.RuleFor(s.file())
@@ -84,6 +95,8 @@ func recipients(s *secretsCmd, listed secretfile.Listed) []ccci.Diagnosis {
 		switch {
 		case !r.InFile:
 			all = append(all, doctor.Problem(check, ccci.Errorf(ccci.CodeInvalid, "%s cannot read the file, though %s names them", who, rule.Config).WithHint("cc-ci secrets rotate --recipients")))
+		case r.InRules && strings.HasPrefix(r.Recipient, "ssh-"):
+			all = append(all, namedBySSH(r, who, rule.Config))
 		case !r.InRules:
 			all = append(all, doctor.Problem(check, ccci.Errorf(ccci.CodeInvalid, "%s can read the file, though %s does not name them", who, rule.Config).WithHint("cc-ci secrets rotate --recipients")))
 		}
