@@ -42,9 +42,9 @@ const repository = "cc-ci.local/box"
 // formerRepository is where versions before had it: a name of Docker Hub.
 const formerRepository = "cc-ci/box"
 
-// keepFor is how long an unused box of another cc-ci is left alone: its owner may
-// be between Ensure and the creation of a container.
-const keepFor = time.Hour
+// keepFor is how long a box of another cc-ci, or with another restic, is left alone after its
+// owner asked for it: a run needs it anew for each container, and may last for hours.
+const keepFor = 24 * time.Hour
 
 // building lets one goroutine of a process build at a time. Two processes that
 // build the same box at once both succeed, and the one without a tag is removed.
@@ -53,7 +53,7 @@ var building sync.Mutex
 // Ensure returns the reference of the box made of these two programs, building
 // it when the daemon does not have it. Both paths must name ELF programs of this
 // machine's architecture; they may be linked dynamically. Boxes of other
-// versions that no container uses are removed once they are an hour old. It is idempotent and
+// versions that no container uses are removed when nothing has asked for them for a day. It is idempotent and
 // safe for concurrent use. Programs that cannot be packed are an
 // Error with CodeInvalid, trouble with the daemon is CodeInfra.
 func Ensure(ctx context.Context, docker *client.Client, binary, restic string) (string, error) {
@@ -69,7 +69,9 @@ func Ensure(ctx context.Context, docker *client.Client, binary, restic string) (
 
 	building.Lock()
 	defer building.Unlock()
-	_, err = docker.ImageInspect(ctx, ref)
+	// The daemon notes when an image was tagged last, also where the tag is there already: that is
+	// how another version knows that this one is in use.
+	err = docker.ImageTag(ctx, ref, ref)
 	if cerrdefs.IsNotFound(err) {
 		err = build(ctx, docker, files, digest)
 	}
@@ -134,7 +136,11 @@ func removeOld(ctx context.Context, docker *client.Client, keep string) {
 		return
 	}
 	for _, img := range images {
-		if !outdated(img, keep, time.Now()) {
+		used := time.Unix(img.Created, 0)
+		if full, err := docker.ImageInspect(ctx, img.ID); err == nil && full.Metadata.LastTagTime.After(used) {
+			used = full.Metadata.LastTagTime
+		}
+		if !outdated(img, keep, time.Since(used)) {
 			continue
 		}
 		// Without force: the daemon refuses when a container uses it.
@@ -142,8 +148,8 @@ func removeOld(ctx context.Context, docker *client.Client, keep string) {
 	}
 }
 
-// outdated reports whether an image with our label may go.
-func outdated(img image.Summary, keep string, now time.Time) bool {
+// outdated reports whether an image with our label, last asked for so long ago, may go.
+func outdated(img image.Summary, keep string, unused time.Duration) bool {
 	tagged := false
 	for _, tag := range img.RepoTags {
 		ours := strings.HasPrefix(tag, repository+":") || strings.HasPrefix(tag, formerRepository+":")
@@ -152,7 +158,7 @@ func outdated(img image.Summary, keep string, now time.Time) bool {
 		}
 		tagged = tagged || ours
 	}
-	return !tagged || now.Sub(time.Unix(img.Created, 0)) > keepFor
+	return !tagged || unused > keepFor
 }
 
 // infra classifies trouble with the daemon, keeping a class that is there.

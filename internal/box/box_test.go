@@ -91,8 +91,12 @@ func TestA26_BoxRunsBothPrograms(t *testing.T) {
 	if err != nil || again != ref {
 		t.Fatalf("second Ensure = %q, %v; want %q", again, err, ref)
 	}
-	if after, err := docker.ImageInspect(ctx, ref); err != nil || after.ID != before.ID {
+	after, err := docker.ImageInspect(ctx, ref)
+	if err != nil || after.ID != before.ID {
 		t.Fatalf("the second Ensure built the image again: %s, %v", after.ID, err)
+	}
+	if !after.Metadata.LastTagTime.After(before.Metadata.LastTagTime) { // or another version takes it away
+		t.Errorf("the daemon does not know that the image was asked for again: %s, then %s", before.Metadata.LastTagTime, after.Metadata.LastTagTime)
 	}
 
 	created, err := docker.ContainerCreate(ctx,
@@ -124,14 +128,13 @@ func TestA26_BoxRunsBothPrograms(t *testing.T) {
 }
 
 func TestOutdated(t *testing.T) {
-	now := time.Unix(1_000_000_000, 0)
-	old, young := now.Add(-2*keepFor).Unix(), now.Add(-keepFor/2).Unix()
+	const old, young = 2 * keepFor, keepFor / 2
 	const keep = "cc-ci.local/box:0123456789ab"
 	for _, tc := range []struct {
-		name    string
-		tags    []string
-		created int64
-		want    bool
+		name   string
+		tags   []string
+		unused time.Duration
+		want   bool
 	}{
 		{"the one in use now", []string{keep}, old, false},
 		{"an old one of ours", []string{"cc-ci.local/box:ffffffffffff"}, old, true},
@@ -141,7 +144,7 @@ func TestOutdated(t *testing.T) {
 		{"untagged as old daemons write it", []string{"<none>:<none>"}, young, true},
 		{"somebody gave it another name", []string{"cc-ci.local/box:ffffffffffff", "mine:1"}, old, false},
 	} {
-		if got := outdated(image.Summary{RepoTags: tc.tags, Created: tc.created}, keep, now); got != tc.want {
+		if got := outdated(image.Summary{RepoTags: tc.tags}, keep, tc.unused); got != tc.want {
 			t.Errorf("%s: outdated = %t, want %t", tc.name, got, tc.want)
 		}
 	}
