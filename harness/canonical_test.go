@@ -367,7 +367,7 @@ func TestU20_OnlyAGreenSweepKeepsTheData(t *testing.T) {
 				if r.Kept.Snapshot != "beef" || r.Kept.Marker == "" || string(w.files["/data/"+canaryFile]) != r.Kept.Marker {
 					t.Errorf("%+v, the app has %q", r.Kept, w.files)
 				}
-				end := []string{"logs", "copy in", "deploy head", "keep head", "close backup", "unroute", "remove", "snapshot"}
+				end := []string{"logs", "settle", "label", "copy in", "deploy head", "keep head", "close backup", "unroute", "remove", "snapshot"}
 				did := without(w.events, beside...)
 				if !slices.Equal(did[len(did)-len(end):], end) {
 					t.Errorf("%v", did)

@@ -45,7 +45,8 @@ type Deployer interface {
 	// tasks is alive: so an app is stopped.
 	Deploy(ctx context.Context, stack *recipe.Stack) error
 
-	// Settle waits, like Deploy, for what is deployed, without changing it.
+	// Settle waits, like Deploy, for what is deployed, without changing it, and until the
+	// daemon has stopped monitoring the last update: what it accepts is not rolled back any more.
 	Settle(ctx context.Context, stack *recipe.Stack) error
 
 	// Label returns a label of a deployed service, as the daemon reports it.

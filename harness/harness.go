@@ -257,6 +257,9 @@ func (l *life) stage(ctx context.Context, name ccci.StageName, run func(context.
 	default:
 		l.sayf("%s", ccci.Marker{Stage: name, Begin: true})
 		run(ctx, &s)
+		if name == l.last() {
+			l.lastLook(ctx, &s)
+		}
 		if s.Status != ccci.Skip {
 			s.Settle()
 		}
@@ -264,6 +267,33 @@ func (l *life) stage(ctx context.Context, name ccci.StageName, run func(context.
 	s.Duration = l.Now().Sub(s.Started)
 	l.result.Stages = append(l.result.Stages, s)
 	l.sayf("%s", ccci.Marker{Stage: name, Status: s.Status, Duration: s.Duration, Reason: s.Reason})
+}
+
+// last is the last stage that is asked for and not skipped.
+func (l *life) last() (last ccci.StageName) {
+	for _, name := range ccci.StageNames {
+		if l.Job.Options.Wants(name) && l.skipReason(name) == "" {
+			last = name
+		}
+	}
+	return last
+}
+
+// lastLook ends the last stage of every run, also of one that skips itself. A stage that failed
+// may have left nothing to wait for; the checks' own failures say nothing of that.
+func (l *life) lastLook(ctx context.Context, s *ccci.Stage) {
+	failed := slices.ContainsFunc(s.Checks, func(c ccci.Check) bool { return c.Status != ccci.Pass })
+	if l.current == nil || failed && s.Name != ccci.StageChecks {
+		return
+	}
+	before := s.Checks
+	if l.check(ctx, s, string(s.Name)+"/still-running", l.stillRuns) {
+		if s.Status == ccci.Skip {
+			s.Checks = before
+		}
+		return
+	}
+	s.Status, s.Reason = "", ""
 }
 
 // NotAsked is the reason of a stage that the command left out. Such a stage is

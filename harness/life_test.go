@@ -67,10 +67,11 @@ func TestU2_WholeRunDoesEachThingOnceInOrder(t *testing.T) {
 		want := []string{
 			"snapshot",
 			"pull base", "new", "route base", "deploy base", "copy in", // install, with the first data
-			"pull head", "route head", "deploy head", "label", // upgrade, proven
+			"pull head", "route head", "deploy head", "label", "label", // upgrade, proven at its begin and end
 			"backup", "inspect",
 			"copy in", "restore", "settle", // other data, then the old
-			"logs", // looked through for secrets and kept
+			"logs",            // looked through for secrets and kept
+			"settle", "label", // the last look
 			"close backup", "unroute", "remove", "snapshot",
 		}
 		if diff := cmp.Diff(want, without(w.events, beside...)); diff != "" {
@@ -183,6 +184,73 @@ func TestU3_AnUpgradeThatDidNotTakePlaceFails(t *testing.T) {
 			t.Errorf("status %s, cause %+v", r.Status, r.Cause)
 		}
 	})
+}
+
+// U3: swarm may roll the head back long after the upgrade, and a service may end then. Whichever stage is the last
+// one looks once more.
+func TestU3_EveryRunLooksAgainBeforeItsVerdict(t *testing.T) {
+	repo, head := example(t)
+	for name, c := range map[string]struct {
+		options  ccci.Options
+		skip     []ccci.SkipStage
+		disabled bool // there is no backup
+		settles  int  // the one that fails
+		at       string
+	}{
+		"after a restore":       {settles: 2, at: "checks/still-running"},
+		"without a backup":      {disabled: true, at: "checks/still-running"},
+		"without checks":        {skip: []ccci.SkipStage{{Stage: ccci.StageChecks, Reason: "x"}}, settles: 2, at: "restore/still-running"},
+		"without a restore too": {skip: []ccci.SkipStage{{Stage: ccci.StageChecks, Reason: "x"}}, disabled: true, at: "restore/still-running"},
+		"only install":          {options: ccci.Options{Stages: []ccci.StageName{ccci.StageInstall}}, at: "install/still-running"},
+		"only upgrade":          {options: ccci.Options{Stages: []ccci.StageName{ccci.StageUpgrade}}, at: "upgrade/still-running"},
+		"only checks":           {options: ccci.Options{Stages: []ccci.StageName{ccci.StageChecks}}, at: "checks/still-running"},
+	} {
+		for what, why := range map[string]error{"a failure": &DeployError{Err: ccci.Errorf(ccci.CodeRecipe, "rolled back"), Reason: "rollback"}, "nothing": nil} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				w := newWorld()
+				w.plan = func(*recipe.Stack) BackupPlan {
+					return BackupPlan{Enabled: !c.disabled, Volumes: []BackupVolume{{Key: "data"}}}
+				}
+				w.on["settle"] = func() error {
+					if w.count("settle") < c.settles {
+						return nil
+					}
+					return why
+				}
+				config := w.config(t, repo, head)
+				config.Job.Options, config.Settings.Skip = c.options, c.skip
+				synctest.Test(t, func(t *testing.T) {
+					r := live(t, w, config, t.Context())
+					if why == nil && (r.Status != ccci.StatusPassed || w.count("settle") == 0) || why != nil && (r.Status != ccci.StatusFailed || r.Cause == nil || r.Cause.Check != c.at) {
+						t.Errorf("status %s, level %d, cause %+v", r.Status, r.Level, r.Cause)
+					}
+				})
+			})
+		}
+	}
+}
+
+// U3: what runs at the end is the commit under test.
+func TestU3_ARollBackDuringTheStageIsFound(t *testing.T) {
+	repo, head := example(t)
+	for at, looks := range map[string]int{"upgrade/still-head": 2, "checks/still-running": 3} {
+		t.Run(at, func(t *testing.T) {
+			w := newWorld()
+			w.on["label"] = func() error {
+				if w.count("label") == looks {
+					return ccci.Errorf(ccci.CodeRecipe, "another commit")
+				}
+				return nil
+			}
+			c := w.config(t, repo, head)
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, w, c, t.Context())
+				if r.Status != ccci.StatusFailed || r.Cause == nil || r.Cause.Check != at {
+					t.Errorf("status %s, cause %+v", r.Status, r.Cause)
+				}
+			})
+		})
+	}
 }
 
 // rollingBack reports the labels of the released version, which has no commit.

@@ -167,7 +167,8 @@ func (l *life) upgrade(ctx context.Context, s *ccci.Stage) {
 		l.check(ctx, s, "upgrade/commit", l.runsHead) &&
 		l.serves(ctx, s, "upgrade") &&
 		l.check(ctx, s, "upgrade/verify", func(ctx context.Context) error { return l.verify(ctx, "A", l.canaries) }) &&
-		l.hook(ctx, s, "post-upgrade")
+		l.hook(ctx, s, "post-upgrade") &&
+		l.check(ctx, s, "upgrade/still-head", l.runsHead)
 	l.screenshot(ctx, "upgrade")
 }
 
@@ -288,11 +289,7 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 				return l.Backup.Restore(ctx, l.current, l.snapshot)
 			})
 		}) &&
-		l.check(ctx, s, "restore/converged", func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, max(l.settings.Timeouts.Deploy, l.current.Timeout))
-			defer cancel()
-			return l.Deployer.Settle(ctx, l.current)
-		}) &&
+		l.check(ctx, s, "restore/converged", l.settle) &&
 		l.serves(ctx, s, "restore") &&
 		l.check(ctx, s, "restore/verify", func(ctx context.Context) error {
 			if err := l.verifySoon(ctx, "A"); err != nil {
@@ -305,6 +302,26 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 			return err
 		}) &&
 		l.hook(ctx, s, "post-restore")
+}
+
+// settle waits until what is deployed stays as it is.
+func (l *life) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, max(l.settings.Timeouts.Deploy, l.current.Timeout))
+	defer cancel()
+	return l.Deployer.Settle(ctx, l.current)
+}
+
+// stillRuns is the last look before the verdict: what the run has tested is there, and is
+// the commit under test. Swarm may have rolled it back since the upgrade, and the old
+// version answers as well.
+func (l *life) stillRuns(ctx context.Context) error {
+	if err := l.settle(ctx); err != nil {
+		return err
+	}
+	if l.current != l.head {
+		return nil
+	}
+	return l.runsHead(ctx)
 }
 
 // verifySoon repeats the reading for as long as one step may take: an app's

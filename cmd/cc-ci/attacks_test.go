@@ -33,12 +33,15 @@ import (
 //	environment  variables of the app, KEY=value
 //	service      further keys of the service in the compose file
 //	labels       further labels of the service
+//	deploy       further keys of the service's section deploy
+//	services     further services of the compose file
+//	release      what the app of a version released before does; with it the run is an upgrade
 //	more         further top-level keys of the compose file
 //	config       further lines of cc-ci.yml
 //	recipe.yml   the enrolment; by default the app is asked for /health
 //	want.json    how the run must end, see attackWant; by default it passes
 //
-// In all of them {{gateway}} is the host's address on the network of apps, and {{canary}} the port on
+// In all of them {{image}} is the attacker's, {{gateway}} is the host's address on the network of apps, and {{canary}} the port on
 // which a server of the host must not be reached.
 const attackDir = "testdata/attacks"
 
@@ -174,7 +177,7 @@ func (w *attackWorld) attack(t *testing.T, name string, archive *txtar.Archive) 
 	dir := t.TempDir()
 	parts := map[string]string{"want.json": "{}", "recipe.yml": "health:\n  path: /health\n  status: [200]\ntimeouts:\n  deploy: 60s\n  healthy: 40s\n  step: 20s\n"}
 	for _, f := range archive.Files {
-		parts[f.Name] = strings.NewReplacer("{{gateway}}", w.gateway, "{{canary}}", canaryPort, "{{name}}", name).Replace(string(f.Data))
+		parts[f.Name] = strings.NewReplacer("{{gateway}}", w.gateway, "{{canary}}", canaryPort, "{{name}}", name, "{{image}}", attacker.Image).Replace(string(f.Data))
 	}
 	var want attackWant
 	if err := json.Unmarshal([]byte(parts["want.json"]), &want); err != nil {
@@ -270,21 +273,32 @@ func (w *attackWorld) untouched(t *testing.T, name string, run ccci.RunID) {
 func attackRecipe(t *testing.T, dir, name string, parts map[string]string) string {
 	t.Helper()
 	repo := filepath.Join(dir, name)
-	compose, err := attackCompose(parts)
-	if err != nil {
-		t.Fatal(err)
+	commit := func(attacks, version string, commands ...[]string) {
+		compose, err := attackCompose(parts, attacks, version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(repo, "compose.yml"), compose)
+		for _, args := range append(commands, []string{"add", "-A"}, []string{"commit", "-qm", "an attack"}) {
+			gitIn(t, repo, args...)
+		}
 	}
-	write(t, filepath.Join(repo, "compose.yml"), compose)
 	write(t, filepath.Join(repo, ".env.sample"), "TYPE="+name+"\nDOMAIN="+name+".example.com\nLETS_ENCRYPT_ENV=production\nSECRET_TOKEN_VERSION=v1 # length=32\n")
 	write(t, filepath.Join(repo, "README.md"), "# "+name+"\n")
-	for _, args := range [][]string{{"init", "-q"}, {"add", "-A"}, {"commit", "-qm", "an attack"}} {
-		gitIn(t, repo, args...)
+	const version = "0.1.0+1.0.0"
+	release, upgrade := parts["release"]
+	if !upgrade {
+		commit(parts["attacks"], version, []string{"init", "-q"})
+		return repo
 	}
+	commit(release, version, []string{"init", "-q"})
+	gitIn(t, repo, "tag", "-a", "-m", version, version)
+	commit(parts["attacks"], "0.2.0+1.0.0")
 	return repo
 }
 
-// attackCompose makes the compose file of a case.
-func attackCompose(parts map[string]string) (string, error) {
+// attackCompose makes the compose file of a version of a case.
+func attackCompose(parts map[string]string, attacks, version string) (string, error) {
 	lines := func(text string) (out []any) {
 		for line := range strings.Lines(text) {
 			if line = strings.TrimSpace(line); line != "" {
@@ -297,26 +311,34 @@ func attackCompose(parts map[string]string) (string, error) {
 		"image":       attacker.Image,
 		"networks":    []any{"proxy"},
 		"secrets":     []any{"token"},
-		"command":     lines(strings.ReplaceAll(parts["attacks"], "$", "$$")),
+		"command":     lines(strings.ReplaceAll(attacks, "$", "$$")),
 		"environment": lines(parts["environment"]),
-		"deploy": map[string]any{
-			"restart_policy": map[string]any{"condition": "any", "delay": "1s"},
-			"labels": append([]any{
-				"traefik.enable=true",
-				"traefik.http.services.${STACK_NAME}.loadbalancer.server.port=8080",
-				"traefik.http.routers.${STACK_NAME}.rule=Host(`${DOMAIN}`)",
-				"traefik.http.routers.${STACK_NAME}.entrypoints=web-secure",
-				"traefik.http.routers.${STACK_NAME}.tls=true",
-				"coop-cloud.${STACK_NAME}.version=0.1.0+1.0.0",
-			}, lines(parts["labels"])...),
-		},
 	}
+	deploy := map[string]any{
+		"restart_policy": map[string]any{"condition": "any", "delay": "1s"},
+		"labels": append([]any{
+			"traefik.enable=true",
+			"traefik.http.services.${STACK_NAME}.loadbalancer.server.port=8080",
+			"traefik.http.routers.${STACK_NAME}.rule=Host(`${DOMAIN}`)",
+			"traefik.http.routers.${STACK_NAME}.entrypoints=web-secure",
+			"traefik.http.routers.${STACK_NAME}.tls=true",
+			"coop-cloud.${STACK_NAME}.version=" + version,
+		}, lines(parts["labels"])...),
+	}
+	if err := yaml.Unmarshal([]byte(parts["deploy"]), &deploy); err != nil {
+		return "", err
+	}
+	service["deploy"] = deploy
 	if err := yaml.Unmarshal([]byte(parts["service"]), &service); err != nil {
+		return "", err
+	}
+	services := map[string]any{"app": service}
+	if err := yaml.Unmarshal([]byte(parts["services"]), &services); err != nil {
 		return "", err
 	}
 	file := map[string]any{
 		"version":  "3.8",
-		"services": map[string]any{"app": service},
+		"services": services,
 		"networks": map[string]any{"proxy": map[string]any{"external": true}},
 		"secrets":  map[string]any{"token": map[string]any{"external": true, "name": "${STACK_NAME}_token_${SECRET_TOKEN_VERSION}"}},
 	}

@@ -69,6 +69,8 @@ func TestEveryContainerHasACeiling(t *testing.T) {
 		"busy probe":      {"    healthcheck: {test: x, interval: 1ms, start_interval: 2ms}\n", plain, []string{"healthcheck interval raised from 1ms to 1s", "healthcheck interval raised from 2ms to 1s"}},
 		"calm probe":      {"    healthcheck: {test: x, interval: 30s}\n", plain, nil},
 		"busy restart":    {"    deploy: {restart_policy: {delay: 1ns}}\n", plain, []string{"restart delay raised from 1ns to 1s"}},
+		"long update":     {"    deploy: {update_config: {monitor: 60s}}\n", plain, []string{"monitor of an update lowered from 1m0s to 10s"}},
+		"late update":     {"    deploy: {update_config: {delay: 60s, monitor: 10s}}\n", plain, []string{"delay of an update lowered from 1m0s to 10s"}},
 		"tmpfs":           {"    volumes: [{type: tmpfs, target: /dev/shm, tmpfs: {size: 99999999999}}, {type: tmpfs, target: /t}]\n", plain, []string{"tmpfs at /dev/shm lowered from 93.13GiB to 2GiB"}},
 		"small log":       {"    logging: {driver: json-file, options: {max-size: 1m, max-file: '5'}}\n", "memory 2GiB, 2 processors, 1024 processes, log 5 x 1MiB", nil},
 		"log of a line":   {"    logging: {options: {max-size: '1', max-file: '2'}}\n", plain, []string{"log raised to 20MiB"}},

@@ -62,17 +62,15 @@ type failure struct {
 
 // history remembers failed tasks, which swarm forgets after a few.
 type history struct {
-	services       []service
-	floor          map[string]uint64
-	loopWindow     time.Duration
-	monitor        bool // wait for swarm's monitor
-	patience       time.Duration
-	seen           map[string]bool
-	running        map[string]time.Time // by task: when it was first seen running
-	streaks        map[string]*streak   // by service name and failure
-	givenUp        map[string]int       // by service name: looks in a row
-	unplaced       map[string]time.Time
-	convergedSince time.Time
+	services   []service
+	floor      map[string]uint64
+	loopWindow time.Duration
+	monitor    bool // wait for swarm's monitor
+	seen       map[string]bool
+	running    map[string]time.Time // by task: when it was first seen running
+	streaks    map[string]*streak   // by service name and failure
+	givenUp    map[string]int       // by service name: looks in a row
+	unplaced   map[string]time.Time
 }
 
 // streak is one failure of one service, repeated.
@@ -131,21 +129,10 @@ func (h *history) judge(o observation) decision {
 	if dec.failed == nil {
 		dec.failed = h.loops(o, dec)
 	}
-	h.waitForMonitor(o, &dec, watching)
-	return dec
-}
-
-func (h *history) waitForMonitor(o observation, dec *decision, watching bool) {
-	if !dec.converged {
-		h.convergedSince = time.Time{}
-		return
-	}
-	if h.convergedSince.IsZero() {
-		h.convergedSince = o.at
-	}
-	if h.monitor && watching && o.at.Sub(h.convergedSince) < h.patience {
+	if h.monitor && watching {
 		dec.converged = false
 	}
+	return dec
 }
 
 func (h *history) judgeService(want service, o observation) (serviceState, *failure) {

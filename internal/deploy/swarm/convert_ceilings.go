@@ -45,6 +45,7 @@ type Ceilings struct {
 	StopGrace      time.Duration // the longest, default 2 min
 	HealthInterval time.Duration // the shortest, default 1 s
 	RestartDelay   time.Duration // the shortest, default 1 s
+	UpdateMonitor  time.Duration // the longest monitor and delay of an update, default 10 s; Settle waits for both
 }
 
 // fill sets the defaults that need no look at the machine.
@@ -55,6 +56,7 @@ func (c *Ceilings) fill() {
 	c.StopGrace = orDefault(c.StopGrace, 2*time.Minute)
 	c.HealthInterval = orDefault(c.HealthInterval, time.Second)
 	c.RestartDelay = orDefault(c.RestartDelay, time.Second)
+	c.UpdateMonitor = orDefault(c.UpdateMonitor, 10*time.Second)
 }
 
 // measure sets the defaults that are parts of the machine's, and divides what is for
@@ -201,10 +203,21 @@ func (l *lowering) clampOne(s *service, c Ceilings) {
 		l.note(s, "restart delay raised from %s to %s", *p.Delay, c.RestartDelay)
 		p.Delay = &c.RestartDelay
 	}
+	if u := s.spec.UpdateConfig; u != nil && c.UpdateMonitor > 0 {
+		l.clampUpdate(s, "delay", &u.Delay, c.UpdateMonitor)
+		l.clampUpdate(s, "monitor", &u.Monitor, c.UpdateMonitor)
+	}
 	if c.Log > 0 {
 		task.LogDriver = l.logDriver(s, task.LogDriver, c.Log)
 	}
 	l.effective[s.key] = effectiveText(task)
+}
+
+func (l *lowering) clampUpdate(s *service, name string, d *time.Duration, most time.Duration) {
+	if *d > most {
+		l.note(s, "%s of an update lowered from %s to %s", name, *d, most)
+		*d = most
+	}
 }
 
 func (l *lowering) clampHealth(s *service, h *container.HealthConfig, least time.Duration) {

@@ -79,7 +79,7 @@ func (d *Deployer) Limits(ctx context.Context, stack *recipe.Stack) (map[string]
 }
 
 // Settle waits until what is deployed has converged, and beyond Deploy until swarm
-// has stopped monitoring the last update (but not longer than MonitorPatience): from
+// has stopped monitoring the last update (Ceilings.UpdateMonitor bounds that): from
 // then on swarm does not roll it back any more. Call it as late in a stage as its
 // verdict allows; the monitor runs meanwhile and usually nothing is left to wait for.
 func (d *Deployer) Settle(ctx context.Context, stack *recipe.Stack) error {
@@ -160,7 +160,7 @@ func (d *Deployer) auth(reference string) (string, error) {
 // wait looks until the services have converged, have failed, or ctx ends.
 func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []service, monitor bool) error {
 	h := newHistory(services)
-	h.loopWindow, h.patience, h.monitor = d.o.LoopWindow, d.o.MonitorPatience, monitor
+	h.loopWindow, h.monitor = d.o.LoopWindow, monitor
 	d.mu.Lock()
 	for id, version := range d.floor {
 		h.floor[id] = version

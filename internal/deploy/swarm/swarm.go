@@ -68,9 +68,6 @@ type Options struct {
 	// third one counts as a restart loop, default 10 s. It leaves an app time to
 	// die a few times while its database makes its first files.
 	LoopWindow time.Duration
-	// MonitorPatience bounds how long Settle waits for swarm to declare an update
-	// finished after all its tasks are new and healthy, default 10 s.
-	MonitorPatience time.Duration
 	// RemovePatience bounds how long Remove tries without any progress, default 60 s.
 	RemovePatience time.Duration
 	// AnswerPatience bounds how long a request to create an object is waited for after
@@ -174,7 +171,6 @@ func New(o Options) (*Deployer, error) {
 	o.PollInterval = orDefault(o.PollInterval, 150*time.Millisecond)
 	o.Stable = orDefault(o.Stable, 3)
 	o.LoopWindow = orDefault(o.LoopWindow, 10*time.Second)
-	o.MonitorPatience = orDefault(o.MonitorPatience, 10*time.Second)
 	o.RemovePatience = orDefault(o.RemovePatience, time.Minute)
 	o.AnswerPatience = orDefault(o.AnswerPatience, 90*time.Second)
 	o.AbsencePatience = orDefault(o.AbsencePatience, 20*time.Second)

@@ -26,6 +26,7 @@
 //	stubborn                 ignore SIGTERM
 //	hang                     listen on nothing, for ever
 //	exit CODE                end at once
+//	end SECONDS CODE         end after that long, beside all that follows
 //
 // What it serves is in its environment: PAGE is the page at /, LOCATION a
 // redirection of /, DELAY how long / takes.
@@ -178,6 +179,11 @@ func attack(words []string, rest string) {
 		os.Exit(0)
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
+	case "end":
+		time.AfterFunc(time.Duration(number(arg(1)))*time.Second, func() {
+			fmt.Println("the end")
+			os.Exit(number(arg(2)))
+		})
 	case "exit":
 		os.Exit(number(arg(1)))
 	default:
