@@ -213,8 +213,8 @@ func TestU20_QuickRun(t *testing.T) {
 		}
 		want := []string{
 			"snapshot", "pull base", "secrets", "new", "fill base", "route base", "deploy base",
-			"pull head", "route head", "deploy head", "label",
-			"logs", "close backup", "unroute", "remove", "snapshot",
+			"pull head", "route head", "deploy head", "label", "label",
+			"logs", "settle", "label", "close backup", "unroute", "remove", "snapshot",
 		}
 		if diff := cmp.Diff(want, without(w.events, beside...)); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)

@@ -16,6 +16,7 @@ import (
 var failureCases = []testcase{
 	{"U3_rollback_is_a_failure_though_the_old_version_answers", rollback},
 	{"U3_rollback_after_a_healthy_start_is_seen_by_Settle", lateRollback},
+	{"A24_service_that_ends_for_ever_is_seen_by_Settle", endless},
 	{"U3_paused_update_is_a_failure", paused},
 	{"U19_image_that_cannot_be_had_is_an_error_of_its_own", missingImage},
 	{"A24_rejected_task_fails_early", rejected},
@@ -65,6 +66,32 @@ func lateRollback(t *testing.T, s *suite) {
 	if !errors.As(err, &de) || de.Reason != "rollback" {
 		t.Errorf("Deploy and Settle: %v, want a rollback", err)
 	}
+}
+
+// endless has a second service that runs for a while each time: long enough for Deploy.
+func endless(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	stack := a.stack(`
+version: "3.8"
+services:
+  app:` + healthy + `
+  worker:
+    image: IMAGE
+    environment: [SAY=no such queue, EXIT_AFTER=4s, EXIT_CODE=7]
+    deploy: {restart_policy: {condition: any, delay: 100ms}}
+`)
+	a.deploy(stack)
+	// Once it has ended, Settle is not content with it again.
+	ctx := a.deadline(60 * time.Second)
+	var err error
+	for err == nil && ctx.Err() == nil {
+		err = a.Settle(ctx, stack)
+	}
+	var de *harness.DeployError
+	if !errors.As(err, &de) || de.Reason != "restart-loop" {
+		t.Fatalf("Settle: %v, want a restart loop", err)
+	}
+	wantWords(t, de, "worker", "7", "no such queue")
 }
 
 func paused(t *testing.T, s *suite) {

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,7 +25,9 @@ import (
 // recipe says otherwise) has passed without a failure. Deploy does not wait for that:
 // the work that follows takes longer anyway. A task that fails within the period
 // makes swarm roll back or pause, and Settle, which does wait for the monitor,
-// reports it. So a stage calls Settle before it gives its verdict.
+// reports it. Where swarm updates nothing it starts a task that ended again, for ever:
+// Settle asks a service with such tasks to outlive them. So a run calls Settle before it
+// gives its verdict.
 
 // observation is one look at a stack.
 type observation struct {
@@ -47,6 +50,7 @@ type serviceState struct {
 	service  service
 	current  bool // converged
 	watching bool // converged, and swarm still monitors the update
+	unproven bool // converged, and not yet longer than its tasks before it ran
 	words    string
 	newest   *swarm.Task // of the specification wanted; nil when there is none
 }
@@ -65,7 +69,9 @@ type history struct {
 	services   []service
 	floor      map[string]uint64
 	loopWindow time.Duration
-	monitor    bool // wait for swarm's monitor
+	settle     bool                     // wait for swarm's monitor, and for services that have ended to last
+	lives      map[string]time.Duration // by ended task: how long it ran
+	ended      map[string]bool          // tasks that had ended at the first look; nil before it
 	seen       map[string]bool
 	running    map[string]time.Time // by task: when it was first seen running
 	streaks    map[string]*streak   // by service name and failure
@@ -87,6 +93,7 @@ func newHistory(services []service) *history {
 		floor:    map[string]uint64{},
 		seen:     map[string]bool{},
 		running:  map[string]time.Time{},
+		lives:    map[string]time.Duration{},
 		streaks:  map[string]*streak{},
 		givenUp:  map[string]int{},
 		unplaced: map[string]time.Time{},
@@ -104,12 +111,16 @@ const (
 	// longer when one before it has failed.
 	youngest      = time.Second
 	youngestAgain = 3 * time.Second
+
+	// lifeMargin is how much longer than the tasks before it, beside a quarter of that, a task must have
+	// run: their lives are not equal to the second.
+	lifeMargin = time.Second
 )
 
 func (h *history) judge(o observation) decision {
 	dec := decision{converged: o.strays == 0, strays: o.strays}
 	var signature []string
-	watching := false
+	waiting := false
 	for _, want := range h.services {
 		state, fail := h.judgeService(want, o)
 		dec.states = append(dec.states, state)
@@ -117,7 +128,7 @@ func (h *history) judge(o observation) decision {
 			dec.failed = fail
 		}
 		dec.converged = dec.converged && state.current
-		watching = watching || state.watching
+		waiting = waiting || state.watching || state.unproven
 		for _, t := range o.tasks {
 			if isOf(t, want) && t.Status.State == swarm.TaskStateRunning {
 				signature = append(signature, t.ID)
@@ -129,8 +140,9 @@ func (h *history) judge(o observation) decision {
 	if dec.failed == nil {
 		dec.failed = h.loops(o, dec)
 	}
-	if h.monitor && watching {
-		dec.converged = false
+	if h.settle {
+		dec.converged = dec.converged && !waiting
+		h.remember(o)
 	}
 	return dec
 }
@@ -169,6 +181,13 @@ func (h *history) judgeService(want service, o observation) (serviceState, *fail
 	if fail := h.hopeless(want, svc, tasks, o); fail != nil {
 		return state, fail
 	}
+	if h.settle {
+		var fail *failure
+		if state.unproven, fail = h.lasts(want, svc, tasks, o.at); fail != nil {
+			state.words = fail.message
+			return state, fail
+		}
+	}
 	if state.current && !want.probed && h.young(want, svc, tasks, o.at) {
 		state.current = false
 		state.words += ", which has no healthcheck and only just started"
@@ -186,20 +205,78 @@ func (h *history) young(want service, svc swarm.Service, tasks []swarm.Task, at 
 		if !current(t, svc, want) || t.Status.State != swarm.TaskStateRunning {
 			continue
 		}
-		first, known := h.running[t.ID]
-		if !known {
-			// Swarm's own time, when its clock is not ahead of ours.
-			first = at
-			if !t.Status.Timestamp.IsZero() && t.Status.Timestamp.Before(at) {
-				first = t.Status.Timestamp
-			}
-			h.running[t.ID] = first
-		}
-		if at.Sub(first) < age {
+		if at.Sub(h.since(t, at)) < age {
 			return true
 		}
 	}
 	return false
+}
+
+// since says when a task that runs began to.
+func (h *history) since(t swarm.Task, at time.Time) time.Time {
+	first, known := h.running[t.ID]
+	if !known {
+		// Swarm's own time, when its clock is not ahead of ours.
+		first = at
+		if !t.Status.Timestamp.IsZero() && t.Status.Timestamp.Before(at) {
+			first = t.Status.Timestamp
+		}
+		h.running[t.ID] = first
+	}
+	return first
+}
+
+// lasts decides whether a service whose tasks have ended by themselves runs for good: it
+// must have run for longer than any of them did. So one that waited for its database
+// passes, and one that ends for ever does not, whenever it is looked at.
+func (h *history) lasts(want service, svc swarm.Service, tasks []swarm.Task, at time.Time) (unproven bool, _ *failure) {
+	if len(tasks) == 0 || desiredTasks(svc, tasks) == 0 {
+		return false, nil
+	}
+	var ended []swarm.Task // newest first
+	var longest time.Duration
+	again := false
+	for _, t := range tasks {
+		if isOf(t, want) && endedByItself(t, svc) {
+			ended = append(ended, t)
+			longest = max(longest, h.lives[t.ID])
+			again = again || h.ended != nil && !h.ended[t.ID]
+		}
+	}
+	if len(ended) == 0 || oneShot(svc) && isOf(tasks[0], want) && tasks[0].Status.State == swarm.TaskStateComplete {
+		return false, nil
+	}
+	if again && len(ended) > 1 {
+		said := cmp.Or(taskWords(ended[0]), "it exits with code 0 and is not meant to end")
+		return false, &failure{
+			reason: loopReason(said), code: ccci.CodeRecipe, service: want.key, tasks: ended,
+			message: "its tasks go on to end: " + said,
+		}
+	}
+	for _, t := range tasks {
+		if current(t, svc, want) && t.Status.State == swarm.TaskStateRunning && at.Sub(h.since(t, at)) <= longest+longest/4+lifeMargin {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// remember notes, at the first look, what had ended before it.
+func (h *history) remember(o observation) {
+	if h.ended != nil {
+		return
+	}
+	h.ended = map[string]bool{}
+	for _, t := range o.tasks {
+		if ended(t.Status.State) {
+			h.ended[t.ID] = true
+		}
+	}
+}
+
+// endedByItself reports whether a task has ended that neither swarm stopped nor its service lets end.
+func endedByItself(t swarm.Task, svc swarm.Service) bool {
+	return t.Status.State == swarm.TaskStateFailed || t.Status.State == swarm.TaskStateComplete && !oneShot(svc)
 }
 
 func isOf(t swarm.Task, want service) bool {

@@ -1,6 +1,8 @@
 package swarm
 
 import (
+	"cmp"
+	"slices"
 	"testing"
 	"time"
 
@@ -96,7 +98,7 @@ func TestU3_OneLook(t *testing.T) {
 // Settle waits for swarm's monitor; Deploy does not.
 func TestU3_SettleWaitsForTheMonitor(t *testing.T) {
 	h := newHistory(app())
-	h.monitor = true
+	h.settle = true
 	look := func(state swarm.UpdateState, after time.Duration) bool {
 		return h.judge(observation{
 			services: []swarm.Service{serviceOf("s_app", wanted, state)},
@@ -204,6 +206,68 @@ func TestSameFailureDespiteIdentifiers(t *testing.T) {
 	if a != b {
 		t.Errorf("%q != %q", a, b)
 	}
+}
+
+// Settle believes a service whose tasks have ended only when it outlives them.
+func TestA24_AServiceMustOutliveItsEndedTasks(t *testing.T) {
+	const none = swarm.UpdateState("")
+	plain, once := serviceOf("s_app", wanted, none), serviceOf("s_app", wanted, none)
+	once.Spec.TaskTemplate.RestartPolicy = &swarm.RestartPolicy{Condition: swarm.RestartPolicyConditionOnFailure}
+	one := func(id string, state swarm.TaskState, created, since time.Duration) swarm.Task {
+		desired := shutdown
+		if state == running {
+			desired = running
+		}
+		t := task(id, "s_app", wanted, state, desired, "")
+		t.CreatedAt, t.Status.Timestamp = start.Add(created), start.Add(since)
+		return t
+	}
+	dead := []swarm.Task{one("1", failed, -60*time.Second, -50*time.Second), one("2", failed, -50*time.Second, -46*time.Second)}
+	stopped := []swarm.Task{one("1", shutdown, -60*time.Second, -50*time.Second)}
+	lives := map[string]time.Duration{"1": 10 * time.Second, "2": 4 * time.Second, "3": 4 * time.Second}
+	const proven = 13500*time.Millisecond + time.Millisecond
+	for name, c := range map[string]struct {
+		svc    swarm.Service
+		before []swarm.Task
+		newest swarm.Task
+		then   []swarm.Task // at the second look, in place of newest
+		first  bool         // converged at the first look
+		second string       // "", "waits" or a reason
+	}{
+		"outlived them":              {svc: plain, before: dead, newest: one("3", running, -46*time.Second, -proven), first: true},
+		"not yet":                    {svc: plain, before: dead, newest: one("3", running, -46*time.Second, -12*time.Second), second: "waits"},
+		"ends again":                 {svc: plain, before: dead, newest: one("3", running, -46*time.Second, -3*time.Second), then: []swarm.Task{one("3", failed, -46*time.Second, 0)}, second: "restart-loop"},
+		"ends again, with success":   {svc: plain, before: dead, newest: one("3", running, -46*time.Second, -3*time.Second), then: []swarm.Task{one("3", swarm.TaskStateComplete, -46*time.Second, 0)}, second: "restart-loop"},
+		"the first end":              {svc: plain, newest: one("3", running, -46*time.Second, -46*time.Second), first: true, then: []swarm.Task{one("3", failed, -46*time.Second, 0), one("4", running, 0, 0)}, second: "waits"},
+		"an operator's restart":      {svc: plain, before: stopped, newest: one("3", running, -50*time.Second, -2*time.Second), first: true},
+		"a job that did it at last":  {svc: once, before: dead, newest: one("3", swarm.TaskStateComplete, -46*time.Second, -time.Second), first: true},
+		"a job that goes on to fail": {svc: once, before: dead, newest: one("3", running, -46*time.Second, -time.Second), then: []swarm.Task{one("3", failed, -46*time.Second, 0)}, second: "restart-loop"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHistory(app())
+			h.settle, h.lives = true, lives
+			look := func(at time.Time, last ...swarm.Task) decision {
+				return h.judge(observation{services: []swarm.Service{c.svc}, tasks: append(slices.Clone(c.before), last...), at: at})
+			}
+			if dec := look(start, c.newest); dec.converged != c.first || dec.failed != nil {
+				t.Errorf("at first: converged %v, %+v", dec.converged, dec.failed)
+			}
+			if c.then == nil {
+				c.then = []swarm.Task{c.newest}
+			}
+			dec := look(start.Add(time.Millisecond), c.then...)
+			if got := cmp.Or(reasonOf(dec), map[bool]string{false: "waits"}[dec.converged]); got != c.second {
+				t.Errorf("then: %q, want %q (%+v)", got, c.second, dec.states)
+			}
+		})
+	}
+}
+
+func reasonOf(dec decision) string {
+	if dec.failed == nil {
+		return ""
+	}
+	return dec.failed.reason
 }
 
 // A task without a healthcheck is believed after a second, and after three when one

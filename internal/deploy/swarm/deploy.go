@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
@@ -80,7 +81,8 @@ func (d *Deployer) Limits(ctx context.Context, stack *recipe.Stack) (map[string]
 
 // Settle waits until what is deployed has converged, and beyond Deploy until swarm
 // has stopped monitoring the last update (Ceilings.UpdateMonitor bounds that): from
-// then on swarm does not roll it back any more. Call it as late in a stage as its
+// then on swarm does not roll it back any more. A service of which tasks have ended by
+// themselves must run for longer than they did. Call it as late in a stage as its
 // verdict allows; the monitor runs meanwhile and usually nothing is left to wait for.
 func (d *Deployer) Settle(ctx context.Context, stack *recipe.Stack) error {
 	if err := d.check(ctx); err != nil {
@@ -158,9 +160,9 @@ func (d *Deployer) auth(reference string) (string, error) {
 }
 
 // wait looks until the services have converged, have failed, or ctx ends.
-func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []service, monitor bool) error {
+func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []service, settle bool) error {
 	h := newHistory(services)
-	h.loopWindow, h.monitor = d.o.LoopWindow, monitor
+	h.loopWindow, h.settle = d.o.LoopWindow, settle
 	d.mu.Lock()
 	for id, version := range d.floor {
 		h.floor[id] = version
@@ -179,6 +181,9 @@ func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []ser
 			}
 		case err == nil:
 			broken = 0
+			if settle {
+				d.measureLives(ctx, h, o)
+			}
 			dec := h.judge(o)
 			if dec.failed != nil {
 				return d.deployError(ctx, stack, dec.failed)
@@ -196,6 +201,26 @@ func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []ser
 		if d.sleep(ctx) != nil {
 			return d.timeout(ctx, stack, last)
 		}
+	}
+}
+
+// measureLives finds out how long the tasks that ended had run. Swarm says only when they ended.
+func (d *Deployer) measureLives(ctx context.Context, h *history, o observation) {
+	for _, t := range o.tasks {
+		if _, known := h.lives[t.ID]; known || t.Status.State != swarm.TaskStateFailed && t.Status.State != swarm.TaskStateComplete {
+			continue
+		}
+		life := t.Status.Timestamp.Sub(t.CreatedAt) // at most, if its container is gone
+		if t.Status.ContainerStatus != nil && t.Status.ContainerStatus.ContainerID != "" {
+			if c, err := d.docker.ContainerInspect(ctx, t.Status.ContainerStatus.ContainerID); err == nil && c.State != nil {
+				started, startErr := time.Parse(time.RFC3339Nano, c.State.StartedAt)
+				finished, endErr := time.Parse(time.RFC3339Nano, c.State.FinishedAt)
+				if startErr == nil && endErr == nil {
+					life = finished.Sub(started)
+				}
+			}
+		}
+		h.lives[t.ID] = max(life, 0)
 	}
 }
 
@@ -237,7 +262,7 @@ func (d *Deployer) timeout(ctx context.Context, stack *recipe.Stack, last decisi
 	grace, cancel := cleanupContext(ctx, explainLimit)
 	defer cancel()
 	for _, s := range last.states {
-		if s.current && !s.watching {
+		if s.current && !s.watching && !s.unproven {
 			continue
 		}
 		unfinished = append(unfinished, fmt.Sprintf("%s (%s)", s.service.key, s.words))
