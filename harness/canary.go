@@ -97,7 +97,10 @@ func (l *life) writeCanaries(ctx context.Context, canaries []canary, text string
 		if !ok {
 			continue // what is only read from here on stays as it is
 		}
-		if err := l.Deployer.CopyIn(ctx, l.current, service, map[string][]byte{file: []byte(text)}); err != nil {
+		err := within(ctx, l.settings.Timeouts.Step, "step", func(ctx context.Context) error {
+			return l.Deployer.CopyIn(ctx, l.current, service, map[string][]byte{file: []byte(text)})
+		})
+		if err != nil {
 			return fmt.Errorf("writing a canary into volume %s: %w", c.volume, err)
 		}
 	}
@@ -108,9 +111,13 @@ func (l *life) readCanaries(ctx context.Context, canaries []canary, want string)
 	for _, c := range canaries {
 		service, file, ok := c.in(l.current, false)
 		if !ok {
-			return &checks.Failure{Message: fmt.Sprintf("no service mounts volume %s any more, which held data before the upgrade: the app cannot reach it now", c.volume)}
+			return &checks.Failure{Message: fmt.Sprintf("no service that runs mounts volume %s any more, which held data before the upgrade: the app cannot reach it now", c.volume)}
 		}
-		got, err := l.Deployer.CopyOut(ctx, l.current, service, file, canaryLimit)
+		var got []byte
+		err := within(ctx, l.settings.Timeouts.Step, "step", func(ctx context.Context) (err error) {
+			got, err = l.Deployer.CopyOut(ctx, l.current, service, file, canaryLimit)
+			return err
+		})
 		if err != nil {
 			return &checks.Failure{Message: fmt.Sprintf("the canary file in volume %s is gone (%s in service %s): %v", c.volume, file, service, err)}
 		}

@@ -47,6 +47,8 @@ type Deployer interface {
 
 	// Settle waits, like Deploy, for what is deployed, without changing it, and until the
 	// daemon has stopped monitoring the last update: what it accepts is not rolled back any more.
+	// A service that ended by itself before, and is not meant to, must run for longer than it did
+	// then; one that ends again fails as in Deploy.
 	Settle(ctx context.Context, stack *recipe.Stack) error
 
 	// Label returns a label of a deployed service, as the daemon reports it.
@@ -62,7 +64,7 @@ type Deployer interface {
 	// CopyIn writes files (paths are absolute within the service's container) and
 	// CopyOut reads one of at most limit bytes; both reach volumes mounted there. What the
 	// app has in the place of a file (a folder, a device, a larger file) is an Error
-	// with CodeRecipe.
+	// with CodeRecipe. Both wait, as Exec does, for a container of a service that has tasks.
 	CopyIn(ctx context.Context, stack *recipe.Stack, service string, files map[string][]byte) error
 	CopyOut(ctx context.Context, stack *recipe.Stack, service, path string, limit int64) ([]byte, error)
 

@@ -15,10 +15,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/docker/cli/cli/compose/types"
 	"github.com/google/go-cmp/cmp"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/enrol"
 )
 
 // live runs the example in the world, in time that passes by itself.
@@ -499,7 +501,7 @@ func TestU1_CanariesFollowTheDeployedVersion(t *testing.T) {
 		"the head only reads":               {replacing(t, mount, "      - data:/data:ro\n"), nil, "", "", ""},
 		"the head has one more volume":      {replacing(t, mount, mount+"      - more:/more\n", "volumes:\n  data:\n", "volumes:\n  more:\n  data:\n"), planOf(whole, append(whole[:1:1], BackupVolume{Key: "more"})), "", "", ""},
 		"whose restore does nothing":        {replacing(t, mount, mount+"      - more:/more\n", "volumes:\n  data:\n", "volumes:\n  more:\n  data:\n"), planOf(whole, append(whole[:1:1], BackupVolume{Key: "more"})), "more", "restore/verify", "volume more holds"},
-		"the head mounts it no longer":      {replacing(t, mount, "      - other:/data\n", "volumes:\n  data:\n", "volumes:\n  other:\n"), nil, "", "upgrade/verify", "no service mounts volume data any more"},
+		"the head mounts it no longer":      {replacing(t, mount, "      - other:/data\n", "volumes:\n  data:\n", "volumes:\n  other:\n"), nil, "", "upgrade/verify", "no service that runs mounts volume data any more"},
 		"the head takes a volume out of it": {same, planOf(whole, nil), "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -595,6 +597,71 @@ func TestN7_EndlessBackupIsTheRecipes(t *testing.T) {
 					t.Errorf("%s, %+v", r.Status, r.Cause)
 				}
 			})
+		})
+	}
+}
+
+// A canary that cannot be copied, since its service never has a container, is the recipe's doing too.
+func TestN7_EndlessCanaryIsTheRecipes(t *testing.T) {
+	repo, head := example(t)
+	for at, check := range map[string]string{"in": "install/seed", "out": "upgrade/verify"} {
+		t.Run(at, func(t *testing.T) {
+			w := newWorld()
+			c := w.config(t, repo, head)
+			c.Job.Deadline = time.Hour
+			c.Deployer = endlessCopy{worldDeployer{world: w}, at}
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, w, c, t.Context())
+				if r.Status != ccci.StatusFailed || r.Cause == nil || r.Cause.Check != check || r.Cause.Code != ccci.CodeRecipe {
+					t.Errorf("%s, %+v", r.Status, r.Cause)
+				}
+			})
+		})
+	}
+}
+
+// endlessCopy waits for a container without end.
+type endlessCopy struct {
+	worldDeployer
+	at string
+}
+
+func (d endlessCopy) CopyIn(ctx context.Context, stack *recipe.Stack, service string, files map[string][]byte) error {
+	if d.at == "in" {
+		<-ctx.Done()
+		return ccci.Errorf(ccci.CodeRecipe, "there was no container in time: %w", ctx.Err())
+	}
+	return d.worldDeployer.CopyIn(ctx, stack, service, files)
+}
+
+func (d endlessCopy) CopyOut(ctx context.Context, _ *recipe.Stack, _, _ string, _ int64) ([]byte, error) {
+	<-ctx.Done()
+	return nil, ccci.Errorf(ccci.CodeRecipe, "there was no container in time: %w", ctx.Err())
+}
+
+// A canary is read from another service that mounts its volume when its own no longer runs.
+func TestU1_ACanaryIsReadWhereSomethingRuns(t *testing.T) {
+	none := uint64(0)
+	service := func(name string, replicas *uint64) types.ServiceConfig {
+		return types.ServiceConfig{Name: name, Deploy: types.DeployConfig{Replicas: replicas}, Volumes: []types.ServiceVolumeConfig{{Type: "volume", Source: "data", Target: "/" + name}}}
+	}
+	for name, c := range map[string]struct {
+		services []types.ServiceConfig
+		want     string
+	}{
+		"another":  {[]types.ServiceConfig{service("store", &none), service("app", nil)}, ""},
+		"no other": {[]types.ServiceConfig{service("store", &none)}, "no service that runs mounts volume data"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			config := Config{Deployer: worldDeployer{world: w}}
+			l := &life{instance: newInstance(&config, "261121-030405-abcdef", "x", enrol.Default("x"))}
+			l.current = &recipe.Stack{Config: &types.Config{Services: c.services}}
+			w.files["/app/"+canaryFile] = []byte("A")
+			err := l.readCanaries(t.Context(), []canary{{volume: "data"}}, "A")
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
 		})
 	}
 }

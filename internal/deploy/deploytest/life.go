@@ -217,13 +217,17 @@ services:
 	if err := a.Settle(a.deadline(20*time.Second), stack); err != nil {
 		t.Errorf("Settle: %v", err)
 	}
+	ctx := a.deadline(20 * time.Second)
+	if _, err := a.CopyOut(ctx, stack, "idle", "/x", 1); ccci.CodeOf(err) != ccci.CodeRecipe || ctx.Err() != nil {
+		t.Errorf("CopyOut of a service without tasks: %v, want an answer at once", err)
+	}
 }
 
 // waitsForDatabase dies until its neighbour listens, as many apps do. That is slow,
 // and no restart loop.
 func waitsForDatabase(t *testing.T, s *suite) {
 	a := s.newApp(t)
-	a.deploy(a.stack(`
+	stack := a.stack(`
 version: "3.8"
 services:
   app:` + healthy + `
@@ -233,7 +237,11 @@ services:
     image: IMAGE
     environment: [READY_AFTER=4s]
     healthcheck: {test: ["CMD", "/app", "health"], interval: 250ms, timeout: 2s, retries: 60}
-`))
+`)
+	a.deploy(stack)
+	if err := a.Settle(a.deadline(20*time.Second), stack); err != nil {
+		t.Errorf("Settle: %v", err)
+	}
 }
 
 func execOutput(t *testing.T, s *suite) {

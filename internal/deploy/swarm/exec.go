@@ -103,9 +103,13 @@ func (d *Deployer) absent(ctx context.Context, name, service string) error {
 		return d.fault("looking for service "+service, err)
 	}
 	for _, s := range services {
-		if s.Spec.Name == name {
-			return nil
+		if s.Spec.Name != name {
+			continue
 		}
+		if r := s.Spec.Mode.Replicated; r != nil && r.Replicas != nil && *r.Replicas == 0 {
+			return ccci.Errorf(ccci.CodeRecipe, "looking for a container of service %s: it has none, since its replicas are 0", service)
+		}
+		return nil
 	}
 	return ccci.Errorf(ccci.CodeNotFound, "looking for a container of service %s: no such service is deployed", service)
 }
