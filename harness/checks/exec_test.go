@@ -43,6 +43,7 @@ func TestExecStep(t *testing.T) {
 		"contains not": {step: ccci.ExecStep{Command: []string{"x"}, Contains: []string{"{{.Marker}}"}}, output: "ccci-b-2", called: &call{Service: "app", Args: []string{"x"}}, want: `does not hold "ccci-a-1"`},
 		"lacks not":    {step: ccci.ExecStep{Command: []string{"x"}, Lacks: []string{"rror"}}, output: "Error", called: &call{Service: "app", Args: []string{"x"}}, want: `holds "rror"`},
 		"saved":        {step: ccci.ExecStep{Command: []string{"x"}, Save: map[string]string{"out": "stdout"}}, output: "  12\n", called: &call{Service: "app", Args: []string{"x"}}, saved: "12"},
+		"saved empty":  {step: ccci.ExecStep{Command: []string{"x"}, Save: map[string]string{"out": "stdout"}}, output: " \n", called: &call{Service: "app", Args: []string{"x"}}, want: "no output to save as out"},
 		"too long":     {step: ccci.ExecStep{Command: []string{"x"}}, err: fmt.Errorf("x: %w", context.DeadlineExceeded), called: &call{Service: "app", Args: []string{"x"}}, want: "did not end in time"},
 		"no command":   {step: ccci.ExecStep{}, want: "invalid: has no command"},
 		"no variable":  {step: ccci.ExecStep{Command: []string{`{{index .Vars "x"}}`}}, want: `invalid: "x" has no value`},

@@ -46,6 +46,9 @@ func (r *Runner) http(ctx context.Context, step ccci.HTTPStep) error {
 		if err != nil {
 			return failf(body, "%s %s: %v", req.Method, req.URL, err)
 		}
+		if value == "" {
+			return failf(body, "%s %s: %s is empty, and every text holds an empty one", req.Method, req.URL, path)
+		}
 		r.save(name, value)
 	}
 	return nil

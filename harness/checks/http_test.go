@@ -23,7 +23,7 @@ func notes(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/", http.StatusFound)
 	case "/items":
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		fmt.Fprint(w, `{"items":[{"id":12345678901234567890,"name":"first","tags":["a"]},{"id":2}],"total":2,"done":true,"none":null}`)
+		fmt.Fprint(w, `{"items":[{"id":12345678901234567890,"name":"first","tags":["a"]},{"id":2}],"total":2,"done":true,"none":null,"empty":""}`)
 	case "/broken":
 		w.WriteHeader(http.StatusInternalServerError)
 		fmt.Fprint(w, "stack trace\nat line 7")
@@ -77,6 +77,7 @@ func TestHTTPStepExpectations(t *testing.T) {
 		"missing in basic":         {ccci.HTTPStep{Basic: `{{index .Secrets "x"}}`}, `invalid: "x" has no value`},
 		"missing in header wanted": {ccci.HTTPStep{Expect: ccci.HTTPExpect{Headers: map[string]string{"a": `{{index .Vars "x"}}`}}}, `invalid: "x" has no value`},
 		"saved path not there":     {ccci.HTTPStep{Path: "/items", Save: map[string]string{"id": "items.9.id"}}, "has no"},
+		"saved value is empty":     {ccci.HTTPStep{Path: "/items", Save: map[string]string{"id": "empty"}}, "empty is empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			outcome(t, runner(t, notes).Run(t.Context(), ccci.Step{Name: "ask", HTTP: &c.step}), c.want)

@@ -268,7 +268,11 @@ func (r *Runner) exec(ctx context.Context, step ccci.ExecStep) error {
 		}
 	}
 	for name := range step.Save {
-		r.save(name, string(bytes.TrimSpace(output)))
+		value := string(bytes.TrimSpace(output))
+		if value == "" {
+			return failf(output, "%s in %s: there is no output to save as %s, and every text holds an empty one", args[0], service, name)
+		}
+		r.save(name, value)
 	}
 	return nil
 }
