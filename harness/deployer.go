@@ -48,7 +48,7 @@ type Deployer interface {
 	// Settle waits, like Deploy, for what is deployed, without changing it, and until the
 	// daemon has stopped monitoring the last update: what it accepts is not rolled back any more.
 	// A service that ended by itself before, and is not meant to, must run for longer than it did
-	// then; one that ends again fails as in Deploy.
+	// then, and one without a healthcheck for some seconds; one that ends again fails as in Deploy.
 	Settle(ctx context.Context, stack *recipe.Stack) error
 
 	// Label returns a label of a deployed service, as the daemon reports it.

@@ -115,6 +115,10 @@ const (
 	// lifeMargin is how much longer than the tasks before it, beside a quarter of that, a task must have
 	// run: their lives are not equal to the second.
 	lifeMargin = time.Second
+
+	// unmonitored is how long a task without a healthcheck must have run for Settle: swarm monitors an
+	// update for 5 s, and a new service not at all.
+	unmonitored = 6 * time.Second
 )
 
 func (h *history) judge(o observation) decision {
@@ -226,15 +230,15 @@ func (h *history) since(t swarm.Task, at time.Time) time.Time {
 	return first
 }
 
-// lasts decides whether a service whose tasks have ended by themselves runs for good: it
-// must have run for longer than any of them did. So one that waited for its database
+// lasts decides whether a service runs for good. One whose tasks have ended by themselves
+// must have run for longer than any of them did, and one without a healthcheck for a while. So one that waited for its database
 // passes, and one that ends for ever does not, whenever it is looked at.
 func (h *history) lasts(want service, svc swarm.Service, tasks []swarm.Task, at time.Time) (unproven bool, _ *failure) {
 	if len(tasks) == 0 || desiredTasks(svc, tasks) == 0 {
 		return false, nil
 	}
 	var ended []swarm.Task // newest first
-	var longest time.Duration
+	var longest, least time.Duration
 	again := false
 	for _, t := range tasks {
 		if isOf(t, want) && endedByItself(t, svc) {
@@ -243,7 +247,13 @@ func (h *history) lasts(want service, svc swarm.Service, tasks []swarm.Task, at 
 			again = again || h.ended != nil && !h.ended[t.ID]
 		}
 	}
-	if len(ended) == 0 || oneShot(svc) && isOf(tasks[0], want) && tasks[0].Status.State == swarm.TaskStateComplete {
+	if !want.probed {
+		least = unmonitored
+	}
+	if len(ended) > 0 {
+		least = max(least, longest+longest/4+lifeMargin)
+	}
+	if least == 0 || oneShot(svc) && isOf(tasks[0], want) && tasks[0].Status.State == swarm.TaskStateComplete {
 		return false, nil
 	}
 	if again && len(ended) > 1 {
@@ -254,7 +264,7 @@ func (h *history) lasts(want service, svc swarm.Service, tasks []swarm.Task, at 
 		}
 	}
 	for _, t := range tasks {
-		if current(t, svc, want) && t.Status.State == swarm.TaskStateRunning && at.Sub(h.since(t, at)) <= longest+longest/4+lifeMargin {
+		if current(t, svc, want) && t.Status.State == swarm.TaskStateRunning && at.Sub(h.since(t, at)) <= least {
 			return true, nil
 		}
 	}

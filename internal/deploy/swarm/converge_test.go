@@ -228,6 +228,7 @@ func TestA24_AServiceMustOutliveItsEndedTasks(t *testing.T) {
 	const proven = 13500*time.Millisecond + time.Millisecond
 	for name, c := range map[string]struct {
 		svc    swarm.Service
+		bare   bool // it has no healthcheck
 		before []swarm.Task
 		newest swarm.Task
 		then   []swarm.Task // at the second look, in place of newest
@@ -241,11 +242,15 @@ func TestA24_AServiceMustOutliveItsEndedTasks(t *testing.T) {
 		"the first end":              {svc: plain, newest: one("3", running, -46*time.Second, -46*time.Second), first: true, then: []swarm.Task{one("3", failed, -46*time.Second, 0), one("4", running, 0, 0)}, second: "waits"},
 		"an operator's restart":      {svc: plain, before: stopped, newest: one("3", running, -50*time.Second, -2*time.Second), first: true},
 		"a job that did it at last":  {svc: once, before: dead, newest: one("3", swarm.TaskStateComplete, -46*time.Second, -time.Second), first: true},
+		"a job that does it now":     {svc: once, before: dead, newest: one("3", running, -46*time.Second, -time.Second), then: []swarm.Task{one("3", failed, -46*time.Second, 0), one("4", swarm.TaskStateComplete, 0, 0)}, second: ""},
+		"new, without a healthcheck": {svc: plain, bare: true, newest: one("3", running, -9*time.Second, -6*time.Second), second: ""},
+		"old, without a healthcheck": {svc: plain, bare: true, newest: one("3", running, -9*time.Second, -7*time.Second), first: true},
+		"a job, as a whole":          {svc: once, bare: true, newest: one("3", swarm.TaskStateComplete, -9*time.Second, 0), first: true},
 		"a job that goes on to fail": {svc: once, before: dead, newest: one("3", running, -46*time.Second, -time.Second), then: []swarm.Task{one("3", failed, -46*time.Second, 0)}, second: "restart-loop"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHistory(app())
-			h.settle, h.lives = true, lives
+			h := newHistory([]service{{key: "app", name: "s_app", hash: wanted, probed: !c.bare}})
+			h.settle, h.lives, h.loopWindow = true, lives, time.Hour
 			look := func(at time.Time, last ...swarm.Task) decision {
 				return h.judge(observation{services: []swarm.Service{c.svc}, tasks: append(slices.Clone(c.before), last...), at: at})
 			}
