@@ -41,8 +41,8 @@ import (
 //	recipe.yml   the enrolment; by default the app is asked for /health
 //	want.json    how the run must end, see attackWant; by default it passes
 //
-// In all of them {{image}} is the attacker's, {{gateway}} is the host's address on the network of apps, and {{canary}} the port on
-// which a server of the host must not be reached.
+// In all of them {{image}} is the attacker's, {{gateway}} the host's address on the network of apps, and
+// {{canary}} the port on which a server of the host must not be reached.
 const attackDir = "testdata/attacks"
 
 // attackWant is how a run must end. What holds for every case is in attackCase.run.

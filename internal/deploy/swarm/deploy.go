@@ -82,8 +82,9 @@ func (d *Deployer) Limits(ctx context.Context, stack *recipe.Stack) (map[string]
 // Settle waits until what is deployed has converged, and beyond Deploy until swarm
 // has stopped monitoring the last update (Ceilings.UpdateMonitor bounds that): from
 // then on swarm does not roll it back any more. A service of which tasks have ended by
-// themselves must run for longer than they did, one without a healthcheck for some seconds. Call it as late in a stage as its
-// verdict allows; the monitor runs meanwhile and usually nothing is left to wait for.
+// themselves must run for longer than they did, one without a healthcheck for some seconds.
+// Call it as late in a stage as its verdict allows; the time passes meanwhile and usually
+// nothing is left to wait for.
 func (d *Deployer) Settle(ctx context.Context, stack *recipe.Stack) error {
 	if err := d.check(ctx); err != nil {
 		return err
