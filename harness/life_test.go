@@ -657,7 +657,7 @@ func TestU1_ACanaryIsReadWhereSomethingRuns(t *testing.T) {
 			config := Config{Deployer: worldDeployer{world: w}}
 			l := &life{instance: newInstance(&config, "261121-030405-abcdef", "x", enrol.Default("x"))}
 			l.current = &recipe.Stack{Config: &types.Config{Services: c.services}}
-			w.files["/app/"+canaryFile] = []byte("A")
+			w.files["/data/"+canaryFile] = []byte("A")
 			err := l.readCanaries(t.Context(), []canary{{volume: "data"}}, "A")
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%v, want %q", err, c.want)
