@@ -13,6 +13,9 @@ import (
 // lookLimit bounds how long a forge may take to name itself and to tell what is new.
 const lookLimit = 2 * time.Minute
 
+// listenPatience bounds how long the first poll waits for the first try to listen for hints.
+const listenPatience = 2 * time.Second
+
 // onceLimit bounds how many repositories that nobody configured are looked at
 // because somebody named them.
 const onceLimit = 100
@@ -50,7 +53,14 @@ func (b *Bridge) patrol(ctx context.Context) {
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
 	hints := make(chan ccci.RepoRef)
-	helpers.Go(func() { b.listen(ctx, hints) })
+	listening := make(chan struct{})
+	helpers.Go(func() { b.listen(ctx, hints, sync.OnceFunc(func() { close(listening) })) })
+	// What is written after the first poll and before hints arrive would wait for the second poll.
+	select {
+	case <-listening:
+	case <-time.After(listenPatience):
+	case <-ctx.Done():
+	}
 	found := make(chan []ccci.RepoRef)
 	if b.cfg.Discoverer != nil {
 		helpers.Go(func() { b.discover(ctx, found) })
@@ -281,9 +291,10 @@ func (p *patrol) show() {
 }
 
 // listen turns hints on the bus into looks.
-func (b *Bridge) listen(ctx context.Context, out chan<- ccci.RepoRef) {
+func (b *Bridge) listen(ctx context.Context, out chan<- ccci.RepoRef, tried func()) {
 	for try := 0; ctx.Err() == nil; try++ {
 		hints, err := b.cfg.Bus.Subscribe(ctx, ccci.TopicForge)
+		tried()
 		if err != nil {
 			if ctx.Err() == nil {
 				b.log.Warn("listening for hints", "error", err)
