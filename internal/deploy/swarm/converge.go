@@ -41,6 +41,7 @@ type observation struct {
 type decision struct {
 	converged bool
 	tasks     string         // the tasks that converged, to compare two looks
+	aged      bool           // all of them have run for so long that one look is enough for Settle
 	failed    *failure       // nil while there is hope
 	states    []serviceState // one per service, in order
 	strays    int
@@ -122,7 +123,7 @@ const (
 )
 
 func (h *history) judge(o observation) decision {
-	dec := decision{converged: o.strays == 0, strays: o.strays}
+	dec := decision{converged: o.strays == 0, aged: true, strays: o.strays}
 	var signature []string
 	waiting := false
 	for _, want := range h.services {
@@ -136,6 +137,7 @@ func (h *history) judge(o observation) decision {
 		for _, t := range o.tasks {
 			if isOf(t, want) && t.Status.State == swarm.TaskStateRunning {
 				signature = append(signature, t.ID)
+				dec.aged = dec.aged && o.at.Sub(h.since(t, o.at)) > unmonitored
 			}
 		}
 	}

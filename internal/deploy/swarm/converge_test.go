@@ -254,7 +254,9 @@ func TestA24_AServiceMustOutliveItsEndedTasks(t *testing.T) {
 			look := func(at time.Time, last ...swarm.Task) decision {
 				return h.judge(observation{services: []swarm.Service{c.svc}, tasks: append(slices.Clone(c.before), last...), at: at})
 			}
-			if dec := look(start, c.newest); dec.converged != c.first || dec.failed != nil {
+			if dec := look(start, c.newest); dec.aged != (c.newest.Status.State != running || start.Sub(c.newest.Status.Timestamp) > unmonitored) {
+				t.Errorf("at first: aged %v", dec.aged)
+			} else if dec.converged != c.first || dec.failed != nil {
 				t.Errorf("at first: converged %v, %+v", dec.converged, dec.failed)
 			}
 			if c.then == nil {

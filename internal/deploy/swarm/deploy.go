@@ -195,7 +195,7 @@ func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []ser
 				same = 1
 			}
 			last = dec
-			if dec.converged && same >= d.o.Stable {
+			if dec.converged && (same >= d.o.Stable || settle && dec.aged) {
 				return nil
 			}
 		}
