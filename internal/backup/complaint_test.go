@@ -170,7 +170,7 @@ func TestN7_WhatAnAppPutsInTheWayIsTheRecipes(t *testing.T) {
 		t.Errorf("a path that is too long: %s, %v", ccci.CodeOf(err), err)
 	}
 
-	limit := container.Resources{Memory: 16 << 20, MemorySwap: 16 << 20}
+	limit := container.Resources{Memory: 32 << 20, MemorySwap: 32 << 20} // half of what restic takes; what the container holds by now is less
 	if _, err := a.docker.ContainerUpdate(ctx, b.container, container.UpdateConfig{Resources: limit}); err != nil {
 		t.Fatal(err)
 	}
