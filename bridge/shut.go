@@ -18,7 +18,7 @@ type refusals struct {
 	next  time.Time
 }
 
-// shutLimit bounds how many pull requests are remembered. Forgotten ones are tried anew.
+// shutLimit bounds how many pull requests are remembered. Forgotten ones are tried again.
 const shutLimit = 10_000
 
 // refused notes a refusal and returns when the next try may come. A status is refused

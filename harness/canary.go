@@ -77,7 +77,7 @@ func restorable(all []canary) []canary {
 	return slices.DeleteFunc(slices.Clone(all), func(c canary) bool { return !c.restored })
 }
 
-// replan decides anew what a backup of the deployed version holds: where the canaries of what it
+// replan decides again what a backup of the deployed version holds: where the canaries of what it
 // backs up are written, those that a version before it had not are written too.
 func (l *life) replan(ctx context.Context) error {
 	var fresh []canary

@@ -178,7 +178,7 @@ func (t *traefikLabels) option(key string, k []string, value string) {
 	}
 }
 
-// withoutUsers refuses a middleware of passwords that lists nobody. Traefik 3.6 fails while it
+// withoutUsers refuses a middleware of passwords that lists no user. Traefik 3.6 fails while it
 // reads the labels of such a one. guard is as in t.guards.
 func (t *traefikLabels) withoutUsers(key, guard string) {
 	users := "traefik.http." + strings.ReplaceAll(guard, t.stack.Name, "${STACK_NAME}") + ".users"

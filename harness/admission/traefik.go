@@ -259,7 +259,7 @@ var optionTable = map[string]map[string]labelCheck{
 		"ratelimit.burst":                 count,
 		"ratelimit.period":                ratePeriod,
 		// The proxy keeps each source for longer than a period. An address is short; a header and a
-		// host name are as long as whoever asks likes, so that there are no such criteria.
+		// host name are as long as the visitor chooses, so that there are no such criteria.
 		"ratelimit.sourcecriterion.ipstrategy": truth, "ratelimit.sourcecriterion.ipstrategy.depth": count,
 		"ratelimit.sourcecriterion.ipstrategy.excludedips": anyText, "ratelimit.sourcecriterion.ipstrategy.ipv6subnet": number(128),
 		"redirectregex.regex":               pattern,

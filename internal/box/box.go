@@ -43,7 +43,7 @@ const repository = "cc-ci.local/box"
 const formerRepository = "cc-ci/box"
 
 // keepFor is how long a box of another cc-ci, or with another restic, is left alone after its
-// owner asked for it: a run needs it anew for each container, and may last for hours.
+// owner asked for it: a run needs it again for each container, and may last for hours.
 const keepFor = 24 * time.Hour
 
 // building lets one goroutine of a process build at a time. Two processes that
