@@ -288,3 +288,21 @@ type fileKey struct {
 	kind Kind
 	key  string
 }
+
+// on leaves out what the machine cannot do.
+func (d Desired) on(o Observed) Desired {
+	if !o.NoCPULimit {
+		return d
+	}
+	d.Services = slices.Clone(d.Services)
+	for i := range d.Services {
+		s := &d.Services[i]
+		if r := s.Spec.TaskTemplate.Resources; r != nil && r.Limits != nil && r.Limits.NanoCPUs != 0 {
+			resources, limits := *r, *r.Limits
+			limits.NanoCPUs = 0
+			resources.Limits = &limits
+			s.Spec.TaskTemplate.Resources = &resources
+		}
+	}
+	return d
+}

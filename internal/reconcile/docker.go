@@ -43,7 +43,8 @@ func (d *daemon) Observe(ctx context.Context) (Observed, error) {
 		}
 		return Observed{}, e
 	}
-	o := Observed{Swarm: info.Swarm.LocalNodeState, Manager: info.Swarm.ControlAvailable, NodeID: info.Swarm.NodeID}
+	o := Observed{Swarm: info.Swarm.LocalNodeState, Manager: info.Swarm.ControlAvailable, NodeID: info.Swarm.NodeID,
+		NoCPULimit: !info.CPUCfsPeriod || !info.CPUCfsQuota}
 	if o.Swarm != swarm.LocalNodeStateActive || !o.Manager {
 		return o, nil
 	}

@@ -238,3 +238,16 @@ func TestN3_DashboardOnlyReads(t *testing.T) {
 		t.Errorf("it gets %v", binds)
 	}
 }
+
+// A kernel without processor quotas refuses to start a task that has one.
+func TestServicesWithoutProcessorLimits(t *testing.T) {
+	s := NewService("x", "x:1")
+	s.CPUs(1e9)
+	d := Desired{Services: []Service{s}}
+	if got := d.on(Observed{NoCPULimit: true}).Services[0].Spec.TaskTemplate.Resources; got.Limits.NanoCPUs != 0 || got.Limits.MemoryBytes == 0 {
+		t.Errorf("%+v", got.Limits)
+	}
+	if got := d.on(Observed{}).Services[0].Spec.TaskTemplate.Resources.Limits.NanoCPUs; got != 1e9 {
+		t.Errorf("where it can be: %d", got)
+	}
+}

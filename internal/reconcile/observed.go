@@ -16,6 +16,8 @@ type Observed struct {
 	Manager    bool
 	NodeID     string
 	NodeLabels map[string]string
+	// NoCPULimit says that the kernel cannot bound processors: a task that asks for it never starts.
+	NoCPULimit bool
 	Networks   []NetworkSeen
 	Files      []FileSeen
 	Services   []ServiceSeen

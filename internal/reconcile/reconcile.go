@@ -193,6 +193,7 @@ func (r *unitRun) plan(o Observed) []Action {
 	if !r.Retry {
 		limit = o.At.Add(-HoldTime)
 	}
+	r.desired = r.desired.on(o)
 	return Plan(r.desired, o, limit)
 }
 
