@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
 // maxRule bounds a router rule, in bytes.
@@ -137,24 +139,16 @@ func (p *prover) matcher(call *ast.CallExpr) bool {
 	return false
 }
 
-// label is one part of a host name.
-var label = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$`)
-
 // own reports whether a host is one of the run's, or a name below one.
 func (p *prover) own(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	return slices.ContainsFunc(p.hosts, func(own string) bool {
-		front, ok := strings.CutSuffix(host, strings.ToLower(own))
-		if !ok || front == "" {
-			return ok
+		own = strings.ToLower(own)
+		if host == own {
+			return true
 		}
-		if front, ok = strings.CutSuffix(front, "."); !ok || len(host) > 253 {
+		if len(host) > 253 || !ccci.HostWithin(host, own) {
 			return false
-		}
-		for part := range strings.SplitSeq(front, ".") {
-			if !label.MatchString(part) {
-				return false
-			}
 		}
 		p.below = host
 		return true

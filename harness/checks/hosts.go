@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
 // Hosts are the host names of one run: those of its app and of what that depends on. Steps
@@ -35,18 +36,13 @@ func (h *Hosts) Has(name string) bool {
 	name = strings.ToLower(name)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	for !h.names[name] {
-		first, rest, ok := strings.Cut(name, ".")
-		if !ok || !hostLabel.MatchString(first) {
-			return false
+	for own := range h.names {
+		if ccci.HostWithin(name, own) {
+			return true
 		}
-		name = rest
 	}
-	return true
+	return false
 }
-
-// hostLabel is one part of a host name.
-var hostLabel = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$`)
 
 // stranger is put before a host name to make one that nobody has.
 const stranger = "nobody-"

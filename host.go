@@ -1,0 +1,21 @@
+package ccci
+
+import (
+	"regexp"
+	"strings"
+)
+
+var hostLabel = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$`)
+
+// HostWithin reports whether a host name is own, or a name below it, as www.OWN. Both are in lower case.
+func HostWithin(host, own string) bool {
+	front, ok := strings.CutSuffix(host, own)
+	if !ok || front == "" {
+		return ok
+	}
+	front, ok = strings.CutSuffix(front, ".")
+	for part := range strings.SplitSeq(front, ".") {
+		ok = ok && hostLabel.MatchString(part)
+	}
+	return ok
+}
