@@ -356,6 +356,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // backoff grows from 1 s to 1 min.
-func backoff(try int) time.Duration {
-	return min(time.Second<<min(max(try, 0), 6), time.Minute)
+func backoff(try int) time.Duration { return backoffTo(try, time.Minute) }
+
+// backoffTo grows from 1 s to most, which is at most an hour.
+func backoffTo(try int, most time.Duration) time.Duration {
+	return min(time.Second<<min(max(try, 0), 12), most)
 }

@@ -172,7 +172,7 @@ func (b *Bridge) attempt(ctx context.Context, msg ccci.Message) {
 
 // failed notes that a try failed, and decides when the next one comes.
 func (b *Bridge) failed(ctx context.Context, msg ccci.Message, now time.Time, err error) {
-	again := now.Add(min(time.Second<<min(msg.Attempts, 12), retryLimit))
+	again := now.Add(backoffTo(msg.Attempts, retryLimit))
 	began := false
 	if errors.Is(err, ccci.ErrRefused) { // it speaks, so it does not fail
 		again = b.shut.refused(msg, now)

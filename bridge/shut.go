@@ -25,13 +25,13 @@ const shutLimit = 10_000
 // by itself: it stands on a commit, not in the conversation.
 func (s shut) refused(msg ccci.Message, now time.Time) time.Time {
 	if msg.Kind == ccci.MessageStatus {
-		return now.Add(min(time.Second<<min(msg.Attempts, 12), refusedLimit))
+		return now.Add(backoffTo(msg.Attempts, refusedLimit))
 	}
 	if len(s) >= shutLimit {
 		clear(s)
 	}
 	r := s[msg.PR]
-	r.next = now.Add(min(time.Second<<min(r.tries, 12), refusedLimit))
+	r.next = now.Add(backoffTo(r.tries, refusedLimit))
 	r.tries++
 	s[msg.PR] = r
 	return r.next
