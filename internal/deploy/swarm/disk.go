@@ -251,11 +251,7 @@ func (k *disk) measure(ctx context.Context) ([]usage, error) {
 	k.d.noteVolumes(containers)
 	var all []usage
 	for _, c := range containers {
-		name := c.ID[:12]
-		if len(c.Names) > 0 {
-			name = strings.TrimPrefix(c.Names[0], "/")
-		}
-		all = append(all, usage{"container " + name, c.SizeRw, 0})
+		all = append(all, usage{"container " + containerName(c), c.SizeRw, 0})
 	}
 	volumes, err := k.d.docker.VolumeList(ctx, volume.ListOptions{})
 	if err != nil {

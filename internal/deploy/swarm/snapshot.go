@@ -106,13 +106,17 @@ func (d *Deployer) containers(ctx context.Context) (harness.Snapshot, error) {
 		if isIngress(c.Labels) {
 			continue
 		}
-		name := c.ID[:12]
-		if len(c.Names) > 0 {
-			name = strings.TrimPrefix(c.Names[0], "/")
-		}
-		out = append(out, object(kindContainer, c.ID, name, c.Labels))
+		out = append(out, object(kindContainer, c.ID, containerName(c), c.Labels))
 	}
 	return out, nil
+}
+
+// containerName is a container's name, or the beginning of its id while it has none.
+func containerName(c container.Summary) string {
+	if len(c.Names) == 0 {
+		return c.ID[:12]
+	}
+	return strings.TrimPrefix(c.Names[0], "/")
 }
 
 // builtinNetworks exist on every daemon, or are made by swarm itself.
