@@ -28,8 +28,23 @@ type Keeper interface {
 // Quick is the reason of the stages that a quick run leaves out.
 const Quick = "quick: only the upgrade from the canonical is tested"
 
-// lookUp reads the recipe's canonical; nil when there is none.
+// lookUp returns the recipe's canonical; nil when there is none. It is read once in a run, since
+// the base and each image that is pulled are compared with the same one.
 func (l *life) lookUp(ctx context.Context) (*ccci.Canonical, error) {
+	if l.lastGood == nil {
+		c, err := l.readCanonical(ctx)
+		l.lastGood = &lastGood{c, err}
+	}
+	return l.lastGood.canonical, l.lastGood.err
+}
+
+// lastGood is what reading the canonical gave.
+type lastGood struct {
+	canonical *ccci.Canonical
+	err       error
+}
+
+func (l *life) readCanonical(ctx context.Context) (*ccci.Canonical, error) {
 	if l.Canonical == nil {
 		return nil, nil
 	}

@@ -88,6 +88,7 @@ type life struct {
 	stored     map[string]int  // how much of each volume it has
 	unproven   string          // why the restore shows nothing
 	noBase     string          // why there is no upgrade base
+	lastGood   *lastGood       // see lookUp; nil until it was asked for
 	canonical  *ccci.Canonical // what a quick run stands on
 	logsKept   bool            // the logs of the recipe under test are among the artifacts
 
