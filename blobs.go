@@ -28,7 +28,7 @@ type BlobReader interface {
 	List(ctx context.Context, prefix string) ([]BlobInfo, error)
 }
 
-// BlobOpener is [BlobReader] for whoever hands blobs on to others.
+// BlobOpener is [BlobReader] for code that hands blobs on to others.
 type BlobOpener interface {
 	BlobReader
 	// Open is Get for reading any part, in any order. All bytes are verified before it

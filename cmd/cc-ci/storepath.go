@@ -37,7 +37,7 @@ func moveStore(cfg config.Config) error {
 			return ccci.Errorf(ccci.CodeInfra, "moving the database to its folder: %w", err)
 		}
 	}
-	for _, end := range []string{"-shm", ".open"} { // made anew
+	for _, end := range []string{"-shm", ".open"} { // made again
 		if err := os.Remove(old + end); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return ccci.Errorf(ccci.CodeInfra, "removing what is left of the database's old place: %w", err)
 		}

@@ -20,6 +20,9 @@ import (
 // the doctor read nothing outside of its own files, and wait for nothing.
 func TestDroneSettings_container(t *testing.T) {
 	if os.Getuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("only root gives a process another root directory")
+		}
 		t.Skip("only root gives a process another root directory")
 	}
 	shell, err := exec.LookPath("sh")

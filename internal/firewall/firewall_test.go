@@ -344,12 +344,15 @@ func TestRealDaemonTable(t *testing.T) {
 }
 
 func TestFindCgroup(t *testing.T) {
+	group := ""
 	root, err := Hierarchy()
-	if err != nil {
-		t.Skip(err)
+	if err == nil {
+		group, err = os.MkdirTemp(root, "cc-ci-test-")
 	}
-	group, err := os.MkdirTemp(root, "cc-ci-test-")
 	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
 		t.Skip(err)
 	}
 	defer os.Remove(group)
