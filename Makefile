@@ -7,7 +7,7 @@ export CGO_ENABLED ?= 0
 all: build
 
 build:
-	$(GO) build -trimpath -ldflags "-s -w" -o bin/cc-ci ./cmd/cc-ci
+	$(GO) build -trimpath -buildvcs=auto -ldflags "-s -w" -o bin/cc-ci ./cmd/cc-ci
 
 # The main job, from a fresh clone to a green run.
 demo: build

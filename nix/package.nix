@@ -25,7 +25,7 @@ buildGo126Module {
     fileset = lib.fileset.difference ../. (lib.fileset.unions (map lib.fileset.maybeMissing excluded));
   };
   # Wrong after a change of dependencies: go test ./nix -run VendorHash -update
-  vendorHash = "sha256-1mucJlBBX6/E85BU+mZFk3DVkv/wW8W42dvgQG7XjvE=";
+  vendorHash = "sha256-+Ybjj6sCs+M7Pm3Va7a7O04NkBEsxh+TXdvbqpMakEY=";
 
   subPackages = [ "cmd/cc-ci" ];
   env.CGO_ENABLED = 0;

@@ -10,10 +10,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
-	"strings"
 
 	"github.com/alecthomas/kong"
+	kongcompletion "github.com/jotaen/kong-completion"
 	"github.com/sirupsen/logrus"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -57,7 +56,12 @@ type cli struct {
 	Recipe  recipeCmd  `cmd:"" help:"Look at recipes without deploying them."`
 	Secrets secretsCmd `cmd:"" help:"The encrypted secrets of the appliance."`
 	Conf    configCmd  `cmd:"" name:"config" help:"The configuration."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Version versionCmd `cmd:"" help:"Print the version, the commit it was built from and its date."`
+
+	Help         helpCmd          `cmd:"" help:"Show the help of a command."`
+	Completion   completionCmd    `cmd:"" help:"Print the completion script of a shell."`
+	Man          manCmd           `cmd:"" help:"Print the manual page, for man."`
+	PrintVersion kong.VersionFlag `name:"version" help:"Print the version, the commit it was built from and its date."`
 
 	ReconcileCommands reconcileCommands `embed:""`
 }
@@ -83,26 +87,29 @@ func run(args []string, stdout, stderr io.Writer) int {
 	var c cli
 	exited := -1
 	parser := newParser(&c, stdout, stderr, func(code int) { exited = code })
+	if kongcompletion.Register(parser); exited >= 0 { // a shell asks for completions
+		return exited
+	}
 	if len(args) == 0 { // somebody looks around, or a script forgot something
 		parser.Stdout = stderr
 		_, _ = parser.Parse([]string{"--help"})
 		return exitUsage
 	}
 	kctx, err := parser.Parse(args)
-	if exited >= 0 { // --help
+	if exited >= 0 { // --help, --version
 		return exited
 	}
 	if err != nil {
 		return exitCode(usageError(parser, err), stderr)
 	}
-	err = kctx.Run(&app{ctx: context.Background(), configPath: c.Config, stdout: stdout, stderr: stderr})
+	err = kctx.Run(&app{ctx: context.Background(), configPath: c.Config, stdout: stdout, stderr: stderr}, parser)
 	return exitCode(err, stderr)
 }
 
 // newParser returns the command line's grammar. exit is called after --help.
 func newParser(c *cli, stdout, stderr io.Writer, exit func(code int)) *kong.Kong {
 	parser, err := kong.New(c, kong.Name("cc-ci"), kong.Description(description),
-		kong.Writers(stdout, stderr), kong.Exit(exit),
+		kong.Writers(stdout, stderr), kong.Exit(exit), kong.Vars{"version": about()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}))
 	if err != nil {
 		panic(err) // the struct above is wrong; any test run shows it
@@ -170,37 +177,4 @@ func (a *app) maskingLogger(c config.Config) (log *slog.Logger, secrets *censor.
 	w := secrets.NewWriter(a.stderr)
 	level, _ := c.Level() // Read has checked it
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), secrets, func() { _ = w.Flush() }
-}
-
-type versionCmd struct{}
-
-func (versionCmd) Run(a *app) error {
-	fmt.Fprintln(a.stdout, version())
-	return nil
-}
-
-// version is the module's version, else the commit it was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	var revision, dirty string
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			revision = s.Value
-		case "vcs.modified":
-			if s.Value == "true" {
-				dirty = "+dirty"
-			}
-		}
-	}
-	if len(revision) > 12 {
-		return "devel-" + revision[:12] + dirty
-	}
-	return strings.TrimSuffix("devel-"+revision, "-")
 }
