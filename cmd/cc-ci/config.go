@@ -75,7 +75,7 @@ func (c *configDocCmd) Run(a *app) error {
 // settingsDoc is docs/settings.md; a test compares the two.
 func settingsDoc() string {
 	return "# Settings\n\nThis page is printed by `cc-ci config doc`; do not edit it by hand.\n\n" +
-		"## cc-ci.yml: the appliance\n\nNamed by `--config` or `$CC_CI_CONFIG`. Without a file the defaults hold.\n\n" + config.Doc() +
+		"## cc-ci.yml: the appliance\n\nNamed by `--config` or `$CC_CI_CONFIG`; else `cc-ci.yml` of the working directory, which cc-ci names when it reads it. That file is not read unasked when the directory is a recipe, or when another account than yours and root owns or can write the file: a configuration names programs that run on this machine. Without a file the defaults hold.\n\n" + config.Doc() +
 		"\n## tests/&lt;recipe&gt;/recipe.yml: one recipe\n\nEverything is optional; [enrol-recipe.md](enrol-recipe.md) shows how to start, " +
 		"[admission.md](admission.md) which rules a waiver may lift.\n\n" + enrol.Doc()
 }

@@ -94,7 +94,7 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 			}
 			file := a.configPath
 			if file == "" {
-				file = "no file is named by --config or $CC_CI_CONFIG, and the defaults are"
+				file = "no file is named by --config or $CC_CI_CONFIG, there is no ./cc-ci.yml, and the defaults are"
 			} else {
 				file += " is"
 			}

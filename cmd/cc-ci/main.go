@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 
 	"github.com/alecthomas/kong"
 	kongcompletion "github.com/jotaen/kong-completion"
@@ -39,7 +38,7 @@ Exit codes: 0 passed, 1 the recipe failed, 2 usage or configuration, 3 trouble
 on our side, 4 refused, 130, 141 or 143 interrupted (after the teardown).`
 
 type cli struct {
-	Config string `short:"c" env:"CC_CI_CONFIG" placeholder:"FILE" help:"Configuration file; without one the defaults hold. See: cc-ci config doc."`
+	Config string `short:"c" env:"CC_CI_CONFIG" placeholder:"FILE" help:"Configuration file; default: cc-ci.yml of the working directory, if it is there, else the defaults of cc-ci config doc."`
 
 	Demo    demoCmd    `cmd:"" help:"Show the whole thing on this machine: a pull request, !testme, a green run."`
 	Run     runCmd     `cmd:"" help:"Test a recipe checkout by hand."`
@@ -69,7 +68,7 @@ type cli struct {
 // app is what every command is given.
 type app struct {
 	ctx            context.Context
-	configPath     string // as it was typed
+	configPath     string // as it was typed, or found by config
 	stdout, stderr io.Writer
 }
 
@@ -146,22 +145,6 @@ func exitCode(err error, stderr io.Writer) int {
 		return exitFailed
 	}
 	return exitInfra
-}
-
-// config reads the configuration.
-func (a *app) config() (config.Config, error) { return config.Read(a.configPath) }
-
-// absoluteConfig is the configuration's path for other processes, which need
-// not have this working folder; "" when there is none.
-func (a *app) absoluteConfig() (string, error) {
-	if a.configPath == "" {
-		return "", nil
-	}
-	path, err := filepath.Abs(a.configPath)
-	if err != nil {
-		return "", fmt.Errorf("finding the configuration: %w", err)
-	}
-	return path, nil
 }
 
 // logger writes to standard error.

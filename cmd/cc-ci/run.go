@@ -44,12 +44,16 @@ type runCmd struct {
 }
 
 func (c *runCmd) Run(a *app) error {
+	if c.Job != "" || c.JobEnv != "" {
+		cfg, err := config.Read(a.configPath) // that of the engine, wherever this process was started
+		if err != nil {
+			return err
+		}
+		return c.engine(a, cfg)
+	}
 	cfg, err := a.config()
 	if err != nil {
 		return err
-	}
-	if c.Job != "" || c.JobEnv != "" {
-		return c.engine(a, cfg)
 	}
 	return c.byHand(a, cfg)
 }
@@ -66,6 +70,8 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 		if _, err := folder(tests); err != nil {
 			return err
 		}
+	} else if within(job.CloneURL, tests) {
+		chosen.left, tests = tests, ""
 	}
 	enrolment, err := enrol.Read(tests, job.Recipe)
 	if err != nil {
@@ -116,6 +122,22 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 		fmt.Fprintf(a.stdout, "result: %s\n", filepath.Join(out, "result.json"))
 	}
 	return ending(life, result)
+}
+
+// within reports whether dir exists and is in the tree at root.
+func within(root, dir string) bool {
+	root, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return false
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return false
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return false
+	}
+	rel, err := filepath.Rel(root, dir)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // makeOut makes the output folder and proves that files can be written there,

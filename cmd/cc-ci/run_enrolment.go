@@ -21,6 +21,7 @@ type choice struct {
 	name string
 	by   string // "--enrolment", "the configuration" or "the directory name"
 	typ  string // what the checkout calls itself
+	left string // directory of enrolments that is not read, as it is part of the checkout; or ""
 }
 
 // choose takes the name from the flag, else from the configuration, else from the
@@ -58,6 +59,10 @@ func configured(checkouts []config.Checkout, dir string) (name string, ok bool) 
 func (c choice) announce(w io.Writer, tests string, r ccci.Recipe) {
 	if c.typ != c.name {
 		fmt.Fprintf(w, "the recipe calls itself %s in .env.sample; the enrolment is %s all the same\n", c.typ, c.name)
+	}
+	if c.left != "" {
+		fmt.Fprintf(w, "no enrolment is read from %s, which is part of the checkout: its hooks would run on this machine, and its waivers would apply; --tests %s reads it\n", c.left, c.left)
+		return
 	}
 	if r.Dir == "" {
 		fmt.Fprintf(w, "%s (from %s) is not enrolled in %s: the generic suite runs, without waivers and hooks\n", c.name, c.by, tests)

@@ -86,12 +86,9 @@ func (c *sweepCmd) sweep(ctx context.Context, a *app, cfg config.Config, log io.
 	if s.platform, err = openPlatform(ctx, cfg, s.log, platformOptions{Say: func(line string) { fmt.Fprintln(log, line) }}); err != nil {
 		return nil, err
 	}
-	configPath, err := filepath.Abs(a.configPath) // the harnesses need not have this working folder
+	configPath, err := a.absoluteConfig()
 	if err != nil {
-		return nil, fmt.Errorf("finding the configuration: %w", err)
-	}
-	if a.configPath == "" {
-		configPath = ""
+		return nil, err
 	}
 	// The server's queue is the server's; this one is of the sweep alone.
 	if s.engine, err = s.openEngine(serverOptions{ConfigPath: configPath, Builds: "sweep"}); err != nil {

@@ -37,7 +37,7 @@ func Default(name string) ccci.Recipe {
 // ValidName reports whether name can be that of an enrolment.
 func ValidName(name string) bool { return recipeName.MatchString(name) }
 
-// Read returns how the recipe called name is enrolled in testsDir. A recipe
+// Read returns how the recipe called name is enrolled in testsDir; with "" no recipe is enrolled. A recipe
 // without a folder has the defaults and an empty Dir; a folder without
 // recipe.yml has the defaults and its Dir. Mistakes are one ccci.Error with
 // CodeInvalid that lists all of them ([settings.Problems]).
@@ -45,6 +45,9 @@ func Read(testsDir, name string) (ccci.Recipe, error) {
 	if !recipeName.MatchString(name) {
 		return ccci.Recipe{}, ccci.Errorf(ccci.CodeInvalid, "%q is not the name of a recipe", name).
 			WithHint("a name has lower-case letters, digits and ._- only, at most 63")
+	}
+	if testsDir == "" {
+		return Default(name), nil
 	}
 	dir, err := filepath.Abs(filepath.Join(testsDir, name))
 	if err != nil {
