@@ -502,8 +502,12 @@ func TestN3_RefusedBeforeAnythingIsCreated(t *testing.T) {
 	if err := os.WriteFile(compose, append(text, "\nservices: {}\n"...), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	gitIn(t, repo, "commit", "-qam", "give a key twice")
-	code, r, log = harnessRun(t, config, filepath.Join(dir, "out2"), repo, "--head", branch)
+	// It is not committed, and --uncommitted tests it all the same.
+	committed := r.Commit
+	code, r, log = harnessRun(t, config, filepath.Join(dir, "out2"), repo, "--uncommitted")
+	if r.Commit == committed || !strings.Contains(log, "recorded as commit "+r.Commit.Short()) {
+		t.Errorf("commit %s, that of the checkout is %s\n%s", r.Commit, committed, log)
+	}
 	if code != exitRefused || r.Cause == nil || !strings.Contains(r.Cause.Message, "(rule yaml-keys)") {
 		t.Errorf("exit code %d, cause %+v\n%s", code, r.Cause, log)
 	}

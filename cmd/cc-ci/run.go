@@ -28,15 +28,16 @@ import (
 )
 
 type runCmd struct {
-	Dir       string   `arg:"" optional:"" name:"recipe-dir" help:"Git checkout of the recipe."`
-	Tests     string   `placeholder:"DIR" help:"Folder that holds <recipe>/recipe.yml; default: tests in the configuration, if it is there."`
-	Enrolment string   `placeholder:"NAME" help:"Enrolment whose settings, waivers and hooks apply; default: the one that checkouts in the configuration names for the directory, else the directory's name."`
-	Base      string   `placeholder:"VERSION" help:"Release to upgrade from; default: the canonical, else the newest one older than the head."`
-	Head      string   `default:"HEAD" placeholder:"REF" help:"Branch, tag or commit to test."`
-	Stages    []string `placeholder:"STAGE" help:"Only these stages: install, upgrade, backup, restore, checks. Install always runs."`
-	Quick     bool     `help:"Only the upgrade from the recipe's canonical with its data; makes no level."`
-	Out       string   `type:"path" placeholder:"DIR" help:"Folder for result.json, logs and screenshots; default: a new one in the data folder."`
-	JSON      bool     `name:"json" help:"Print the result as JSON on standard output; progress goes to standard error."`
+	Dir         string   `arg:"" optional:"" name:"recipe-dir" help:"Git checkout of the recipe."`
+	Tests       string   `placeholder:"DIR" help:"Folder that holds <recipe>/recipe.yml; default: tests in the configuration, if it is there."`
+	Enrolment   string   `placeholder:"NAME" help:"Enrolment whose settings, waivers and hooks apply; default: the one that checkouts in the configuration names for the directory, else the directory's name."`
+	Base        string   `placeholder:"VERSION" help:"Release to upgrade from; default: the canonical, else the newest one older than the head."`
+	Head        string   `default:"HEAD" placeholder:"REF" help:"Branch, tag or commit to test."`
+	Uncommitted bool     `help:"Test the files as they are in the checkout, with changes and new files that are not committed; ignored files are left out."`
+	Stages      []string `placeholder:"STAGE" help:"Only these stages: install, upgrade, backup, restore, checks. Install always runs."`
+	Quick       bool     `help:"Only the upgrade from the recipe's canonical with its data; makes no level."`
+	Out         string   `type:"path" placeholder:"DIR" help:"Folder for result.json, logs and screenshots; default: a new one in the data folder."`
+	JSON        bool     `name:"json" help:"Print the result as JSON on standard output; progress goes to standard error."`
 
 	Job    string `hidden:"" type:"existingfile"`
 	JobEnv string `hidden:"" placeholder:"NAME"` // the job is in this variable, as Drone hands it over
@@ -100,8 +101,10 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 		return orInterrupted(life, err)
 	}
 	defer p.Close(context.WithoutCancel(ctx))
-	if c.Head == "HEAD" && uncommitted(ctx, job.CloneURL) {
-		fmt.Fprintf(log, "%s has changes that are not committed; commit %s is tested, without them\n", job.CloneURL, job.Commit.Short())
+	if c.Uncommitted {
+		fmt.Fprintf(log, "the files of %s are tested as they are, recorded as commit %s\n", job.CloneURL, job.Commit.Short())
+	} else if c.Head == "HEAD" && uncommitted(ctx, job.CloneURL) {
+		fmt.Fprintf(log, "%s has changes that are not committed; commit %s is tested, without them; --uncommitted tests them\n", job.CloneURL, job.Commit.Short())
 	}
 	files, err := scratch.Make(string(job.RunID))
 	if err != nil {
@@ -212,7 +215,7 @@ func (c *runCmd) job(ctx context.Context, cfg config.Config) (ccci.Job, choice, 
 	if err != nil {
 		return ccci.Job{}, choice{}, err
 	}
-	commit, err := revision(ctx, dir, c.Head)
+	commit, err := c.commit(ctx, dir)
 	if err != nil {
 		return ccci.Job{}, choice{}, err
 	}
@@ -240,6 +243,25 @@ func (c *runCmd) job(ctx context.Context, cfg config.Config) (ccci.Job, choice, 
 		RunID: id, Recipe: chosen.name, Commit: commit, CloneURL: dir, Deadline: cfg.Engine.Deadline,
 		Options: ccci.Options{Stages: stages, From: c.Base, Quick: c.Quick},
 	}, chosen, nil
+}
+
+// commit is the commit under test of the checkout in dir.
+func (c *runCmd) commit(ctx context.Context, dir string) (ccci.Commit, error) {
+	if !c.Uncommitted {
+		return revision(ctx, dir, c.Head)
+	}
+	if c.Head != "HEAD" {
+		return "", ccci.Errorf(ccci.CodeInvalid, "--uncommitted tests the files of the checkout, --head another commit").WithHint("leave one of them out")
+	}
+	if _, err := revision(ctx, dir, c.Head); err != nil {
+		return "", err
+	}
+	commit, err := gitcmd.CommitWorkingTree(ctx, dir, "uncommitted changes", time.Now())
+	if err != nil {
+		return "", ccci.Errorf(ccci.CodeInvalid, "recording the uncommitted changes of %s: %w", dir, err).
+			WithHint("cc-ci must be able to read the files and to write to the repository's .git directory")
+	}
+	return ccci.Commit(commit), nil
 }
 
 func parseStages(names []string) ([]ccci.StageName, error) {

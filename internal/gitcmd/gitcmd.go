@@ -109,8 +109,9 @@ type call struct {
 	bound *bound   // nil: as much of the machine as it takes
 }
 
-// converts are the commands that pass the content of files through filters.
-var converts = []string{"status", "archive", "checkout", "worktree", "diff", "add"}
+// converts are the commands that pass the content of files through filters; write-tree does for files
+// that changed within the second in which the index was written.
+var converts = []string{"status", "archive", "checkout", "worktree", "diff", "add", "write-tree"}
 
 func (c call) run(ctx context.Context) error {
 	settings := settingsOf()
