@@ -82,6 +82,7 @@ type PullRequest struct {
 	Open     bool   `json:"open"`
 	Head     Commit `json:"head"`     // the head now
 	Branch   string `json:"branch"`   // the head's branch name
+	Fork     bool   `json:"fork"`     // the head's branch is of another repository than Ref's
 	Base     string `json:"base"`     // the target branch's name
 	CloneURL string `json:"cloneUrl"` // the head can be fetched from here by its full object name
 	URL      string `json:"url"`      // where a person looks at it; may be empty
@@ -145,6 +146,10 @@ type Forge interface {
 
 	// PullRequest returns the present state, or ErrNotFound.
 	PullRequest(ctx context.Context, pr PRRef) (PullRequest, error)
+
+	// Merge returns how the pull request came into its target branch, and whether that has the
+	// files of tested, which is one of its commits. It is the zero Merge while it is not merged.
+	Merge(ctx context.Context, pr PRRef, tested Commit) (Merge, error)
 
 	// HeadAt returns the head that the pull request had when comment was
 	// written. When it has been pushed to since, it returns that old head

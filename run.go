@@ -132,7 +132,7 @@ func (o Options) Wants(stage StageName) bool {
 }
 
 // Whole reports whether the options restrict nothing: every stage is asked for, from the
-// base that the rule chooses. Only whole runs speak for a recipe: on badges, on
+// base that the rule chooses. Only whole runs speak ([Run.SpeaksFor]): on badges, on
 // overviews and in the commit status that branches are protected by.
 func (o Options) Whole() bool { return o.Restriction() == "" }
 
@@ -176,6 +176,11 @@ type Run struct {
 	Comment     CommentID `json:"comment,omitempty"`
 	Options     Options   `json:"options"`
 	Trigger     Trigger   `json:"trigger,omitempty"` // "" for a person's wish
+	// Branch is the branch of the recipe's own repository whose head Commit was when the run was
+	// accepted; "" for a fork's branch and for a release.
+	Branch string `json:"branch,omitempty"`
+	// Release is the tag that the sweep tested, "" when it tested Branch.
+	Release string `json:"release,omitempty"`
 	// Asked is when the comment was written, by the forge's clock. Created is by
 	// ours. A later command about runs (!cancel) holds for those asked for before it.
 	Asked time.Time `json:"asked,omitzero"`
@@ -194,6 +199,8 @@ type Run struct {
 	Head Commit `json:"head,omitempty"`
 	// Superseded says what made a run that waited pointless, so that it was cancelled (P4).
 	Superseded Supersession `json:"superseded,omitzero"`
+	// Merge is how the pull request came into its target branch, once that is known.
+	Merge Merge `json:"merge,omitzero"`
 
 	Created  time.Time `json:"created"`
 	Started  time.Time `json:"started,omitzero"`

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// RunFilter selects runs. Zero fields do not restrict.
+// RunFilter selects runs. Zero fields do not restrict, neither those of PR.
 type RunFilter struct {
 	Recipe     string
-	PR         PRRef
+	PR         PRRef // without a number: all pull requests of the repository
 	Statuses   []Status
 	Unfinished bool  // queued and running only
 	Before     RunID // only IDs that sort before it, for paging
@@ -60,13 +60,14 @@ type Store interface {
 	// FindRuns returns the selected runs, newest first.
 	FindRuns(ctx context.Context, filter RunFilter) ([]Run, error)
 
-	// LatestPerRecipe returns for each recipe its newest run, and, where that
-	// one is unfinished, partial (Options.Whole is false) or cancelled, also the newest
-	// whole run that passed, failed or errored. Ordered by recipe, newest first within one.
+	// LatestPerRecipe returns for each recipe its newest run, and the run that speaks for
+	// SubjectRecipe where that is another one: of those whose [Run.SpeaksFor] names the subject,
+	// the one with the latest time, and of equal ones the newest. Ordered by recipe, newest
+	// first within one.
 	LatestPerRecipe(ctx context.Context) ([]Run, error)
 
-	// LatestOf is LatestPerRecipe for one recipe, fast enough for a badge.
-	LatestOf(ctx context.Context, recipe string) ([]Run, error)
+	// LatestOf is LatestPerRecipe for one recipe and any subject, fast enough for a badge.
+	LatestOf(ctx context.Context, recipe string, about Subject) ([]Run, error)
 
 	// Cursor returns the saved cursor, or the zero Cursor.
 	Cursor(ctx context.Context, forge string, repo RepoRef) (Cursor, error)

@@ -64,7 +64,7 @@ func (c *Config) carryOut(ctx context.Context, recipe Recipe, t target) (ccci.Ru
 	}
 	run, _, err := c.Store.ClaimRun(ctx, ccci.Run{
 		ID: id, Key: keyPrefix + string(id), Recipe: recipe.Name, Commit: t.commit, CloneURL: recipe.CloneURL,
-		Trigger: ccci.TriggerSweep, Status: ccci.StatusQueued, Attempt: 1, Created: now, Asked: now,
+		Trigger: ccci.TriggerSweep, Branch: t.branch, Release: t.release, Status: ccci.StatusQueued, Attempt: 1, Created: now, Asked: now,
 	})
 	if err != nil {
 		return ccci.Run{}, nil, fmt.Errorf("claiming a run: %w", err)

@@ -20,12 +20,18 @@ const runColumns = "id, run_key, recipe, pr_owner, pr_name, pr_number, commit_id
 var statuses = []ccci.Status{ccci.StatusQueued, ccci.StatusRunning, ccci.StatusPassed,
 	ccci.StatusFailed, ccci.StatusErrored, ccci.StatusCancelled}
 
-// speaks reports whether a run counts for its recipe's badge.
-func speaks(r ccci.Run) int {
-	if r.Options.Whole() && r.Status.Terminal() && r.Status != ccci.StatusCancelled {
-		return 1
+// keepVerdicts writes what a stored run speaks for, as it is now.
+func keepVerdicts(ctx context.Context, tx *sql.Tx, run ccci.Run) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM verdicts WHERE run_id = ?`, run.ID); err != nil {
+		return err
 	}
-	return 0
+	for subject, since := range run.SpeaksFor() {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO verdicts (run_id, recipe, subject, since) VALUES (?, ?, ?, ?)`,
+			run.ID, run.Recipe, subject, nanos(since)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func encodeRun(r ccci.Run) (string, error) {
@@ -91,10 +97,10 @@ func (s *Store) ClaimRun(ctx context.Context, run ccci.Run) (ccci.Run, bool, err
 	var held ccci.Run
 	var created bool
 	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, `INSERT INTO runs (`+runColumns+`, speaks)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		res, err := tx.ExecContext(ctx, `INSERT INTO runs (`+runColumns+`)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			run.ID, run.Key, run.Recipe, run.PR.Repo.Owner, run.PR.Repo.Name, run.PR.Number,
-			run.Commit, nanos(run.Created), run.Status, data, speaks(run))
+			run.Commit, nanos(run.Created), run.Status, data)
 		if err != nil {
 			return err
 		}
@@ -108,7 +114,10 @@ func (s *Store) ClaimRun(ctx context.Context, run ccci.Run) (ccci.Run, bool, err
 			return ccci.Errorf(ccci.CodeConflict, "another wish has the run id %s", run.ID).
 				WithHint("claim again with a new id")
 		}
-		return err
+		if err != nil || !created {
+			return err
+		}
+		return keepVerdicts(ctx, tx, held)
 	})
 	if err != nil {
 		return ccci.Run{}, false, fmt.Errorf("claiming run %s: %w", run.ID, err)
@@ -123,7 +132,7 @@ func (s *Store) UpdateRun(ctx context.Context, run ccci.Run) error {
 	if err != nil {
 		return err
 	}
-	args := []any{run.Status, speaks(run), data, run.ID}
+	args := []any{run.Status, data, run.ID}
 	from := make([]string, 0, len(statuses))
 	for _, old := range statuses {
 		if old.CanBecome(run.Status) {
@@ -131,13 +140,28 @@ func (s *Store) UpdateRun(ctx context.Context, run ccci.Run) error {
 			args = append(args, old)
 		}
 	}
-	res, err := s.db.Write.ExecContext(ctx, `UPDATE runs SET status = ?, speaks = ?, data = ?
-		WHERE id = ? AND status IN (`+strings.Join(from, ", ")+`)`, args...)
+	moved := false
+	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, `UPDATE runs SET status = ?, data = ?
+			WHERE id = ? AND status IN (`+strings.Join(from, ", ")+`)`, args...)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		if moved = n == 1; err != nil || !moved || !run.Status.Terminal() {
+			return err
+		}
+		stored, err := scanRun(tx.QueryRowContext(ctx, `SELECT `+runColumns+` FROM runs WHERE id = ?`, run.ID))
+		if err != nil {
+			return err
+		}
+		return keepVerdicts(ctx, tx, stored)
+	})
 	if err != nil {
-		return s.db.Explain(fmt.Errorf("updating run %s: %w", run.ID, err))
+		return fmt.Errorf("updating run %s: %w", run.ID, err)
 	}
-	if n, err := res.RowsAffected(); err != nil || n == 1 {
-		return s.db.Explain(err)
+	if moved {
+		return nil
 	}
 	held, err := s.FindRun(ctx, run.ID)
 	if err != nil {
@@ -169,8 +193,11 @@ func (s *Store) FindRuns(ctx context.Context, f ccci.RunFilter) ([]ccci.Run, err
 	if f.Recipe != "" {
 		restrict("recipe = ?", f.Recipe)
 	}
-	if f.PR != (ccci.PRRef{}) {
-		restrict("pr_owner = ? AND pr_name = ? AND pr_number = ?", f.PR.Repo.Owner, f.PR.Repo.Name, f.PR.Number)
+	if !f.PR.Repo.IsZero() {
+		restrict("pr_owner = ? AND pr_name = ?", f.PR.Repo.Owner, f.PR.Repo.Name)
+	}
+	if f.PR.Number != 0 {
+		restrict("pr_number = ?", f.PR.Number)
 	}
 	if len(f.Statuses) > 0 {
 		var values []any
@@ -196,13 +223,12 @@ func (s *Store) FindRuns(ctx context.Context, f ccci.RunFilter) ([]ccci.Run, err
 	return s.queryRuns(ctx, query+" ORDER BY id DESC LIMIT ?", append(args, limit)...)
 }
 
-// Where the newest run of a recipe speaks for it, both subqueries below name
-// that run, and it comes once. Where it does not (unfinished, partial or
-// cancelled), the second one adds the newest that does. This is the port's rule.
+// Where the newest run of a recipe speaks for the subject, both subqueries below name that run,
+// and it comes once. This is the port's rule.
 const (
 	latestOf = `SELECT ` + runColumns + ` FROM runs WHERE id IN (
 			(SELECT max(id) FROM runs WHERE recipe = ?),
-			(SELECT max(id) FROM runs WHERE recipe = ? AND speaks = 1)
+			(SELECT run_id FROM verdicts WHERE recipe = ? AND subject = ? ORDER BY since DESC, run_id DESC LIMIT 1)
 		) ORDER BY id DESC`
 
 	// It hops from recipe to recipe in the index, so that its cost depends on the
@@ -215,16 +241,17 @@ const (
 		SELECT ` + runColumns + ` FROM runs WHERE id IN (
 			SELECT (SELECT max(id) FROM runs WHERE runs.recipe = names.recipe) FROM names WHERE names.recipe IS NOT NULL
 			UNION
-			SELECT (SELECT max(id) FROM runs WHERE runs.recipe = names.recipe AND speaks = 1) FROM names WHERE names.recipe IS NOT NULL
+			SELECT (SELECT run_id FROM verdicts WHERE verdicts.recipe = names.recipe AND subject = ? ORDER BY since DESC, run_id DESC LIMIT 1)
+				FROM names WHERE names.recipe IS NOT NULL
 		) ORDER BY recipe, id DESC`
 )
 
 // LatestPerRecipe implements [ccci.Store].
 func (s *Store) LatestPerRecipe(ctx context.Context) ([]ccci.Run, error) {
-	return s.queryRuns(ctx, latestPerRecipe)
+	return s.queryRuns(ctx, latestPerRecipe, ccci.SubjectRecipe)
 }
 
 // LatestOf implements [ccci.Store].
-func (s *Store) LatestOf(ctx context.Context, recipe string) ([]ccci.Run, error) {
-	return s.queryRuns(ctx, latestOf, recipe, recipe)
+func (s *Store) LatestOf(ctx context.Context, recipe string, about ccci.Subject) ([]ccci.Run, error) {
+	return s.queryRuns(ctx, latestOf, recipe, recipe, about)
 }

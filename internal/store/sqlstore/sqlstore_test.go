@@ -5,10 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -180,14 +182,14 @@ func write(t *testing.T, path string, data []byte) {
 func fill(b testing.TB, s *Store, runs int) {
 	b.Helper()
 	err := s.db.Tx(b.Context(), func(tx *sql.Tx) error {
-		stmt, err := tx.Prepare(`INSERT INTO runs (` + runColumns + `, speaks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+		stmt, err := tx.Prepare(`INSERT INTO runs (` + runColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 		if err != nil {
 			return err
 		}
 		defer stmt.Close()
 		for n := range runs {
 			run := ccci.Run{ID: ccci.RunID(fmt.Sprintf("26-%09d", n)), Key: fmt.Sprint(n), Recipe: fmt.Sprintf("recipe-%d", n%200),
-				Status: ccci.StatusPassed, Level: 5, Stages: make([]ccci.StageRow, 5)}
+				Trigger: ccci.TriggerSweep, Status: ccci.StatusPassed, Level: 5, Stages: make([]ccci.StageRow, 5)}
 			if n%200 == 0 { // one recipe whose speaking run is far back
 				run.Status = ccci.StatusCancelled
 			}
@@ -195,7 +197,10 @@ func fill(b testing.TB, s *Store, runs int) {
 			if err != nil {
 				return err
 			}
-			if _, err := stmt.Exec(run.ID, run.Key, run.Recipe, "o", "n", 1, "", 0, run.Status, data, speaks(run)); err != nil {
+			if _, err := stmt.Exec(run.ID, run.Key, run.Recipe, "o", "n", 1, "", 0, run.Status, data); err != nil {
+				return err
+			}
+			if err := keepVerdicts(b.Context(), tx, run); err != nil {
 				return err
 			}
 		}
@@ -212,7 +217,7 @@ func BenchmarkLatestOf(b *testing.B) {
 	for _, recipe := range []string{"recipe-7", "recipe-0"} {
 		b.Run(recipe, func(b *testing.B) {
 			for b.Loop() {
-				if _, err := s.LatestOf(b.Context(), recipe); err != nil {
+				if _, err := s.LatestOf(b.Context(), recipe, ccci.SubjectRecipe); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -234,8 +239,8 @@ func TestA28_BadgeQueriesSeek(t *testing.T) {
 		query string
 		args  []any
 	}{
-		{latestOf, []any{"a", "a"}},
-		{latestPerRecipe, nil},
+		{latestOf, []any{"a", "a", ccci.SubjectRecipe}},
+		{latestPerRecipe, []any{ccci.SubjectRecipe}},
 	} {
 		rows, err := s.db.Read.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+test.query, test.args...)
 		if err != nil {
@@ -255,37 +260,90 @@ func TestA28_BadgeQueriesSeek(t *testing.T) {
 			t.Fatal(err)
 		}
 		// SQLite calls a walk along an index a search too, so the columns count.
-		for _, seek := range []string{"runs_by_recipe (recipe=?)", "runs_speaking (recipe=? AND speaks=?)"} {
-			if !strings.Contains(plan.String(), seek) || strings.Contains(plan.String(), "SCAN runs") {
+		for _, seek := range []string{"runs_by_recipe (recipe=?)", "verdicts_latest (recipe=? AND subject=?)"} {
+			if !strings.Contains(plan.String(), seek) || strings.Contains(plan.String(), "SCAN runs") || strings.Contains(plan.String(), "SCAN verdicts") {
 				t.Errorf("%s\nis done without %s:\n%s", test.query, seek, plan.String())
 			}
 		}
 	}
 }
 
-// A store from before the rule may hold runs that were restricted and spoke for their recipe.
-func TestU7_RestrictedRunsAreSilencedInAnOldStore(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "cc-ci.db")
-	s, err := Open(t.Context(), path)
+// oldStore makes a store as a version of cc-ci had it that knew migrations up to the named one.
+func oldStore(t *testing.T, path string, upTo string, statements ...string) {
+	t.Helper()
+	all, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, o := range []ccci.Options{{}, {From: "9.9.9"}} {
-		run := ccci.Run{ID: ccci.RunID(fmt.Sprintf("26010%d-000000-000000", i+1)), Key: fmt.Sprintf("x/%d", i), Recipe: "wiki", Options: o, Status: ccci.StatusFailed}
-		if _, _, err := s.ClaimRun(t.Context(), run); err != nil {
-			t.Fatal(err)
+	known := fstest.MapFS{}
+	for _, name := range all {
+		if base := filepath.Base(name); base <= upTo+"~" {
+			text, err := migrations.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			known[base] = &fstest.MapFile{Data: text}
 		}
 	}
-	for _, statement := range []string{"UPDATE runs SET speaks = 1", "DELETE FROM goose_db_version WHERE version_id = 3"} {
-		if _, err := s.db.Write.ExecContext(t.Context(), statement); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := s.Close(); err != nil {
+	db, err := sqlitefile.Open(t.Context(), path, sqlitefile.Options{Migrations: known})
+	if err != nil {
 		t.Fatal(err)
 	}
-	var speak string
-	if err := openAt(t, path).db.Read.QueryRowContext(t.Context(), "SELECT group_concat(id) FROM runs WHERE speaks = 1").Scan(&speak); err != nil || speak != "260101-000000-000000" {
-		t.Errorf("%q speak, %v", speak, err)
+	for _, statement := range statements {
+		if _, err := db.Write.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// oldRun inserts a run as a store had it while it kept in a column who speaks.
+func oldRun(n, pr int, status ccci.Status, speaks int, data string) string {
+	return fmt.Sprintf(`INSERT INTO runs (id, run_key, recipe, pr_owner, pr_name, pr_number, commit_id, created, status, speaks, data)
+		VALUES ('26010%d-000000-000000', 'x/%d', 'wiki', 'coop', 'wiki', %d, '', %d, '%s', %d, '%s')`, n, n, pr, n*1000, status, speaks, data)
+}
+
+// A store from before the rule may hold runs that were restricted and spoke for their recipe.
+func TestU7_RestrictedRunsAreSilencedInAnOldStore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cc-ci.db")
+	oldStore(t, path, "00002", oldRun(1, 7, ccci.StatusFailed, 1, `{}`), oldRun(2, 7, ccci.StatusFailed, 1, `{"options": {"from": "9.9.9"}}`))
+	got, err := openAt(t, path).LatestOf(t.Context(), "wiki", ccci.SubjectPull(7))
+	if err != nil || len(got) != 2 || got[1].ID != "260101-000000-000000" {
+		t.Errorf("LatestOf = %+v, %v", got, err)
+	}
+}
+
+// In a store from before the rule every whole run spoke for its recipe. The sweep's go on, those
+// of pull requests speak for these.
+func TestA28_PullRequestsNoLongerSpeakForTheRecipeInAnOldStore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cc-ci.db")
+	oldStore(t, path, "00003",
+		oldRun(1, 0, ccci.StatusPassed, 1, `{"trigger": "sweep", "level": 4}`),
+		oldRun(2, 0, ccci.StatusCancelled, 0, `{"trigger": "sweep"}`),
+		oldRun(3, 7, ccci.StatusPassed, 1, `{"level": 5}`),
+		oldRun(4, 8, ccci.StatusFailed, 1, `{"level": 1}`),
+		oldRun(5, 7, ccci.StatusFailed, 0, `{"options": {"quick": true}}`),
+		oldRun(6, 8, ccci.StatusRunning, 0, `{}`))
+	s := openAt(t, path)
+	for about, want := range map[ccci.Subject]ccci.RunID{
+		ccci.SubjectRecipe: "260101-000000-000000", ccci.SubjectPull(7): "260103-000000-000000", ccci.SubjectPull(8): "260104-000000-000000",
+	} {
+		got, err := s.LatestOf(t.Context(), "wiki", about)
+		if err != nil || len(got) != 2 || got[0].ID != "260106-000000-000000" || got[1].ID != want {
+			t.Errorf("LatestOf(%s) = %+v, %v; want the newest and %s", about, got, err)
+		}
+	}
+	run, err := s.FindRun(t.Context(), "260106-000000-000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.Status = ccci.StatusPassed // it was at work during the update of cc-ci
+	if err := s.UpdateRun(t.Context(), run); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.LatestOf(t.Context(), "wiki", ccci.SubjectPull(8)); err != nil || len(got) != 1 || got[0].ID != run.ID {
+		t.Errorf("after the run ended LatestOf = %+v, %v", got, err)
 	}
 }

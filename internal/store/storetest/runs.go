@@ -125,6 +125,8 @@ func testRoundTrip(t *testing.T, o Options) {
 	run.Level, run.Version, run.Cause, run.CancelledBy = 3, "1.2.0+3.4", "no answer\nafter 5 m", "bob"
 	run.Head, run.Superseded = run.Commit, ccci.Supersession{Run: "260101-000000-000000", Head: run.Commit}
 	run.Started, run.Finished = start.Add(time.Minute), start.Add(time.Hour)
+	run.Branch, run.Release = "main", "1.2.0+3.4"
+	run.Merge = ccci.Merge{Branch: "main", Default: true, Commit: run.Commit, Same: true, At: start.Add(2 * time.Hour)}
 	update(t, s, run)
 	same(t, "the run", find(t, s, run.ID), run)
 	update(t, s, run) // the same update again is legal, also on a terminal run
@@ -226,7 +228,7 @@ func testUnknownRun(t *testing.T, o Options) {
 	for name, list := range map[string]func() ([]ccci.Run, error){
 		"FindRuns":        func() ([]ccci.Run, error) { return s.FindRuns(t.Context(), ccci.RunFilter{}) },
 		"LatestPerRecipe": func() ([]ccci.Run, error) { return s.LatestPerRecipe(t.Context()) },
-		"LatestOf":        func() ([]ccci.Run, error) { return s.LatestOf(t.Context(), "unheard-of") },
+		"LatestOf":        func() ([]ccci.Run, error) { return s.LatestOf(t.Context(), "unheard-of", ccci.SubjectRecipe) },
 	} {
 		if runs, err := list(); err != nil || len(runs) != 0 {
 			t.Errorf("%s of an empty store = %v, %v; want none, nil", name, ids(runs), err)
@@ -257,6 +259,8 @@ func testFilters(t *testing.T, o Options) {
 		{"everything, newest first", ccci.RunFilter{}, []int{5, 4, 3, 2, 1}},
 		{"recipe", ccci.RunFilter{Recipe: "a"}, []int{4, 2, 1}},
 		{"pull request", ccci.RunFilter{PR: pr}, []int{4, 1}},
+		{"repository", ccci.RunFilter{PR: ccci.PRRef{Repo: pr.Repo}}, []int{4, 2, 1}},
+		{"number", ccci.RunFilter{Recipe: "a", PR: ccci.PRRef{Number: 1}}, []int{4, 1}},
 		{"statuses", ccci.RunFilter{Statuses: []ccci.Status{ccci.StatusPassed, ccci.StatusFailed}}, []int{2, 1}},
 		{"unfinished", ccci.RunFilter{Unfinished: true}, []int{4, 3}},
 		{"before", ccci.RunFilter{Before: aRun(3).ID}, []int{2, 1}},

@@ -57,6 +57,8 @@ func Run(t *testing.T, opts Options) {
 		{"U18_FindRunsFilters", testFilters},
 		{"U18_FindRunsPages", testPages},
 		{"A27_LatestPerRecipe", testLatest},
+		{"A28_LatestOfSubjects", testLatestSubjects},
+		{"A28_LatestAfterAMerge", testLatestLaterMerge},
 		{"U14_Cursor", testCursor},
 		{"U14_DurableAcrossReopen", testReopen},
 		{"SaveMessageVersions", testMessageVersions},
