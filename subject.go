@@ -1,6 +1,7 @@
 package ccci
 
 import (
+	"errors"
 	"strconv"
 	"time"
 )
@@ -34,6 +35,24 @@ type Merge struct {
 
 // IsZero reports whether nothing is known of a merge.
 func (m Merge) IsZero() bool { return m == Merge{} }
+
+// Compare sets Same by what can be proven of m.Commit and the tested commit. tree returns what is
+// equal for two commits exactly when their files are, as the name of the tree, or ErrNotFound.
+func (m Merge) Compare(tested Commit, tree func(Commit) (string, error)) (Merge, error) {
+	if m.Same = m.Commit == tested; m.Same {
+		return m, nil
+	}
+	merged, err := tree(m.Commit)
+	if err == nil {
+		var files string
+		files, err = tree(tested)
+		m.Same = err == nil && files == merged
+	}
+	if errors.Is(err, ErrNotFound) { // the repository does not have it any more
+		return m, nil
+	}
+	return m, err
+}
 
 // SpeaksFor returns what the run's verdict is about, each with the time since when that was so:
 // of several runs about one subject the latest counts. It is empty for a run that is

@@ -227,7 +227,7 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 	}
 	run, err := b.claim(ctx, ccci.Run{
 		Key: b.keyOf(c), Recipe: repo.Recipe, PR: c.PR, Commit: commit, CloneURL: pr.CloneURL,
-		Head:        pr.Head,
+		Head: pr.Head, Branch: ownBranch(pr),
 		RequestedBy: c.Author, Comment: c.ID, Options: options, Asked: c.Created,
 		Status: ccci.StatusQueued, Attempt: 1,
 	})
@@ -239,6 +239,15 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 		return decision{}, err
 	}
 	return decision{outcome: "accepted", reason: fmt.Sprintf("%s; run %s at %s", why, run.ID, commit), isRun: true}, nil
+}
+
+// ownBranch is a pull request's branch where that is one of its own repository. A fork can give
+// its branches any name.
+func ownBranch(pr ccci.PullRequest) string {
+	if pr.Fork {
+		return ""
+	}
+	return pr.Branch
 }
 
 // underWay answers a comment that asks for what was under way when it was written: the

@@ -117,6 +117,7 @@ type Bridge struct {
 	self    ccci.User
 	runs    map[ccci.RunID]*tracked
 	settled map[ccci.RepoRef]*settledComments
+	merges  map[ccci.RepoRef]*mergeWatch
 	spawn   func(func()) // starts a goroutine of the present tenure; nil between tenures
 
 	sent    sentLog
@@ -240,6 +241,7 @@ func (b *Bridge) work(parent context.Context, lease ccci.Lease) {
 	b.mu.Lock()
 	b.runs = map[ccci.RunID]*tracked{}
 	b.settled = map[ccci.RepoRef]*settledComments{}
+	b.merges = map[ccci.RepoRef]*mergeWatch{}
 	b.spawn = tasks.Go
 	b.view.Turned = b.cfg.Now()
 	b.mu.Unlock()

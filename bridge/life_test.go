@@ -78,6 +78,11 @@ func (f lifeForge) PullRequest(ctx context.Context, ref ccci.PRRef) (pr ccci.Pul
 	return pr, err
 }
 
+func (f lifeForge) Merge(ctx context.Context, ref ccci.PRRef, tested ccci.Commit) (m ccci.Merge, err error) {
+	err = f.l.do(func() error { m, err = f.Forge.Merge(ctx, ref, tested); return err })
+	return m, err
+}
+
 func (f lifeForge) HeadAt(ctx context.Context, ref ccci.PRRef, c ccci.Comment) (at ccci.Commit, err error) {
 	err = f.l.do(func() error { at, err = f.Forge.HeadAt(ctx, ref, c); return err })
 	return at, err

@@ -36,6 +36,7 @@ func (b *Bridge) look(ctx context.Context, repo Repo, since time.Time) look {
 	}
 	l.err = b.handleAll(ctx, repo, self, comments, cursor == "", since)
 	b.supersedeByPush(ctx, repo.Ref)
+	b.carryOver(ctx, repo)
 	if l.err != nil || next == cursor {
 		return l
 	}

@@ -73,7 +73,7 @@ func (s *memStore) FindRuns(_ context.Context, f ccci.RunFilter) ([]ccci.Run, er
 		if old, ok := s.late[id]; ok {
 			r = old
 		}
-		if (f.Recipe == "" || r.Recipe == f.Recipe) && (f.PR == ccci.PRRef{} || r.PR == f.PR) && (len(f.Statuses) == 0 || slices.Contains(f.Statuses, r.Status)) &&
+		if (f.Recipe == "" || r.Recipe == f.Recipe) && (f.PR.Repo.IsZero() || r.PR.Repo == f.PR.Repo) && (f.PR.Number == 0 || r.PR.Number == f.PR.Number) && (len(f.Statuses) == 0 || slices.Contains(f.Statuses, r.Status)) &&
 			(!f.Unfinished || !r.Status.Terminal()) && (f.Before == "" || r.ID < f.Before) {
 			out = append(out, r)
 		}
@@ -82,8 +82,10 @@ func (s *memStore) FindRuns(_ context.Context, f ccci.RunFilter) ([]ccci.Run, er
 	return out[:min(len(out), cmp.Or(f.Limit, 100))], nil
 }
 
-func (s *memStore) LatestPerRecipe(context.Context) ([]ccci.Run, error)  { panic("unused") }
-func (s *memStore) LatestOf(context.Context, string) ([]ccci.Run, error) { panic("unused") }
+func (s *memStore) LatestPerRecipe(context.Context) ([]ccci.Run, error) { panic("unused") }
+func (s *memStore) LatestOf(context.Context, string, ccci.Subject) ([]ccci.Run, error) {
+	panic("unused")
+}
 
 func (s *memStore) Cursor(_ context.Context, forge string, repo ccci.RepoRef) (ccci.Cursor, error) {
 	s.mu.Lock()

@@ -29,6 +29,8 @@ type world struct {
 	comments []ccci.Comment                 // in the order in which they were written
 	headAt   map[ccci.CommentID]ccci.Commit // the truth; "" cannot be proven
 	prs      map[ccci.PRRef]*ccci.PullRequest
+	merges   map[ccci.PRRef]ccci.Merge
+	trees    map[ccci.Commit]string
 	members  map[string]bool
 	posted   map[string]ccci.CommentID // by pull request and key
 	bodies   map[ccci.CommentID]string
@@ -82,7 +84,8 @@ func commitN(n int) ccci.Commit { return ccci.Commit(fmt.Sprintf("%040x", n)) }
 
 func newWorld(t *testing.T) *world {
 	w := &world{
-		t: t, headAt: map[ccci.CommentID]ccci.Commit{}, prs: map[ccci.PRRef]*ccci.PullRequest{}, members: map[string]bool{ada.ID: true},
+		t: t, headAt: map[ccci.CommentID]ccci.Commit{}, prs: map[ccci.PRRef]*ccci.PullRequest{},
+		merges: map[ccci.PRRef]ccci.Merge{}, trees: map[ccci.Commit]string{}, members: map[string]bool{ada.ID: true},
 		posted: map[string]ccci.CommentID{}, bodies: map[ccci.CommentID]string{}, edits: map[ccci.CommentID][]time.Time{},
 		history: map[ccci.CommentID][]string{}, statusOf: map[string]ccci.CommitStatus{}, deleted: map[ccci.CommentID]bool{}, calls: map[string]int{},
 		builds: map[ccci.RunID]*build{}, work: make(chan ccci.RunID, 10_000), store: newMemStore(), blobs: map[string][]byte{},
@@ -344,6 +347,19 @@ func (f *forge) PullRequest(ctx context.Context, ref ccci.PRRef) (ccci.PullReque
 		return *pr, nil
 	}
 	return ccci.PullRequest{}, ccci.ErrNotFound
+}
+
+func (f *forge) Merge(ctx context.Context, ref ccci.PRRef, tested ccci.Commit) (ccci.Merge, error) {
+	if err := f.begin(ctx, "Merge"); err != nil {
+		return ccci.Merge{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m, ok := f.merges[ref]
+	if !ok {
+		return ccci.Merge{}, nil
+	}
+	return m.Compare(tested, func(commit ccci.Commit) (string, error) { return f.trees[commit], nil })
 }
 
 func (f *forge) HeadAt(ctx context.Context, ref ccci.PRRef, c ccci.Comment) (ccci.Commit, error) {

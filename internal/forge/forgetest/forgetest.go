@@ -43,6 +43,9 @@ type World struct {
 	CreateRepo      func(repo ccci.RepoRef) (pushURL string)
 	OpenPullRequest func(repo ccci.RepoRef, title, branch, base, author string) ccci.PRRef
 	ClosePull       func(pr ccci.PRRef)
+	// MergePull merges a pull request, "merge" or "squash", and returns the head of its base
+	// then. A forge whose people merge with git calls push, which does it so.
+	MergePull       func(pr ccci.PRRef, style string, push func() ccci.Commit) ccci.Commit
 	User            func(name string) ccci.User // made where absent
 	AddMember       func(org, user string)
 	Comment         func(pr ccci.PRRef, author, body string) ccci.CommentID
@@ -64,6 +67,9 @@ func Run(t *testing.T, opts Options) {
 		{"U14_HugeCommentsHideNothing", testHuge},
 		{"CommentsMarkEdits", testEdited},
 		{"PullRequest", testPullRequest},
+		{"A28_MergeAsTested", testMerge},
+		{"A28_MergeOfOtherFiles", testMergeOther},
+		{"A28_MergeElsewhere", testMergeElsewhere},
 		{"A8_CommitCanBeFetched", testFetch},
 		{"N1_HeadAt", testHeadAt},
 		{"N1_HeadAtUnknown", testHeadUnknown},

@@ -107,6 +107,9 @@ func TestConformance(t *testing.T) {
 				return ccci.PRRef{Repo: repo, Number: s.OpenPull(t, repo.String(), author, title, branch, base)}
 			},
 			ClosePull: func(pr ccci.PRRef) { s.ClosePull(t, pr.Repo.String(), pr.Number) },
+			MergePull: func(pr ccci.PRRef, style string, _ func() ccci.Commit) ccci.Commit {
+				return ccci.Commit(s.MergePull(t, pr.Repo.String(), pr.Number, style))
+			},
 			User:      func(name string) ccci.User { return account{s.User(t, name), name}.user() },
 			AddMember: func(org, user string) { s.AddMember(t, org, user) },
 			Comment: func(pr ccci.PRRef, author, body string) ccci.CommentID {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
+	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -13,34 +15,98 @@ import (
 // keeps the head of a fork as refs/pull/N/head and gives out any commit by its full
 // name, so that no access to the fork is needed, and its being deleted does not matter.
 func (f *Forge) PullRequest(ctx context.Context, pr ccci.PRRef) (ccci.PullRequest, error) {
-	var p struct {
-		Number int      `json:"number"`
-		Title  string   `json:"title"`
-		User   *account `json:"user"`
-		State  string   `json:"state"`
-		Merged bool     `json:"merged"`
-		Head   struct {
-			Ref string      `json:"ref"`
-			SHA ccci.Commit `json:"sha"`
-		} `json:"head"`
-		Base struct {
-			Ref string `json:"ref"`
-		} `json:"base"`
-	}
-	if err := f.get(ctx, repoPath(pr.Repo, "/pulls/%d", pr.Number), nil, &p); err != nil {
-		return ccci.PullRequest{}, fmt.Errorf("reading %s: %w", pr, err)
-	}
-	if p.Number != pr.Number || !p.Head.SHA.Valid() {
-		return ccci.PullRequest{}, fmt.Errorf("reading %s: the answer names no head", pr)
+	p, err := f.pull(ctx, pr)
+	if err != nil {
+		return ccci.PullRequest{}, err
 	}
 	out := ccci.PullRequest{
 		Ref: pr, Title: p.Title, Open: p.State == "open" && !p.Merged, Head: p.Head.SHA, Branch: p.Head.Ref, Base: p.Base.Ref,
+		Fork:     p.Head.RepoID != p.Base.RepoID || p.Base.RepoID == 0,
 		CloneURL: f.cloneURL(pr.Repo), URL: fmt.Sprintf("%s/%s/pulls/%d", f.base, pr.Repo, pr.Number),
 	}
 	if p.User != nil {
 		out.Author = p.User.user()
 	}
 	return out, nil
+}
+
+// pull is a pull request as Gitea answers it.
+type pull struct {
+	Number int      `json:"number"`
+	Title  string   `json:"title"`
+	User   *account `json:"user"`
+	State  string   `json:"state"`
+	Head   struct {
+		Ref    string      `json:"ref"`
+		SHA    ccci.Commit `json:"sha"`
+		RepoID int64       `json:"repo_id"`
+	} `json:"head"`
+	Base struct {
+		Ref    string `json:"ref"`
+		RepoID int64  `json:"repo_id"`
+		Repo   struct {
+			Branch string `json:"default_branch"`
+		} `json:"repo"`
+	} `json:"base"`
+	Merged   bool        `json:"merged"`
+	MergedAt time.Time   `json:"merged_at"`
+	MergedAs ccci.Commit `json:"merge_commit_sha"` // the head of the base after the merge, in every way of merging
+}
+
+func (f *Forge) pull(ctx context.Context, pr ccci.PRRef) (pull, error) {
+	var p pull
+	if err := f.get(ctx, repoPath(pr.Repo, "/pulls/%d", pr.Number), nil, &p); err != nil {
+		return p, fmt.Errorf("reading %s: %w", pr, err)
+	}
+	if p.Number != pr.Number || !p.Head.SHA.Valid() {
+		return p, fmt.Errorf("reading %s: the answer names no head", pr)
+	}
+	return p, nil
+}
+
+// Merge implements [ccci.Forge].
+func (f *Forge) Merge(ctx context.Context, pr ccci.PRRef, tested ccci.Commit) (ccci.Merge, error) {
+	p, err := f.pull(ctx, pr)
+	if err != nil || !p.Merged {
+		return ccci.Merge{}, err
+	}
+	if !p.MergedAs.Valid() {
+		return ccci.Merge{}, ccci.Errorf(ccci.CodeInfra, "reading %s: the answer does not name the commit that it was merged as", pr)
+	}
+	m := ccci.Merge{Branch: p.Base.Ref, Default: p.Base.Ref != "" && p.Base.Ref == p.Base.Repo.Branch, Commit: p.MergedAs, At: p.MergedAt}
+	return m.Compare(tested, func(commit ccci.Commit) (string, error) { return f.tree(ctx, pr.Repo, commit) })
+}
+
+// tree returns what names the files of a commit: the entries of its tree, each with its object's
+// name. Gitea's answers do not give the name of the tree itself, but that of the commit again.
+func (f *Forge) tree(ctx context.Context, repo ccci.RepoRef, commit ccci.Commit) (string, error) {
+	var answer struct {
+		Tree []struct {
+			Path string `json:"path"`
+			Mode string `json:"mode"`
+			SHA  string `json:"sha"`
+		} `json:"tree"`
+		Truncated bool `json:"truncated"`
+	}
+	if err := f.get(ctx, repoPath(repo, "/git/trees/%s", commit), nil, &answer); statusOf(err) == http.StatusBadRequest { // so it says that it has no such commit
+		return "", fmt.Errorf("reading the files of commit %s of %s: %w: %w", commit.Short(), repo, ccci.ErrNotFound, err)
+	} else if err != nil {
+		return "", fmt.Errorf("reading the files of commit %s of %s: %w", commit.Short(), repo, err)
+	}
+	if len(answer.Tree) == 0 {
+		return "", ccci.Errorf(ccci.CodeInfra, "reading the files of commit %s of %s: the answer names none", commit.Short(), repo)
+	}
+	if answer.Truncated { // nothing can be proven of the rest
+		return "", fmt.Errorf("reading the files of commit %s of %s: there are too many: %w", commit.Short(), repo, ccci.ErrNotFound)
+	}
+	var entries strings.Builder
+	for _, e := range answer.Tree {
+		if !ccci.Commit(e.SHA).Valid() {
+			return "", ccci.Errorf(ccci.CodeInfra, "reading the files of commit %s of %s: the answer does not name %q", commit.Short(), repo, e.Path)
+		}
+		fmt.Fprintf(&entries, "%s %s %q\n", e.Mode, e.SHA, e.Path)
+	}
+	return entries.String(), nil
 }
 
 // statusLimit is the port's bound of a description, in characters.

@@ -61,7 +61,12 @@ func world(t *testing.T, s *githubfake.Server, open func() ccci.Forge) forgetest
 		OpenPullRequest: func(repo ccci.RepoRef, title, branch, base, author string) ccci.PRRef {
 			return s.OpenPull(repo, repo, title, branch, base, author)
 		},
-		ClosePull:       s.ClosePull,
+		ClosePull: s.ClosePull,
+		MergePull: func(pr ccci.PRRef, _ string, push func() ccci.Commit) ccci.Commit {
+			commit := push()
+			s.MergePull(pr, commit)
+			return commit
+		},
 		User:            s.User,
 		AddMember:       func(org, user string) { s.SetMember(org, user, "active"); s.SetMember(org, "cc-ci", "active") },
 		Comment:         s.Comment,

@@ -23,8 +23,35 @@ func (f *Forge) PullRequest(ctx context.Context, pr ccci.PRRef) (ccci.PullReques
 	return ccci.PullRequest{
 		Ref: pr, Title: p.GetTitle(), Author: userOf(p.GetUser()), Open: p.GetState() == "open",
 		Head: ccci.Commit(p.GetHead().GetSHA()), Branch: p.GetHead().GetRef(), Base: p.GetBase().GetRef(),
+		Fork:     p.GetHead().GetRepo().GetID() != p.GetBase().GetRepo().GetID(),
 		CloneURL: p.GetBase().GetRepo().GetCloneURL(), URL: p.GetHTMLURL(),
 	}, nil
+}
+
+// Merge implements [ccci.Forge].
+func (f *Forge) Merge(ctx context.Context, pr ccci.PRRef, tested ccci.Commit) (ccci.Merge, error) {
+	p, _, err := f.pull(ctx, pr)
+	if err != nil || !p.GetMerged() {
+		return ccci.Merge{}, err
+	}
+	m := ccci.Merge{Branch: p.GetBase().GetRef(), Commit: ccci.Commit(p.GetMergeCommitSHA()), At: p.GetMergedAt().Time}
+	if !m.Commit.Valid() {
+		return ccci.Merge{}, ccci.Errorf(ccci.CodeInfra, "reading %s: GitHub's answer does not name the commit that it was merged as", pr)
+	}
+	m.Default = m.Branch != "" && m.Branch == p.GetBase().GetRepo().GetDefaultBranch()
+	return m.Compare(tested, func(commit ccci.Commit) (string, error) { return f.tree(ctx, pr.Repo, commit) })
+}
+
+// tree returns the name of a commit's tree: equal names are equal files.
+func (f *Forge) tree(ctx context.Context, repo ccci.RepoRef, commit ccci.Commit) (string, error) {
+	c := new(gh.Commit)
+	if _, err := f.read(ctx, repoPath(repo, "/git/commits/%s", commit), nil, false, c); err != nil {
+		return "", f.fail("reading commit "+commit.Short()+" of "+repo.String(), err)
+	}
+	if c.GetTree().GetSHA() == "" {
+		return "", ccci.Errorf(ccci.CodeInfra, "reading commit %s of %s: GitHub's answer names no tree", commit.Short(), repo)
+	}
+	return c.GetTree().GetSHA(), nil
 }
 
 // pull reads a pull request, and notes the head it was seen with. The time is GitHub's.

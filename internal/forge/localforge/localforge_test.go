@@ -55,6 +55,7 @@ func TestConformance(t *testing.T) {
 				return must[ccci.PullRequest](t)(f.OpenPullRequest(ctx, repo, title, branch, base, author)).Ref
 			},
 			ClosePull: func(pr ccci.PRRef) { ok(f.ClosePullRequest(ctx, pr)) },
+			MergePull: func(_ ccci.PRRef, _ string, push func() ccci.Commit) ccci.Commit { return push() },
 			User:      func(name string) ccci.User { return must[ccci.User](t)(f.User(ctx, name)) },
 			AddMember: func(org, user string) { ok(f.AddMember(ctx, org, user)) },
 			Comment: func(pr ccci.PRRef, author, body string) ccci.CommentID {

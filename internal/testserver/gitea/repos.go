@@ -79,6 +79,34 @@ func (s *Server) ClosePull(t testing.TB, repo string, number int) {
 	s.must(t, "", "PATCH", fmt.Sprintf("/repos/%s/pulls/%d", repo, number), object{"state": "closed"}, nil)
 }
 
+// MergePull merges a pull request as the administrator, in a style of Gitea's such as "squash", and
+// returns the commit that is the head of its base then.
+func (s *Server) MergePull(t testing.TB, repo string, number int, style string) string {
+	t.Helper()
+	path := fmt.Sprintf("/repos/%s/pulls/%d", repo, number)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		status, err := s.Do("", "POST", path+"/merge", object{"Do": style}, nil)
+		if err == nil {
+			break
+		}
+		// Gitea finds out by and by whether there are conflicts; until then nothing can be merged.
+		if status != http.StatusMethodNotAllowed || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	var pr struct {
+		Base struct {
+			Ref string
+		}
+	}
+	s.must(t, "", "GET", path, nil, &pr)
+	var branch struct {
+		Commit struct{ ID string }
+	}
+	s.must(t, "", "GET", "/repos/"+repo+"/branches/"+pr.Base.Ref, nil, &branch)
+	return branch.Commit.ID
+}
+
 // OpenIssue opens an issue, which shares its numbers with pull requests.
 func (s *Server) OpenIssue(t testing.TB, repo, as, title string) int {
 	t.Helper()

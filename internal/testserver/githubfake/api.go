@@ -38,6 +38,7 @@ var handlers = map[string]func(*call) reply{
 	"issues/list-events-for-timeline":            (*call).timeline,
 	"pulls/list":                                 (*call).listPulls,
 	"pulls/get":                                  (*call).onePull,
+	"git/get-commit":                             (*call).gitCommit,
 	"repos/list-activities":                      (*call).listActivity,
 	"checks/list-suites-for-ref":                 (*call).listSuites,
 	"checks/list-for-ref":                        (*call).listChecks,
@@ -240,6 +241,18 @@ func (c *call) onePull() reply {
 		return notFound
 	}
 	return answer(http.StatusOK, c.s.shape("pull-request", c.s.pullMap(c.pull)))
+}
+
+func (c *call) gitCommit() reply {
+	sha := c.r.PathValue("commit_sha")
+	if !c.s.hasCommit(c.repo, sha) {
+		return notFound
+	}
+	tree, err := c.s.git(c.repo, "rev-parse", sha+"^{tree}")
+	if err != nil {
+		return refusal(http.StatusInternalServerError, "%v", err)
+	}
+	return answer(http.StatusOK, c.s.shape("git-commit", map[string]any{"sha": sha, "tree": map[string]any{"sha": tree}, "parents": []any{}}))
 }
 
 func (c *call) listActivity() reply {

@@ -68,6 +68,8 @@ type pull struct {
 	created      time.Time
 	updated      time.Time
 	forced       []time.Time
+	mergedAs     string // the commit on base; "" while it is not merged
+	mergedAt     time.Time
 }
 
 type comment struct {

@@ -216,6 +216,11 @@ func (s *Server) pullOf(pr ccci.PRRef) *pull {
 // ClosePull closes a pull request.
 func (s *Server) ClosePull(pr ccci.PRRef) { s.changePull(pr, func(p *pull) { p.open = false }) }
 
+// MergePull notes that a pull request was merged as a commit, which a push has brought.
+func (s *Server) MergePull(pr ccci.PRRef, as ccci.Commit) {
+	s.changePull(pr, func(p *pull) { p.open, p.mergedAs, p.mergedAt = false, string(as), s.tick() })
+}
+
 // DeleteIssue makes everything about a pull request 410.
 func (s *Server) DeleteIssue(pr ccci.PRRef) { s.changePull(pr, func(p *pull) { p.deleted = true }) }
 

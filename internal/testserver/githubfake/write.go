@@ -55,11 +55,16 @@ func (s *Server) pullMap(p *pull) map[string]any {
 		}
 		return v
 	}
-	return map[string]any{
+	v := map[string]any{
 		"id": p.id, "number": p.number, "title": p.title, "state": state, "locked": p.locked, "user": s.userMap(p.author),
 		"created_at": stamp(p.created), "updated_at": stamp(p.updated), "html_url": fmt.Sprintf("%s/%s/pull/%d", s.URL, p.repo.full(), p.number),
 		"head": side(p.head, p.branch, p.sha), "base": side(p.repo, p.base, p.repo.heads["refs/heads/"+p.base]),
+		"merged": p.mergedAs != "", "merged_at": nil,
 	}
+	if p.mergedAs != "" {
+		v["merged_at"], v["merge_commit_sha"] = stamp(p.mergedAt), p.mergedAs
+	}
+	return v
 }
 
 func (s *Server) checkMap(c *check) map[string]any {

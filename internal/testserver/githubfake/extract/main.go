@@ -33,6 +33,7 @@ var operations = []string{
 	"GET /repos/{owner}/{repo}/issues/{issue_number}/timeline",
 	"GET /repos/{owner}/{repo}/pulls",
 	"GET /repos/{owner}/{repo}/pulls/{pull_number}",
+	"GET /repos/{owner}/{repo}/git/commits/{commit_sha}",
 	"GET /repos/{owner}/{repo}/activity",
 	"GET /repos/{owner}/{repo}/commits/{ref}/check-suites",
 	"GET /repos/{owner}/{repo}/commits/{ref}/check-runs",

@@ -1,0 +1,52 @@
+package localforge
+
+import (
+	"fmt"
+	"testing"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+func TestA28_MergesByGit(t *testing.T) {
+	f, work, pr := scene(t)
+	repo := pr.Repo
+	head := must[ccci.PullRequest](t)(f.PullRequest(t.Context(), pr)).Head
+	merge := func(tested ccci.Commit) ccci.Merge {
+		t.Helper()
+		return must[ccci.Merge](t)(f.Merge(t.Context(), pr, tested))
+	}
+	if got := merge(head); !got.IsZero() {
+		t.Errorf("before the merge: %+v", got)
+	}
+	if got := merge(ccci.Commit(work.Git("rev-parse", "update^{tree}"))); !got.IsZero() {
+		t.Errorf("what is no commit: %+v", got)
+	}
+	// By fast forward, and later commits of main, one of them a merge, are on it.
+	work.Git("push", "--quiet", f.path(repo), "update:main")
+	if got, want := merge(head), (ccci.Merge{Branch: "main", Default: true, Commit: head, Same: true}); got != want {
+		t.Errorf("a fast forward: %+v, want %+v", got, want)
+	}
+	work.Git("checkout", "--quiet", "-B", "main", "update")
+	work.Git("checkout", "--quiet", "-b", "side")
+	work.Commit("side", "side.yml", "x: 1\n")
+	work.Git("checkout", "--quiet", "main")
+	for i := range 3 {
+		work.Commit("main", "later.yml", fmt.Sprintf("x: %d\n", i))
+	}
+	work.Git("merge", "--quiet", "--no-ff", "--message", "Merge", "side")
+	work.Push("main")
+	if got, want := merge(head), (ccci.Merge{Branch: "main", Default: true, Commit: head, Same: true}); got != want {
+		t.Errorf("after later commits: %+v, want %+v", got, want)
+	}
+	// Of a branch that was deleted after it was merged.
+	other := work.Commit("other", "other.yml", "y: 1\n")
+	second := must[ccci.PullRequest](t)(f.OpenPullRequest(t.Context(), repo, "Other", "other", "main", "ada")).Ref
+	work.Git("checkout", "--quiet", "main")
+	work.Git("merge", "--quiet", "--no-ff", "--message", "Merge other", "other")
+	work.Push("main")
+	work.Git("push", "--quiet", f.path(repo), ":other")
+	got := must[ccci.Merge](t)(f.Merge(t.Context(), second, other))
+	if !got.Same || string(got.Commit) != work.Git("rev-parse", "main") || got.At.IsZero() {
+		t.Errorf("a deleted branch: %+v", got)
+	}
+}
