@@ -6,11 +6,16 @@ import (
 	"encoding/hex"
 	"fmt"
 	"html"
+	"maps"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -93,33 +98,49 @@ func drawSVG(label, text, colour string) []byte {
 type drawnBadge struct {
 	body  []byte
 	etag  string
-	known bool // the recipe is enrolled or ever ran
+	known bool // the recipe is enrolled or ever ran, and a pull request or branch can be called so
 }
 
-func (d *Dashboard) drawBadge(ctx context.Context, recipe string) (drawnBadge, error) {
-	runs, err := d.cfg.Store.LatestOf(ctx, recipe)
+// badgeKey names a badge.
+type badgeKey struct {
+	recipe string
+	about  ccci.Subject
+}
+
+func (d *Dashboard) drawBadge(ctx context.Context, key badgeKey) (drawnBadge, error) {
+	runs, err := d.cfg.Store.LatestOf(ctx, key.recipe, key.about)
 	if err != nil {
-		return drawnBadge{}, fmt.Errorf("reading the latest runs of %s: %w", recipe, err)
+		return drawnBadge{}, fmt.Errorf("reading the latest runs of %s: %w", key.recipe, err)
 	}
-	known := len(runs) > 0 || slices.Contains(d.cfg.Recipes(), recipe)
-	text, colour := "unknown recipe", badgeGrey
-	if known {
-		text, colour = stand(recipe, runs, d.now(), d.cfg.StaleAfter).face()
+	if len(runs) == 0 && !slices.Contains(d.cfg.Recipes(), key.recipe) {
+		return unknownBadge("recipe"), nil
 	}
+	text, colour := stand(key.recipe, key.about, runs, d.now(), d.cfg.StaleAfter).face()
+	return newBadge(text, colour, true), nil
+}
+
+func newBadge(text, colour string, known bool) drawnBadge {
 	body := drawSVG("cc-ci", text, colour)
 	sum := sha256.Sum256(body)
-	return drawnBadge{body: body, etag: `"` + hex.EncodeToString(sum[:8]) + `"`, known: known}, nil
+	return drawnBadge{body: body, etag: `"` + hex.EncodeToString(sum[:8]) + `"`, known: known}
 }
 
-// badge serves /badge/<recipe>.svg (A28).
+func unknownBadge(what string) drawnBadge { return newBadge("unknown "+what, badgeGrey, false) }
+
+// badge serves /badge/<recipe>.svg (A28), with ?pr=N that of a pull request, with ?branch=NAME
+// that of a branch.
 func (d *Dashboard) badge(w http.ResponseWriter, r *http.Request) error {
 	recipe, ok := strings.CutSuffix(r.PathValue("file"), ".svg")
 	if !ok || !validName(recipe) {
 		return ccci.ErrNotFound
 	}
-	b, err := d.badges.get(r.Context(), recipe)
-	if err != nil {
-		return err
+	about, unknown := subjectOf(r.URL.Query())
+	b := unknownBadge(unknown)
+	if unknown == "" {
+		var err error
+		if b, err = d.badges.get(r.Context(), badgeKey{recipe, about}); err != nil {
+			return err
+		}
 	}
 	h := w.Header()
 	h.Set("Content-Type", "image/svg+xml; charset=utf-8")
@@ -137,6 +158,29 @@ func (d *Dashboard) badge(w http.ResponseWriter, r *http.Request) error {
 	_, _ = w.Write(b.body)
 	return nil
 }
+
+// subjectOf reads what a badge is asked about. unknown says what cannot be: "" when all is well.
+func subjectOf(query url.Values) (about ccci.Subject, unknown string) {
+	pulls, branches := query["pr"], query["branch"]
+	switch {
+	case len(pulls) == 0 && len(branches) == 0:
+		return ccci.SubjectRecipe, ""
+	case len(pulls) == 1 && len(branches) == 0:
+		n, err := strconv.ParseInt(pulls[0], 10, 32)
+		if err != nil || n < 1 || strconv.FormatInt(n, 10) != pulls[0] {
+			return "", "pull request"
+		}
+		return ccci.SubjectPull(int(n)), ""
+	case len(branches) == 1 && len(pulls) == 0:
+		if name := branches[0]; name != "" && len(name) <= branchLimit && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl) {
+			return ccci.SubjectBranch(name), ""
+		}
+	}
+	return "", "branch"
+}
+
+// branchLimit is how long a branch's name may be, in bytes: longer ones fit no file system.
+const branchLimit = 255
 
 // matches reports whether an If-None-Match header names etag.
 func matches(header, etag string) bool {
@@ -162,11 +206,11 @@ func validName(s string) bool {
 // badgeCache keeps drawn badges. Many requests for one that is not there cause
 // one drawing.
 type badgeCache struct {
-	draw func(context.Context, string) (drawnBadge, error)
+	draw func(context.Context, badgeKey) (drawnBadge, error)
 	now  func() time.Time
 
 	mu      sync.RWMutex
-	entries map[string]*badgeEntry
+	entries map[badgeKey]*badgeEntry
 }
 
 type badgeEntry struct {
@@ -176,20 +220,20 @@ type badgeEntry struct {
 	expires time.Time
 }
 
-// badgeLimit bounds the cache: names are chosen by whoever asks.
+// badgeLimit bounds the cache: whoever asks chooses names, numbers and branches.
 const badgeLimit = 4096
 
-func newBadgeCache(draw func(context.Context, string) (drawnBadge, error), now func() time.Time) *badgeCache {
-	return &badgeCache{draw: draw, now: now, entries: map[string]*badgeEntry{}}
+func newBadgeCache(draw func(context.Context, badgeKey) (drawnBadge, error), now func() time.Time) *badgeCache {
+	return &badgeCache{draw: draw, now: now, entries: map[badgeKey]*badgeEntry{}}
 }
 
-func (c *badgeCache) get(ctx context.Context, recipe string) (drawnBadge, error) {
+func (c *badgeCache) get(ctx context.Context, key badgeKey) (drawnBadge, error) {
 	now := c.now()
 	c.mu.RLock()
-	e := c.entries[recipe]
+	e := c.entries[key]
 	c.mu.RUnlock()
 	if e == nil || now.After(e.expires) {
-		e = c.fill(ctx, recipe, now)
+		e = c.fill(ctx, key, now)
 	}
 	select {
 	case <-e.done:
@@ -200,42 +244,42 @@ func (c *badgeCache) get(ctx context.Context, recipe string) (drawnBadge, error)
 }
 
 // fill draws a badge, unless somebody else began to in the meantime.
-func (c *badgeCache) fill(ctx context.Context, recipe string, now time.Time) *badgeEntry {
+func (c *badgeCache) fill(ctx context.Context, key badgeKey, now time.Time) *badgeEntry {
 	c.mu.Lock()
-	if e := c.entries[recipe]; e != nil && !now.After(e.expires) {
+	if e := c.entries[key]; e != nil && !now.After(e.expires) {
 		c.mu.Unlock()
 		return e
 	}
 	if len(c.entries) >= badgeLimit {
-		for name := range c.entries { // any one will do
-			delete(c.entries, name)
+		for other := range c.entries { // any one will do
+			delete(c.entries, other)
 			break
 		}
 	}
 	e := &badgeEntry{done: make(chan struct{}), expires: now.Add(badgeLife)}
-	c.entries[recipe] = e
+	c.entries[key] = e
 	c.mu.Unlock()
 
 	// Others wait for this drawing: it outlives the request that began it.
-	e.badge, e.err = c.draw(context.WithoutCancel(ctx), recipe)
+	e.badge, e.err = c.draw(context.WithoutCancel(ctx), key)
 	if e.err != nil {
-		c.forgetEntry(recipe, e)
+		c.forgetEntry(key, e)
 	}
 	close(e.done)
 	return e
 }
 
-// forget drops a recipe's badge.
+// forget drops a recipe's badges.
 func (c *badgeCache) forget(recipe string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.entries, recipe)
+	maps.DeleteFunc(c.entries, func(key badgeKey, _ *badgeEntry) bool { return key.recipe == recipe })
 }
 
-func (c *badgeCache) forgetEntry(recipe string, e *badgeEntry) {
+func (c *badgeCache) forgetEntry(key badgeKey, e *badgeEntry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.entries[recipe] == e {
-		delete(c.entries, recipe)
+	if c.entries[key] == e {
+		delete(c.entries, key)
 	}
 }

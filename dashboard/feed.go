@@ -18,7 +18,7 @@ type feed struct {
 	Recipes   []feedEntry `json:"recipes"`
 }
 
-// feedEntry is one recipe. Level is null when no whole run has spoken for it.
+// feedEntry is one recipe. Level is null when no run has spoken for it.
 type feedEntry struct {
 	Recipe   string       `json:"recipe"`
 	Enrolled bool         `json:"enrolled"`
@@ -29,6 +29,7 @@ type feedEntry struct {
 	Stale    bool         `json:"stale"`
 	Version  string       `json:"version,omitempty"`
 	Commit   ccci.Commit  `json:"commit,omitempty"`
+	About    string       `json:"about,omitempty"` // what the verdict is about: a release, or a commit of the default branch
 	Finished time.Time    `json:"finished,omitzero"`
 	Run      ccci.RunID   `json:"run,omitempty"`
 	RunURL   string       `json:"runUrl,omitempty"`
@@ -47,6 +48,7 @@ func (d *Dashboard) feed(w http.ResponseWriter, r *http.Request) error {
 		if run := s.Speaks; run != nil {
 			e.Level, e.Status, e.Verdict, e.Cause = &run.Level, run.Status, run.Status.Verdict(), run.Cause
 			e.Version, e.Commit, e.Finished = run.Version, run.Commit, run.Finished.UTC()
+			e.About = s.About()
 			e.Run, e.RunURL = run.ID, d.link("/runs/"+string(run.ID))
 		}
 		if run := s.Active(); run != nil {

@@ -97,7 +97,8 @@ type historyBody struct {
 	Older string // address of the next page; "" on the last
 	First bool
 	Trend *trend
-	Embed string // Markdown for a README
+	Pulls []pullVerdict // those among the recent runs
+	Embed string        // Markdown for a README
 	Thumb *picture
 }
 
@@ -109,7 +110,7 @@ func (d *Dashboard) recipe(w http.ResponseWriter, r *http.Request) error {
 	if !validName(name) {
 		return ccci.ErrNotFound
 	}
-	latest, err := d.cfg.Store.LatestOf(r.Context(), name)
+	latest, err := d.cfg.Store.LatestOf(r.Context(), name, ccci.SubjectRecipe)
 	if err != nil {
 		return fmt.Errorf("reading the latest runs of %s: %w", name, err)
 	}
@@ -118,7 +119,7 @@ func (d *Dashboard) recipe(w http.ResponseWriter, r *http.Request) error {
 		return ccci.Errorf(ccci.CodeNotFound, "No recipe %q was ever tested here", name).
 			WithHint("The overview lists all recipes.")
 	}
-	b := historyBody{standing: stand(name, latest, d.now(), d.cfg.StaleAfter)}
+	b := historyBody{standing: stand(name, ccci.SubjectRecipe, latest, d.now(), d.cfg.StaleAfter)}
 	b.Enrolled = enrolled
 	b.Thumb = d.thumbnail(r.Context(), b.Speaks)
 	if err := d.pageOf(r, &b, name, "/recipes/"+url.PathEscape(name)); err != nil {
@@ -131,6 +132,7 @@ func (d *Dashboard) recipe(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	b.Trend = drawTrend(recent)
+	b.Pulls = d.pullVerdicts(recent)
 	site := d.origin(r)
 	b.Embed = fmt.Sprintf("[![cc-ci](%s/badge/%s.svg)](%s/recipes/%s)", site, name, site, name)
 	return d.render(w, r, http.StatusOK, "recipe", frame{Title: name, Nav: "overview", Live: "/events", Refresh: 30, Body: b})

@@ -28,7 +28,7 @@ func TestA27_OverviewShowsTheLatestRunOfEachRecipe(t *testing.T) {
 		"/runs/"+string(runs["passed"].ID), "1.4.0+0.36.8", "10 min ago", "level 5",
 		"/runs/"+string(runs["passed"].ID)+"/files/screenshot-upgrade.png", // U16: the picture taken last
 		"/runs/"+string(runs["running"].ID), "running",                     // beside the last result
-		"not tested yet", "infrastructure error", "stale", "cancelled")
+		"not tested", "main at "+runs["passed"].Commit.Short()+", tested as pull request #1", "infrastructure error", "stale", "cancelled")
 	if strings.Contains(body, "screenshot-install.png\" alt=\"\" loading=\"lazy\" decoding=\"async\" width=\"640\" height=\"400\"></a>\n    </a>") {
 		t.Error("the first picture is shown in place of the last")
 	}
@@ -79,7 +79,7 @@ func TestU18_RecipePageHasTheWholeHistory(t *testing.T) {
 	if res.StatusCode != http.StatusNotFound {
 		t.Errorf("an unknown recipe answers %s", res.Status)
 	}
-	wantAll(t, w.page("/recipes/gitea"), "not tested yet", "Nothing ran yet")
+	wantAll(t, w.page("/recipes/gitea"), "not tested", "Neither a release nor the default branch was tested yet.", "Nothing ran yet")
 }
 
 func TestRunPageShowsCauseFirstThenProof(t *testing.T) {
@@ -176,6 +176,70 @@ func TestA28_Badge(t *testing.T) {
 	if res, _ := w.get("/badge/pocketbase.png"); res.StatusCode != http.StatusNotFound {
 		t.Errorf("a badge that is no svg: %s", res.Status)
 	}
+}
+
+// A28: an unmerged pull request changes neither badge nor overview. It has a badge and a line of
+// its own, and speaks for the recipe once what was tested is on the default branch.
+func TestA28_PullRequestsSpeakForThemselves(t *testing.T) {
+	w := newWorld(t, func(c *dashboard.Config) { c.Recipes = func() []string { return []string{"wiki", "blog"} } })
+	alone := func(number int, branch string) func(*ccci.Run) {
+		return func(r *ccci.Run) {
+			r.PR.Number, r.Branch, r.Merge, r.Level = number, branch, ccci.Merge{}, 1
+		}
+	}
+	badge := func(path, want string, code int) {
+		t.Helper()
+		res, body := w.get("/badge/" + path)
+		if res.StatusCode != code || !strings.Contains(body, "<title>cc-ci: "+want+"</title>") {
+			t.Errorf("%s: %s %s, want %q", path, res.Status, body, want)
+		}
+		if again, _ := w.get("/badge/"+path, "If-None-Match", res.Header.Get("ETag")); again.StatusCode != http.StatusNotModified {
+			t.Errorf("%s asked for again: %s", path, again.Status)
+		}
+	}
+	w.add("blog", time.Hour, ccci.StatusPassed, alone(3, ""))
+	badge("blog.svg", "not tested", 200)
+	badge("blog.svg?pr=3", "level 1", 200)
+	badge("blog.svg?branch=main", "not tested", 200)
+	badge("blog.svg?pr=4", "not tested", 200)
+	badge("blog.svg?pr=x", "unknown pull request", 404)
+	badge("blog.svg?branch=", "unknown branch", 404)
+	badge("nothing.svg?pr=3", "unknown recipe", 404)
+	wantAll(t, w.page("/recipes/blog"), "Neither a release nor the default branch was tested yet. Pull requests have verdicts of their own, below.", `href="/pulls/recipes/blog/3">#3</a>`)
+
+	swept := w.add("wiki", 3*time.Hour, ccci.StatusPassed, func(r *ccci.Run) {
+		r.PR, r.Level, r.Merge, r.Trigger, r.Release = ccci.PRRef{}, 5, ccci.Merge{}, ccci.TriggerSweep, "1.2.0+3.4"
+	})
+	red := w.add("wiki", 2*time.Hour, ccci.StatusFailed, alone(7, "update"))
+	badge("wiki.svg", "level 5", 200)
+	badge("wiki.svg?pr=7", "failing, level 1", 200)
+	badge("wiki.svg?branch=update", "failing, level 1", 200)
+	body := w.page("/recipes/wiki")
+	wantAll(t, body, "The verdict is about release 1.2.0+3.4 at "+swept.Commit.Short()+".", `id="pulls"`, `<a href="/runs/`+string(red.ID)+`"><span class="state c-fail">`)
+	body = w.page("/?q=wiki")
+	wantAll(t, body, "release 1.2.0+3.4 at "+swept.Commit.Short(), `>passing</span> <b>1</b>`, `last <a href="/runs/`+string(red.ID)+`">run</a> on #7 failed`)
+	if strings.Contains(body, "failing") {
+		t.Error("an unmerged pull request reddens the overview")
+	}
+	if feed := w.page("/feed.json"); !strings.Contains(feed, `"about": "release 1.2.0+3.4 at `) || strings.Contains(feed, string(red.ID)) {
+		t.Errorf("the feed speaks of %s", feed)
+	}
+
+	red.Merge = ccci.Merge{Branch: "main", Default: true, Commit: swept.Commit, At: noon}
+	w.update(red)
+	wantAll(t, w.page("/recipes/wiki"), "into main as", "its files are not those that were tested")
+	wantAll(t, w.page("/runs/"+string(red.ID)), "Merged into main as", "does not count for main")
+	badge("wiki.svg", "level 5", 200)
+	red.Merge.Same = true
+	w.update(red)
+	eventually(t, func() bool { // the bus ends the cached badge
+		_, body := w.get("/badge/wiki.svg")
+		return strings.Contains(body, "cc-ci: failing, level 1<")
+	})
+	badge("wiki.svg?branch=main", "failing, level 1", 200)
+	wantAll(t, w.page("/recipes/wiki"), "The verdict is about main at "+swept.Commit.Short()+", tested as pull request #7 at "+red.Commit.Short()+", with the same files.")
+	wantAll(t, w.page("/runs/"+string(red.ID)), "this verdict counts for main too")
+	wantAll(t, w.page("/runs/"+string(swept.ID)), "Release 1.2.0+3.4, tested by the sweep")
 }
 
 func TestA28_BadgeFollowsTheBus(t *testing.T) {

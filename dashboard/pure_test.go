@@ -3,6 +3,7 @@ package dashboard
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -198,7 +199,7 @@ func TestAgoAndDurations(t *testing.T) {
 
 func TestU7_BadgeFaces(t *testing.T) {
 	run := func(status ccci.Status, level int) ccci.Run {
-		return ccci.Run{ID: "x", Status: status, Level: level, Finished: noon.Add(-time.Hour)}
+		return ccci.Run{ID: "x", Trigger: ccci.TriggerSweep, Status: status, Level: level, Finished: noon.Add(-time.Hour)}
 	}
 	partial := run(ccci.StatusPassed, 5)
 	partial.Options.Stages = []ccci.StageName{ccci.StageInstall}
@@ -221,9 +222,80 @@ func TestU7_BadgeFaces(t *testing.T) {
 		"a part after a fail":       {[]ccci.Run{partial, run(ccci.StatusFailed, 0)}, "failing", false},
 		"queued for the first time": {[]ccci.Run{run(ccci.StatusQueued, 0)}, "not tested", false},
 	} {
-		text, colour := stand("r", c.runs, noon, 48*time.Hour).face()
+		text, colour := stand("r", ccci.SubjectRecipe, c.runs, noon, 48*time.Hour).face()
 		if text != c.text || (colour == levelColours[5]) != c.green {
 			t.Errorf("%s: %q %s", name, text, colour)
+		}
+	}
+}
+
+// A28: which run a page or a badge speaks of, and what it says that the verdict is about.
+func TestA28_WhichRunSpeaks(t *testing.T) {
+	commit := ccci.Commit(strings.Repeat("6f2c1c0d", 5))
+	head := ccci.Commit(strings.Repeat("1a2b3c4d", 5))
+	run := func(id ccci.RunID, age time.Duration, change func(*ccci.Run)) ccci.Run {
+		r := ccci.Run{ID: id, Commit: commit, Status: ccci.StatusPassed, Level: 5, Created: noon.Add(-age), Finished: noon.Add(-age)}
+		change(&r)
+		return r
+	}
+	swept := func(r *ccci.Run) { r.Trigger, r.Branch = ccci.TriggerSweep, "main" }
+	release := func(r *ccci.Run) { r.Trigger, r.Release = ccci.TriggerSweep, "1.2.0+3.4" }
+	pull := func(r *ccci.Run) { r.PR.Number, r.Branch, r.Status, r.Level = 7, "update", ccci.StatusFailed, 1 }
+	merged := func(as ccci.Commit, into string, ago time.Duration, same bool) func(*ccci.Run) {
+		return func(r *ccci.Run) {
+			pull(r)
+			r.Merge = ccci.Merge{Branch: into, Default: into == "main", Commit: as, Same: same, At: noon.Add(-ago)}
+		}
+	}
+	for name, c := range map[string]struct {
+		about  ccci.Subject
+		runs   []ccci.Run // newest first
+		speaks ccci.RunID
+		words  string
+	}{
+		"never":                       {ccci.SubjectRecipe, nil, "", ""},
+		"a pull request alone":        {ccci.SubjectRecipe, []ccci.Run{run("a", 1, pull)}, "", ""},
+		"a red one after the sweep":   {ccci.SubjectRecipe, []ccci.Run{run("b", 1, pull), run("a", 2, swept)}, "a", "main at 6f2c1c0d"},
+		"a release":                   {ccci.SubjectRecipe, []ccci.Run{run("a", 1, release)}, "a", "release 1.2.0+3.4 at 6f2c1c0d"},
+		"a sweep of an older version": {ccci.SubjectRecipe, []ccci.Run{run("a", 1, func(r *ccci.Run) { r.Trigger = ccci.TriggerSweep })}, "a", "commit 6f2c1c0d, tested by the sweep"},
+		"merged by fast forward":      {ccci.SubjectRecipe, []ccci.Run{run("a", 2, merged(commit, "main", 1, true))}, "a", "main at 6f2c1c0d, tested as pull request #7"},
+		"merged":                      {ccci.SubjectRecipe, []ccci.Run{run("a", 2, merged(head, "main", 1, true))}, "a", "main at 1a2b3c4d, tested as pull request #7 at 6f2c1c0d, with the same files"},
+		"merged after a newer sweep":  {ccci.SubjectRecipe, []ccci.Run{run("b", 2, swept), run("a", 3, merged(head, "main", 1, true))}, "a", "main at 1a2b3c4d, tested as pull request #7 at 6f2c1c0d, with the same files"},
+		"merged before a newer sweep": {ccci.SubjectRecipe, []ccci.Run{run("b", 1, swept), run("a", 3, merged(head, "main", 2, true))}, "b", "main at 6f2c1c0d"},
+		"merged with other files":     {ccci.SubjectRecipe, []ccci.Run{run("a", 2, merged(head, "main", 1, false))}, "", ""},
+		"merged elsewhere":            {ccci.SubjectRecipe, []ccci.Run{run("a", 2, merged(head, "stable", 1, true))}, "", ""},
+		"the pull request":            {ccci.SubjectPull(7), []ccci.Run{run("b", 1, swept), run("a", 2, merged(head, "main", 1, true))}, "a", "pull request #7 at 6f2c1c0d"},
+		"its branch":                  {ccci.SubjectBranch("update"), []ccci.Run{run("a", 2, merged(head, "main", 1, true))}, "a", "pull request #7 at 6f2c1c0d"},
+		"another pull request":        {ccci.SubjectPull(8), []ccci.Run{run("a", 2, pull)}, "", ""},
+		"the branch merged into":      {ccci.SubjectBranch("stable"), []ccci.Run{run("a", 2, merged(head, "stable", 1, true))}, "a", "stable at 1a2b3c4d, tested as pull request #7 at 6f2c1c0d, with the same files"},
+		"the default branch by name":  {ccci.SubjectBranch("main"), []ccci.Run{run("a", 2, swept)}, "a", "main at 6f2c1c0d"},
+	} {
+		s := stand("r", c.about, c.runs, noon, 48*time.Hour)
+		var speaks ccci.RunID
+		if s.Speaks != nil {
+			speaks = s.Speaks.ID
+		}
+		if speaks != c.speaks || s.About() != c.words {
+			t.Errorf("%s: %q speaks, about %q; want %q, %q", name, speaks, s.About(), c.speaks, c.words)
+		}
+	}
+}
+
+// What is asked of a badge is bounded, and what cannot be asks the store nothing.
+func TestA28_WhatABadgeIsAskedAbout(t *testing.T) {
+	for query, want := range map[string][2]string{
+		"": {"recipe"}, "x=1": {"recipe"}, "pr=7": {"pr/7"}, "branch=main": {"branch/main"}, "branch=fix%2Fa+b": {"branch/fix/a b"}, "branch=%C3%BC": {"branch/ü"},
+		"branch=" + strings.Repeat("a", 255): {"branch/" + strings.Repeat("a", 255)}, "branch='+OR+1=1": {"branch/' OR 1=1"},
+		"pr=": {"", "pull request"}, "pr=0": {"", "pull request"}, "pr=-1": {"", "pull request"}, "pr=%2B7": {"", "pull request"}, "pr=07": {"", "pull request"}, "pr=7x": {"", "pull request"},
+		"pr=99999999999999999999": {"", "pull request"}, "pr=4294967303": {"", "pull request"}, "branch=": {"", "branch"}, "branch=" + strings.Repeat("a", 256): {"", "branch"}, "branch=a%0Ab": {"", "branch"}, "branch=%FF": {"", "branch"},
+		"pr=7&branch=main": {"", "branch"}, "pr=1&pr=2": {"", "branch"}, "branch=a&branch=b": {"", "branch"},
+	} {
+		q, err := url.ParseQuery(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if about, unknown := subjectOf(q); string(about) != want[0] || unknown != want[1] {
+			t.Errorf("?%s: %q, %q; want %q", query, about, unknown, want)
 		}
 	}
 }
@@ -271,7 +343,7 @@ func TestDrawSVGEscapes(t *testing.T) {
 func TestBadgeCacheDrawsOnceForMany(t *testing.T) {
 	var drawn atomic.Int32
 	release := make(chan struct{})
-	c := newBadgeCache(func(context.Context, string) (drawnBadge, error) {
+	c := newBadgeCache(func(context.Context, badgeKey) (drawnBadge, error) {
 		drawn.Add(1)
 		<-release
 		return drawnBadge{etag: "x"}, nil
@@ -279,7 +351,7 @@ func TestBadgeCacheDrawsOnceForMany(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			if b, err := c.get(t.Context(), "r"); err != nil || b.etag != "x" {
+			if b, err := c.get(t.Context(), badgeKey{recipe: "r"}); err != nil || b.etag != "x" {
 				t.Errorf("%+v %v", b, err)
 			}
 		})
@@ -289,12 +361,19 @@ func TestBadgeCacheDrawsOnceForMany(t *testing.T) {
 	if n := drawn.Load(); n != 1 {
 		t.Errorf("drawn %d times", n)
 	}
+	if _, err := c.get(t.Context(), badgeKey{"r", ccci.SubjectPull(7)}); err != nil || drawn.Load() != 2 {
+		t.Errorf("the badge of a pull request: drawn %d times, %v", drawn.Load(), err)
+	}
 	c.forget("r")
-	if _, err := c.get(t.Context(), "r"); err != nil || drawn.Load() != 2 {
+	if len(c.entries) != 0 {
+		t.Errorf("after forget %d badges are kept", len(c.entries))
+	}
+	if _, err := c.get(t.Context(), badgeKey{recipe: "r"}); err != nil || drawn.Load() != 3 {
 		t.Errorf("after forget drawn %d times, %v", drawn.Load(), err)
 	}
 	for i := range 3 * badgeLimit {
-		_, _ = c.get(t.Context(), fmt.Sprint(i))
+		_, _ = c.get(t.Context(), badgeKey{recipe: fmt.Sprint(i)})
+		_, _ = c.get(t.Context(), badgeKey{"r", ccci.SubjectPull(i)})
 	}
 	if len(c.entries) > badgeLimit {
 		t.Errorf("%d entries: whoever asks fills the memory", len(c.entries))
@@ -303,17 +382,17 @@ func TestBadgeCacheDrawsOnceForMany(t *testing.T) {
 
 func TestBadgeCacheForgetsFailures(t *testing.T) {
 	fail := true
-	c := newBadgeCache(func(context.Context, string) (drawnBadge, error) {
+	c := newBadgeCache(func(context.Context, badgeKey) (drawnBadge, error) {
 		if fail {
 			return drawnBadge{}, fmt.Errorf("the store is away")
 		}
 		return drawnBadge{}, nil
 	}, func() time.Time { return noon })
-	if _, err := c.get(t.Context(), "r"); err == nil {
+	if _, err := c.get(t.Context(), badgeKey{recipe: "r"}); err == nil {
 		t.Fatal("no error")
 	}
 	fail = false
-	if _, err := c.get(t.Context(), "r"); err != nil {
+	if _, err := c.get(t.Context(), badgeKey{recipe: "r"}); err != nil {
 		t.Errorf("the failure was kept: %v", err)
 	}
 }

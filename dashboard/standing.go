@@ -4,20 +4,22 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// standing is what is known of one recipe: the one record behind its card, its
+// standing is what is known of one subject of a recipe: the one record behind its card, its
 // badge and its line in the feed, so that they cannot disagree.
 type standing struct {
 	Recipe   string
+	Subject  ccci.Subject
 	Enrolled bool
-	Newest   *ccci.Run // whatever came last; nil when nothing ever ran
-	// Speaks is the newest whole run that came to an end of its own: the one
-	// the level is taken from. nil when there is none.
+	Newest   *ccci.Run // whatever came last of the recipe; nil when nothing ever ran
+	// Speaks is the run that the level is taken from: of those that speak for the subject the
+	// latest. nil when there is none.
 	Speaks *ccci.Run
 	Stale  bool // Speaks is too old to be believed
 }
@@ -30,8 +32,8 @@ func (s standing) Active() *ccci.Run {
 	return nil
 }
 
-// Aside is a finished newest run that does not speak for the recipe: partial
-// or cancelled. nil when the newest speaks or is active.
+// Aside is a finished newest run that does not speak for the recipe: one of a pull request,
+// partial or cancelled. nil when the newest speaks or is active.
 func (s standing) Aside() *ccci.Run {
 	if s.Newest == nil || s.Active() != nil || s.Speaks != nil && s.Speaks.ID == s.Newest.ID {
 		return nil
@@ -51,20 +53,45 @@ func (s standing) Class() string {
 	return string(s.Speaks.Status)
 }
 
-// stand reads the runs of one recipe as Store.LatestOf returns them.
-func stand(recipe string, runs []ccci.Run, now time.Time, staleAfter time.Duration) standing {
-	s := standing{Recipe: recipe}
+// stand reads the runs of one recipe as Store.LatestOf returns them for a subject.
+func stand(recipe string, about ccci.Subject, runs []ccci.Run, now time.Time, staleAfter time.Duration) standing {
+	s := standing{Recipe: recipe, Subject: about}
+	var since time.Time
 	for i := range runs {
 		run := &runs[i]
 		if s.Newest == nil {
 			s.Newest = run
 		}
-		if s.Speaks == nil && run.Status.Terminal() && run.Status != ccci.StatusCancelled && run.Options.Whole() {
-			s.Speaks = run
+		if at, speaks := run.SpeaksFor()[about]; speaks && (s.Speaks == nil || at.After(since)) {
+			s.Speaks, since = run, at
 		}
 	}
 	s.Stale = s.Speaks != nil && now.Sub(s.Speaks.Finished) > staleAfter
 	return s
+}
+
+// About says in words what the verdict of Speaks is about, "" when nothing speaks: the part of a
+// sentence that follows "the verdict is about".
+func (s standing) About() string {
+	if s.Speaks == nil {
+		return ""
+	}
+	run, m := *s.Speaks, s.Speaks.Merge
+	tested := "pull request #" + strconv.Itoa(run.PR.Number)
+	switch into := ccci.SubjectBranch(m.Branch); {
+	case m.Same && (s.Subject == into || s.Subject == ccci.SubjectRecipe && m.Default):
+		if m.Commit != run.Commit {
+			tested += " at " + run.Commit.Short() + ", with the same files"
+		}
+		return m.Branch + " at " + m.Commit.Short() + ", tested as " + tested
+	case run.Release != "":
+		return "release " + run.Release + " at " + run.Commit.Short()
+	case run.PR.Number > 0:
+		return tested + " at " + run.Commit.Short()
+	case run.Branch != "":
+		return run.Branch + " at " + run.Commit.Short()
+	}
+	return "commit " + run.Commit.Short() + ", tested by the sweep"
 }
 
 // standings returns every recipe that is enrolled or ever ran, by name.
@@ -84,7 +111,7 @@ func (d *Dashboard) standings(ctx context.Context) ([]standing, error) {
 	all := make([]standing, 0, len(byRecipe))
 	now := d.now()
 	for name, runs := range byRecipe {
-		s := stand(name, runs, now, d.cfg.StaleAfter)
+		s := stand(name, ccci.SubjectRecipe, runs, now, d.cfg.StaleAfter)
 		s.Enrolled = slices.Contains(enrolled, name)
 		all = append(all, s)
 	}

@@ -111,7 +111,8 @@ func (c *clock) Now() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.now
 
 func (c *clock) advance(d time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.now = c.now.Add(d) }
 
-// add stores a run that began age ago; change sets its other fields.
+// add stores a run that began age ago; change sets its other fields. Its pull request was merged as
+// it was tested, so that it speaks for its recipe.
 func (w *world) add(recipe string, age time.Duration, status ccci.Status, change func(*ccci.Run)) ccci.Run {
 	w.t.Helper()
 	w.runs++
@@ -121,6 +122,11 @@ func (w *world) add(recipe string, age time.Duration, status ccci.Status, change
 		PR:     ccci.PRRef{Repo: ccci.RepoRef{Owner: "recipes", Name: recipe}, Number: 1},
 		Commit: ccci.Commit(strings.Repeat(fmt.Sprintf("%08x", 0x6f2c1c0d+w.runs*7919), 5)), RequestedBy: ccci.User{ID: "1", Name: "ada"},
 		Status: ccci.StatusQueued, Attempt: 1, Created: created}
+	if change != nil { // of what it changes, the pull request is fixed from the beginning
+		wish := run
+		change(&wish)
+		run.PR = wish.PR
+	}
 	if _, fresh, err := w.store.ClaimRun(w.t.Context(), run); err != nil || !fresh {
 		w.t.Fatalf("claiming: %v %v", fresh, err)
 	}
@@ -130,6 +136,7 @@ func (w *world) add(recipe string, age time.Duration, status ccci.Status, change
 	}
 	if status.Terminal() {
 		run.Finished = run.Started.Add(94 * time.Second)
+		run.Merge = ccci.Merge{Branch: "main", Default: true, Commit: run.Commit, Same: true, At: created.Add(3 * time.Second)}
 	}
 	run.Status = status
 	if change != nil {

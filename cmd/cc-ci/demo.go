@@ -276,7 +276,7 @@ func (d *demo) leave(ctx context.Context, run ccci.Run) error {
 		return err
 	}
 	badge := httptest.NewRecorder()
-	d.server.dashboard.ServeHTTP(badge, httptest.NewRequest("GET", d.server.cfg.URL+"/badge/"+d.Recipe+".svg", nil))
+	d.server.dashboard.ServeHTTP(badge, httptest.NewRequest("GET", d.server.cfg.URL+fmt.Sprintf("/badge/%s.svg?pr=%d", d.Recipe, d.pr.Number), nil))
 	overview, err := d.picture(ctx)
 	if err != nil {
 		return err

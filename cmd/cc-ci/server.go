@@ -265,14 +265,18 @@ func (s *server) reap(ctx context.Context) {
 	}
 }
 
-// prune removes the artifacts of runs beyond the newest keep of each recipe. The
-// rows in the history stay (U18).
+// prune removes the artifacts of runs beyond the newest keep of each recipe, except those of the
+// run that speaks for it. The rows in the history stay (U18).
 func prune(ctx context.Context, store ccci.Store, blobs ccci.Blobs, keep int) error {
 	latest, err := store.LatestPerRecipe(ctx)
 	if err != nil {
 		return err
 	}
 	done := map[string]bool{}
+	speaks := map[ccci.RunID]bool{}
+	for _, run := range latest {
+		speaks[run.ID] = true
+	}
 	for _, run := range latest {
 		if done[run.Recipe] {
 			continue
@@ -283,6 +287,9 @@ func prune(ctx context.Context, store ccci.Store, blobs ccci.Blobs, keep int) er
 			return err
 		}
 		for _, r := range old[min(keep, len(old)):] {
+			if speaks[r.ID] {
+				continue
+			}
 			infos, err := blobs.List(ctx, ccci.ArtifactKey(r.ID, ""))
 			if err != nil {
 				return err

@@ -106,7 +106,7 @@ func filledStore(b *testing.B, n int) *sqlstore.Store {
 		at := start.Add(time.Duration(i) * time.Second)
 		run := ccci.Run{
 			ID: ccci.RunID(fmt.Sprintf("%s-%06x", at.UTC().Format("060102-150405"), i)), Key: fmt.Sprintf("bench/%d", i), Recipe: recipeName(i % storedRecipes),
-			Commit: "6f2c1c0de4a55b7d9b1c3f7a8e9d0c1b2a3f4e5d", Status: ccci.StatusPassed, Level: 5, Stages: make([]ccci.StageRow, 5),
+			Commit: "6f2c1c0de4a55b7d9b1c3f7a8e9d0c1b2a3f4e5d", Trigger: ccci.TriggerSweep, Branch: "main", Status: ccci.StatusPassed, Level: 5, Stages: make([]ccci.StageRow, 5),
 			Created: at, Started: at, Finished: at.Add(30 * time.Second),
 		}
 		if _, created, err := s.ClaimRun(b.Context(), run); err != nil || !created {
@@ -223,7 +223,7 @@ func latest(b *testing.B, many, few *sqlstore.Store) (inMany, inFew time.Duratio
 	b.Helper()
 	one := func(s *sqlstore.Store, n int) time.Duration {
 		began := time.Now()
-		runs, err := s.LatestOf(context.WithoutCancel(b.Context()), recipeName(n%storedRecipes))
+		runs, err := s.LatestOf(context.WithoutCancel(b.Context()), recipeName(n%storedRecipes), ccci.SubjectRecipe)
 		if err != nil || len(runs) != 1 {
 			b.Fatalf("%d runs, %v", len(runs), err)
 		}

@@ -332,7 +332,7 @@ func TestA28_PullRequestsNoLongerSpeakForTheRecipeInAnOldStore(t *testing.T) {
 	} {
 		got, err := s.LatestOf(t.Context(), "wiki", about)
 		if err != nil || len(got) != 2 || got[0].ID != "260106-000000-000000" || got[1].ID != want {
-			t.Errorf("LatestOf(%s) = %+v, %v; want the newest and %s", about, got, err)
+			t.Errorf("LatestOf(%s) = %+v, %v; want the newest and %s", about, got, err, want)
 		}
 	}
 	run, err := s.FindRun(t.Context(), "260106-000000-000000")

@@ -1,0 +1,53 @@
+package dashboard
+
+import (
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// pullVerdict is one pull request of a recipe, which speaks for itself and not for the recipe.
+type pullVerdict struct {
+	Number int
+	URL    string    // its page here; "" where pull requests live elsewhere
+	Newest *ccci.Run // of any kind
+	Speaks *ccci.Run // its newest whole run; nil when none came to an end
+}
+
+// Active is the unfinished run, or nil.
+func (p pullVerdict) Active() *ccci.Run {
+	if p.Newest.Status.Terminal() {
+		return nil
+	}
+	return p.Newest
+}
+
+// pullRows is how many pull requests a recipe's page lists.
+const pullRows = 20
+
+// pullVerdicts lists the pull requests of runs, which come newest first.
+func (d *Dashboard) pullVerdicts(runs []ccci.Run) []pullVerdict {
+	at := map[ccci.PRRef]int{}
+	var all []pullVerdict
+	for i := range runs {
+		run := &runs[i]
+		if run.PR.Number == 0 {
+			continue
+		}
+		n, known := at[run.PR]
+		if !known {
+			if len(all) == pullRows {
+				continue
+			}
+			n = len(all)
+			at[run.PR] = n
+			p := pullVerdict{Number: run.PR.Number, Newest: run}
+			if d.cfg.Forge != nil {
+				p.URL = pullURL(run.PR)
+			}
+			all = append(all, p)
+		}
+		if all[n].Speaks == nil && len(run.SpeaksFor()) > 0 {
+			all[n].Speaks = run
+		}
+	}
+	return all
+}
