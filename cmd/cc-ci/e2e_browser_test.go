@@ -65,8 +65,11 @@ func TestA27_APersonsWay(t *testing.T) {
 	see("install passed", 90*time.Second) // live, without a reload
 	see("Level 5 of 5", 2*time.Minute)
 	see("proven, nothing is left", 10*time.Second)
-	if badge := get(t, url+"/badge/canary-good.svg"); !strings.Contains(badge, "level 5") {
-		t.Errorf("the badge does not show the level: %s", badge)
+	if badge := get(t, url+"/badge/canary-good.svg?pr=1"); !strings.Contains(badge, "level 5") {
+		t.Errorf("the pull request's badge does not show the level: %s", badge)
+	}
+	if badge := get(t, url+"/badge/canary-good.svg"); !strings.Contains(badge, "not tested") {
+		t.Errorf("a pull request that is not merged speaks for the recipe: %s", badge)
 	}
 
 	write("!testme")
@@ -74,7 +77,7 @@ func TestA27_APersonsWay(t *testing.T) {
 	write("!cancel")
 	see("cancelled", time.Minute)
 	seeTimes(t, ctx, page, "proven, nothing is left", 2, time.Minute)
-	if badge := get(t, url+"/badge/canary-good.svg"); !strings.Contains(badge, "level 5") {
+	if badge := get(t, url+"/badge/canary-good.svg?pr=1"); !strings.Contains(badge, "level 5") {
 		t.Errorf("a cancelled run changed the badge: %s", badge)
 	}
 

@@ -2,6 +2,7 @@ package box
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -193,7 +194,7 @@ func (o *operator) testme() {
 	if builds := o.builds(); len(builds) == 0 || builds[0] != "custom success" {
 		o.t.Errorf("Drone's builds are %q", builds)
 	}
-	if page, _ := o.answers("https://"+domain+"/badge/canary-good.svg", http.StatusOK); !strings.Contains(page, "level 5") {
+	if page, _ := o.answers(fmt.Sprintf("https://%s/badge/canary-good.svg?pr=%d", domain, o.pull), http.StatusOK); !strings.Contains(page, "level 5") {
 		o.t.Errorf("the badge is\n%s", page)
 	}
 }
