@@ -145,6 +145,9 @@ func TestN1_ForksAndForcedPushes(t *testing.T) {
 			t.Fatalf("%s: HeadAt = %q, %v; want %q, %v", what, got, err, head, wrong)
 		}
 	}
+	if p, err := f.PullRequest(t.Context(), pr); err != nil || !p.Fork { // its branch is none of the base's
+		t.Errorf("the pull request is read as %+v, %v; want one of a fork", p, err)
+	}
 	one := commentOn(t, s, f, pr, "ada", "!testme")
 	want("at once", one, first, nil)
 	second := theirs.Commit("update", "compose.yml", "c")
