@@ -281,6 +281,19 @@ func TestU20_SweepTestsReleaseAndTip(t *testing.T) {
 	if len(rows) != 2 || rows[0].Newer != "0.1.0+1.0.0" || rows[1].Commit != tip || !rows[0].Promoted || !rows[1].Promoted || w.canonical().Commit != tip {
 		t.Errorf("%+v", rows)
 	}
+	// A28: what was tested stays with each run, and both speak for the recipe.
+	for _, row := range rows {
+		run, err := w.store.FindRun(t.Context(), row.Run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if release, branch := "0.1.0+1.0.0", "main"; (run.Release == release) != (row.Newer == release) || (run.Branch == branch) != (row.Newer != release) {
+			t.Errorf("%s: the run is of release %q and branch %q", row.Newer, run.Release, run.Branch)
+		}
+		if _, speaks := run.SpeaksFor()[ccci.SubjectRecipe]; !speaks {
+			t.Errorf("%s does not speak for the recipe", row.Newer)
+		}
+	}
 }
 
 // U23: an empty work list is an error, and so is a repository that cannot be read;
