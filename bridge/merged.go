@@ -31,6 +31,9 @@ type mergeWatch struct {
 // the target branch too. No comment tells of a merge, so that the forge is asked, the more
 // rarely the older the run is. It is an aid: trouble with it is logged alone.
 func (b *Bridge) carryOver(ctx context.Context, repo Repo) {
+	if repo.Recipe == "" {
+		return
+	}
 	now := b.cfg.Now()
 	b.mu.Lock()
 	w := b.merges[repo.Ref]
@@ -39,7 +42,7 @@ func (b *Bridge) carryOver(ctx context.Context, repo Repo) {
 		b.merges[repo.Ref] = w
 	}
 	b.mu.Unlock()
-	if repo.Recipe == "" || now.Before(w.next) {
+	if now.Before(w.next) {
 		return
 	}
 	w.next = now.Add(mergePeriods * b.cfg.PollInterval)

@@ -135,8 +135,10 @@ func (d *Dashboard) badge(w http.ResponseWriter, r *http.Request) error {
 		return ccci.ErrNotFound
 	}
 	about, unknown := subjectOf(r.URL.Query())
-	b := unknownBadge(unknown)
-	if unknown == "" {
+	var b drawnBadge
+	if unknown != "" {
+		b = unknownBadge(unknown)
+	} else {
 		var err error
 		if b, err = d.badges.get(r.Context(), badgeKey{recipe, about}); err != nil {
 			return err
