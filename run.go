@@ -49,14 +49,24 @@ const (
 	StatusRunning   Status = "running"
 	StatusPassed    Status = "passed"
 	StatusFailed    Status = "failed"    // the recipe's fault
+	StatusRefused   Status = "refused"   // the recipe asks for what no run gets (N3)
 	StatusErrored   Status = "errored"   // ours
 	StatusCancelled Status = "cancelled" // somebody asked for it
+	// StatusInconclusive is that of a run whose time was up: a hung app and a slow host look alike.
+	StatusInconclusive Status = "inconclusive"
 )
+
+// Statuses lists every status a run may have.
+var Statuses = []Status{StatusQueued, StatusRunning, StatusPassed, StatusFailed, StatusRefused, StatusErrored, StatusInconclusive, StatusCancelled}
 
 // Terminal reports whether the run has ended.
 func (s Status) Terminal() bool {
-	return s == StatusPassed || s == StatusFailed || s == StatusErrored || s == StatusCancelled
+	return slices.Contains(Statuses, s) && s != StatusQueued && s != StatusRunning
 }
+
+// Judged reports whether a run with this status says how far its recipe comes: its level and its
+// duration are those of the recipe.
+func (s Status) Judged() bool { return s == StatusPassed || s == StatusFailed }
 
 // CanBecome reports whether a run may move from s to next. Staying is legal,
 // so that an update may be repeated; a requeued run goes from running to queued.
@@ -72,12 +82,14 @@ func (s Status) CanBecome(next Status) bool {
 	return false
 }
 
-// Verdict is what a run says about the recipe (N7).
+// Verdict is what a run says about the recipe (N7). A recipe that is refused is not tested: its
+// verdict is neither that it failed nor that anything of ours did.
 type Verdict string
 
 const (
 	VerdictPassed       Verdict = "passed"
 	VerdictFailed       Verdict = "recipe failed"
+	VerdictRefused      Verdict = "refused"
 	VerdictErrored      Verdict = "infrastructure errored"
 	VerdictInconclusive Verdict = "inconclusive"
 )
@@ -89,9 +101,11 @@ func (s Status) Verdict() Verdict {
 		return VerdictPassed
 	case StatusFailed:
 		return VerdictFailed
+	case StatusRefused:
+		return VerdictRefused
 	case StatusErrored:
 		return VerdictErrored
-	case StatusCancelled:
+	case StatusCancelled, StatusInconclusive:
 		return VerdictInconclusive
 	}
 	return ""

@@ -29,7 +29,7 @@ func TestA21_AppNames(t *testing.T) {
 }
 
 func TestTerminalStatusesNeverMove(t *testing.T) {
-	all := []ccci.Status{ccci.StatusQueued, ccci.StatusRunning, ccci.StatusPassed, ccci.StatusFailed, ccci.StatusErrored, ccci.StatusCancelled}
+	all := ccci.Statuses
 	for _, from := range all {
 		for _, to := range all {
 			want := from == to || !from.Terminal() && (to.Terminal() || from != to)
@@ -40,9 +40,10 @@ func TestTerminalStatusesNeverMove(t *testing.T) {
 	}
 }
 
-func TestN7_FourVerdicts(t *testing.T) {
+func TestN7_VerdictOfEachStatus(t *testing.T) {
 	for status, want := range map[ccci.Status]ccci.Verdict{
 		ccci.StatusPassed: ccci.VerdictPassed, ccci.StatusFailed: ccci.VerdictFailed, ccci.StatusErrored: ccci.VerdictErrored,
+		ccci.StatusRefused: ccci.VerdictRefused, ccci.StatusInconclusive: ccci.VerdictInconclusive,
 		ccci.StatusCancelled: ccci.VerdictInconclusive, ccci.StatusQueued: "", ccci.StatusRunning: "",
 	} {
 		if got := status.Verdict(); got != want {

@@ -42,7 +42,7 @@ func (b *Bridge) statusReply(ctx context.Context, pr ccci.PRRef) (string, error)
 	if i := slices.IndexFunc(ended, func(r ccci.Run) bool { return r.Status.Terminal() && r.Superseded.IsZero() }); i >= 0 {
 		last := ended[i]
 		line := fmt.Sprintf("Last ended: %s at %s: %s", b.link(last), report.Code(last.Commit.Short()), last.Status)
-		if last.Status == ccci.StatusPassed || last.Status == ccci.StatusFailed {
+		if last.Status.Judged() {
 			line += fmt.Sprintf(", level %d", last.Level)
 		}
 		lines = append(lines, "", line+".")

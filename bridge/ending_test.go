@@ -32,7 +32,7 @@ func TestN7_Endings(t *testing.T) {
 	}{
 		"passed":                 {exited(0), ccci.StatusPassed, ccci.StatusPassed, "", ccci.StateSuccess},
 		"failed":                 {exited(1), ccci.StatusFailed, ccci.StatusFailed, "upgrade/converged: swarm rolled app back", ccci.StateFailure},
-		"refused by admission":   {exited(4), ccci.StatusFailed, ccci.StatusFailed, "swarm rolled", ccci.StateFailure},
+		"refused by admission":   {exited(4), ccci.StatusRefused, ccci.StatusRefused, "", ccci.StateFailure},
 		"errored":                {exited(3), ccci.StatusErrored, ccci.StatusErrored, "", ccci.StateError},
 		"failed, exit code lies": {exited(0), ccci.StatusFailed, ccci.StatusFailed, "swarm rolled", ccci.StateFailure},
 		"passed, exit code 3":    {exited(3), ccci.StatusPassed, ccci.StatusErrored, "exit code 3", ccci.StateError},
@@ -41,8 +41,8 @@ func TestN7_Endings(t *testing.T) {
 		"garbage":                {exited(0), "garbage", ccci.StatusErrored, "does not parse", ccci.StateError},
 		"unfinished result":      {exited(0), ccci.StatusRunning, ccci.StatusErrored, `says "running"`, ccci.StateError},
 		"interrupted":            {exited(143), ccci.StatusCancelled, ccci.StatusErrored, "interrupted", ccci.StateError},
-		"deadline":               {ccci.Build{Ending: ccci.EndDeadline}, ccci.StatusErrored, ccci.StatusErrored, "longer than 1 h 0 min", ccci.StateError},
-		"deadline beats passed":  {ccci.Build{Ending: ccci.EndDeadline}, ccci.StatusPassed, ccci.StatusErrored, "longer than", ccci.StateError},
+		"deadline":               {ccci.Build{Ending: ccci.EndDeadline}, ccci.StatusErrored, ccci.StatusInconclusive, "longer than 1 h 0 min", ccci.StateError},
+		"deadline beats passed":  {ccci.Build{Ending: ccci.EndDeadline}, ccci.StatusPassed, ccci.StatusInconclusive, "longer than", ccci.StateError},
 		"lost":                   {ccci.Build{Ending: ccci.EndLost}, nil, ccci.StatusErrored, "died under the run", ccci.StateError},
 		"cancelled elsewhere":    {ccci.Build{Ending: ccci.EndCancelled}, ccci.StatusCancelled, ccci.StatusCancelled, "", ccci.StateError},
 		"an unknown ending":      {ccci.Build{Ending: "vanished"}, ccci.StatusPassed, ccci.StatusErrored, "vanished", ccci.StateError},
@@ -225,9 +225,7 @@ func TestN7_OurFaultIsTriedOnceMore(t *testing.T) {
 		return r
 	}
 	timedOut := func(job ccci.Job) any {
-		r := resultOf(job, ccci.StatusErrored)
-		r.Verdict = ccci.VerdictInconclusive
-		return r
+		return resultOf(job, ccci.StatusInconclusive)
 	}
 	exited := func(code int) ccci.Build { return ccci.Build{Ending: ccci.EndExited, ExitCode: code} }
 	for name, c := range map[string]struct {
@@ -243,9 +241,9 @@ func TestN7_OurFaultIsTriedOnceMore(t *testing.T) {
 		"killed without result": {exited(137), exited(0), func(ccci.Job) any { return nil }, nil, ccci.StatusPassed, 2, ""},
 		// What the first attempt left is never taken for what the second one found.
 		"no second result":    {exited(3), exited(137), errored, func(ccci.Job) any { return nil }, ccci.StatusErrored, 2, "its result is of attempt 1 and not of 2"},
-		"too slow":            {exited(3), exited(0), timedOut, nil, ccci.StatusErrored, 1, ""},
+		"too slow":            {exited(5), exited(0), timedOut, nil, ccci.StatusInconclusive, 1, ""},
 		"wrong configuration": {exited(2), exited(0), func(ccci.Job) any { return nil }, nil, ccci.StatusErrored, 1, "exit code 2"},
-		"past the deadline":   {ccci.Build{Ending: ccci.EndDeadline}, exited(0), errored, nil, ccci.StatusErrored, 1, "longer than"},
+		"past the deadline":   {ccci.Build{Ending: ccci.EndDeadline}, exited(0), errored, nil, ccci.StatusInconclusive, 1, "longer than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {

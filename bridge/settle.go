@@ -17,7 +17,7 @@ func worthRepeating(run ccci.Run, build ccci.Build, result *ccci.Result) bool {
 	if run.Attempt >= maxAttempts || run.CancelledBy != "" || build.Ending != ccci.EndExited || build.ExitCode == exitUsage {
 		return false
 	}
-	return result == nil || result.Status == ccci.StatusErrored && result.Verdict != ccci.VerdictInconclusive
+	return result == nil || result.Status == ccci.StatusErrored
 }
 
 // exitUsage is the harness's exit code for usage and configuration.

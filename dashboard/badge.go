@@ -45,6 +45,10 @@ func (s standing) face() (text, colour string) {
 		return "stale", badgeGrey
 	case s.Speaks.Status == ccci.StatusErrored:
 		return "no verdict", badgeViolet
+	case s.Speaks.Status == ccci.StatusInconclusive:
+		return "inconclusive", badgeViolet
+	case s.Speaks.Status == ccci.StatusRefused:
+		return "refused", badgeRed
 	case s.Speaks.Status == ccci.StatusFailed && s.Speaks.Level == 0:
 		return "failing", badgeRed
 	case s.Speaks.Status == ccci.StatusFailed:

@@ -42,7 +42,9 @@ var classWords = []struct {
 }{
 	{"passed", "passing", markOf(ccci.StatusPassed)},
 	{"failed", "failing", markOf(ccci.StatusFailed)},
+	{"refused", "refused", markOf(ccci.StatusRefused)},
 	{"errored", "no verdict", markOf(ccci.StatusErrored)},
+	{"inconclusive", "inconclusive", markOf(ccci.StatusInconclusive)},
 	{"stale", "stale", mark{"clock", "stale", "idle"}},
 	{"untested", "not tested", mark{"dot", "not tested", "idle"}},
 }

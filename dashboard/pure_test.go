@@ -216,6 +216,8 @@ func TestU7_BadgeFaces(t *testing.T) {
 		"failed later":              {[]ccci.Run{run(ccci.StatusFailed, 2)}, "failing, level 2", false},
 		"failed long ago":           {[]ccci.Run{old}, "stale", false},
 		"our fault":                 {[]ccci.Run{run(ccci.StatusErrored, 0)}, "no verdict", false},
+		"refused":                   {[]ccci.Run{run(ccci.StatusRefused, 0)}, "refused", false},
+		"the time was up":           {[]ccci.Run{run(ccci.StatusInconclusive, 0)}, "inconclusive", false},
 		"running after a pass":      {[]ccci.Run{run(ccci.StatusRunning, 0), run(ccci.StatusPassed, 5)}, "level 5", true},
 		"cancelled after a pass":    {[]ccci.Run{run(ccci.StatusCancelled, 0), run(ccci.StatusPassed, 5)}, "level 5", true},
 		"a part says nothing":       {[]ccci.Run{partial}, "not tested", false},

@@ -61,12 +61,14 @@ type mark struct {
 }
 
 var runMarks = map[ccci.Status]mark{
-	ccci.StatusQueued:    {"clock", "queued", "idle"},
-	ccci.StatusRunning:   {"spin", "running", "run"},
-	ccci.StatusPassed:    {"pass", "passed", "pass"},
-	ccci.StatusFailed:    {"fail", "failed", "fail"},
-	ccci.StatusErrored:   {"warn", "infrastructure error", "err"},
-	ccci.StatusCancelled: {"stop", "cancelled", "idle"},
+	ccci.StatusQueued:       {"clock", "queued", "idle"},
+	ccci.StatusRunning:      {"spin", "running", "run"},
+	ccci.StatusPassed:       {"pass", "passed", "pass"},
+	ccci.StatusFailed:       {"fail", "failed", "fail"},
+	ccci.StatusRefused:      {"stop", "refused", "fail"},
+	ccci.StatusInconclusive: {"ask", "inconclusive", "err"},
+	ccci.StatusErrored:      {"warn", "infrastructure error", "err"},
+	ccci.StatusCancelled:    {"stop", "cancelled", "idle"},
 }
 
 func markOf(s ccci.Status) mark {

@@ -74,6 +74,8 @@ type life struct {
 	log       *censor.Writer
 	result    *ccci.Result
 	first     *ccci.Check // the first check that failed
+	// interrupted is the check that the end of the run interrupted, with what it had seen until then.
+	interrupted *ccci.Check
 
 	dependencies []*dependency // in the order in which they are deployed
 
@@ -346,6 +348,10 @@ func (l *life) check(ctx context.Context, s *ccci.Stage, name string, ask func(c
 		describe(&c, err)
 		c.Message, c.Detail = l.clean(c.Message), l.cleanLines(c.Detail)
 		if ctx.Err() != nil { // what is torn from under a question is no answer
+			if l.interrupted == nil {
+				asked := c
+				l.interrupted = &asked
+			}
 			c.Status, c.Message = ccci.Unverified, fmt.Sprintf("%s (%s)", context.Cause(ctx), c.Message)
 		}
 	}

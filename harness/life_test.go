@@ -765,8 +765,8 @@ func TestN7_ADeadlineIsInconclusiveAndTornDown(t *testing.T) {
 	c.Deployer = hanging{worldDeployer{world: w}}
 	synctest.Test(t, func(t *testing.T) {
 		r := live(t, w, c, t.Context())
-		if r.Status != ccci.StatusErrored || r.Verdict != ccci.VerdictInconclusive {
-			t.Errorf("status %s, verdict %s", r.Status, r.Verdict)
+		if r.Status != ccci.StatusInconclusive || r.Verdict != ccci.VerdictInconclusive || r.Cause == nil || r.Cause.Check != "install/converged" || r.Cause.Code != "" || !strings.Contains(r.Cause.Message, "1m0s") {
+			t.Errorf("status %s, verdict %s, cause %+v", r.Status, r.Verdict, r.Cause)
 		}
 		if s := r.Stage(ccci.StageInstall); s.Status != ccci.Unverified {
 			t.Errorf("install is %s", s.Status)
@@ -844,7 +844,7 @@ func TestU11_HeldRunIsNotTouched(t *testing.T) {
 		if len(w.events) != 0 || r.Deployments != 0 {
 			t.Errorf("touched: %v", w.events)
 		}
-		if r.Status != ccci.StatusErrored || r.Teardown != nil {
+		if r.Status != ccci.StatusInconclusive || r.Teardown != nil {
 			t.Errorf("status %s, teardown %+v", r.Status, r.Teardown)
 		}
 	})

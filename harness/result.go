@@ -25,9 +25,6 @@ func (l *life) conclude(ctx context.Context) {
 	}
 	r.Status = l.status(ctx)
 	r.Verdict = r.Status.Verdict()
-	if errors.Is(context.Cause(ctx), ErrDeadline) {
-		r.Verdict = ccci.VerdictInconclusive // a hung app and a slow host look alike
-	}
 	line := fmt.Sprintf("verdict: %s, level %d", r.Verdict, r.Level)
 	if r.LevelReason != "" {
 		line += " (" + r.LevelReason + ")"
@@ -50,6 +47,9 @@ func (l *life) status(ctx context.Context) ccci.Status {
 			}
 			return ccci.StatusFailed
 		}
+		if errors.Is(end, ErrDeadline) {
+			return l.late()
+		}
 		if r.Cause == nil {
 			r.Cause = &ccci.Cause{Check: "run/ended", Code: ccci.CodeInfra, Message: end.Error()}
 		}
@@ -59,10 +59,7 @@ func (l *life) status(ctx context.Context) ccci.Status {
 		return ccci.StatusErrored
 	}
 	if l.first != nil {
-		if l.first.Code == ccci.CodeInfra || l.first.Code == ccci.CodeConflict {
-			return ccci.StatusErrored
-		}
-		return ccci.StatusFailed
+		return statusOf(l.first.Code)
 	}
 	for _, s := range r.Stages {
 		if s.Status == ccci.Unverified && s.Reason != NotAsked && s.Reason != l.unproven {
@@ -82,6 +79,36 @@ func (l *life) status(ctx context.Context) ccci.Status {
 		return ccci.StatusErrored
 	}
 	return ccci.StatusPassed
+}
+
+// statusOf is that of a run whose first failure has a code.
+func statusOf(code ccci.Code) ccci.Status {
+	switch code {
+	case ccci.CodeInfra, ccci.CodeConflict:
+		return ccci.StatusErrored
+	case ccci.CodeRefused:
+		return ccci.StatusRefused
+	}
+	return ccci.StatusFailed
+}
+
+// late is the status of a run whose time was up. A failure before that is an answer; what was
+// still waited for is none, and the cause names it.
+func (l *life) late() ccci.Status {
+	if l.first != nil {
+		return statusOf(l.first.Code)
+	}
+	limit := "its deadline"
+	if l.Job.Deadline > 0 {
+		limit = l.Job.Deadline.String()
+	}
+	c := &ccci.Cause{Check: "run/ended", Message: "the run was not done within " + limit}
+	if asked := l.interrupted; asked != nil {
+		c.Check, c.Detail = asked.Name, asked.Detail
+		c.Message = fmt.Sprintf("it had not ended when the time of the run, %s, was up: %s", limit, asked.Message)
+	}
+	l.result.Cause = c
+	return ccci.StatusInconclusive
 }
 
 // artifact saves a file of the run, masked when it is text.

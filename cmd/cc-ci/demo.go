@@ -74,18 +74,7 @@ func (c *demoCmd) Run(a *app) (err error) {
 		<-ctx.Done()
 		return life.exit()
 	}
-	return statusCode(run)
-}
-
-// statusCode maps a run's status to the exit code of harnesses.
-func statusCode(run ccci.Run) error {
-	switch run.Status {
-	case ccci.StatusPassed:
-		return nil
-	case ccci.StatusFailed:
-		return codeError(exitFailed)
-	}
-	return codeError(exitInfra)
+	return statusCode(run.Status)
 }
 
 func (d *demo) sayf(format string, args ...any) {

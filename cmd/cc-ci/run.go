@@ -185,15 +185,23 @@ func orInterrupted(l *life, err error) error {
 
 // ending maps a result to the exit code; the result itself was already told.
 func ending(l *life, r *ccci.Result) error {
-	switch {
-	case r.Status == ccci.StatusPassed:
-		return nil
-	case r.Status == ccci.StatusCancelled && l.exit() != nil:
+	if r.Status == ccci.StatusCancelled && l.exit() != nil {
 		return l.exit()
-	case r.Status == ccci.StatusFailed && r.Cause != nil && r.Cause.Code == ccci.CodeRefused:
-		return codeError(exitRefused)
-	case r.Status == ccci.StatusFailed:
+	}
+	return statusCode(r.Status)
+}
+
+// statusCode maps how a run ended to the exit code.
+func statusCode(status ccci.Status) error {
+	switch status {
+	case ccci.StatusPassed:
+		return nil
+	case ccci.StatusFailed:
 		return codeError(exitFailed)
+	case ccci.StatusRefused:
+		return codeError(exitRefused)
+	case ccci.StatusInconclusive:
+		return codeError(exitInconclusive)
 	}
 	return codeError(exitInfra)
 }

@@ -249,7 +249,7 @@ func (c *sweepCmd) tell(a *app, rows []sweep.Row) error {
 // sweepEnding maps rows to the exit code: the work that was not done weighs more than
 // the recipes that failed.
 func sweepEnding(rows []sweep.Row) error {
-	weight := map[int]int{exitFailed: 1, exitRefused: 2, exitUsage: 3, exitInfra: 4}
+	weight := map[int]int{exitFailed: 1, exitRefused: 2, exitInconclusive: 3, exitUsage: 4, exitInfra: 5}
 	code := exitPassed
 	for _, r := range rows {
 		next := exitPassed
@@ -257,6 +257,10 @@ func sweepEnding(rows []sweep.Row) error {
 		case r.Code == ccci.CodeInvalid || r.Code == ccci.CodeNotFound || r.Code == ccci.CodeConflict:
 			next = exitUsage
 		case r.Code == ccci.CodeRefused:
+			next = exitRefused
+		case r.Status == ccci.StatusInconclusive:
+			next = exitInconclusive
+		case r.Status == ccci.StatusRefused:
 			next = exitRefused
 		case r.Code != "":
 			next = exitInfra

@@ -23,6 +23,8 @@ func TestSweepEnding(t *testing.T) {
 		"green":                   {[]sweep.Row{{Status: ccci.StatusPassed, Promoted: true}}, exitPassed},
 		"red":                     {[]sweep.Row{{}, failed}, exitFailed},
 		"refused":                 {[]sweep.Row{{Code: ccci.CodeRefused}, failed}, exitRefused},
+		"refused by admission":    {[]sweep.Row{{Status: ccci.StatusRefused}, failed}, exitRefused},
+		"the time was up":         {[]sweep.Row{{Status: ccci.StatusInconclusive}, failed}, exitInconclusive},
 		"not there":               {[]sweep.Row{{Code: ccci.CodeNotFound}, failed}, exitUsage},
 		"our side":                {[]sweep.Row{{Code: ccci.CodeInfra}, failed, {Code: ccci.CodeInvalid}}, exitInfra},
 		"our side, whatever else": {[]sweep.Row{{Code: ccci.CodeInvalid}, {Code: ccci.CodeInfra}}, exitInfra},

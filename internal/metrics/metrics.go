@@ -125,7 +125,10 @@ func (m *Metrics) Expect(forge string) {
 	for _, outcome := range []string{"ok", "missing", "error"} {
 		m.polls.WithLabelValues(forge, outcome)
 	}
-	for _, status := range []ccci.Status{ccci.StatusPassed, ccci.StatusFailed, ccci.StatusErrored, ccci.StatusCancelled} {
+	for _, status := range ccci.Statuses {
+		if !status.Terminal() {
+			continue
+		}
 		m.runs.WithLabelValues(forge, string(status.Verdict()))
 	}
 	for _, objective := range []string{"answer", "verdict"} {

@@ -48,6 +48,8 @@ func TestFigures(t *testing.T) {
 	o.Ended(forge, run, &ccci.Result{Teardown: &ccci.Teardown{Clean: true, Leftovers: []string{"volume x"}}})
 	o.Ended(forge, run, nil)
 	o.Ended(forge, ccci.Run{Status: ccci.StatusCancelled, Created: at}, nil) // it never started
+	o.Ended(forge, ccci.Run{Status: ccci.StatusRefused, Created: at}, nil)
+	o.Ended(forge, ccci.Run{Status: ccci.StatusInconclusive, Created: at}, nil)
 	o.Said(forge, ccci.MessageComment, nil)
 	o.Said(forge, ccci.MessageStatus, errors.New("refused"))
 	o.Answered(forge, 59*time.Second)
@@ -67,7 +69,8 @@ func TestFigures(t *testing.T) {
 		`cc_ci_commands_total{command="!testme",forge="git.example.org",outcome="refused",reason="not-allowed"} 1`,
 		`cc_ci_queue_wait_seconds_sum{forge="git.example.org"} 40`,
 		`cc_ci_runs_total{forge="git.example.org",verdict="passed"} 3`,
-		`cc_ci_runs_total{forge="git.example.org",verdict="inconclusive"} 1`,
+		`cc_ci_runs_total{forge="git.example.org",verdict="inconclusive"} 2`,
+		`cc_ci_runs_total{forge="git.example.org",verdict="refused"} 1`,
 		`cc_ci_leaks_total{forge="git.example.org"} 2`,
 		`cc_ci_deliveries_total{forge="git.example.org",kind="status",outcome="error"} 1`,
 		`cc_ci_objective_events_total{forge="git.example.org",objective="answer"} 2`,

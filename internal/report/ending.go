@@ -93,7 +93,7 @@ func warnings(result *ccci.Result) string {
 // changes says what the upgrade means for those who run the app (N8). The result has
 // what they must act on first.
 func changes(run ccci.Run, result *ccci.Result) string {
-	if result == nil || len(result.Changes) == 0 || run.Status != ccci.StatusPassed && run.Status != ccci.StatusFailed {
+	if result == nil || len(result.Changes) == 0 || !run.Status.Judged() {
 		return ""
 	}
 	const most = 12
@@ -139,7 +139,7 @@ func artifacts(result *ccci.Result, links Links) string {
 func again(run ccci.Run, result *ccci.Result) string {
 	line := "Run it at home, in a checkout of the recipe: " + Code(Reproduce(run, result))
 	switch run.Status {
-	case ccci.StatusFailed, ccci.StatusErrored:
+	case ccci.StatusFailed, ccci.StatusErrored, ccci.StatusInconclusive:
 		return "Ask again with `!testme`, or `!retest` for the failed stages only. " + line
 	case ccci.StatusCancelled:
 		if !run.Superseded.IsZero() { // which says itself what to do

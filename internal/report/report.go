@@ -104,6 +104,10 @@ func headline(run ccci.Run, result *ccci.Result) string {
 		symbol, word = "✅", "passed"
 	case ccci.StatusFailed:
 		symbol, word = "❌", "failed"
+	case ccci.StatusRefused:
+		symbol, word = "⛔", "refused"
+	case ccci.StatusInconclusive:
+		symbol, word = "❔", "inconclusive"
 	case ccci.StatusErrored:
 		symbol, word = "⚠️", "infrastructure errored"
 	case ccci.StatusCancelled:
@@ -269,7 +273,7 @@ func wordOf(s ccci.CheckStatus) string {
 
 // level names the rung and why it is not a higher one (U7).
 func level(run ccci.Run, result *ccci.Result) string {
-	if result == nil || run.Status == ccci.StatusErrored || run.Status == ccci.StatusCancelled {
+	if result == nil || !run.Status.Judged() {
 		return ""
 	}
 	if run.Options.Quick {
@@ -342,6 +346,8 @@ func cause(run ccci.Run, result *ccci.Result, detail int) string {
 		parts = append([]string{"Cancelled by " + Code(run.CancelledBy) + ". This says nothing about the recipe."}, parts...)
 	case run.Status == ccci.StatusErrored:
 		parts = append(parts, "This is our side's fault. It says nothing about the recipe.")
+	case run.Status == ccci.StatusInconclusive:
+		parts = append(parts, "The time was up before there was an answer: an app that hangs and a slow machine look alike. Ask again with `!testme`; if it ends the same way, look at what the app waits for.")
 	}
 	return strings.Join(parts, "\n\n")
 }

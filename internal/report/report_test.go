@@ -122,12 +122,12 @@ func cases() map[string]struct {
 	run.Stages = running.Stages
 	out["errored-lost"] = c{run: run}
 
-	run, res = ended(ccci.StatusErrored, 0)
+	run, res = ended(ccci.StatusInconclusive, 0)
 	run.Cause = "the run took longer than 1 h 0 min and was ended"
 	res.Cause = &ccci.Cause{Check: "install/health", Message: "ended by SIGTERM while waiting for health"}
 	res.Stages = res.Stages[:1]
 	res.Stages[0].Status, res.Stages[0].Reason = ccci.Unverified, "interrupted"
-	out["errored-deadline"] = c{run: run, res: res}
+	out["killed-deadline"] = c{run: run, res: res}
 
 	run, res = ended(ccci.StatusCancelled, 0)
 	run.CancelledBy = "grace"

@@ -15,7 +15,7 @@ func Settle(run ccci.Run, build ccci.Build, result *ccci.Result, problem string,
 	case ccci.EndCancelled:
 		return ccci.StatusCancelled, ""
 	case ccci.EndDeadline:
-		return ccci.StatusErrored, "the run took longer than " + Duration(deadline) + " and was ended"
+		return ccci.StatusInconclusive, "the run took longer than " + Duration(deadline) + " and was ended"
 	case ccci.EndLost:
 		return ccci.StatusErrored, "the machine or the engine died under the run, more often than it is restarted"
 	case ccci.EndExited:
@@ -42,8 +42,8 @@ func Settle(run ccci.Run, build ccci.Build, result *ccci.Result, problem string,
 		return ccci.StatusPassed, ""
 	case ccci.StatusFailed:
 		return ccci.StatusFailed, cause
-	case ccci.StatusErrored:
-		return ccci.StatusErrored, cause
+	case ccci.StatusRefused, ccci.StatusErrored, ccci.StatusInconclusive:
+		return result.Status, cause
 	case ccci.StatusCancelled:
 		if run.CancelledBy != "" {
 			return ccci.StatusCancelled, ""

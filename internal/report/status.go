@@ -41,6 +41,16 @@ func Status(run ccci.Run, result *ccci.Result, links Links) ccci.CommitStatus {
 		if run.Cause != "" {
 			s.Description += ": " + run.Cause
 		}
+	case ccci.StatusRefused:
+		s.State, s.Description = ccci.StateFailure, "refused, not tested"
+		if run.Cause != "" {
+			s.Description += ": " + run.Cause
+		}
+	case ccci.StatusInconclusive:
+		s.State, s.Description = ccci.StateError, "inconclusive"
+		if run.Cause != "" {
+			s.Description += ": " + run.Cause
+		}
 	case ccci.StatusErrored:
 		s.State, s.Description = ccci.StateError, "infrastructure errored, not the recipe's fault"
 		if run.Cause != "" {

@@ -29,6 +29,12 @@ func (c *Config) test(ctx context.Context, recipe Recipe, t target, row Row) Row
 	case run.Status == ccci.StatusFailed:
 		row.Message = fmt.Sprintf("%s failed: %s; %s", t.name(), run.Cause, stays)
 		return row
+	case run.Status == ccci.StatusRefused:
+		row.Message = fmt.Sprintf("%s is refused: %s; %s", t.name(), run.Cause, stays)
+		return row
+	case run.Status == ccci.StatusInconclusive:
+		row.Message = fmt.Sprintf("the test of %s is inconclusive: %s; %s", t.name(), run.Cause, stays)
+		return row
 	case run.Status == ccci.StatusCancelled:
 		row.Message = fmt.Sprintf("the test of %s was cancelled; %s", t.name(), stays)
 		return row

@@ -17,9 +17,6 @@ const defaultLimit = 100
 
 const runColumns = "id, run_key, recipe, pr_owner, pr_name, pr_number, commit_id, created, status, data"
 
-var statuses = []ccci.Status{ccci.StatusQueued, ccci.StatusRunning, ccci.StatusPassed,
-	ccci.StatusFailed, ccci.StatusErrored, ccci.StatusCancelled}
-
 // keepVerdicts writes what a stored run speaks for, as it is now.
 func keepVerdicts(ctx context.Context, tx *sql.Tx, run ccci.Run) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM verdicts WHERE run_id = ?`, run.ID); err != nil {
@@ -35,7 +32,7 @@ func keepVerdicts(ctx context.Context, tx *sql.Tx, run ccci.Run) error {
 }
 
 func encodeRun(r ccci.Run) (string, error) {
-	if !slices.Contains(statuses, r.Status) {
+	if !slices.Contains(ccci.Statuses, r.Status) {
 		return "", ccci.Errorf(ccci.CodeInvalid, "storing run %s: %q is not a status", r.ID, r.Status)
 	}
 	data, err := json.Marshal(r)
@@ -133,8 +130,8 @@ func (s *Store) UpdateRun(ctx context.Context, run ccci.Run) error {
 		return err
 	}
 	args := []any{run.Status, data, run.ID}
-	from := make([]string, 0, len(statuses))
-	for _, old := range statuses {
+	from := make([]string, 0, len(ccci.Statuses))
+	for _, old := range ccci.Statuses {
 		if old.CanBecome(run.Status) {
 			from = append(from, "?")
 			args = append(args, old)

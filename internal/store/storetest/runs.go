@@ -151,7 +151,7 @@ func testUpdateFixedFields(t *testing.T, o Options) {
 
 func testUpdateMoves(t *testing.T, o Options) {
 	s := o.Open(t, t.TempDir())
-	all := []ccci.Status{ccci.StatusQueued, ccci.StatusRunning, ccci.StatusPassed, ccci.StatusFailed, ccci.StatusErrored, ccci.StatusCancelled}
+	all := ccci.Statuses
 	n := 0
 	for _, from := range all {
 		for _, to := range all {
@@ -187,7 +187,7 @@ func testUpdateMoves(t *testing.T, o Options) {
 func testUpdateRaces(t *testing.T, o Options) {
 	place := t.TempDir()
 	handles := []ccci.Store{o.Open(t, place), o.Open(t, place)}
-	ends := []ccci.Status{ccci.StatusPassed, ccci.StatusFailed, ccci.StatusErrored, ccci.StatusCancelled}
+	ends := slices.DeleteFunc(slices.Clone(ccci.Statuses), func(s ccci.Status) bool { return !s.Terminal() })
 	for n := range 10 {
 		run := aRun(n)
 		claim(t, handles[0], run)
