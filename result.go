@@ -132,9 +132,11 @@ type Result struct {
 	Commit  Commit    `json:"commit"`
 	Version string    `json:"version"`        // of the head; "" when the recipe states none
 	Base    *Revision `json:"base,omitempty"` // what the upgrade started from; nil when there was none
-	Options Options   `json:"options"`
-	Trigger Trigger   `json:"trigger,omitempty"` // "" for a person's wish
-	Domain  string    `json:"domain"`
+	// BrokenBases failed by themselves, before anything of the commit under test was deployed.
+	BrokenBases []BrokenBase `json:"brokenBases,omitempty"`
+	Options     Options      `json:"options"`
+	Trigger     Trigger      `json:"trigger,omitempty"` // "" for a person's wish
+	Domain      string       `json:"domain"`
 	// Dependencies are the other apps that were deployed for the run, in their order.
 	Dependencies []Dependent `json:"dependencies,omitempty"`
 
@@ -168,6 +170,14 @@ type Revision struct {
 	Version string `json:"version"`
 	Commit  Commit `json:"commit"`
 	Reason  string `json:"reason"` // why this one was chosen as base
+}
+
+// BrokenBase is a version that an upgrade should have started from and that does not install.
+type BrokenBase struct {
+	Version string `json:"version"`
+	Commit  Commit `json:"commit"`
+	What    string `json:"what"` // "the last release"
+	Cause   Cause  `json:"cause"`
 }
 
 // Dependent is an app that was deployed because the recipe under test needs it.

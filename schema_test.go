@@ -52,7 +52,7 @@ func TestResultFitsItsSchema(t *testing.T) {
 	full.Trigger = ccci.TriggerSweep
 	full.Options.Stages, full.Options.Retest = ccci.StageNames, full.RunID
 	full.Status, full.Verdict, full.Level = ccci.StatusFailed, ccci.VerdictFailed, 3
-	full.Cause.Code = ccci.CodeRecipe
+	full.Cause.Code, full.BrokenBases[0].Cause.Code = ccci.CodeRecipe, ccci.CodeRecipe
 	full.Stages[0].Name, full.Stages[0].Status = ccci.StageInstall, ccci.Fail
 	full.Stages[0].Checks[0].Name, full.Stages[0].Checks[0].Status, full.Stages[0].Checks[0].Code = "install/serves", ccci.Fail, ccci.CodeRecipe
 	full.Lint[0].Severity = "error"

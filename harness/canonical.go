@@ -152,8 +152,8 @@ func (l *life) unfit(ctx context.Context, clone *checkout, c ccci.Canonical, hea
 }
 
 // installQuick deploys the canonical with its data in place of a fresh base.
-func (l *life) installQuick(ctx context.Context, s *ccci.Stage) {
-	_ = l.check(ctx, s, "install/images", func(ctx context.Context) error { return l.pull(ctx, l.instance, l.base, "base") }) &&
+func (l *life) installQuick(ctx context.Context, s *ccci.Stage) bool {
+	return l.check(ctx, s, "install/images", func(ctx context.Context) error { return l.pull(ctx, l.instance, l.base, "base") }) &&
 		l.check(ctx, s, "install/secrets", func(context.Context) error { return l.remember() }) &&
 		l.check(ctx, s, "install/created", func(ctx context.Context) error { return l.create(ctx, l.instance, l.base) }) &&
 		l.check(ctx, s, "install/filled", func(ctx context.Context) error {

@@ -54,6 +54,9 @@ func (l *life) prepareDependencies() error {
 // fetchDependencies lays out the release of each.
 func (l *life) fetchDependencies(ctx context.Context) error {
 	for _, d := range l.dependencies {
+		if d.stack != nil { // as for the base before
+			continue
+		}
 		if err := l.fetchDependency(ctx, d); err != nil {
 			return &dependencyError{d.recipe, err}
 		}

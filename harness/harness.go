@@ -74,10 +74,15 @@ type life struct {
 	log       *censor.Writer
 	result    *ccci.Result
 	first     *ccci.Check // the first check that failed
+	firstErr  error       // what it returned
 	// interrupted is the check that the end of the run interrupted, with what it had seen until then.
 	interrupted *ccci.Check
 
 	dependencies []*dependency // in the order in which they are deployed
+
+	before    Snapshot // what the daemon had before the run
+	choice    choice   // what the base is chosen from
+	discarded int      // apps that were created and belong to bases that were left
 
 	names      []string // objects that do not follow a stack's naming
 	headTree   *recipe.Tree
@@ -186,6 +191,7 @@ func (l *life) live(ctx context.Context) {
 		})
 		return
 	}
+	l.before = before
 	l.startBackground(ctx)
 	for _, stage := range []struct {
 		name ccci.StageName
@@ -205,7 +211,7 @@ func (l *life) live(ctx context.Context) {
 	l.keepLogs(logs)
 	enough()
 	l.keep(ctx)
-	l.teardown(context.WithoutCancel(ctx), before)
+	l.teardown(context.WithoutCancel(ctx))
 }
 
 // keepLogsLimit bounds the reading of logs at the end. Whoever ends a run waits minutes for its
@@ -312,7 +318,7 @@ func (l *life) blocked(name ccci.StageName) string {
 		ccci.StageChecks:  {ccci.StageInstall, ccci.StageUpgrade, ccci.StageRestore},
 	}
 	for _, s := range l.result.Stages {
-		if s.Reason == NotAsked || s.Status == ccci.Pass || s.Status == ccci.Skip || !slices.Contains(needs[name], s.Name) {
+		if s.Reason == NotAsked || s.Reason != "" && s.Reason == l.brokenUpgrade() || s.Status == ccci.Pass || s.Status == ccci.Skip || !slices.Contains(needs[name], s.Name) {
 			continue
 		}
 		// The checks still say something after a backup that failed, for then
@@ -357,7 +363,7 @@ func (l *life) check(ctx context.Context, s *ccci.Stage, name string, ask func(c
 	}
 	s.Checks = append(s.Checks, c)
 	if c.Status == ccci.Fail && l.first == nil {
-		l.first = &c
+		l.first, l.firstErr = &c, err
 	}
 	l.sayCheck(c, err)
 	return c.Status == ccci.Pass
@@ -422,7 +428,7 @@ func (l *life) sayCheck(c ccci.Check, err error) {
 	for _, detail := range c.Detail {
 		l.sayf("           | %s", detail)
 	}
-	if hint := ccci.HintOf(err); hint != "" {
+	if hint := hintOf(err); hint != "" {
 		l.sayf("           hint: %s", hint)
 	}
 }

@@ -196,7 +196,7 @@ func (in *instance) readiness() []question {
 func inStep(name string, err error) error {
 	var failure *checks.Failure
 	if errors.As(err, &failure) {
-		return &checks.Failure{Message: fmt.Sprintf("step %q: %s", name, failure.Message), Detail: failure.Detail}
+		return &checks.Failure{Message: fmt.Sprintf("step %q: %s", name, failure.Message), Detail: failure.Detail, Hint: failure.Hint}
 	}
 	return fmt.Errorf("step %q: %w", name, err)
 }

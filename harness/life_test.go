@@ -103,11 +103,11 @@ func TestA19_TeardownWhereverARunBreaks(t *testing.T) {
 		cause  string
 		status ccci.Status
 	}{
-		{"pull base", theirs, "install/images", ccci.StatusFailed},
+		{"pull base", theirs, "", ccci.StatusPassed},
 		{"pull base", ours, "install/images", ccci.StatusErrored},
 		{"new", ours, "install/created", ccci.StatusErrored},
 		{"route base", ours, "install/converged", ccci.StatusErrored},
-		{"deploy base", &DeployError{Err: theirs, Reason: "rejected"}, "install/converged", ccci.StatusFailed},
+		{"deploy base", &DeployError{Err: theirs, Reason: "rejected"}, "", ccci.StatusPassed},
 		{"request", errors.New("connection refused"), "install/serves", ccci.StatusFailed},
 		{"copy in", ours, "install/seed", ccci.StatusErrored},
 		{"pull head", theirs, "upgrade/images", ccci.StatusFailed},
@@ -131,7 +131,7 @@ func TestA19_TeardownWhereverARunBreaks(t *testing.T) {
 			config := w.config(t, repo, head)
 			synctest.Test(t, func(t *testing.T) {
 				r := live(t, w, config, t.Context())
-				if r.Status != c.status || r.Cause == nil || r.Cause.Check != c.cause {
+				if cause := r.Cause; r.Status != c.status || (cause == nil) != (c.cause == "") || cause != nil && cause.Check != c.cause {
 					t.Errorf("status %s, cause %+v", r.Status, r.Cause)
 				}
 				if len(r.Stages) != len(ccci.StageNames) {
@@ -143,7 +143,11 @@ func TestA19_TeardownWhereverARunBreaks(t *testing.T) {
 					t.Errorf("the teardown is not last and whole: %v", did)
 				}
 				for _, once := range []string{"new", "deploy base", "deploy head", "backup", "restore", "remove"} {
-					if w.count(once) > 1 {
+					most := 1
+					if once == "new" || once == "remove" { // once more for a base that was left
+						most += len(r.BrokenBases)
+					}
+					if w.count(once) > most {
 						t.Errorf("%s took place %d times", once, w.count(once))
 					}
 				}
@@ -530,7 +534,7 @@ func TestU1_CanariesFollowTheDeployedVersion(t *testing.T) {
 func TestA19_BackgroundEndsBeforeTheRemoval(t *testing.T) {
 	repo, head := example(t)
 	w := newWorld()
-	w.fail("pull base", ccci.Errorf(ccci.CodeRecipe, "there is no such image"))
+	w.fail("pull base", errors.New("the daemon is gone"))
 	w.on["prepare"] = func() error {
 		time.Sleep(time.Minute) // of the test's own time: it passes when all others wait
 		return w.did("prepared")

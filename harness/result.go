@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/checks"
 )
 
 // conclude derives status, level and cause from what was observed. It is the
@@ -20,8 +21,9 @@ func (l *life) conclude(ctx context.Context) {
 	r.Duration = r.Finished.Sub(r.Started)
 	r.PeakMemory = l.Deployer.PeakMemory()
 	r.ComputeLevel()
-	if c := l.first; c != nil {
-		r.Cause = &ccci.Cause{Check: c.Name, Code: c.Code, Message: c.Message, Detail: c.Detail}
+	if l.first != nil {
+		r.Cause = causeOf(l.first, l.firstErr)
+		l.compareWithBase()
 	}
 	r.Status = l.status(ctx)
 	r.Verdict = r.Status.Verdict()
@@ -59,10 +61,18 @@ func (l *life) status(ctx context.Context) ccci.Status {
 		return ccci.StatusErrored
 	}
 	if l.first != nil {
+		if l.canonical != nil && r.Upgrades == 0 && len(r.BrokenBases) > 0 {
+			r.Cause.Code, r.Cause.Hint = "", "!testme without --quick tests the commit afresh and from the releases"
+			return ccci.StatusInconclusive
+		}
 		return statusOf(l.first.Code)
 	}
+	if why := l.brokenUpgrade(); why != "" && r.Options.From != "" { // nothing else was asked for
+		r.Cause = &ccci.Cause{Check: string(ccci.StageUpgrade), Message: why, Hint: "!testme without from= chooses a base that installs"}
+		return ccci.StatusInconclusive
+	}
 	for _, s := range r.Stages {
-		if s.Status == ccci.Unverified && s.Reason != NotAsked && s.Reason != l.unproven {
+		if s.Status == ccci.Unverified && s.Reason != NotAsked && s.Reason != l.unproven && s.Reason != l.brokenUpgrade() {
 			r.Cause = &ccci.Cause{Check: string(s.Name), Code: ccci.CodeInfra, Message: s.Reason}
 			for _, c := range s.Checks {
 				if c.Status == ccci.Unverified {
@@ -74,11 +84,40 @@ func (l *life) status(ctx context.Context) ccci.Status {
 	}
 	// U2: one app, created once, and each dependency once. Anything else means that
 	// what was observed is not what the stages say.
-	if want := 1 + len(l.dependencies); r.Deployments != want {
+	if want := l.discarded + 1 + len(l.dependencies); r.Deployments != want {
 		r.Cause = &ccci.Cause{Check: "run/deployments", Code: ccci.CodeInfra, Message: fmt.Sprintf("%d apps were created instead of %d", r.Deployments, want)}
 		return ccci.StatusErrored
 	}
 	return ccci.StatusPassed
+}
+
+// causeOf makes a cause of a check that failed.
+func causeOf(c *ccci.Check, err error) *ccci.Cause {
+	return &ccci.Cause{Check: c.Name, Code: c.Code, Message: c.Message, Hint: hintOf(err), Detail: c.Detail}
+}
+
+// hintOf is the way out that an error names.
+func hintOf(err error) string {
+	if hint := ccci.HintOf(err); hint != "" {
+		return hint
+	}
+	var failure *checks.Failure
+	if errors.As(err, &failure) {
+		return failure.Hint
+	}
+	return ""
+}
+
+// compareWithBase says so when the head fails where its base failed too: the change is not
+// likely to be the reason then.
+func (l *life) compareWithBase() {
+	c := l.result.Cause
+	if i := len(l.result.BrokenBases) - 1; i >= 0 && l.base == nil && l.canonical == nil {
+		if b := l.result.BrokenBases[i]; b.Cause.Check == c.Check {
+			same := fmt.Sprintf("%s, %s, fails at the same check: look for what both have, as an image that is gone", b.Version, b.What)
+			c.Hint = strings.TrimPrefix(c.Hint+"; "+same, "; ")
+		}
+	}
 }
 
 // statusOf is that of a run whose first failure has a code.

@@ -86,7 +86,7 @@ func TestN7_StatusAndVerdict(t *testing.T) {
 				w.fail("remove", c.removal)
 			}
 			l.Deployer = worldDeployer{world: w}
-			l.teardown(ctx, nil)
+			l.teardown(ctx)
 			l.result.Deployments = c.deployments
 			if c.end != nil {
 				cancel(c.end)

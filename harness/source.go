@@ -38,13 +38,10 @@ func (l *life) fetchTrees(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if base != nil {
-		if l.baseTree, err = l.open(ctx, clone, "base", base.Commit); err != nil {
-			return fmt.Errorf("opening the upgrade base %s: %w", base.Version, err)
-		}
-		l.result.Base = base
+	l.headTree, l.choice = head, choice{clone, candidates}
+	if err := l.openBase(ctx, base); err != nil {
+		return err
 	}
-	l.headTree = head
 	options := recipe.LintOptions{Releases: releases, Bounds: admission.Bounds}
 	if r, ok := recipe.Unbumped(candidates, head.Version()); ok {
 		options.Unbumped = &r
@@ -56,6 +53,7 @@ func (l *life) fetchTrees(ctx context.Context) error {
 // admitTrees renders base and head for this run's app and judges both, before
 // anything of either is created (N3).
 func (l *life) admitTrees(ctx context.Context) (err error) {
+	l.base, l.head = nil, nil
 	if err := l.fetchDependencies(ctx); err != nil {
 		return err
 	}
@@ -69,7 +67,7 @@ func (l *life) admitTrees(ctx context.Context) (err error) {
 			l.warn(stale)
 		}
 		if l.base, err = l.render(l.baseTree, nil, env, overlays, !recipe.IsVersion(base.Version)); err != nil {
-			return fmt.Errorf("the upgrade base %s: %w", base.Version, err)
+			return &baseError{fmt.Errorf("the upgrade base %s: %w", base.Version, err)}
 		}
 		// The head gets the base's env file, unchanged: that is what an operator has (U3).
 		oldEnv, env = l.base.EnvFile, l.settings.UpgradeEnv

@@ -16,9 +16,28 @@ import (
 // install fetches, judges and deploys the base (or, without one, the head),
 // and puts the first data into it. A quick run's base has its data already.
 func (l *life) install(ctx context.Context, s *ccci.Stage) {
-	if !l.check(ctx, s, "install/fetch", l.fetchTrees) ||
-		!l.check(ctx, s, "install/admitted", l.admitTrees) {
+	if !l.check(ctx, s, "install/fetch", l.fetchTrees) {
 		return
+	}
+	for before := s.Checks; !l.bringUp(ctx, s) && l.baseFailed(ctx); before = s.Checks {
+		l.noteBroken(l.result.Base, l.first, l.firstErr)
+		if l.canonical != nil { // a quick run has nothing else to start from
+			break
+		}
+		s.Checks = slices.Clone(before) // those of the base are no answer about the head
+		if !l.leaveBase(ctx, s) {
+			break
+		}
+	}
+	if l.current != nil {
+		l.screenshot(ctx, "install")
+	}
+}
+
+// bringUp judges base and head, and installs the base or, without one, the head.
+func (l *life) bringUp(ctx context.Context, s *ccci.Stage) bool {
+	if !l.check(ctx, s, "install/admitted", l.admitTrees) {
+		return false
 	}
 	first := l.head
 	if l.base != nil {
@@ -26,19 +45,16 @@ func (l *life) install(ctx context.Context, s *ccci.Stage) {
 	}
 	l.makeRunner()
 	if l.canonical != nil {
-		l.installQuick(ctx, s)
-	} else if l.check(ctx, s, "install/images", func(ctx context.Context) error { return l.pull(ctx, l.instance, first, stageOf(first, l.head)) }) &&
+		return l.installQuick(ctx, s)
+	}
+	return l.check(ctx, s, "install/images", func(ctx context.Context) error { return l.pull(ctx, l.instance, first, stageOf(first, l.head)) }) &&
 		l.deployDependencies(ctx, s) &&
 		l.hook(ctx, s, "pre-install") &&
 		l.check(ctx, s, "install/created", func(ctx context.Context) error { return l.create(ctx, l.instance, first) }) &&
 		l.check(ctx, s, "install/converged", func(ctx context.Context) error { return l.deploy(ctx, first) }) &&
 		l.serves(ctx, s, "install") &&
-		l.hook(ctx, s, "post-install") {
+		l.hook(ctx, s, "post-install") &&
 		l.check(ctx, s, "install/seed", func(ctx context.Context) error { return l.seed(ctx, "A", l.settings.Seed) })
-	}
-	if l.current != nil {
-		l.screenshot(ctx, "install")
-	}
 }
 
 func stageOf(stack, head *recipe.Stack) string {
@@ -156,7 +172,9 @@ func (l *life) backupPlan(stack *recipe.Stack) (BackupPlan, error) {
 // upgrade brings the app with its data and its old env file to the head.
 func (l *life) upgrade(ctx context.Context, s *ccci.Stage) {
 	if l.base == nil {
-		s.Status, s.Reason = ccci.Skip, l.noBase
+		if s.Reason = l.brokenUpgrade(); s.Reason == "" {
+			s.Status, s.Reason = ccci.Skip, l.noBase
+		}
 		return
 	}
 	l.result.Upgrades++

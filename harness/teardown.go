@@ -14,19 +14,15 @@ import (
 const teardownLimit = 5 * time.Minute
 
 // teardown removes everything the run made and proves it (A19, N6).
-func (l *life) teardown(ctx context.Context, before Snapshot) {
+func (l *life) teardown(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, teardownLimit)
 	defer cancel()
 	started := l.Now()
 	l.sayf("teardown of %s", l.stackName())
 	proof := &ccci.Teardown{Removed: map[string]int{}}
 	l.result.Teardown = proof
-	var trouble []string
-	note := func(what string, err error) {
-		if err != nil {
-			trouble = append(trouble, fmt.Sprintf("%s: %v", what, err))
-		}
-	}
+	var problems []error
+	note := func(what string, err error) { problems = noted(problems, what, err) }
 	// What runs beside the stages first comes to its end, so that it cannot
 	// make anything after the last look.
 	l.background.Wait()
@@ -34,16 +30,7 @@ func (l *life) teardown(ctx context.Context, before Snapshot) {
 		l.browser.stop()
 	}
 	note("closing the backup", l.Backup.Close(ctx))
-	remove := func(app App) {
-		if app.StackName != "" {
-			note("removing the routes", l.Router.Unroute(ctx, app.StackName))
-		}
-		removed, err := l.Deployer.Remove(ctx, app)
-		note("removing the app", err)
-		for kind, n := range removed {
-			proof.Removed[kind] += n
-		}
-	}
+	remove := func(app App) { l.removeApp(ctx, app, proof.Removed, &problems) }
 	stacks := []string{l.stackName()}
 	if len(l.dependencies) > 0 {
 		// What needs another goes first; by its stack alone, for the run's label is on all.
@@ -58,12 +45,16 @@ func (l *life) teardown(ctx context.Context, before Snapshot) {
 	note("listing what is left", err)
 	if err == nil {
 		var unclear []string
-		proof.Leftovers, unclear = Leftovers(before, after, l.Job.RunID, stacks...)
+		proof.Leftovers, unclear = Leftovers(l.before, after, l.Job.RunID, stacks...)
 		if len(unclear) > 0 {
 			l.warn("appeared on the daemon during the run, and bears neither its label nor its name: " + someOf(unclear, 6))
 		}
 	}
-	proof.Error = strings.Join(trouble, "; ")
+	var texts []string
+	for _, err := range problems {
+		texts = append(texts, err.Error())
+	}
+	proof.Error = strings.Join(texts, "; ")
 	proof.Clean = len(proof.Leftovers) == 0 && proof.Error == ""
 	proof.Duration = l.Now().Sub(started)
 
@@ -75,9 +66,36 @@ func (l *life) teardown(ctx context.Context, before Snapshot) {
 		c.Status, c.Code, c.Message = ccci.Fail, ccci.CodeRecipe, "the run left behind "+strings.Join(proof.Leftovers, ", ")
 	}
 	if c.Status == ccci.Fail && l.first == nil {
-		l.first = &c
+		l.first, l.firstErr = &c, nil
 	}
 	l.sayCheck(c, nil)
+}
+
+// removeApp removes the routes and the objects of an app, and counts them.
+func (l *life) removeApp(ctx context.Context, app App, removed map[string]int, problems *[]error) {
+	if app.StackName != "" {
+		*problems = noted(*problems, "removing the routes", l.Router.Unroute(ctx, app.StackName))
+	}
+	gone, err := l.Deployer.Remove(ctx, app)
+	*problems = noted(*problems, "removing the app", err)
+	for kind, n := range gone {
+		removed[kind] += n
+	}
+}
+
+// noted adds an error, if it is one, with what was done.
+func noted(problems []error, what string, err error) []error {
+	if err == nil {
+		return problems
+	}
+	return append(problems, fmt.Errorf("%s: %w", what, err))
+}
+
+// ofStacks reports whether an object belongs to one of the stacks, by its label or its name.
+func ofStacks(o Object, stacks []string) bool {
+	return slices.ContainsFunc(stacks, func(stack string) bool {
+		return o.Stack == stack || strings.HasPrefix(o.Name, stack+"_")
+	})
 }
 
 // Leftovers compares the daemon after a run with what it was before, as "kind name".
@@ -91,9 +109,7 @@ func Leftovers(before, after Snapshot, run ccci.RunID, stacks ...string) (left, 
 		had[o.Kind+" "+o.ID] = true
 	}
 	for _, o := range after {
-		ours := o.Run == string(run) || slices.ContainsFunc(stacks, func(stack string) bool {
-			return o.Stack == stack || strings.HasPrefix(o.Name, stack+"_")
-		})
+		ours := o.Run == string(run) || ofStacks(o, stacks)
 		foreign := o.Run != "" || o.Stack != ""
 		switch {
 		case had[o.Kind+" "+o.ID]:

@@ -40,6 +40,7 @@ type Target struct {
 type Failure struct {
 	Message string
 	Detail  []string // what was seen, at most 40 lines
+	Hint    string   // the way out, if one is known
 }
 
 func (f *Failure) Error() string { return f.Message }
