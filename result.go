@@ -72,6 +72,8 @@ type Cause struct {
 	Message string   `json:"message"`
 	Hint    string   `json:"hint,omitempty"`
 	Detail  []string `json:"detail,omitempty"`
+	// Findings lists what a recipe is refused for, each with the waiver that would lift it.
+	Findings []Finding `json:"findings,omitempty"`
 }
 
 // Image is one container image that ran.
@@ -83,14 +85,15 @@ type Image struct {
 	Stage     string `json:"stage"`  // "base", "head" or "dependency"
 }
 
-// Finding is one remark of the recipe linter.
+// Finding is one remark of the recipe linter, or one refusal of admission.
 type Finding struct {
-	Rule     string `json:"rule"`     // "R014" or "C003"
+	Rule     string `json:"rule"`     // "R014" or "C003"; of a refusal "privileged"
 	Severity string `json:"severity"` // "error" or "warning"
 	File     string `json:"file,omitempty"`
 	Line     int    `json:"line,omitempty"` // from 1; 0 when unknown
 	Message  string `json:"message"`
 	Hint     string `json:"hint,omitempty"`
+	Waiver   string `json:"waiver,omitempty"` // the entry of recipe.yml that would lift a refusal; "" when none can
 }
 
 // Change is one difference between base and head that the people who run the

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/admission"
 	"github.com/recipe-maintainers/cc-ci/harness/checks"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/censor"
@@ -397,7 +398,10 @@ func describe(c *ccci.Check, err error) {
 	var failure *checks.Failure
 	var deploy *DeployError
 	var unproven *unprovenError
+	var refused *admission.RefusedError
 	switch {
+	case errors.As(err, &refused):
+		c.Message = strings.Replace(c.Message, refused.Error(), refused.Summary(), 1)
 	case errors.As(err, &unproven):
 		c.Status, c.Code = ccci.Unverified, ""
 	case errors.Is(err, checks.ErrNoBrowser):
@@ -427,6 +431,12 @@ func (l *life) sayCheck(c ccci.Check, err error) {
 	l.sayf("%s", line)
 	for _, detail := range c.Detail {
 		l.sayf("           | %s", detail)
+	}
+	var refused *admission.RefusedError
+	if errors.As(err, &refused) {
+		for line := range strings.Lines(refused.Error()) {
+			l.sayf("           | %s", strings.TrimRight(line, "\n"))
+		}
 	}
 	if hint := hintOf(err); hint != "" {
 		l.sayf("           hint: %s", hint)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/admission"
 	"github.com/recipe-maintainers/cc-ci/harness/checks"
 )
 
@@ -93,7 +94,12 @@ func (l *life) status(ctx context.Context) ccci.Status {
 
 // causeOf makes a cause of a check that failed.
 func causeOf(c *ccci.Check, err error) *ccci.Cause {
-	return &ccci.Cause{Check: c.Name, Code: c.Code, Message: c.Message, Hint: hintOf(err), Detail: c.Detail}
+	cause := &ccci.Cause{Check: c.Name, Code: c.Code, Message: c.Message, Hint: hintOf(err), Detail: c.Detail}
+	var refused *admission.RefusedError
+	if errors.As(err, &refused) { // each finding has its own
+		cause.Findings, cause.Hint = refused.Findings(), ""
+	}
+	return cause
 }
 
 // hintOf is the way out that an error names.

@@ -46,7 +46,7 @@ func hintNever(err error) error {
 	if m == nil {
 		return err
 	}
-	if doc, ok := ruleDoc(m[1]); !ok || doc.Waivable {
+	if !never(m[1]) {
 		return err
 	}
 	return e.WithHint("%s", strings.TrimPrefix(e.Hint+"; "+neverHint(m[1]), "; "))

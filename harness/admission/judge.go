@@ -32,11 +32,22 @@ type Policy struct {
 type Refusal struct {
 	Rule    string // of the table in [Rules]
 	File    string // the compose or env file it stands in
+	Line    int    // from 1; 0 when unknown
 	Service string // "" for what belongs to the whole stack
 	Value   string // what a waiver would have to name
 	Waiver  string // the entry of recipe.yml that would lift it, "" when none can
-	Message string // one sentence naming file, service and rule
+	What    string // what is asked for, a sentence that begins with the service
+	Note    string // why a waiver does not lift it, "" when there is none
 	Hint    string // the way out
+}
+
+// Message is one sentence with the place, the service, the rule and the note.
+func (r Refusal) Message() string {
+	text := fmt.Sprintf("%s: %s (rule %s)", place{r.File, r.Line}, r.What, r.Rule)
+	if r.Note != "" {
+		text += "; " + r.Note
+	}
+	return text
 }
 
 // judge collects refusals about one stack.
@@ -71,7 +82,7 @@ func judgeStack(stack *recipe.Stack, p Policy) ([]Refusal, []recipe.Warning) {
 	j, err := newJudge(stack, p)
 	if err != nil {
 		// Nothing can be proven about files that cannot be read.
-		return []Refusal{{Rule: ruleFileOutside, File: strings.Join(stack.Files, ", "), Message: err.Error(), Hint: ccci.HintOf(err)}}, nil
+		return []Refusal{{Rule: ruleFileOutside, File: strings.Join(stack.Files, ", "), What: err.Error(), Hint: ccci.HintOf(err)}}, nil
 	}
 	if !j.size() {
 		return j.sorted(), nil
@@ -152,11 +163,8 @@ func (j *judge) refuse(rule, service, value string, at place, hint, what string,
 	if service != "" {
 		subject = "service " + service
 	}
-	message := fmt.Sprintf("%s: %s %s (rule %s)", at, subject, fmt.Sprintf(what, args...), rule)
-	if note != "" {
-		message += "; " + note
-	}
-	j.out = append(j.out, Refusal{Rule: rule, File: at.file, Service: service, Value: value, Waiver: entry, Message: message, Hint: hint})
+	j.out = append(j.out, Refusal{Rule: rule, File: at.file, Line: at.line, Service: service, Value: value, Waiver: entry,
+		What: subject + " " + fmt.Sprintf(what, args...), Note: note, Hint: hint})
 }
 
 // waived reports whether a waiver lifts a refusal; when one would but for its
@@ -220,7 +228,7 @@ func (j *judge) idleWaivers() {
 		}
 		if near != nil {
 			what = cmp.Or(what, fmt.Sprintf("it is for the service %q and the value %q", short(w.Service), short(w.Value)))
-			near.Message += fmt.Sprintf("; the waiver in %s lifts nothing: %s", j.enrolment(w.Line), what)
+			near.Note = strings.TrimPrefix(fmt.Sprintf("%s; the waiver in %s lifts nothing: %s", near.Note, j.enrolment(w.Line), what), "; ")
 		}
 	}
 }
@@ -311,43 +319,3 @@ func CheckWaivers(file string, waivers []ccci.Waiver, now time.Time) error {
 func (j *judge) own(name string) bool {
 	return strings.HasPrefix(name, j.stack.Name+"_") && plainName.MatchString(name)
 }
-
-// Error returns one ccci.Error with CodeRefused that lists all refusals, or
-// nil for none.
-func Error(refusals []Refusal) error {
-	if len(refusals) == 0 {
-		return nil
-	}
-	var lines, hints, never []string
-	waivable := false
-	for i, r := range refusals {
-		if i == maxListed {
-			lines = append(lines, fmt.Sprintf("and %d more", len(refusals)-maxListed))
-			break
-		}
-		lines = append(lines, r.Message)
-		if r.Waiver != "" {
-			waivable = true
-			lines = append(lines, "  "+r.Waiver)
-		}
-		if doc, ok := ruleDoc(r.Rule); ok && !doc.Waivable && !slices.Contains(never, r.Rule) {
-			never = append(never, r.Rule)
-		}
-		if r.Hint != "" && !slices.Contains(hints, r.Hint) {
-			hints = append(hints, r.Hint)
-		}
-	}
-	message := strings.Join(lines, "\n")
-	if len(refusals) > 1 {
-		message = fmt.Sprintf("the recipe asks for %d things that a run does not get:\n%s", len(refusals), message)
-	}
-	if waivable {
-		hints = append(hints, "where the recipe cannot do without it, the operator of cc-ci may add the entry below the refusal to waivers in tests/<recipe>/recipe.yml, with reason, owner and expires")
-	}
-	for _, rule := range never {
-		hints = append(hints, neverHint(rule))
-	}
-	return ccci.Errorf(ccci.CodeRefused, "%s", message).WithHint("%s", strings.Join(hints, "; "))
-}
-
-func neverHint(rule string) string { return "the rule " + rule + " cannot be waived" }

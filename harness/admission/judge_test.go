@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,16 +118,22 @@ func TestErrorListsEverythingAndTheWayOut(t *testing.T) {
 	if err := Error(nil); err != nil {
 		t.Fatal(err)
 	}
-	one := Refusal{Rule: "privileged", Message: "compose.yml:1: service a asks (rule privileged)", Waiver: "- {rule: privileged}", Hint: "do not"}
+	one := Refusal{Rule: "privileged", File: "compose.yml", Line: 1, What: "service a asks", Waiver: "- {rule: privileged}", Hint: "do not"}
 	err := Error([]Refusal{one})
-	if err.Error() != one.Message+"\n  "+one.Waiver || ccci.CodeOf(err) != ccci.CodeRefused || !strings.HasPrefix(ccci.HintOf(err), "do not; ") || !strings.Contains(ccci.HintOf(err), "waiver") {
+	if err.Error() != one.Message()+"\n  "+one.Waiver || ccci.CodeOf(err) != ccci.CodeRefused || !strings.HasPrefix(ccci.HintOf(err), "do not; ") || !strings.Contains(ccci.HintOf(err), "waiver") {
 		t.Errorf("%v, hint %q", err, ccci.HintOf(err))
 	}
-	err = Error([]Refusal{one, {Rule: "symlink", Message: "second"}})
-	if !strings.Contains(err.Error(), "2 things") || !strings.Contains(err.Error(), one.Message+"\n  "+one.Waiver+"\nsecond") {
+	err = Error([]Refusal{one, {Rule: "symlink", File: "b.yml", What: "second"}})
+	if !strings.Contains(err.Error(), "2 things") || !strings.Contains(err.Error(), one.Message()+"\n  "+one.Waiver+"\nb.yml: second (rule symlink)") {
 		t.Error(err)
 	}
-	if hint := ccci.HintOf(Error([]Refusal{{Rule: "symlink", Message: "x"}})); strings.Contains(hint, "waiver") {
+	var refused *RefusedError
+	if !errors.As(err, &refused) || refused.Summary() != "the recipe asks for 2 things that no run gets: privileged (compose.yml:1), symlink (b.yml)" {
+		t.Errorf("%v", err)
+	} else if f := refused.Findings(); len(f) != 2 || f[0].Line != 1 || f[0].Waiver == "" || f[0].Hint != "do not" || !strings.Contains(f[1].Hint, "cannot be waived") {
+		t.Errorf("findings %+v", f)
+	}
+	if hint := ccci.HintOf(Error([]Refusal{{Rule: "symlink", What: "x"}})); strings.Contains(hint, "waiver") {
 		t.Errorf("a hint to a waiver that cannot lift it: %q", hint)
 	}
 }
@@ -192,7 +199,7 @@ networks:
 	var values []string
 	for _, r := range Judge(loaded(t, dir, "compose.yml"), testPolicy()) {
 		values = append(values, r.Rule+" "+r.Service+" "+r.Value)
-		if r.File != "compose.yml" || !strings.HasPrefix(r.Message, "compose.yml:") || strings.Contains(r.Message, dir) {
+		if r.File != "compose.yml" || !strings.HasPrefix(r.Message(), "compose.yml:") || strings.Contains(r.Message(), dir) {
 			t.Errorf("%+v", r)
 		}
 	}

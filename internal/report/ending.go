@@ -67,15 +67,7 @@ func warnings(result *ccci.Result) string {
 	const most = 10
 	var all []string
 	for _, f := range result.Lint {
-		line := Code(f.Rule) + " " + Text(clip(f.Message, 300))
-		if f.File != "" {
-			where := f.File
-			if f.Line > 0 {
-				where = fmt.Sprintf("%s:%d", f.File, f.Line)
-			}
-			line = Code(clip(where, 120)) + " " + line
-		}
-		all = append(all, line)
+		all = append(all, finding(f))
 	}
 	for _, w := range result.Warnings {
 		all = append(all, Text(clip(w, 300)))
@@ -141,6 +133,8 @@ func again(run ccci.Run, result *ccci.Result) string {
 	switch run.Status {
 	case ccci.StatusFailed, ccci.StatusErrored, ccci.StatusInconclusive:
 		return "Ask again with `!testme`, or `!retest` for the failed stages only. " + line
+	case ccci.StatusRefused:
+		return "Ask again with `!testme` when the recipe is changed or has its waivers. " + line
 	case ccci.StatusCancelled:
 		if !run.Superseded.IsZero() { // which says itself what to do
 			return ""

@@ -76,9 +76,14 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 	add(level(run, result))
 	add(superseded(run, links))
 	add(cause(run, result, detail))
+	add(findings(run, result))
+	add(brokenBases(result, min(detail, 10)))
 	if run.Superseded.IsZero() || result != nil { // otherwise no stage was reached
-		add(checklist(run, stageRows(run, result)))
-		add(skips(stageRows(run, result)))
+		rows := withoutCause(stageRows(run, result), result)
+		add(checklist(run, rows))
+		if run.Status == ccci.StatusPassed { // any other word says that already
+			add(skips(rows))
+		}
 	}
 	add(changes(run, result))
 	add(teardown(run, result))
@@ -222,10 +227,27 @@ func stageRows(run ccci.Run, result *ccci.Result) []ccci.StageRow {
 	return rows
 }
 
+// withoutCause takes the reason from the stage that the cause has told of.
+func withoutCause(rows []ccci.StageRow, result *ccci.Result) []ccci.StageRow {
+	if result != nil && result.Cause != nil {
+		for i := range rows {
+			if rows[i].Reason == result.Cause.Message {
+				rows[i].Reason = ""
+			}
+		}
+	}
+	return rows
+}
+
 func checklist(run ccci.Run, rows []ccci.StageRow) string {
 	var lines []string
-	for _, row := range rows {
+	for i := 0; i < len(rows); i++ {
+		row := rows[i]
 		name := string(row.Name)
+		for row.Status == ccci.Unverified && row.Duration == 0 && i+1 < len(rows) && sameReason(row, rows[i+1]) {
+			i++ // one line for what one cause kept from being tested
+			name += ", " + string(rows[i].Name)
+		}
 		switch {
 		case row.Running:
 			lines = append(lines, fmt.Sprintf("- 🔄 **%s** running", name))
@@ -234,6 +256,10 @@ func checklist(run ccci.Run, rows []ccci.StageRow) string {
 		case row.Status == "":
 			lines = append(lines, fmt.Sprintf("- ⬜ %s", name))
 		default:
+			if row.Status == ccci.Unverified && strings.HasPrefix(row.Reason, "not run: ") {
+				lines = append(lines, fmt.Sprintf("- %s **%s** %s", symbolOf(row.Status), name, Text(clip(row.Reason, 300))))
+				continue
+			}
 			line := fmt.Sprintf("- %s **%s** %s", symbolOf(row.Status), name, wordOf(row.Status))
 			if row.Duration > 0 {
 				line += " in " + Duration(row.Duration)
@@ -245,6 +271,11 @@ func checklist(run ccci.Run, rows []ccci.StageRow) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+// sameReason reports whether two stages were not tested for one reason.
+func sameReason(a, b ccci.StageRow) bool {
+	return b.Status == a.Status && b.Reason == a.Reason && b.Duration == 0 && !b.Running
 }
 
 func symbolOf(s ccci.CheckStatus) string {
@@ -284,7 +315,7 @@ func level(run ccci.Run, result *ccci.Result) string {
 		return line + ". It reaches no level and counts for neither the badge nor a canonical; `!testme` tests everything."
 	}
 	line := fmt.Sprintf("**Level %d of 5.**", result.Level)
-	if result.LevelReason != "" {
+	if c := result.Cause; result.LevelReason != "" && (c == nil || c.Message == "" || !strings.Contains(result.LevelReason, c.Message)) {
 		line += " Why not higher: " + Text(strings.TrimRight(clip(result.LevelReason, 400), ".")) + "."
 	}
 	if !run.Options.Whole() {
@@ -348,6 +379,75 @@ func cause(run ccci.Run, result *ccci.Result, detail int) string {
 		parts = append(parts, "This is our side's fault. It says nothing about the recipe.")
 	case run.Status == ccci.StatusInconclusive:
 		parts = append(parts, "The time was up before there was an answer: an app that hangs and a slow machine look alike. Ask again with `!testme`; if it ends the same way, look at what the app waits for.")
+	}
+	return strings.Join(parts, "\n\n")
+}
+
+// findings lists what a recipe is refused for, and what would lift it.
+func findings(run ccci.Run, result *ccci.Result) string {
+	if result == nil || result.Cause == nil || len(result.Cause.Findings) == 0 {
+		return ""
+	}
+	const most = 20
+	var waivers []string
+	out := "**What is refused:**"
+	for i, f := range result.Cause.Findings {
+		if i == most {
+			out += fmt.Sprintf("\n- and %d more on the run's page", len(result.Cause.Findings)-i)
+			break
+		}
+		out += "\n- " + finding(f)
+		if f.Hint != "" {
+			out += ". " + Text(clip(f.Hint, 300))
+		}
+		if f.Waiver != "" {
+			waivers = append(waivers, f.Waiver)
+		}
+	}
+	out += "\n\nNothing was created. Change the recipe, or give it a waiver where it cannot do without."
+	if len(waivers) > 0 {
+		out += " The operator of cc-ci may add to `waivers` in " + Code("tests/"+run.Recipe+"/recipe.yml") + ", with reason, owner and expires:\n\n" + Block(waivers)
+	}
+	return out
+}
+
+// finding words one remark of the linter or of admission, with where it stands.
+func finding(f ccci.Finding) string {
+	line := Code(f.Rule) + " " + Text(clip(f.Message, 300))
+	if f.File == "" {
+		return line
+	}
+	where := f.File
+	if f.Line > 0 {
+		where = fmt.Sprintf("%s:%d", f.File, f.Line)
+	}
+	return Code(clip(where, 120)) + " " + line
+}
+
+// brokenBases says which releases the upgrade could not start from, and what that means for the commit.
+func brokenBases(result *ccci.Result, detail int) string {
+	if result == nil || len(result.BrokenBases) == 0 {
+		return ""
+	}
+	var parts []string
+	for _, b := range result.BrokenBases {
+		line := fmt.Sprintf("**Install of %s, %s, failed**", Code(clip(b.Version, 100)), Text(clip(b.What, 100)))
+		if c := result.Cause; c == nil || c.Check != b.Cause.Check || c.Message != b.Cause.Message {
+			line += ": " + Code(clip(b.Cause.Check, 100)) + ": " + Text(clip(b.Cause.Message, 600))
+			if n := min(len(b.Cause.Detail), detail); n > 0 {
+				line += "\n\n" + Block(b.Cause.Detail[:n])
+			}
+		}
+		parts = append(parts, line)
+	}
+	deployed := slices.ContainsFunc(result.Images, func(i ccci.Image) bool { return i.Stage == "head" })
+	switch {
+	case result.Base != nil && deployed:
+		parts = append(parts, "The upgrade started from "+Code(clip(result.Base.Version, 100))+" in its place.")
+	case deployed:
+		parts = append(parts, "Your commit was installed afresh. The upgrade to it is not tested: repair the release, or merge this commit if it is the repair.")
+	default:
+		parts = append(parts, "Your commit was not deployed.")
 	}
 	return strings.Join(parts, "\n\n")
 }
