@@ -225,22 +225,37 @@ func TestU19_PullFaultsTellWhoseTheyAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, code := range map[string]ccci.Code{
-		"manifest for nginx:9.9 not found: manifest unknown: manifest unknown":                        ccci.CodeRecipe,
-		"pull access denied for nobody/none, repository does not exist or may require 'docker login'": ccci.CodeRecipe,
-		"toomanyrequests: You have reached your pull rate limit":                                      ccci.CodeInfra,
-		"Get \"https://registry.example/v2/\": dial tcp: lookup registry.example: no such host":       ccci.CodeInfra,
-		"Get \"https://registry.example/v2/\": net/http: request canceled (Client.Timeout exceeded)":  ccci.CodeInfra,
-		"unauthorized: authentication required":                                                       ccci.CodeInfra,
-		"write /var/lib/docker/tmp/x: no space left on device":                                        ccci.CodeInfra,
-		"Get \"http://10.0.0.1:2019/token\": dial tcp 10.0.0.1:2019: connect: no route to host":       ccci.CodeInfra,
+		"manifest for nginx:9.9 not found: manifest unknown: manifest unknown":                                         ccci.CodeRecipe,
+		"pull access denied for nobody/none, repository does not exist or may require 'docker login'":                  ccci.CodeRecipe,
+		"toomanyrequests: You have reached your pull rate limit":                                                       ccci.CodeInfra,
+		"Get \"https://registry.example/v2/\": dial tcp: lookup registry.example: no such host":                        ccci.CodeRecipe,
+		"Get \"https://registry.example/v2/\": net/http: request canceled (Client.Timeout exceeded)":                   ccci.CodeInfra,
+		"unauthorized: authentication required":                                                                        ccci.CodeRecipe,
+		"Head \"https://ghcr.io/v2/x/y/manifests/z\": denied":                                                          ccci.CodeRecipe,
+		"Get \"https://registry.example/v2/\": dial tcp: lookup registry.example on 127.0.0.53:53: server misbehaving": ccci.CodeInfra,
+		"Get \"https://registry.example/v2/\": dial tcp 192.0.2.1:443: connect: connection refused":                    ccci.CodeInfra,
+		"received unexpected HTTP status: 503 Service Unavailable":                                                     ccci.CodeInfra,
+		"unexpected status from HEAD request to https://r.example/v2/x/manifests/1: 502 Bad Gateway":                   ccci.CodeInfra,
+		"error parsing HTTP 500 response body: not found":                                                              ccci.CodeInfra,
+		"manifest for r.example/x:500 not found: manifest unknown":                                                     ccci.CodeRecipe,
+		"repository name not known to registry: name unknown":                                                          ccci.CodeRecipe,
+		"write /var/lib/docker/tmp/x: no space left on device":                                                         ccci.CodeInfra,
+		"Get \"http://10.0.0.1:2019/token\": dial tcp 10.0.0.1:2019: connect: no route to host":                        ccci.CodeInfra,
 	} {
-		err := d.pullFault("pulling image x of service app", "x", errText(text))
+		err := d.pullFault("pulling image x of service app", "registry.example/x", false, errText(text))
 		if strings.Contains(text, "no route to host") != strings.Contains(ccci.HintOf(err), "docker_allow") {
 			t.Errorf("%s: hint %q", text, ccci.HintOf(err))
 		}
 		if ccci.CodeOf(err) != code || ccci.HintOf(err) == "" {
 			t.Errorf("%s: code %s, hint %q", text, ccci.CodeOf(err), ccci.HintOf(err))
 		}
+	}
+	// A recipe does not choose the name of Docker Hub, and credentials are ours.
+	if err := d.pullFault("", "nginx:1", false, errText("dial tcp: lookup registry-1.docker.io: no such host")); ccci.CodeOf(err) != ccci.CodeInfra {
+		t.Error(err)
+	}
+	if err := d.pullFault("", "r.example/x", true, errText("unauthorized: incorrect username or password")); ccci.CodeOf(err) != ccci.CodeInfra {
+		t.Error(err)
 	}
 }
 

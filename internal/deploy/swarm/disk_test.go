@@ -163,7 +163,7 @@ func TestN3_WhatAnotherServiceAnswersIsNotShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := errors.New("Error response from daemon: error parsing HTTP 404 response body: invalid character '<' looking for beginning of value: \"<html>build 4711 of geheim.internal</html>\"")
-	if got := d.pullFault("pulling image x", "x", said); strings.Contains(got.Error(), "geheim") || strings.Contains(got.Error(), "4711") || !strings.Contains(got.Error(), "HTTP 404") {
+	if got := d.pullFault("pulling image x", "x", false, said); strings.Contains(got.Error(), "geheim") || strings.Contains(got.Error(), "4711") || !strings.Contains(got.Error(), "HTTP 404") {
 		t.Errorf("%v", got)
 	}
 }

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"golang.org/x/sync/errgroup"
@@ -132,11 +134,11 @@ func (d *Deployer) pullOne(ctx context.Context, services, ref string) (image.Ins
 	d.mu.Unlock()
 	stream, err := d.docker.ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth})
 	if err != nil {
-		return img, d.pullFault(activity, ref, err)
+		return img, d.pullFault(activity, ref, auth != "", err)
 	}
 	defer stream.Close()
 	if err := pullProgress(stream); err != nil {
-		return img, d.pullFault(activity, ref, err)
+		return img, d.pullFault(activity, ref, auth != "", err)
 	}
 	img, err = d.docker.ImageInspect(ctx, ref)
 	return img, d.fault(activity, err)
@@ -218,9 +220,10 @@ func pullProgress(stream io.Reader) error {
 	}
 }
 
-// pullFault tells an image that does not exist from a registry that does not answer:
-// the first is the recipe's fault, the second ours.
-func (d *Deployer) pullFault(activity, ref string, err error) error {
+// pullFault tells by what was answered whose an image is that cannot be had. A name or a tag that
+// a registry does not know, and a registry whose name is nowhere, are the recipe's; a registry that
+// is down or limits this host is ours, and so is one that refuses credentials of ours.
+func (d *Deployer) pullFault(activity, ref string, authorised bool, err error) error {
 	text := withoutBody(words(err))
 	says := func(parts ...string) bool {
 		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(strings.ToLower(text), p) })
@@ -233,10 +236,19 @@ func (d *Deployer) pullFault(activity, ref string, err error) error {
 		return fail(ccci.CodeInfra, "the registry limits this host; log in to it (docker login) or use a mirror, and try again later")
 	case says("no space left on device"):
 		return fail(ccci.CodeInfra, "free space where Docker keeps its data (docker system df)")
-	case says("manifest unknown", "manifest for ", "not found: manifest", "repository does not exist", "invalid reference format", "no matching manifest", "not found"):
-		return fail(ccci.CodeRecipe, "check the name and the tag of %s; it must exist for this machine's architecture", ref)
+	case serverFault.MatchString(text):
+		return fail(ccci.CodeInfra, "the registry has a fault of its own; try again later")
+	case says("no such host") && !onHub(ref):
+		return fail(ccci.CodeRecipe, "no registry has that name; check the part of %s before the first slash", ref)
+	case says("no such host", "server misbehaving", "temporary failure in name resolution"):
+		return fail(ccci.CodeInfra, "the registry's name cannot be resolved; check this host's network and DNS, or load the image by hand (docker load)")
+	case says("manifest unknown", "manifest for ", "name unknown", "not found: manifest", "repository does not exist", "invalid reference format", "no matching manifest", "not found"):
+		return fail(ccci.CodeRecipe, "check the name and the tag of %s; it must exist for this machine's architecture, and whoever installs the recipe must be able to pull it", ref)
 	case says("unauthorized", "denied", "authentication required"):
-		return fail(ccci.CodeInfra, "log this host in to the registry (docker login), or check the name of %s", ref)
+		if authorised {
+			return fail(ccci.CodeInfra, "the registry refuses this host's credentials; log in again (docker login), or check the name of %s", ref)
+		}
+		return fail(ccci.CodeRecipe, "check the name of %s: registries answer so for a name that does not exist, or for a private image, which nobody who installs the recipe can pull; where it is to be private, log this host in (docker login)", ref)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return d.fault(activity, err)
 	}
@@ -244,6 +256,15 @@ func (d *Deployer) pullFault(activity, ref string, err error) error {
 		return fail(ccci.CodeInfra, "the registry is at a private address or leads to one; where it is the operator's, reconcile.firewall.docker_allow has to name it; else check this host's network")
 	}
 	return fail(ccci.CodeInfra, "the registry cannot be reached; check this host's network and DNS, or load the image by hand (docker load)")
+}
+
+// serverFault matches how Docker tells a status of 500 or more, which the wording of the body must not hide.
+var serverFault = regexp.MustCompile(`(?i)\bHTTP 5\d\d\b|\bstatus( code)?( from [^ ]* request to [^ ]*| \[[^]]*\])?: 5\d\d\b|\b(bad gateway|service unavailable|internal server error|gateway time-?out)\b`)
+
+// onHub reports whether an image is on Docker Hub, whose name a recipe does not choose.
+func onHub(ref string) bool {
+	named, err := reference.ParseNormalizedNamed(ref)
+	return err == nil && reference.Domain(named) == "docker.io"
 }
 
 // withoutBody takes what a server answered out of the daemon's words. A registry names the address
