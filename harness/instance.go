@@ -212,7 +212,8 @@ func (in *instance) makeRunner() {
 		Dial: func(ctx context.Context, service string, port int) (io.ReadWriteCloser, error) {
 			return in.Deployer.Dial(ctx, in.current, service, port)
 		},
-		Behind: in.behind,
+		Behind:   in.behind,
+		Unrouted: func(host, path string) (why, hint string) { return in.Router.Unrouted(in.current, host, path) },
 	}
 	in.runner = &checks.Runner{Target: target, Limit: in.settings.Timeouts.Step, Vars: in.vars()}
 }

@@ -14,6 +14,9 @@ type Router interface {
 	Route(ctx context.Context, stack *recipe.Stack) error
 	// Unroute forgets a stack. Legal when there is none of that name.
 	Unroute(ctx context.Context, stackName string) error
+	// Unrouted says why none of the routers that the stack's labels declare answers
+	// https://host/path, and the way out; "" where one does.
+	Unrouted(stack *recipe.Stack, host, path string) (why, hint string)
 	// Transport reaches every run's host names through the proxy, verifying its
 	// certificate, whatever the machine's resolver says.
 	Transport() http.RoundTripper

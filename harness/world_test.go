@@ -52,8 +52,9 @@ type world struct {
 	stored   map[string]int                 // what the snapshot has of each volume; nil: 2 entries of data
 	status   int                            // of every page in the browser; 0: 200
 	answer   func(*http.Request) (status int, location string)
-	behind   error    // why nothing listens behind the proxy
-	lowered  []string // what the deployer lowers
+	unrouted [2]string // why no router matches, and the way out
+	behind   error     // why nothing listens behind the proxy
+	lowered  []string  // what the deployer lowers
 	exceeded chan error
 }
 
@@ -215,7 +216,10 @@ func (r worldRouter) Route(_ context.Context, stack *recipe.Stack) error {
 	return r.did("route %s", kindOf(stack))
 }
 func (r worldRouter) Unroute(context.Context, string) error { return r.did("unroute") }
-func (r worldRouter) Transport() http.RoundTripper          { return r }
+func (r worldRouter) Unrouted(*recipe.Stack, string, string) (why, hint string) {
+	return r.unrouted[0], r.unrouted[1]
+}
+func (r worldRouter) Transport() http.RoundTripper { return r }
 
 // RoundTrip answers as the app does for its own name and as a proxy does for any other.
 func (r worldRouter) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -296,6 +300,7 @@ type worldPage struct {
 }
 
 func (p worldPage) Open(context.Context, string) error                   { return p.did("open page") }
+func (p worldPage) See(context.Context, string) error                    { return p.did("see") }
 func (p worldPage) Visible(context.Context) (string, error)              { return "hello", nil }
 func (p worldPage) Screenshot(context.Context, []string) ([]byte, error) { return picture(false), nil }
 func (p worldPage) Status(context.Context) (int, error)                  { return cmp.Or(p.status, 200), nil }

@@ -20,6 +20,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/swarm"
+	"github.com/recipe-maintainers/cc-ci/internal/ingress"
 )
 
 // proxyServer is the proxy that apps under test are reached through.
@@ -87,11 +88,14 @@ func awaitProxyContainer(ctx context.Context, docker *client.Client) error {
 
 func (keptProxy) Route(context.Context, *recipe.Stack) error { return nil }
 func (keptProxy) Unroute(context.Context, string) error      { return nil }
-func (keptProxy) Close(context.Context) error                { return nil }
-func (keptProxy) Container() string                          { return "" }
-func (p keptProxy) Addr() string                             { return p.address }
-func (p keptProxy) CAFile() string                           { return p.caFile }
-func (p keptProxy) Transport() http.RoundTripper             { return transportTo(p.address, p.cas) }
+func (keptProxy) Unrouted(stack *recipe.Stack, host, path string) (why, hint string) {
+	return ingress.Unrouted(stack, host, path)
+}
+func (keptProxy) Close(context.Context) error    { return nil }
+func (keptProxy) Container() string              { return "" }
+func (p keptProxy) Addr() string                 { return p.address }
+func (p keptProxy) CAFile() string               { return p.caFile }
+func (p keptProxy) Transport() http.RoundTripper { return transportTo(p.address, p.cas) }
 
 // transportTo reaches a proxy for whatever host name, and verifies its certificate.
 func transportTo(address string, cas *x509.CertPool) http.RoundTripper {

@@ -134,21 +134,26 @@ type Shot struct {
 }
 
 // Screenshot shows the page that shot names and returns a picture of it, without the texts
-// to hide, and what else is to be seen there. What goes wrong once there is a page is a [*Failure].
+// to hide, and what else is to be seen there. What goes wrong once there is a page is a [*Failure]. Where the
+// steps failed, the page at which they did is returned with [ErrNoPicture].
 func (r *Runner) Screenshot(ctx context.Context, shot ccci.Screenshot, hide []string) (Shot, error) {
 	if r.Target.Browser == nil {
 		return Shot{}, ErrNoBrowser
 	}
 	page, err := r.Target.Browser.Page(ctx)
 	if err != nil {
-		return Shot{}, fmt.Errorf("opening a browser page: %w", err)
+		return Shot{}, fmt.Errorf("%w: opening a page: %w", ErrNoBrowser, err)
 	}
 	defer page.Close()
 	if err := page.Open(ctx, "https://"+r.Target.Domain+or(shot.Path, "/")); err != nil {
 		return Shot{}, failf(nil, "opening %s in the browser: %v", or(shot.Path, "/"), inTime(err))
 	}
-	if err := r.walk(ctx, page, shot.Steps); err != nil {
-		return Shot{}, err
+	walked := r.walk(ctx, page, shot.Steps)
+	if walked != nil {
+		if ccci.CodeOf(walked) == ccci.CodeInvalid {
+			return Shot{}, walked
+		}
+		walked = fmt.Errorf("%w: %w", ErrNoPicture, walked)
 	}
 	png, err := page.Screenshot(ctx, hide)
 	if err != nil && !errors.Is(err, ErrSecretShown) {
@@ -162,5 +167,5 @@ func (r *Runner) Screenshot(ctx context.Context, shot ccci.Screenshot, hide []st
 	if err != nil {
 		return Shot{}, failf(nil, "reading the page in the browser: %v", inTime(err))
 	}
-	return Shot{png, text, status}, nil
+	return Shot{png, text, status}, walked
 }

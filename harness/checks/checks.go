@@ -32,6 +32,9 @@ type Target struct {
 	// Behind fails if nothing of the app listens behind the proxy, where an answer with that
 	// status may be the proxy's own; nil: it is not asked.
 	Behind func(ctx context.Context, status int) error
+	// Unrouted says why the proxy has no router for an address, and the way out; "" where it has
+	// one. It is asked when the proxy answers by itself that it has none; nil: it is not asked.
+	Unrouted func(host, path string) (why, hint string)
 	// Browser is nil where none is to be had; browser steps then are unverified.
 	Browser Browser
 }
@@ -41,6 +44,7 @@ type Failure struct {
 	Message string
 	Detail  []string // what was seen, at most 40 lines
 	Hint    string   // the way out, if one is known
+	Final   bool     // asking again cannot help
 }
 
 func (f *Failure) Error() string { return f.Message }
@@ -77,6 +81,10 @@ func excerpt(b []byte) []string {
 
 // ErrNoBrowser says that a browser step could not be run.
 var ErrNoBrowser = errors.New("no browser is available")
+
+// ErrNoPicture says that the steps to the page that is to be shown failed. Such a picture is of the
+// page where they did.
+var ErrNoPicture = errors.New("the steps of the screenshot failed")
 
 // Vars are what templates in steps may name.
 type Vars struct {

@@ -83,7 +83,7 @@ func (r *Runner) until(ctx context.Context, stable int, ask func(context.Context
 			if row++; row >= stable {
 				return nil
 			}
-		case ccci.CodeOf(err) == ccci.CodeInvalid:
+		case ccci.CodeOf(err) == ccci.CodeInvalid || isFinal(err):
 			return err
 		default:
 			row = 0
@@ -100,6 +100,11 @@ func (r *Runner) until(ctx context.Context, stable int, ask func(context.Context
 		case <-time.After(retryPause):
 		}
 	}
+}
+
+func isFinal(err error) bool {
+	var failure *Failure
+	return errors.As(err, &failure) && failure.Final
 }
 
 func (r *Runner) probeHTTP(ctx context.Context, probe ccci.HTTPProbe) (answer, error) {
@@ -122,15 +127,24 @@ func (r *Runner) probeHTTP(ctx context.Context, probe ccci.HTTPProbe) (answer, e
 	if got.elsewhere != "" {
 		return answer{}, failf(got.body, "https://%s%s redirects to %s, which is no address of this run", host, path, got.elsewhere)
 	}
+	// What does the proxy say for a name that no app has?
+	strange, strangeErr := answer{}, error(nil)
+	if slices.Contains(probe.Status, got.status) || got.status == http.StatusNotFound {
+		strange, strangeErr = ask(stranger + host)
+	}
+	proxys := strangeErr == nil && strange.status == got.status && bytes.Equal(strange.body, got.body)
+	if proxys && r.Target.Unrouted != nil {
+		if why, hint := r.Target.Unrouted(host, path); why != "" {
+			return answer{}, &Failure{Message: clip(why), Hint: hint, Final: true}
+		}
+	}
 	if !slices.Contains(probe.Status, got.status) {
 		return answer{}, failf(got.body, "https://%s%s answered %d, expected %s", host, path, got.status, codes(probe.Status))
 	}
 	if !bytes.Contains(got.body, []byte(probe.Contains)) {
 		return answer{}, failf(got.body, "https://%s%s: the answer does not hold %q", host, path, probe.Contains)
 	}
-	// What does the proxy say for a name that no app has?
-	strange, err := ask(stranger + host)
-	if err == nil && strange.status == got.status && bytes.Equal(strange.body, got.body) {
+	if proxys {
 		return answer{}, failf(got.body, "https://%s%s answers what the proxy answers for any unknown name: the app is not behind it", host, path)
 	}
 	return got, nil

@@ -174,6 +174,11 @@ func (in *Ingress) Unroute(ctx context.Context, stackName string) error {
 	return nil
 }
 
+// Unrouted is [Unrouted].
+func (in *Ingress) Unrouted(stack *recipe.Stack, host, path string) (why, hint string) {
+	return Unrouted(stack, host, path)
+}
+
 // Addr is the host:port to dial for HTTPS, whatever the domain.
 func (in *Ingress) Addr() string { return in.addr }
 
