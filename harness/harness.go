@@ -404,7 +404,7 @@ func describe(c *ccci.Check, err error) {
 		c.Message = strings.Replace(c.Message, refused.Error(), refused.Summary(), 1)
 	case errors.As(err, &unproven):
 		c.Status, c.Code = ccci.Unverified, ""
-	case errors.Is(err, checks.ErrNoBrowser):
+	case errors.Is(err, checks.ErrNoBrowser), errors.Is(err, checks.ErrNoPicture):
 		c.Status, c.Code = ccci.Unverified, ccci.CodeInfra
 	case errors.As(err, &failure):
 		c.Code, c.Detail = ccci.CodeRecipe, failure.Detail

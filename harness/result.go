@@ -73,6 +73,10 @@ func (l *life) status(ctx context.Context) ccci.Status {
 		return ccci.StatusInconclusive
 	}
 	for _, s := range r.Stages {
+		if s.Status == ccci.Unverified && withoutPicture(s) {
+			l.warn("the app's page was not looked at: " + s.Reason)
+			continue
+		}
 		if s.Status == ccci.Unverified && s.Reason != NotAsked && s.Reason != l.unproven && s.Reason != l.brokenUpgrade() {
 			r.Cause = &ccci.Cause{Check: string(s.Name), Code: ccci.CodeInfra, Message: s.Reason}
 			for _, c := range s.Checks {
@@ -90,6 +94,24 @@ func (l *life) status(ctx context.Context) ccci.Status {
 		return ccci.StatusErrored
 	}
 	return ccci.StatusPassed
+}
+
+// pageCheck looks at the app's page for a picture of ours. No step of the recipe needs it, so that a
+// browser that is missing, or steps that lead to the picture alone, leave it unverified and decide nothing (U16).
+const pageCheck = "checks/page"
+
+// withoutPicture reports whether a picture of ours is all that a stage lacks.
+func withoutPicture(s ccci.Stage) bool {
+	lacks := 0
+	for _, c := range s.Checks {
+		if c.Status == ccci.Unverified {
+			if c.Name != pageCheck {
+				return false
+			}
+			lacks++
+		}
+	}
+	return lacks > 0
 }
 
 // causeOf makes a cause of a check that failed.

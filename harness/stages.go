@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -361,14 +362,14 @@ func (l *life) verifySoon(ctx context.Context, letter string) error {
 // checks asks the recipe's own questions, after those that every app is asked.
 func (l *life) checks(ctx context.Context, s *ccci.Stage) {
 	l.serves(ctx, s, "checks")
-	l.check(ctx, s, "checks/page", func(ctx context.Context) error {
+	l.check(ctx, s, pageCheck, func(ctx context.Context) error {
 		if err := l.withBrowser(); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(ctx, l.settings.Timeouts.Step)
 		defer cancel()
 		shot, err := l.runner.Screenshot(ctx, l.settings.Screenshot, l.hidden())
-		if err != nil {
+		if err != nil && !errors.Is(err, checks.ErrNoPicture) {
 			return err
 		}
 		l.picture("screenshot-final.png", "At the end", shot.PNG)
@@ -381,7 +382,7 @@ func (l *life) checks(ctx context.Context, s *ccci.Stage) {
 		if strings.TrimSpace(shot.Text) == "" && blank(shot.PNG) {
 			return &checks.Failure{Message: "the browser shows an empty page at " + l.settings.Screenshot.Path}
 		}
-		return nil
+		return err
 	})
 	if l.hook(ctx, s, "pre-checks") {
 		runner := l.runner.WithMarker(l.marker("A"))
