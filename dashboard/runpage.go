@@ -17,6 +17,7 @@ type runBody struct {
 	Missing  bool         // the run is over and left no result
 	Stages   []stageView
 	Cause    *ccci.Cause
+	Told     bool // the cause is why the level is not higher
 	Pictures []picture
 	Files    []fileView
 	Settings []setting
@@ -156,7 +157,8 @@ func (d *Dashboard) fillFromResult(r *http.Request, b *runBody) {
 		return
 	}
 	b.Result, b.Cause = res, res.Cause
-	b.Stages = stageViews(b.Run, res)
+	b.Told = res.Cause != nil && res.Cause.Message != "" && strings.Contains(res.LevelReason, res.Cause.Message)
+	b.Stages = saidOnce(stageViews(b.Run, res), res.Cause)
 	b.Pictures = pictures(res)
 	for _, a := range res.Artifacts {
 		b.Files = append(b.Files, fileView{Title: a.Title, Kind: a.Kind, Path: a.Path, Size: a.Size, URL: fileURL(b.Run.ID, a.Path)})
@@ -204,6 +206,30 @@ func (d *Dashboard) fillQueue(r *http.Request, b *runBody) error {
 		}
 	}
 	return nil
+}
+
+// saidOnce leaves out of the stages what the cause says above them, and a reason that the stage
+// before has too.
+func saidOnce(views []stageView, cause *ccci.Cause) []stageView {
+	last := ""
+	for i := range views {
+		v := &views[i]
+		if cause != nil && strings.HasPrefix(cause.Check, string(v.Name)+"/") && v.Status != ccci.Pass {
+			v.Reason = ""
+			v.Checks = slices.Clone(v.Checks) // they are the result's
+			for k := range v.Checks {
+				if c := &v.Checks[k]; c.Name == cause.Check {
+					c.Message, c.Detail = "the cause, told above", nil
+				}
+			}
+		}
+		if reason := v.Reason; reason != "" && reason == last {
+			v.Reason = ""
+		} else {
+			last = reason
+		}
+	}
+	return views
 }
 
 // stageViews merges what the result says of each stage with what the run

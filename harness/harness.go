@@ -225,7 +225,7 @@ func (l *life) startBackground(ctx context.Context) {
 	l.background.Go(func() {
 		defer close(l.browser.done)
 		if l.Browser == nil {
-			l.browser.err = checks.ErrNoBrowser
+			l.browser.err = errors.New("none was given to the run")
 			return
 		}
 		l.browser.browser, l.browser.stop, l.browser.err = l.Browser(ctx, l.reached)

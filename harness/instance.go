@@ -176,9 +176,15 @@ type question struct {
 func (in *instance) readiness() []question {
 	within := func(ask func(context.Context) error) func(context.Context) error {
 		return func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, in.settings.Timeouts.Healthy)
+			limited, cancel := context.WithTimeout(ctx, in.settings.Timeouts.Healthy)
 			defer cancel()
-			return ask(ctx)
+			err := ask(limited)
+			var failure *checks.Failure
+			if errors.As(err, &failure) && limited.Err() != nil && ctx.Err() == nil {
+				return &checks.Failure{Message: fmt.Sprintf("the app did not become healthy within %s: %s", in.settings.Timeouts.Healthy, failure.Message), Detail: failure.Detail,
+					Hint: "read the log of the app for what it waits for; timeouts.healthy in recipe.yml is the limit, and health says what counts as an answer"}
+			}
+			return err
 		}
 	}
 	questions := []question{{"serves", within(func(ctx context.Context) error { return in.runner.Healthy(ctx, in.settings.Health) })}}

@@ -231,7 +231,9 @@ func (r worldRouter) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	header := http.Header{}
-	if r.up && r.answer != nil {
+	if r.unrouted[0] != "" {
+		status, body = http.StatusNotFound, "no such host"
+	} else if r.up && r.answer != nil {
 		var location string
 		if status, location = r.answer(req); location != "" {
 			header.Set("Location", location)

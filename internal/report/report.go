@@ -231,7 +231,7 @@ func stageRows(run ccci.Run, result *ccci.Result) []ccci.StageRow {
 func withoutCause(rows []ccci.StageRow, result *ccci.Result) []ccci.StageRow {
 	if result != nil && result.Cause != nil {
 		for i := range rows {
-			if rows[i].Reason == result.Cause.Message {
+			if rows[i].Status != ccci.Pass && strings.HasPrefix(result.Cause.Check, string(rows[i].Name)+"/") {
 				rows[i].Reason = ""
 			}
 		}
@@ -398,7 +398,7 @@ func findings(run ccci.Run, result *ccci.Result) string {
 		}
 		out += "\n- " + finding(f)
 		if f.Hint != "" {
-			out += ". " + Text(clip(f.Hint, 300))
+			out += ". Hint: " + Text(clip(f.Hint, 300))
 		}
 		if f.Waiver != "" {
 			waivers = append(waivers, f.Waiver)
@@ -437,6 +437,9 @@ func brokenBases(result *ccci.Result, detail int) string {
 			if n := min(len(b.Cause.Detail), detail); n > 0 {
 				line += "\n\n" + Block(b.Cause.Detail[:n])
 			}
+			if b.Cause.Hint != "" {
+				line += "\n\n**Hint:** " + Text(clip(b.Cause.Hint, 400))
+			}
 		}
 		parts = append(parts, line)
 	}
@@ -444,6 +447,8 @@ func brokenBases(result *ccci.Result, detail int) string {
 	switch {
 	case result.Base != nil && deployed:
 		parts = append(parts, "The upgrade started from "+Code(clip(result.Base.Version, 100))+" in its place.")
+	case deployed && result.Stage(ccci.StageInstall).Status != ccci.Pass:
+		parts = append(parts, "Your commit was installed afresh, and failed as well.")
 	case deployed:
 		parts = append(parts, "Your commit was installed afresh. The upgrade to it is not tested: repair the release, or merge this commit if it is the repair.")
 	default:
