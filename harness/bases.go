@@ -19,8 +19,8 @@ import (
 const (
 	// mostBases bounds how many bases a run tries, the first included.
 	mostBases = 3
-	// basesTime is the time after which a run tries no further base, in parts of its deadline, or
-	// as it stands for a run that has none.
+	// A run tries no further base after a part of its deadline, or after basesTime where it
+	// has none.
 	basesPart = 3
 	basesTime = 20 * time.Minute
 )
@@ -111,12 +111,12 @@ func (l *life) whichBase(base *ccci.Revision) string {
 // olderBase is the next release to start from; nil when there is none, when another base was
 // asked for, or when the bases had their tries and their time.
 func (l *life) olderBase() *ccci.Revision {
-	time := basesTime
+	limit := basesTime
 	if l.Job.Deadline > 0 {
-		time = l.Job.Deadline / basesPart
+		limit = l.Job.Deadline / basesPart
 	}
 	tried := l.result.BrokenBases
-	if len(tried) >= mostBases || l.Now().Sub(l.result.Started) > time || l.Job.Options.From != "" || l.settings.Upgrade.Base != "" {
+	if len(tried) >= mostBases || l.Now().Sub(l.result.Started) > limit || l.Job.Options.From != "" || l.settings.Upgrade.Base != "" {
 		return nil
 	}
 	last := tried[len(tried)-1].Version
