@@ -66,7 +66,7 @@ func (b *Backup) start(ctx context.Context, volumes []Volume) error {
 			SecurityOpt: []string{"no-new-privileges"},
 			Mounts:      mounts,
 			// How much restic needs depends on what the app has written.
-			Resources: container.Resources{Memory: boxMemory, PidsLimit: &pids},
+			Resources: container.Resources{Memory: boxMemory, PidsLimit: &pids, CPUShares: boxShares},
 		}, nil, nil, "")
 	if err != nil {
 		return err
@@ -101,6 +101,7 @@ func (b *Backup) repositoryMount(ctx context.Context) (mount.Mount, error) {
 const (
 	boxMemory    = 2 << 30
 	boxProcesses = 512
+	boxShares    = 1024 // the CPU weight of a run
 )
 
 // createLimit bounds a request to create an object.

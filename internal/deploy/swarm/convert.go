@@ -38,6 +38,7 @@ type service struct {
 	hash string // value of LabelSpec
 	// probed: the compose file gives it a healthcheck. That of an image is not known here.
 	probed bool
+	shares int64 // CPU weight of each of its containers
 	// spec refers to networks, secrets and configs by name; see references.bind.
 	spec swarm.ServiceSpec
 }

@@ -38,6 +38,9 @@ type Ceilings struct {
 	// Log is the disk that the log of one container may take, in bytes; default 20 MiB.
 	Log int64
 
+	// shares is the CPU weight of all containers of the run together; its apps divide it.
+	shares int64
+
 	// Without names the resources that the daemon's kernel cannot limit: memory,
 	// processors, processes. The daemon refuses a container that has such a limit.
 	Without []string
@@ -69,6 +72,7 @@ func (c *Ceilings) measure(machine system.Info, runs, apps int) {
 	}
 	c.CPUSum /= int64(apps)
 	c.CPUs = orDefault(c.CPUs, cpus)
+	c.shares = orDefault(c.shares, runShares) / int64(apps)
 	c.Without = append(c.Without, Unlimited(machine)...)
 	slices.Sort(c.Without)
 }
@@ -136,6 +140,17 @@ func clamp(services []service, c Ceilings) (lowering, error) {
 		{limitCPUs, func(l *swarm.Limit) *int64 { return &l.NanoCPUs }, c.CPUs, c.CPUs, c.CPUSum, leastCPUs, cpuText},
 		{limitPids, func(l *swarm.Limit) *int64 { return &l.Pids }, c.Pids, c.PidsMax, c.PidsSum, leastPids, func(n int64) string { return strconv.FormatInt(n, 10) }},
 	} {
+		requests := make([]request, len(services))
+		for i := range services {
+			// Less than nothing says nothing. The daemon takes it for no limit.
+			requests[i] = request{max(*resource.of(bounds[i]), 0), replicas(i)}
+		}
+		shares, fits := share(requests, resource.def, resource.most, resource.sum, resource.least)
+		if resource.name == limitCPUs {
+			for i, weight := range divide(c.shares, shares, requests) {
+				services[i].shares = weight
+			}
+		}
 		if slices.Contains(c.Without, resource.name) {
 			for i := range services {
 				*resource.of(bounds[i]) = 0
@@ -143,12 +158,6 @@ func clamp(services []service, c Ceilings) (lowering, error) {
 			out.notes = append(out.notes, "no limit of "+resource.name+": the kernel of this machine has none")
 			continue
 		}
-		requests := make([]request, len(services))
-		for i := range services {
-			// Less than nothing says nothing. The daemon takes it for no limit.
-			requests[i] = request{max(*resource.of(bounds[i]), 0), replicas(i)}
-		}
-		shares, fits := share(requests, resource.def, resource.most, resource.sum, resource.least)
 		if !fits {
 			return out, ccci.Errorf(ccci.CodeRecipe, "the app has too many containers for the %s of a run (%s): each would have less than %s",
 				resource.name, resource.text(resource.sum), resource.text(resource.least)).
@@ -326,6 +335,22 @@ func share(requests []request, def, most, sum, least int64) ([]int64, bool) {
 		out[i] = int64(float64(out[i]) * float64(sum) / float64(total))
 	}
 	return out, !slices.ContainsFunc(out, func(n int64) bool { return n < least })
+}
+
+// divide gives each container of each service its part of total, in proportion to its limit. A service
+// without replicas counts as one container.
+func divide(total int64, limits []int64, requests []request) []int64 {
+	var sum float64
+	for i, limit := range limits {
+		sum += float64(limit) * float64(max(requests[i].n, 1))
+	}
+	out := make([]int64, len(limits))
+	for i, limit := range limits {
+		if limit > 0 {
+			out[i] = max(int64(float64(total)*float64(limit)/sum), leastShares)
+		}
+	}
+	return out
 }
 
 // lower returns n, at most bound; a bound of 0 is none.

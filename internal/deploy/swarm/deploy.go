@@ -39,6 +39,7 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 		return err
 	}
 	d.memory.start(d.o.RunID, stack.Name)
+	d.weights.follow(ctx, stack.Name, m.services)
 	if err := d.link.follow(ctx, stack.Name, m.proxied); err != nil {
 		return err
 	}

@@ -95,6 +95,7 @@ func (d *Deployer) bridgeAddress(ctx context.Context, task container.InspectResp
 const (
 	boxMemory    = 128 << 20
 	boxProcesses = 64
+	boxShares    = runShares / 4
 )
 
 // boxDial starts a box in the task's network namespace. The box dials the task's own
@@ -125,7 +126,7 @@ func (d *Deployer) boxDial(ctx context.Context, task container.InspectResponse, 
 				ReadonlyRootfs: true,
 				CapDrop:        []string{"ALL"},
 				SecurityOpt:    []string{"no-new-privileges"},
-				Resources:      container.Resources{Memory: boxMemory, PidsLimit: &pids},
+				Resources:      container.Resources{Memory: boxMemory, PidsLimit: &pids, CPUShares: boxShares},
 			}, nil, nil, "")
 		id <- made.ID
 		return err

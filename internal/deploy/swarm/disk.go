@@ -308,7 +308,7 @@ func (k *disk) makeBox(ctx context.Context, names []string) error {
 	host := &container.HostConfig{
 		NetworkMode: "none", AutoRemove: true, ReadonlyRootfs: true,
 		CapDrop: []string{"ALL"}, CapAdd: []string{"DAC_READ_SEARCH"}, SecurityOpt: []string{"no-new-privileges"},
-		Resources: container.Resources{Memory: 4 * boxMemory, PidsLimit: &pids},
+		Resources: container.Resources{Memory: 4 * boxMemory, PidsLimit: &pids, CPUShares: boxShares},
 	}
 	for i, name := range names {
 		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeVolume, Source: name, Target: folder(i), ReadOnly: true, VolumeOptions: &mount.VolumeOptions{NoCopy: true}})

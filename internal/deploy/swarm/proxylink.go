@@ -95,15 +95,20 @@ func (l *proxyLink) watch() {
 	l.cancel, l.done = cancel, done
 	go func() {
 		defer close(done)
-		for ctx.Err() == nil {
-			l.watchEvents(ctx)
-			// The stream has broken off. The daemon may be restarting.
-			select {
-			case <-ctx.Done():
-			case <-time.After(attachRetry):
-			}
-		}
+		keepWatching(ctx, l.watchEvents)
 	}()
+}
+
+// keepWatching has watch follow one stream of the daemon's events after the other, until ctx ends. A
+// stream breaks off when the daemon restarts.
+func keepWatching(ctx context.Context, watch func(context.Context)) {
+	for ctx.Err() == nil {
+		watch(ctx)
+		select {
+		case <-ctx.Done():
+		case <-time.After(attachRetry):
+		}
+	}
 }
 
 // watchEvents follows one stream of events until it ends.

@@ -130,12 +130,13 @@ type Box struct {
 
 // Deployer is a harness.Deployer on a Docker Swarm. Make one with [New].
 type Deployer struct {
-	o      Options
-	docker *client.Client
-	log    *slog.Logger
-	memory *memory
-	link   *proxyLink
-	disk   *disk
+	o       Options
+	docker  *client.Client
+	log     *slog.Logger
+	memory  *memory
+	link    *proxyLink
+	disk    *disk
+	weights *weights
 
 	creations creations
 	anonymous anonymous
@@ -199,6 +200,7 @@ func New(o Options) (*Deployer, error) {
 	}
 	d.memory = &memory{docker: o.Docker, interval: o.MemoryInterval, seen: d.noteVolumes}
 	d.link = &proxyLink{d: d, stacks: map[string]bool{}}
+	d.weights = &weights{d: d, services: map[string]map[string]int64{}}
 	d.disk = &disk{d: d, exceeded: make(chan error, 1)}
 	return d, nil
 }
