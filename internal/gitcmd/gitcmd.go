@@ -86,6 +86,20 @@ func Archive(ctx context.Context, dir string, w io.Writer, commit string, limits
 	return nil
 }
 
+// Bundle writes to w a bundle of refs with all that they reach. What takes more than the limits is
+// an Error with CodeRefused.
+func Bundle(ctx context.Context, dir string, w io.Writer, limits Limits, refs []string) error {
+	limits = limits.orDefault()
+	err := call{
+		dir: dir, bound: limits.bound(), out: w, in: strings.NewReader(strings.Join(refs, "\n") + "\n"),
+		args: []string{"bundle", "create", "--quiet", "-", "--stdin"},
+	}.run(ctx)
+	if err != nil {
+		return limits.explain(err)
+	}
+	return nil
+}
+
 // capped keeps at most limit bytes and fails beyond.
 type capped struct {
 	bytes.Buffer
