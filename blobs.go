@@ -55,3 +55,6 @@ func ResultKey(id RunID) string { return "runs/" + string(id) + "/result.json" }
 
 // ArtifactKey names one artifact of a run.
 func ArtifactKey(id RunID, path string) string { return "runs/" + string(id) + "/" + path }
+
+// ReproArchive is the artifact from which a run can be repeated (N9).
+const ReproArchive = "repro.tar"

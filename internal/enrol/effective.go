@@ -81,6 +81,25 @@ func effective(s ccci.Settings, v reflect.Value, prefix string) {
 	}
 }
 
+// Masked returns the values, by dotted key, that Effective masks and recipe.yml has as they stand.
+func Masked(r ccci.Recipe) map[string]string {
+	all := map[string]string{}
+	add := func(of, name, value string) {
+		if value != "" && !strings.Contains(value, "{{") && shown(of, name, value) == masked {
+			all[settings.Join(of, name)] = value
+		}
+	}
+	for of, values := range map[string]map[string]string{"secrets": r.Secrets, "env": r.Env, "upgrade_env": r.UpgradeEnv} {
+		for name, value := range values {
+			add(of, name, value)
+		}
+	}
+	for _, d := range r.Depends {
+		add("depends", d.Recipe, d.Source)
+	}
+	return all
+}
+
 // Shown is value as a person may read it: "***" when the key it goes by looks like
 // that of a secret, or when it holds credentials itself. An empty value stays empty.
 func Shown(key, value string) string {
