@@ -81,8 +81,11 @@ type Image struct {
 	Service   string `json:"service"`
 	Reference string `json:"reference"`
 	Digest    string `json:"digest"` // the image's content identifier, "sha256:…"
-	Size      int64  `json:"size"`   // bytes on disk
-	Stage     string `json:"stage"`  // "base", "head" or "dependency"
+	// RepoDigest is the reference under which the registry has these bytes, "name@sha256:…"; "" for
+	// an image that came from none.
+	RepoDigest string `json:"repoDigest,omitempty"`
+	Size       int64  `json:"size"`  // bytes on disk
+	Stage      string `json:"stage"` // "base", "head" or "dependency"
 }
 
 // Finding is one remark of the recipe linter, or one refusal of admission.
@@ -111,7 +114,7 @@ type Change struct {
 type Artifact struct {
 	Path  string `json:"path"`
 	Title string `json:"title"`
-	Kind  string `json:"kind"` // "screenshot", "log", "report"
+	Kind  string `json:"kind"` // "screenshot", "log", "report", "archive"
 	Size  int64  `json:"size"` // bytes
 }
 

@@ -9,6 +9,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/repro"
 )
 
 // dependency is an app that the recipe under test needs: deployed before it in
@@ -17,6 +18,9 @@ type dependency struct {
 	*instance
 	wish  ccci.Dependency
 	stack *recipe.Stack
+
+	clone    *checkout       // nil until it was fetched
+	enrolled repro.Enrolment // as it was at the start
 }
 
 // dependencyError is trouble with a dependency. It is never the fault of the
@@ -43,7 +47,7 @@ func (l *life) prepareDependencies() error {
 		}
 		// Its own digits: two recipes may begin with the same letters.
 		id := ccci.RunID(string(l.Job.RunID) + "/" + wish.Recipe)
-		d := &dependency{instance: newInstance(l.Config, id, wish.Recipe, settings), wish: wish}
+		d := &dependency{instance: newInstance(l.Config, id, wish.Recipe, settings), wish: wish, enrolled: enrolmentOf(settings)}
 		l.deps[wish.Recipe+".domain"] = d.domain
 		l.deps[wish.Recipe+".host"] = d.stackName() + "_app"
 		l.dependencies = append(l.dependencies, d)
@@ -69,6 +73,7 @@ func (l *life) fetchDependency(ctx context.Context, d *dependency) error {
 	if err != nil {
 		return err
 	}
+	d.clone = clone
 	releases, err := recipe.Releases(ctx, clone.dir)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/censor"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
 	"github.com/recipe-maintainers/cc-ci/internal/gitcmd"
+	"github.com/recipe-maintainers/cc-ci/internal/repro"
 )
 
 // Why a run was told to end. They are causes of the context given to Run.
@@ -51,6 +52,10 @@ type Config struct {
 	Keeper   Keeper // nil: no data is kept, and none is there
 	// Canonical reads the recipe's canonical, or returns ErrNotFound; nil: there is none.
 	Canonical func(context.Context) (ccci.Canonical, error)
+	// Repeat is set for a run that repeats another one.
+	Repeat *Repeat
+	// Environment is what is kept of the machine and the configuration, for who repeats the run.
+	Environment map[string]string
 	// Browser starts a browser that reaches the hosts of the run and nothing else; they
 	// may grow while it runs. It is called once, beside the deployment.
 	Browser func(context.Context, *checks.Hosts) (checks.Browser, func(), error)
@@ -84,6 +89,9 @@ type life struct {
 	before    Snapshot // what the daemon had before the run
 	choice    choice   // what the base is chosen from
 	discarded int      // apps that were created and belong to bases that were left
+
+	clone    *checkout       // nil until it was fetched
+	enrolled repro.Enrolment // as it was at the start
 
 	names      []string // objects that do not follow a stack's naming
 	headTree   *recipe.Tree
@@ -133,6 +141,7 @@ func Run(ctx context.Context, c Config) (*ccci.Result, error) {
 	}
 	defer l.log.Flush()
 	defer os.RemoveAll(c.WorkDir)
+	l.enrolled = enrolmentOf(c.Settings)
 	l.sayf("run %s: recipe %s at %s as %s", c.Job.RunID, c.Job.Recipe, c.Job.Commit.Short(), l.domain)
 
 	if c.Job.Deadline > 0 {
@@ -153,6 +162,7 @@ func Run(ctx context.Context, c Config) (*ccci.Result, error) {
 		}
 	}()
 	l.live(ctx)
+	l.keepArchive(context.WithoutCancel(ctx))
 	l.conclude(ctx)
 	end(nil)
 	<-watched

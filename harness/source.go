@@ -21,6 +21,7 @@ func (l *life) fetchTrees(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.clone = clone
 	head, err := l.open(ctx, clone, "head", l.Job.Commit)
 	if err != nil {
 		return err
@@ -91,6 +92,10 @@ func (l *life) admitTrees(ctx context.Context) (err error) {
 // enrolment states, the last green canonical, the newest release older than the
 // head, the target branch (U4).
 func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tree, candidates []recipe.Candidate) (*ccci.Revision, error) {
+	if l.Repeat != nil {
+		l.noBase = l.Repeat.NoBase
+		return l.Repeat.Base, nil
+	}
 	if l.Job.Options.Quick {
 		return l.quickBase(ctx, clone, head)
 	}

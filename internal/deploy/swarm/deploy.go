@@ -65,7 +65,7 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 
 // model is what the daemon is to be brought to. Deploy and Settle make the same of a stack.
 func (d *Deployer) model(ctx context.Context, stack *recipe.Stack) (*model, error) {
-	return convert(stack, d.o.RunID, d.useDNSRR(ctx, stack), d.o.Network, d.o.Ceilings)
+	return convert(d.pinned(stack), d.o.RunID, d.useDNSRR(ctx, stack), d.o.Network, d.o.Ceilings)
 }
 
 // Limits says what each service of a stack may use, by its key, and what was lowered for that.

@@ -30,6 +30,8 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 	}
 	users := map[string][]string{} // reference -> services
 	var references []string
+	stated := stack.Config.Services
+	stack = d.pinned(stack)
 	for _, s := range stack.Config.Services {
 		if users[s.Image] == nil {
 			references = append(references, s.Image)
@@ -65,7 +67,7 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 	}
 	var out []ccci.Image
 	var weight imageWeight
-	for _, s := range stack.Config.Services {
+	for i, s := range stack.Config.Services {
 		img := found[slices.Index(references, s.Image)]
 		if err := weight.add(s.Name, s.Image, img); err != nil {
 			return nil, err
@@ -73,9 +75,38 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 		if img.Config != nil {
 			d.calmProbe(s.Image, img.Config.Healthcheck)
 		}
-		out = append(out, ccci.Image{Service: s.Name, Reference: s.Image, Digest: img.ID, Size: img.Size})
+		out = append(out, ccci.Image{Service: s.Name, Reference: stated[i].Image, Digest: img.ID, RepoDigest: repoDigest(s.Image, img.RepoDigests), Size: img.Size})
 	}
 	return out, nil
+}
+
+// pinned is a stack with the images that Pins name in place of what it states.
+func (d *Deployer) pinned(stack *recipe.Stack) *recipe.Stack {
+	if len(d.o.Pins) == 0 || stack == nil || stack.Config == nil {
+		return stack
+	}
+	out, config := *stack, *stack.Config
+	config.Services = slices.Clone(config.Services)
+	for i := range config.Services {
+		s := &config.Services[i]
+		s.Image = cmp.Or(d.o.Pins[s.Image], s.Image)
+	}
+	out.Config = &config
+	return &out
+}
+
+// repoDigest is the one of an image's digests by which the registry of ref has it.
+func repoDigest(ref string, digests []string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ""
+	}
+	for _, text := range digests {
+		if d, err := reference.ParseNormalizedNamed(text); err == nil && d.Name() == named.Name() {
+			return text
+		}
+	}
+	return ""
 }
 
 // imageWeight sums what the images of a stack bring into the daemon's answers: each list of

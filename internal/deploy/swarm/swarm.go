@@ -104,6 +104,9 @@ type Options struct {
 	// none. It may be nil.
 	RegistryAuth func(reference string) (string, error)
 
+	// Pins say which image stands for a reference: "name@sha256:…" by what a recipe states.
+	Pins map[string]string
+
 	// Network is the external network that recipes name towards the proxy, default
 	// "proxy". Services that join it join the run's own network in its place.
 	Network string
