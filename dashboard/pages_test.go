@@ -415,13 +415,13 @@ func TestU16_ArtifactsAreServedHarmless(t *testing.T) {
 	w := newWorld(t)
 	runs := w.populate()
 	base := "/runs/" + string(runs["passed"].ID) + "/files/"
-	for path, want := range map[string]string{"screenshot-upgrade.png": "image/png", "logs/app.1.log": "text/plain; charset=utf-8", "report.html": "application/octet-stream", "result.json": "text/plain; charset=utf-8"} {
+	for path, want := range map[string]string{"screenshot-upgrade.png": "image/png", "logs/app.1.log": "text/plain; charset=utf-8", "report.html": "application/octet-stream", ccci.ReproArchive: "application/octet-stream", "result.json": "text/plain; charset=utf-8"} {
 		res, _ := w.get(base + path)
 		h := res.Header
 		if res.StatusCode != http.StatusOK || h.Get("Content-Type") != want || !strings.Contains(h.Get("Content-Security-Policy"), "sandbox") || h.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: %s %v", path, res.Status, h)
 		}
-		if attached := strings.HasPrefix(h.Get("Content-Disposition"), "attachment"); attached != (path == "report.html") {
+		if attached := strings.HasPrefix(h.Get("Content-Disposition"), "attachment"); attached != (path == "report.html" || path == ccci.ReproArchive) {
 			t.Errorf("%s: Content-Disposition %q", path, h.Get("Content-Disposition"))
 		}
 		if again, _ := w.get(base+path, "If-None-Match", h.Get("ETag")); again.StatusCode != http.StatusNotModified {

@@ -443,7 +443,7 @@ func (w *world) fillForge(runs map[string]ccci.Run) {
 	say(pr, bot, "### ✅ passed: `pocketbase` `1.4.0+0.36.8` at `"+runs["passed"].Commit.Short()+"`\n\n**Level 5 of 5.**\n\n"+
 		"- ✅ **install** passed in 5.1 s\n- ✅ **upgrade** passed in 10 s\n- ✅ **backup** passed in 15 s\n- ✅ **restore** passed in 20 s\n- ✅ **checks** passed in 25 s\n\n"+
 		"**Teardown:** proven, nothing is left. Removed 1 network, 3 secrets, 2 services, 1 volume in 0.8 s.\n\n| stage | took |\n|---|--:|\n| install | 5.1 s |\n\n"+
-		"<details><summary>How to run it at home</summary>\n\n```text\ncc-ci run . --head 6f2c1c0de4a55b7d9b1c3f7a8e9d0c1b2a3f4e5d --base 1.0.0+2.0.51\n```\n\n</details>\n\n<!-- hidden -->\n[Run](/runs/"+string(runs["passed"].ID)+") · asked for by `ada`")
+		"<details><summary>How to run it at home</summary>\n\n```text\ncc-ci repro https://ci.example.org/runs/261121-013000-a1b2c3\n```\n\n</details>\n\n<!-- hidden -->\n[Run](/runs/"+string(runs["passed"].ID)+") · asked for by `ada`")
 	say(pr, bot, "### ⚠️ infrastructure errored: `pocketbase`\n\n- ✅ **install** passed in 5 s\n- ❌ **upgrade** failed\n- ⏭️ **backup** skipped\n- ❔ **restore** unverified\n- 🔄 **checks** running\n"+
 		"- ⬜ checks\n- ➖ lint not asked for\n- ⏳ queued\n- 🚫 cancelled\n\n<details><summary>❌ the first log lines</summary>\n\n```text\n✅ stays text in code\n```\n\n</details>")
 	w.forge.statuses = []ccci.CommitStatus{{Context: "cc-ci/testme", State: ccci.StateSuccess, Description: "passed, level 5", URL: "/runs/" + string(runs["passed"].ID)}}
@@ -510,6 +510,7 @@ func (w *world) savePassed(run ccci.Run) {
 	w.put(ccci.ArtifactKey(run.ID, "screenshot-upgrade.png"), screenshot(color.RGBA{48, 40, 110, 255}, 7))
 	w.put(ccci.ArtifactKey(run.ID, "logs/app.1.log"), []byte("ready\n"))
 	w.put(ccci.ArtifactKey(run.ID, "report.html"), []byte("<script>alert(1)</script>"))
+	w.put(ccci.ArtifactKey(run.ID, ccci.ReproArchive), []byte("<html>"))
 	w.engine.log(run.Build).write(logText(run.Recipe, false)+"all good\n##[stage upgrade end pass 10.000s]\n", true)
 }
 

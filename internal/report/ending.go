@@ -116,7 +116,7 @@ func artifacts(result *ccci.Result, links Links) string {
 	var shown []string
 	for _, a := range result.Artifacts {
 		path, ok := urlPath(a.Path)
-		if !ok || len(shown) == 20 {
+		if !ok || len(shown) == 20 || isArchive(a) { // its command names it
 			continue
 		}
 		shown = append(shown, "["+linkText(clip(a.Title, 80), "file")+"]("+links.Files+path+")")
@@ -128,13 +128,16 @@ func artifacts(result *ccci.Result, links Links) string {
 }
 
 // again says what a person can do now, and how to see the same at home.
-func again(run ccci.Run, result *ccci.Result) string {
-	line := "Run it at home, in a checkout of the recipe: " + Code(Reproduce(run, result))
+func again(run ccci.Run, result *ccci.Result, links Links) string {
+	var line string
+	if command := Reproduce(run, result, links); command != "" {
+		line = "Repeat it at home: " + Code(command)
+	}
 	switch run.Status {
 	case ccci.StatusFailed, ccci.StatusErrored, ccci.StatusInconclusive:
-		return "Ask again with `!testme`, or `!retest` for the failed stages only. " + line
+		return strings.TrimSpace("Ask again with `!testme`, or `!retest` for the failed stages only. " + line)
 	case ccci.StatusRefused:
-		return "Ask again with `!testme` when the recipe is changed or has its waivers. " + line
+		return strings.TrimSpace("Ask again with `!testme` when the recipe is changed or has its waivers. " + line)
 	case ccci.StatusCancelled:
 		if !run.Superseded.IsZero() { // which says itself what to do
 			return ""
@@ -144,28 +147,15 @@ func again(run ccci.Run, result *ccci.Result) string {
 	return line
 }
 
-// Reproduce is the command that does the same by hand.
-func Reproduce(run ccci.Run, result *ccci.Result) string {
-	args := []string{"cc-ci", "run", ".", "--head", string(run.Commit)}
-	if run.Options.Quick {
-		return strings.Join(append(args, "--quick"), " ")
+// Reproduce is the command that repeats a run elsewhere (N9); "" for a run that left no archive.
+func Reproduce(run ccci.Run, result *ccci.Result, links Links) string {
+	if result == nil || !slices.ContainsFunc(result.Artifacts, isArchive) {
+		return ""
 	}
-	base := run.Options.From
-	if result != nil && result.Base != nil {
-		base = result.Base.Version
+	if links.Run != "" {
+		return "cc-ci repro " + links.Run
 	}
-	// The tip of a branch is no release; at home the rule chooses again.
-	if release := strings.TrimPrefix(base, "v"); release != "" && release[0] >= '0' && release[0] <= '9' && shellSafe(base) {
-		args = append(args, "--base", base)
-	}
-	names := make([]string, 0, len(ccci.StageNames))
-	for _, s := range ccci.StageNames {
-		if run.Options.Wants(s) {
-			names = append(names, string(s))
-		}
-	}
-	if len(names) < len(ccci.StageNames) {
-		args = append(args, "--stages", strings.Join(names, ","))
-	}
-	return strings.Join(args, " ")
+	return "cc-ci repro " + string(run.ID)
 }
+
+func isArchive(a ccci.Artifact) bool { return a.Path == ccci.ReproArchive }

@@ -89,7 +89,7 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 	add(teardown(run, result))
 	add(warnings(result))
 	add(artifacts(result, links))
-	add(again(run, result))
+	add(again(run, result, links))
 	add(footer(run, links))
 	return strings.Join(parts, "\n\n") + "\n"
 }

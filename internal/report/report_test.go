@@ -39,6 +39,7 @@ func ended(status ccci.Status, level int) (ccci.Run, *ccci.Result) {
 		Artifacts: []ccci.Artifact{
 			{Path: "screenshots/before.png", Title: "before the upgrade", Kind: "screenshot"},
 			{Path: "logs/app (1).log", Title: "log of app", Kind: "log"},
+			{Path: ccci.ReproArchive, Title: "Archive for cc-ci repro", Kind: "archive"},
 		},
 	}
 	for i, name := range ccci.StageNames {
@@ -164,6 +165,7 @@ func cases() map[string]struct {
 	for _, i := range []int{2, 3} {
 		res.Stages[i].Status, res.Stages[i].Checks, res.Stages[i].Reason = ccci.Skip, nil, "quick: only the upgrade from the canonical is tested"
 	}
+	res.Artifacts = res.Artifacts[:2] // a canonical's data is not kept with a run
 	out["quick"] = c{run: run, res: res}
 
 	run, res = hostile()
@@ -246,17 +248,19 @@ func TestU13_StatusIsShortAndInItsOwnContext(t *testing.T) {
 	}
 }
 
-func TestReproduceNamesABaseThatIsThere(t *testing.T) {
+// N9: the command names the run's page, and the run where there is none; a run without an archive
+// cannot be repeated.
+func TestN9_ReproduceNamesTheRun(t *testing.T) {
 	run, res := ended(ccci.StatusPassed, 5)
-	if got := report.Reproduce(run, res); !strings.HasSuffix(got, " --base 1.0.0+2.0.51") {
+	links := report.LinksFor("https://ci.example.org", run.ID)
+	if got := report.Reproduce(run, res, links); got != "cc-ci repro https://ci.example.org/runs/"+string(run.ID) {
 		t.Errorf("%q", got)
 	}
-	res.Base.Version = "main" // the tip of a branch is no release
-	if got := report.Reproduce(run, res); strings.Contains(got, "--base") {
+	if got := report.Reproduce(run, res, report.Links{}); got != "cc-ci repro "+string(run.ID) {
 		t.Errorf("%q", got)
 	}
-	run.Options.Quick = true
-	if got := report.Reproduce(run, res); !strings.HasSuffix(got, string(head)+" --quick") {
+	res.Artifacts = nil
+	if got := report.Reproduce(run, res, links) + report.Reproduce(run, nil, links); got != "" {
 		t.Errorf("%q", got)
 	}
 }

@@ -165,11 +165,6 @@ func urlPath(p string) (string, bool) {
 	return strings.Join(parts, "/"), true
 }
 
-// shellSafe reports whether s is one word to every shell.
-func shellSafe(s string) bool {
-	return s != "" && s[0] != '-' && strings.Trim(s, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.+_-") == ""
-}
-
 // Duration words a duration for people: "0.4 s", "12 s", "3 min 5 s", "2 h 4 min".
 func Duration(d time.Duration) string {
 	switch {
