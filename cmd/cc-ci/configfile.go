@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 )
 
@@ -30,13 +31,16 @@ func (a *app) config() (config.Config, error) {
 }
 
 // distrust says why cc-ci.yml of dir is not read unasked, or "". A configuration names
-// programs that run on this machine, and where waivers are: neither a recipe nor another
-// account may bring one along.
+// programs that run on this machine, and where waivers are: neither a recipe nor somebody's archive
+// of a run nor another account may bring one along.
 func distrust(dir string) string {
 	for _, name := range []string{".env.sample", "compose.yml", "compose.yaml"} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			return "this directory is a recipe, it has " + name
 		}
+	}
+	if _, err := os.Lstat(filepath.Join(dir, ccci.ReproArchive)); err == nil {
+		return "this directory has what a run left, it has " + ccci.ReproArchive
 	}
 	info, err := os.Lstat(filepath.Join(dir, localConfig))
 	switch {

@@ -45,6 +45,7 @@ type cli struct {
 
 	Demo    demoCmd    `cmd:"" help:"Show the whole thing on this machine: a pull request, !testme, a green run."`
 	Run     runCmd     `cmd:"" help:"Test a recipe checkout by hand."`
+	Repro   reproCmd   `cmd:"" help:"Repeat a run from its result, without a forge, and compare the verdicts."`
 	Serve   serveCmd   `cmd:"" help:"Serve everything on this machine: forge, bridge, engine and dashboard."`
 	Bridge  bridgeCmd  `cmd:"" help:"One half of serve: bridge, engine and janitor, without the dashboard."`
 	Dash    dashCmd    `cmd:"" name:"dashboard" help:"The other half: the dashboard alone, which only reads."`

@@ -78,9 +78,37 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	out := c.Out
+	return a.byHand(cfg, handRun{
+		order: order{job: job, tests: tests, enrolment: enrolment}, out: c.Out, json: c.JSON,
+		announce: func(ctx context.Context, _ *platform, _ *order, log io.Writer) {
+			if c.Uncommitted {
+				fmt.Fprintf(log, "the files of %s are tested as they are, recorded as commit %s\n", job.CloneURL, job.Commit.Short())
+			} else if c.Head == "HEAD" && uncommitted(ctx, job.CloneURL) {
+				fmt.Fprintf(log, "%s has changes that are not committed; commit %s is tested, without them; --uncommitted tests them\n", job.CloneURL, job.Commit.Short())
+			}
+		},
+		chosen: chosen,
+	})
+}
+
+// handRun is a run for the person at the terminal.
+type handRun struct {
+	order
+	chosen choice
+	out    string // folder for what it finds; "": one in the data folder
+	json   bool
+
+	// announce says more before the run starts, on a machine that is ready, and may change the order.
+	announce func(context.Context, *platform, *order, io.Writer)
+	// compare ends the report; it may be nil.
+	compare func(*ccci.Result, io.Writer)
+}
+
+// byHand runs it, and says how it went by the exit code.
+func (a *app) byHand(cfg config.Config, h handRun) error {
+	out := h.out
 	if out == "" {
-		out = filepath.Join(cfg.Data, "by-hand", string(job.RunID))
+		out = filepath.Join(cfg.Data, byHandDir, string(h.job.RunID))
 	}
 	discard, err := makeOut(out)
 	if err != nil {
@@ -89,10 +117,10 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 	ctx, life := a.begin()
 	defer life.stop()
 	log := io.Writer(newHumanLog(a.stdout))
-	if c.JSON {
+	if h.json {
 		log = newHumanLog(a.stderr)
 	}
-	chosen.announce(log, tests, enrolment)
+	h.chosen.announce(log, h.tests, h.enrolment)
 	logger, secrets, flush := a.maskingLogger(cfg)
 	defer flush()
 	p, err := openPlatform(ctx, cfg, logger, platformOptions{Say: func(line string) { fmt.Fprintln(log, line) }, Secrets: secrets})
@@ -101,21 +129,20 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 		return orInterrupted(life, err)
 	}
 	defer p.Close(context.WithoutCancel(ctx))
-	if c.Uncommitted {
-		fmt.Fprintf(log, "the files of %s are tested as they are, recorded as commit %s\n", job.CloneURL, job.Commit.Short())
-	} else if c.Head == "HEAD" && uncommitted(ctx, job.CloneURL) {
-		fmt.Fprintf(log, "%s has changes that are not committed; commit %s is tested, without them; --uncommitted tests them\n", job.CloneURL, job.Commit.Short())
-	}
-	files, err := scratch.Make(string(job.RunID))
+	h.announce(ctx, p, &h.order, log)
+	files, err := scratch.Make(string(h.job.RunID))
 	if err != nil {
 		return err
 	}
 	defer files.Remove()
-	result, err := p.harness(ctx, job, tests, enrolment, files.Path, out, log)
+	result, err := p.harness(ctx, h.order, files.Path, out, log)
 	if err != nil {
 		return err
 	}
-	if c.JSON {
+	if h.compare != nil {
+		h.compare(result, log)
+	}
+	if h.json {
 		enc := json.NewEncoder(a.stdout)
 		enc.SetIndent("", "  ")
 		if err := enc.Encode(result); err != nil {
@@ -142,6 +169,9 @@ func within(root, dir string) bool {
 	rel, err := filepath.Rel(root, dir)
 	return err == nil && filepath.IsLocal(rel)
 }
+
+// byHandDir has, within the data folder, what runs by hand found.
+const byHandDir = "by-hand"
 
 // makeOut makes the output folder and proves that files can be written there,
 // before a run spends minutes. discard takes what was made, and stayed empty, away.
@@ -416,7 +446,7 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 			return err
 		}
 	}
-	result, err := p.harness(ctx, job, cfg.Tests, settings, files.Path, out, stdout)
+	result, err := p.harness(ctx, order{job: job, tests: cfg.Tests, enrolment: settings}, files.Path, out, stdout)
 	if err != nil {
 		return err
 	}
@@ -426,13 +456,22 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 	return ending(life, result)
 }
 
+// order is one run for the harness, and how its recipe is enrolled.
+type order struct {
+	job       ccci.Job
+	tests     string // folder with the enrolments
+	enrolment ccci.Recipe
+
+	repeat *harness.Repeat   // nil unless it repeats another run
+	pins   map[string]string // images of that run, by what the recipe states
+}
+
 // harness is where a run by hand and one by an engine become the same. Its
 // temporary files are in files, its findings in out.
-func (p *platform) harness(ctx context.Context, job ccci.Job, tests string, settings ccci.Recipe, files, out string, log io.Writer) (*ccci.Result, error) {
-	cfg, err := p.harnessConfig(job, settings, files, out, log)
+func (p *platform) harness(ctx context.Context, o order, files, out string, log io.Writer) (*ccci.Result, error) {
+	cfg, err := p.harnessConfig(o, files, out, log)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Enrolment = func(recipe string) (ccci.Recipe, error) { return enrol.Read(tests, recipe) }
 	return harness.Run(ctx, cfg)
 }

@@ -81,8 +81,12 @@ func (c choice) announce(w io.Writer, tests string, r ccci.Recipe) {
 	fmt.Fprintf(w, "hooks: %s\n", listOrNone(programsOf(r.Dir)))
 }
 
-// programsOf lists what an enrolment runs on this machine: hooks and Go tests.
+// programsOf lists what an enrolment runs on this machine: hooks and Go tests. A recipe that is
+// not enrolled has the dir "".
 func programsOf(dir string) []string {
+	if dir == "" {
+		return nil
+	}
 	var names []string
 	for _, pattern := range []string{"hooks/*", "*_test.go"} {
 		paths, _ := filepath.Glob(filepath.Join(dir, pattern)) // the pattern is well formed

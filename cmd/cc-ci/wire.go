@@ -10,11 +10,13 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,7 +24,9 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/client"
+	"github.com/docker/go-units"
 	"github.com/gofrs/flock"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -36,6 +40,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/censor"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/swarm"
+	"github.com/recipe-maintainers/cc-ci/internal/enrol"
 	"github.com/recipe-maintainers/cc-ci/internal/headroom"
 	"github.com/recipe-maintainers/cc-ci/internal/host"
 	"github.com/recipe-maintainers/cc-ci/internal/ingress"
@@ -56,7 +61,8 @@ type platform struct {
 	slot    *harness.Slot                 // nil unless one was asked for
 	secrets *censor.Censor                // of the run, if this process is one
 
-	dockerRoot string // where the daemon keeps its data; "" when unknown
+	dockerRoot string      // where the daemon keeps its data; "" when unknown
+	daemon     system.Info // what the daemon says of itself and its machine
 
 	madeBox bool // the helper image was not there before
 }
@@ -254,13 +260,14 @@ func (p *platform) removeNetwork(ctx context.Context, name string) error {
 }
 
 // harnessConfig wires one run, with its temporary files in files.
-func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out string, log io.Writer) (harness.Config, error) {
+func (p *platform) harnessConfig(o order, files, out string, log io.Writer) (harness.Config, error) {
+	job := o.job
 	deployer, err := swarm.New(swarm.Options{
-		RunID: job.RunID, Docker: p.docker, Logger: p.log, EndpointMode: p.cfg.Engine.DNSRR,
+		RunID: job.RunID, Pins: o.pins, Docker: p.docker, Logger: p.log, EndpointMode: p.cfg.Engine.DNSRR,
 		Network: p.cfg.Network, Proxy: p.ingress.Container(),
 		Box:       swarm.Box{Image: p.box, Dial: box.DialCommand, Hold: box.HoldCommand(3 * time.Hour), Measure: box.MeasureCommand},
 		DiskLimit: config.Bytes(p.cfg.Limits.Disk), Free: p.free, Full: p.full, Short: p.short, Ceilings: ceilings(p.cfg.Limits),
-		Runs: p.cfg.Engine.Capacity, Apps: 1 + len(settings.Depends),
+		Runs: p.cfg.Engine.Capacity, Apps: 1 + len(o.enrolment.Depends),
 	})
 	if err != nil {
 		return harness.Config{}, err
@@ -271,7 +278,9 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 	}
 	restic := backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, Logger: p.log}
 	return harness.Config{
-		Job: job, Settings: settings, CIDomain: p.cfg.Domain, Network: p.cfg.Network, Entrypoints: furtherEntrypoints(p.cfg),
+		Job: job, Settings: o.enrolment, Repeat: o.repeat, Environment: p.environment(),
+		Enrolment: func(recipe string) (ccci.Recipe, error) { return enrol.Read(o.tests, recipe) },
+		CIDomain:  p.cfg.Domain, Network: p.cfg.Network, Entrypoints: furtherEntrypoints(p.cfg),
 		WorkDir: filepath.Join(files, "work"), OutDir: out, LockDir: p.lockDir, Version: version(), Git: gitLimits(p.cfg.Git),
 		Deployer: deployer, Router: p.ingress,
 		Backup: backup.NewApp(restic, deployer), Keeper: backup.NewKept(keptDir(p.cfg), restic),
@@ -281,6 +290,21 @@ func (p *platform) harnessConfig(job ccci.Job, settings ccci.Recipe, files, out 
 		Browser: p.startBrowser,
 		Log:     log, Censor: p.secrets, Env: p.hookEnv(), Now: time.Now, Rand: rand.Reader,
 	}, nil
+}
+
+// environment is what a run's verdict may depend on besides what it tests, by name.
+func (p *platform) environment() map[string]string {
+	l := p.cfg.Limits
+	all := map[string]string{
+		"architecture": p.daemon.Architecture, "docker": p.daemon.ServerVersion,
+		"memory": units.BytesSize(float64(p.daemon.MemTotal)), "processors": strconv.Itoa(p.daemon.NCPU),
+		"proxy": p.cfg.Ingress.Kind, "domain": p.cfg.Domain, "engine.capacity": strconv.Itoa(p.cfg.Engine.Capacity),
+		"engine.deadline": p.cfg.Engine.Deadline.String(), "engine.endpoint_mode": p.cfg.Engine.DNSRR,
+		"limits.memory": l.Memory, "limits.container_memory": l.ContainerMemory, "limits.cpus": l.CPUs,
+		"limits.processes": strconv.Itoa(l.Processes), "limits.disk": l.Disk,
+	}
+	maps.DeleteFunc(all, func(_, value string) bool { return value == "" })
+	return all
 }
 
 // furtherEntrypoints are the entrypoints for TCP beside those that all apps share.
@@ -355,7 +379,7 @@ func (p *platform) findLocks(ctx context.Context) error {
 	if err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "asking the Docker daemon who it is: %w", err).WithHint("start it, or point DOCKER_HOST to it")
 	}
-	p.dockerRoot = info.DockerRootDir
+	p.dockerRoot, p.daemon = info.DockerRootDir, info
 	for _, root := range lockRoots {
 		if _, err = os.Stat(root); err != nil {
 			continue
