@@ -13,8 +13,12 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// registryPatience bounds one question to a registry.
-const registryPatience = 30 * time.Second
+const (
+	// registryPatience bounds one question to a registry.
+	registryPatience = 30 * time.Second
+	// mostPins bounds the images of a result, which may be anybody's, that are looked for.
+	mostPins = 200
+)
 
 // pin finds the images of a past run: by what the recipe states, which image stands for it
 // now, and where that is not the one of then.
@@ -24,6 +28,9 @@ func (p *platform) pin(ctx context.Context, then []ccci.Image) (pins map[string]
 	for _, image := range then {
 		if slices.Contains(seen, image.Reference) {
 			continue
+		}
+		if len(seen) == mostPins {
+			return pins, append(deviations, fmt.Sprintf("the result has more than %d images; the others are those of now", mostPins))
 		}
 		seen = append(seen, image.Reference)
 		exact, why := p.exact(ctx, image)
