@@ -36,7 +36,7 @@ type Recipe struct {
 	Checks     []Step            `yaml:"checks" doc:"The recipe's own functional checks."`
 	Upgrade    UpgradeSettings   `yaml:"upgrade" doc:"How the upgrade is tested."`
 	Backup     BackupSettings    `yaml:"backup" doc:"What a backup must hold."`
-	Skip       []SkipStage       `yaml:"skip" doc:"Stages that cannot be tested, each with its reason. Shown on every run."`
+	Skip       []SkipStage       `yaml:"skip" doc:"Stages that cannot be tested, each with its reason. Shown on every run; the level stays below them."`
 	Waivers    []Waiver          `yaml:"waivers" doc:"Admission rules that are lifted for this recipe."`
 	Screenshot Screenshot        `yaml:"screenshot" doc:"How to reach a view that is worth a picture and shows no credentials."`
 	Limits     Limits            `yaml:"limits" doc:"What the app may use."`

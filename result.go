@@ -36,6 +36,7 @@ type Stage struct {
 	Name     StageName     `json:"name"`
 	Status   CheckStatus   `json:"status"`
 	Reason   string        `json:"reason,omitempty"` // why skipped, unverified or failed
+	Absent   bool          `json:"absent,omitempty"` // of a skip: there is nothing that the stage could test, as without a volume
 	Started  time.Time     `json:"started,omitzero"`
 	Duration time.Duration `json:"duration"` // nanoseconds
 	Checks   []Check       `json:"checks"`
@@ -90,13 +91,25 @@ type Image struct {
 
 // Finding is one remark of the recipe linter, or one refusal of admission.
 type Finding struct {
-	Rule     string `json:"rule"`     // "R014" or "C003"; of a refusal "privileged"
-	Severity string `json:"severity"` // "error" or "warning"
-	File     string `json:"file,omitempty"`
-	Line     int    `json:"line,omitempty"` // from 1; 0 when unknown
-	Message  string `json:"message"`
-	Hint     string `json:"hint,omitempty"`
-	Waiver   string `json:"waiver,omitempty"` // the entry of recipe.yml that would lift a refusal; "" when none can
+	Rule        string `json:"rule"`     // "R014" or "C003"; of a refusal "privileged"
+	Severity    string `json:"severity"` // "error" or "warning"
+	File        string `json:"file,omitempty"`
+	Line        int    `json:"line,omitempty"` // from 1; 0 when unknown
+	Message     string `json:"message"`
+	Hint        string `json:"hint,omitempty"`
+	Waiver      string `json:"waiver,omitempty"`      // the entry of recipe.yml that would lift a refusal; "" when none can
+	AbraRefuses bool   `json:"abraRefuses,omitempty"` // abra refuses to deploy the recipe for it
+}
+
+// At names the place of a finding, as "compose.yml:12: "; "" for one that has none.
+func (f Finding) At() string {
+	switch {
+	case f.File == "":
+		return ""
+	case f.Line == 0:
+		return f.File + ": "
+	}
+	return fmt.Sprintf("%s:%d: ", f.File, f.Line)
 }
 
 // Change is one difference between base and head that the people who run the
@@ -206,65 +219,4 @@ func (r *Result) Stage(name StageName) Stage {
 		}
 	}
 	return Stage{Name: name, Status: Unverified, Reason: "the run ended before it"}
-}
-
-// Rungs of the ladder (U7). Level n is reached when rung n passed and every
-// lower rung passed or was skipped with a reason.
-var rungs = []struct {
-	name   string
-	stages []StageName
-}{
-	{"install", []StageName{StageInstall}},
-	{"upgrade", []StageName{StageUpgrade}},
-	{"backup and restore", []StageName{StageBackup, StageRestore}},
-	{"checks", []StageName{StageChecks}},
-	{"lint", nil},
-}
-
-// ComputeLevel derives Level and LevelReason from stages and lint. It is the
-// only place where they are set.
-func (r *Result) ComputeLevel() {
-	r.Level, r.LevelReason = 0, ""
-	if r.Options.Quick {
-		r.LevelReason = "a quick run reaches no level"
-		return
-	}
-	for i, rung := range rungs {
-		status, reason := r.rungStatus(rung.stages)
-		switch status {
-		case Pass:
-			r.Level, r.LevelReason = i+1, ""
-		case Skip:
-			if r.LevelReason == "" {
-				r.LevelReason = fmt.Sprintf("%s was skipped: %s", rung.name, reason)
-			}
-		default:
-			r.LevelReason = fmt.Sprintf("%s: %s", rung.name, reason)
-			if reason == "" {
-				r.LevelReason = fmt.Sprintf("%s did not pass", rung.name)
-			}
-			return
-		}
-	}
-}
-
-func (r *Result) rungStatus(stages []StageName) (CheckStatus, string) {
-	if stages == nil { // the lint rung
-		if !r.LintRan {
-			return Unverified, "the linter did not run"
-		}
-		for _, f := range r.Lint {
-			if f.Severity == "error" {
-				return Fail, f.Rule + ": " + f.Message
-			}
-		}
-		return Pass, ""
-	}
-	joint := Stage{}
-	for _, name := range stages {
-		s := r.Stage(name)
-		joint.Checks = append(joint.Checks, Check{Status: s.Status, Message: s.Reason})
-	}
-	joint.Settle()
-	return joint.Status, joint.Reason
 }

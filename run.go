@@ -225,10 +225,15 @@ type Run struct {
 // MarkerReasonLimit: a list holds many runs.
 func (r *Run) Take(result *Result) {
 	r.Level, r.Version = result.Level, oneLine(result.Version, MarkerReasonLimit)
-	r.Stages = nil
-	for _, s := range result.Stages {
-		r.Stages = append(r.Stages, StageRow{Name: s.Name, Status: s.Status, Reason: oneLine(s.Reason, MarkerReasonLimit), Duration: s.Duration})
+	r.Stages = result.Rows()
+}
+
+// Rows are the stages as lists show them.
+func (r *Result) Rows() (rows []StageRow) {
+	for _, s := range r.Stages {
+		rows = append(rows, StageRow{Name: s.Name, Status: s.Status, Reason: oneLine(s.Reason, MarkerReasonLimit), Duration: s.Duration})
 	}
+	return rows
 }
 
 // Supersession is what made a run that waited pointless.

@@ -43,7 +43,8 @@ func (b *Bridge) statusReply(ctx context.Context, pr ccci.PRRef) (string, error)
 		last := ended[i]
 		line := fmt.Sprintf("Last ended: %s at %s: %s", b.link(last), report.Code(last.Commit.Short()), last.Status)
 		if last.Status.Judged() {
-			line += fmt.Sprintf(", level %d", last.Level)
+			_, level := ccci.LevelWords(last.Level, last.Stages)
+			line += ", " + level
 		}
 		lines = append(lines, "", line+".")
 	}

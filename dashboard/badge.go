@@ -33,28 +33,39 @@ const (
 
 var levelColours = [...]string{badgeRed, "#b4481a", "#a65a00", "#856a00", "#5a7410", "#1a7f37"}
 
-// face returns the right-hand text and colour of a recipe's badge (U7). A run
-// under way changes nothing: the last result stays until there is a new one.
-func (s standing) face() (text, colour string) {
-	switch {
-	case s.Speaks == nil:
-		return "not tested", badgeGrey
-	case s.Stale && s.Speaks.Status == ccci.StatusPassed:
-		return fmt.Sprintf("level %d, stale", s.Speaks.Level), badgeGrey
-	case s.Stale:
-		return "stale", badgeGrey
-	case s.Speaks.Status == ccci.StatusErrored:
-		return "no verdict", badgeViolet
-	case s.Speaks.Status == ccci.StatusInconclusive:
-		return "inconclusive", badgeViolet
-	case s.Speaks.Status == ccci.StatusRefused:
-		return "refused", badgeRed
-	case s.Speaks.Status == ccci.StatusFailed && s.Speaks.Level == 0:
-		return "failing", badgeRed
-	case s.Speaks.Status == ccci.StatusFailed:
-		return fmt.Sprintf("failing, level %d", s.Speaks.Level), badgeRed
+// face is the right-hand side of a recipe's badge.
+type face struct {
+	text   string
+	full   string // the same with the names of what was skipped, for the badge's title
+	colour string
+}
+
+func faceOf(text, colour string) face { return face{text, text, colour} }
+
+// face returns the right-hand side of a recipe's badge (U7). A run under way changes nothing: the
+// last result stays until there is a new one.
+func (s standing) face() face {
+	if s.Speaks == nil {
+		return faceOf("not tested", badgeGrey)
 	}
-	return fmt.Sprintf("level %d", s.Speaks.Level), levelColour(s.Speaks.Level)
+	short, full := ccci.LevelWords(s.Speaks.Level, s.Speaks.Stages)
+	switch {
+	case s.Stale && s.Speaks.Status == ccci.StatusPassed:
+		return face{short + ", stale", full + ", stale", badgeGrey}
+	case s.Stale:
+		return faceOf("stale", badgeGrey)
+	case s.Speaks.Status == ccci.StatusErrored:
+		return faceOf("no verdict", badgeViolet)
+	case s.Speaks.Status == ccci.StatusInconclusive:
+		return faceOf("inconclusive", badgeViolet)
+	case s.Speaks.Status == ccci.StatusRefused:
+		return faceOf("refused", badgeRed)
+	case s.Speaks.Status == ccci.StatusFailed && s.Speaks.Level == 0:
+		return faceOf("failing", badgeRed)
+	case s.Speaks.Status == ccci.StatusFailed:
+		return face{"failing, " + short, "failing, " + full, badgeRed}
+	}
+	return face{short, full, levelColour(s.Speaks.Level)}
 }
 
 func levelColour(level int) string {
@@ -81,19 +92,19 @@ func textWidth(s string) int {
 }
 
 // drawSVG draws a badge of two boxes.
-func drawSVG(label, text, colour string) []byte {
+func drawSVG(label string, f face) []byte {
 	const pad = 60
-	lw, tw := textWidth(label), textWidth(text)
+	lw, tw := textWidth(label), textWidth(f.text)
 	left, right := (lw+2*pad)/10, (tw+2*pad)/10
 	all := left + right
-	name := html.EscapeString(label + ": " + text)
+	name := html.EscapeString(label + ": " + f.full)
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="20" role="img" aria-label="%s"><title>%s</title>`, all, name, name)
 	fmt.Fprintf(&b, `<clipPath id="r"><rect width="%d" height="20" rx="4"/></clipPath><g clip-path="url(#r)">`, all)
-	fmt.Fprintf(&b, `<rect width="%d" height="20" fill="#33383f"/><rect x="%d" width="%d" height="20" fill="%s"/></g>`, left, left, right, colour)
+	fmt.Fprintf(&b, `<rect width="%d" height="20" fill="#33383f"/><rect x="%d" width="%d" height="20" fill="%s"/></g>`, left, left, right, f.colour)
 	b.WriteString(`<g fill="#fff" font-family="Verdana,DejaVu Sans,Geneva,sans-serif" font-size="110">`)
 	fmt.Fprintf(&b, `<text transform="scale(.1)" x="%d" y="140" textLength="%d">%s</text>`, pad, lw, html.EscapeString(label))
-	fmt.Fprintf(&b, `<text transform="scale(.1)" x="%d" y="140" textLength="%d">%s</text></g></svg>`, left*10+pad, tw, html.EscapeString(text))
+	fmt.Fprintf(&b, `<text transform="scale(.1)" x="%d" y="140" textLength="%d">%s</text></g></svg>`, left*10+pad, tw, html.EscapeString(f.text))
 	b.WriteByte('\n')
 	return []byte(b.String())
 }
@@ -119,17 +130,16 @@ func (d *Dashboard) drawBadge(ctx context.Context, key badgeKey) (drawnBadge, er
 	if len(runs) == 0 && !slices.Contains(d.cfg.Recipes(), key.recipe) {
 		return unknownBadge("recipe"), nil
 	}
-	text, colour := stand(key.recipe, key.about, runs, d.now(), d.cfg.StaleAfter).face()
-	return newBadge(text, colour, true), nil
+	return newBadge(stand(key.recipe, key.about, runs, d.now(), d.cfg.StaleAfter).face(), true), nil
 }
 
-func newBadge(text, colour string, known bool) drawnBadge {
-	body := drawSVG("cc-ci", text, colour)
+func newBadge(f face, known bool) drawnBadge {
+	body := drawSVG("cc-ci", f)
 	sum := sha256.Sum256(body)
 	return drawnBadge{body: body, etag: `"` + hex.EncodeToString(sum[:8]) + `"`, known: known}
 }
 
-func unknownBadge(what string) drawnBadge { return newBadge("unknown "+what, badgeGrey, false) }
+func unknownBadge(what string) drawnBadge { return newBadge(faceOf("unknown "+what, badgeGrey), false) }
 
 // badge serves /badge/<recipe>.svg (A28), with ?pr=N that of a pull request, with ?branch=NAME
 // that of a branch.

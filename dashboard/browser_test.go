@@ -206,7 +206,8 @@ func TestA27_PagesInABrowser(t *testing.T) {
 	w := newWorld(t)
 	runs := w.populate()
 	pages := []struct{ name, path string }{
-		{"overview", "/"}, {"overview-none", "/?q=nothing"}, {"recipe", "/recipes/pocketbase"}, {"recipe-new", "/recipes/gitea"}, {"runs", "/runs"}, {"queue", "/queue"},
+		{"overview", "/"}, {"overview-none", "/?q=nothing"}, {"recipe", "/recipes/pocketbase"}, {"recipe-new", "/recipes/gitea"}, {"recipe-skips", "/recipes/matrix-synapse"}, {"run-skips", "/runs/" + string(runs["skips"].ID)},
+		{"runs", "/runs"}, {"queue", "/queue"},
 		{"run-passed", "/runs/" + string(runs["passed"].ID)}, {"run-failed", "/runs/" + string(runs["failed"].ID)}, {"run-running", "/runs/" + string(runs["running"].ID)},
 		{"run-queued", "/runs/" + string(runs["queued2"].ID)}, {"run-errored", "/runs/" + string(runs["errored"].ID)}, {"run-cancelled", "/runs/" + string(runs["cancelled"].ID)},
 		{"pulls", "/pulls"}, {"pull", "/pulls/recipes/pocketbase/1"}, {"missing", "/nothing"},

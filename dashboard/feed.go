@@ -23,7 +23,8 @@ type feedEntry struct {
 	Recipe   string       `json:"recipe"`
 	Enrolled bool         `json:"enrolled"`
 	Level    *int         `json:"level"`
-	Status   ccci.Status  `json:"status,omitempty"` // of the run that speaks for it
+	Skipped  []string     `json:"skipped,omitempty"` // stages that the level says nothing of
+	Status   ccci.Status  `json:"status,omitempty"`  // of the run that speaks for it
 	Verdict  ccci.Verdict `json:"verdict,omitempty"`
 	Cause    string       `json:"cause,omitempty"`
 	Stale    bool         `json:"stale"`
@@ -47,6 +48,7 @@ func (d *Dashboard) feed(w http.ResponseWriter, r *http.Request) error {
 		e := feedEntry{Recipe: s.Recipe, Enrolled: s.Enrolled, Stale: s.Stale, BadgeURL: d.link("/badge/" + s.Recipe + ".svg")}
 		if run := s.Speaks; run != nil {
 			e.Level, e.Status, e.Verdict, e.Cause = &run.Level, run.Status, run.Status.Verdict(), run.Cause
+			e.Skipped = ccci.Skipped(run.Stages)
 			e.Version, e.Commit, e.Finished = run.Version, run.Commit, run.Finished.UTC()
 			e.About = s.About()
 			e.Run, e.RunURL = run.ID, d.link("/runs/"+string(run.ID))

@@ -3,6 +3,7 @@ package dashboard_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -242,6 +243,28 @@ func TestA28_PullRequestsSpeakForThemselves(t *testing.T) {
 	wantAll(t, w.page("/runs/"+string(swept.ID)), "Release 1.2.0+3.4, tested by the sweep")
 }
 
+// U7, N7: wherever a level stands its skips stand beside it, and the pages behind a badge and a
+// comment say what levels mean. A stored level stays as it was stored.
+func TestU7_PagesSayWhatLevelsMean(t *testing.T) {
+	w := newWorld(t)
+	runs := w.populate()
+	const meter = `level 4<span class="sr"> of 5</span>, <span title="skipped: upgrade, backup, restore">3 skipped</span>`
+	for _, path := range []string{"/", "/recipes/matrix-synapse", "/runs/" + string(runs["skips"].ID), "/runs"} {
+		wantAll(t, w.page(path), meter, `<i class="on"></i><i class="skip"></i><i class="skip"></i><i class="on"></i><i></i>`)
+	}
+	for _, path := range []string{"/recipes/matrix-synapse", "/runs/" + string(runs["skips"].ID), "/runs/" + string(runs["running"].ID), "/recipes/gitea"} {
+		body := w.page(path)
+		wantAll(t, body, `id="levels"`, "What the levels mean", ccci.LevelRule)
+		for _, rung := range ccci.Ladder() {
+			wantAll(t, body, fmt.Sprintf("<dt>Level %d", rung.Level), rung.Proves)
+		}
+	}
+	if _, body := w.get("/badge/matrix-synapse.svg"); !strings.Contains(body, "<title>cc-ci: level 4 (skipped: upgrade, backup, restore)</title>") || !strings.Contains(body, ">level 4, 3 skipped<") {
+		t.Error(body)
+	}
+	wantAll(t, w.page("/recipes/matrix-synapse"), "/badge/matrix-synapse.svg)](", "/recipes/matrix-synapse)")
+}
+
 func TestA28_BadgeFollowsTheBus(t *testing.T) {
 	w := newWorld(t)
 	w.populate()
@@ -287,6 +310,7 @@ func TestFeed(t *testing.T) {
 		Recipes []struct {
 			Recipe, Status, Verdict, Version, Commit, RunUrl, Active string
 			Level                                                    *int
+			Skipped                                                  []string
 			Finished                                                 time.Time
 			Stale, Enrolled                                          bool
 		}
@@ -303,6 +327,10 @@ func TestFeed(t *testing.T) {
 			if *r.Level != 5 || r.Status != "passed" || !r.Enrolled || r.RunUrl != "https://ci.example.org/runs/"+string(runs["passed"].ID) ||
 				!r.Finished.Equal(runs["passed"].Finished) || r.Commit != string(runs["passed"].Commit) {
 				t.Errorf("pocketbase: %+v", r)
+			}
+		case "matrix-synapse":
+			if *r.Level != 4 || strings.Join(r.Skipped, " ") != "upgrade backup restore" {
+				t.Errorf("matrix-synapse: %+v", r)
 			}
 		case "gitea":
 			if r.Level != nil || r.Status != "" {

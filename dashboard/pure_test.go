@@ -224,9 +224,9 @@ func TestU7_BadgeFaces(t *testing.T) {
 		"a part after a fail":       {[]ccci.Run{partial, run(ccci.StatusFailed, 0)}, "failing", false},
 		"queued for the first time": {[]ccci.Run{run(ccci.StatusQueued, 0)}, "not tested", false},
 	} {
-		text, colour := stand("r", ccci.SubjectRecipe, c.runs, noon, 48*time.Hour).face()
-		if text != c.text || (colour == levelColours[5]) != c.green {
-			t.Errorf("%s: %q %s", name, text, colour)
+		f := stand("r", ccci.SubjectRecipe, c.runs, noon, 48*time.Hour).face()
+		if f.text != c.text || f.full != c.text || (f.colour == levelColours[5]) != c.green {
+			t.Errorf("%s: %+v", name, f)
 		}
 	}
 }
@@ -302,6 +302,43 @@ func TestA28_WhatABadgeIsAskedAbout(t *testing.T) {
 	}
 }
 
+// U7, N7: a badge says how much was skipped and its title what, whatever the level; its boxes are as
+// wide as the text.
+func TestN7_BadgesNameSkips(t *testing.T) {
+	skipped := []ccci.StageRow{{Name: ccci.StageInstall, Status: ccci.Pass}, {Name: ccci.StageUpgrade, Status: ccci.Skip}, {Name: ccci.StageBackup, Status: ccci.Skip},
+		{Name: ccci.StageRestore, Status: ccci.Skip}, {Name: ccci.StageChecks, Status: ccci.Pass}}
+	for name, c := range map[string]struct {
+		status     ccci.Status
+		level      int
+		age        time.Duration
+		text, full string
+	}{
+		"passed": {ccci.StatusPassed, 5, time.Hour, "level 5, 3 skipped", "level 5 (skipped: upgrade, backup, restore)"},
+		"failed": {ccci.StatusFailed, 1, time.Hour, "failing, level 1, 3 skipped", "failing, level 1 (skipped: upgrade, backup, restore)"},
+		"stale":  {ccci.StatusPassed, 5, 99 * time.Hour, "level 5, 3 skipped, stale", "level 5 (skipped: upgrade, backup, restore), stale"},
+	} {
+		run := ccci.Run{ID: "x", Trigger: ccci.TriggerSweep, Status: c.status, Level: c.level, Finished: noon.Add(-c.age), Stages: skipped}
+		f := stand("r", ccci.SubjectRecipe, []ccci.Run{run}, noon, 48*time.Hour).face()
+		if f.text != c.text || f.full != c.full {
+			t.Errorf("%s: %+v", name, f)
+		}
+		svg := string(drawSVG("cc-ci", f))
+		for _, want := range []string{`aria-label="cc-ci: ` + c.full + `"`, "<title>cc-ci: " + c.full + "</title>", ">" + c.text + "</text>", fmt.Sprintf(`textLength="%d"`, textWidth(c.text))} {
+			if !strings.Contains(svg, want) {
+				t.Errorf("%s: %q is not in %s", name, want, svg)
+			}
+		}
+	}
+}
+
+// N7: the bars of a level leave open what was skipped below it.
+func TestN7_RungsLeaveSkipsOpen(t *testing.T) {
+	rows := []ccci.StageRow{{Name: ccci.StageUpgrade, Status: ccci.Skip}, {Name: ccci.StageBackup, Status: ccci.Pass}, {Name: ccci.StageRestore, Status: ccci.Skip}}
+	if got := rungs(ccci.Run{Level: 4, Stages: rows}); !slices.Equal(got, []string{"on", "skip", "on", "on", ""}) {
+		t.Errorf("%q", got)
+	}
+}
+
 // White text on every badge can be read.
 func TestBadgeContrast(t *testing.T) {
 	light := func(hex string) float64 {
@@ -336,7 +373,7 @@ func pow24(x float64) float64 {
 }
 
 func TestDrawSVGEscapes(t *testing.T) {
-	svg := string(drawSVG("cc-ci", `<"&'>`, badgeGrey))
+	svg := string(drawSVG("cc-ci", faceOf(`<"&'>`, badgeGrey)))
 	if strings.Contains(svg, `<"&`) || !regexp.MustCompile(`<title>cc-ci: &lt;&#34;&amp;&#39;&gt;</title>`).MatchString(svg) {
 		t.Error(svg)
 	}

@@ -24,7 +24,11 @@ func (d *Dashboard) functions() template.FuncMap {
 		"size":     size,
 		"title":    title,
 		"took":     d.took,
-		"rungs":    func(level int) []bool { return []bool{level > 0, level > 1, level > 2, level > 3, level > 4} },
+		"rungs":    rungs,
+		"ladder":   ccci.Ladder,
+		"rule":     func() string { return ccci.LevelRule },
+		"comma":    func(list []string) string { return strings.Join(list, ", ") },
+		"skipped":  func(run ccci.Run) []string { return ccci.Skipped(run.Stages) },
 		"level":    func(level int) string { return fmt.Sprintf("l%d", min(max(level, 0), 5)) },
 		"stage":    stageTail,
 		"initial":  func(s string) string { return strings.ToUpper(s[:min(1, len(s))]) },
@@ -35,6 +39,22 @@ func (d *Dashboard) functions() template.FuncMap {
 		"lines":    lineCount,
 		"kind":     func(k ccci.Code) string { return blame[k] },
 	}
+}
+
+// rungs are the classes of the five bars of a run's level.
+func rungs(run ccci.Run) (classes []string) {
+	for _, rung := range ccci.Ladder()[1:] {
+		class := ""
+		switch {
+		case rung.Level > run.Level:
+		case rung.Skipped(run.Stages):
+			class = "skip"
+		default:
+			class = "on"
+		}
+		classes = append(classes, class)
+	}
+	return classes
 }
 
 // runList is what the shared table of runs is rendered with.

@@ -409,7 +409,11 @@ func (w *world) populate() map[string]ccci.Run {
 	runs["running"] = w.add("hedgedoc", 70*time.Second, ccci.StatusRunning, func(r *ccci.Run) {
 		r.Stages = []ccci.StageRow{{Name: ccci.StageInstall, Status: ccci.Pass, Duration: 31 * time.Second}, {Name: ccci.StageUpgrade, Running: true}}
 	})
-	w.add("matrix-synapse", 9*24*time.Hour, ccci.StatusPassed, passed(4, "6.2.0+1.118.0", 240*time.Second))
+	runs["skips"] = w.add("matrix-synapse", 9*24*time.Hour, ccci.StatusPassed, func(r *ccci.Run) {
+		passed(4, "6.2.0+1.118.0", 240*time.Second)(r)
+		r.Stages = []ccci.StageRow{{Name: ccci.StageInstall, Status: ccci.Pass}, {Name: ccci.StageUpgrade, Status: ccci.Skip, Reason: "the recipe has no version tags"},
+			{Name: ccci.StageBackup, Status: ccci.Skip}, {Name: ccci.StageRestore, Status: ccci.Skip}, {Name: ccci.StageChecks, Status: ccci.Pass}}
+	})
 	runs["queued"] = w.add("matrix-synapse", 40*time.Second, ccci.StatusQueued, nil)
 	w.add("vaultwarden", 26*time.Hour, ccci.StatusPassed, passed(5, "2.1.0+1.32.7", 70*time.Second))
 	runs["queued2"] = w.add("vaultwarden", 20*time.Second, ccci.StatusQueued, nil)

@@ -93,20 +93,21 @@ type life struct {
 	clone    *checkout       // nil until it was fetched
 	enrolled repro.Enrolment // as it was at the start
 
-	names      []string // objects that do not follow a stack's naming
-	headTree   *recipe.Tree
-	baseTree   *recipe.Tree // nil without an upgrade base
-	head, base *recipe.Stack
-	markers    map[string]string // by letter: what was seeded
-	canaries   []canary
-	plan       BackupPlan
-	snapshot   string
-	stored     map[string]int  // how much of each volume it has
-	unproven   string          // why the restore shows nothing
-	noBase     string          // why there is no upgrade base
-	lastGood   *lastGood       // see lookUp; nil until it was asked for
-	canonical  *ccci.Canonical // what a quick run stands on
-	logsKept   bool            // the logs of the recipe under test are among the artifacts
+	names        []string // objects that do not follow a stack's naming
+	headTree     *recipe.Tree
+	baseTree     *recipe.Tree // nil without an upgrade base
+	head, base   *recipe.Stack
+	markers      map[string]string // by letter: what was seeded
+	canaries     []canary
+	plan         BackupPlan
+	snapshot     string
+	stored       map[string]int  // how much of each volume it has
+	unproven     []string        // why stages could show nothing, which blames nobody
+	noBase       string          // why there is no upgrade base
+	firstRelease bool            // there is none because no release comes before the head
+	lastGood     *lastGood       // see lookUp; nil until it was asked for
+	canonical    *ccci.Canonical // what a quick run stands on
+	logsKept     bool            // the logs of the recipe under test are among the artifacts
 
 	background sync.WaitGroup
 	browser    *browserStart
@@ -302,7 +303,9 @@ func (l *life) last() (last ccci.StageName) {
 // lastLook ends the last stage of every run, also of one that skips itself. A stage that failed
 // may have left nothing to wait for; the checks' own failures say nothing of that.
 func (l *life) lastLook(ctx context.Context, s *ccci.Stage) {
-	failed := slices.ContainsFunc(s.Checks, func(c ccci.Check) bool { return c.Status != ccci.Pass })
+	failed := slices.ContainsFunc(s.Checks, func(c ccci.Check) bool {
+		return c.Status != ccci.Pass && !slices.Contains(l.unproven, c.Message)
+	})
 	if l.current == nil || failed && s.Name != ccci.StageChecks {
 		return
 	}
@@ -329,7 +332,7 @@ func (l *life) blocked(name ccci.StageName) string {
 		ccci.StageChecks:  {ccci.StageInstall, ccci.StageUpgrade, ccci.StageRestore},
 	}
 	for _, s := range l.result.Stages {
-		if s.Reason == NotAsked || s.Reason != "" && s.Reason == l.brokenUpgrade() || s.Status == ccci.Pass || s.Status == ccci.Skip || !slices.Contains(needs[name], s.Name) {
+		if s.Reason == NotAsked || s.Reason != "" && s.Reason == l.brokenUpgrade() || s.Status == ccci.Pass || s.Status == ccci.Skip || slices.Contains(l.unproven, s.Reason) || !slices.Contains(needs[name], s.Name) {
 			continue
 		}
 		// The checks still say something after a backup that failed, for then
@@ -370,6 +373,8 @@ func (l *life) check(ctx context.Context, s *ccci.Stage, name string, ask func(c
 				l.interrupted = &asked
 			}
 			c.Status, c.Message = ccci.Unverified, fmt.Sprintf("%s (%s)", context.Cause(ctx), c.Message)
+		} else if unproven := (*unprovenError)(nil); errors.As(err, &unproven) {
+			l.unproven = append(l.unproven, c.Message)
 		}
 	}
 	s.Checks = append(s.Checks, c)

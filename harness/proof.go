@@ -1,11 +1,15 @@
 package harness
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
 // unprovenError says that nothing can be observed that would answer a question. The recipe is not
@@ -46,6 +50,23 @@ func (l *life) restoreProof() error {
 		l.warn(fmt.Sprintf("no step reads back what the app keeps in volume %s, which the backup leaves out or takes in part: the restore is proven for %s alone", strings.Join(apart, ", "), strings.Join(whole, ", ")))
 	}
 	return nil
+}
+
+// noBackup ends a stage of a version that switches no backup on. Without a volume there is nothing
+// to test. A volume that no label backs up could be tested and is not: that is unproven.
+func (l *life) noBackup(ctx context.Context, s *ccci.Stage) {
+	why, service := l.current.NoBackup()
+	if service == "" {
+		s.Status, s.Reason, s.Absent = ccci.Skip, why, true
+		return
+	}
+	name, err := "backup/labels", &unprovenError{why}
+	if s.Name == ccci.StageRestore {
+		name, err = "restore/snapshot", &unprovenError{"there is no backup to restore"}
+	} else if i := slices.IndexFunc(l.result.Lint, func(f ccci.Finding) bool { return f.Rule == recipe.RuleNoBackup }); i >= 0 {
+		err.why = l.result.Lint[i].At() + why
+	}
+	l.check(ctx, s, name, func(context.Context) error { return err })
 }
 
 // hasHook reports whether the enrolment has a hook of that name.

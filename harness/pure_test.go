@@ -196,19 +196,6 @@ func TestU1_CanariesGoWhereAServiceWrites(t *testing.T) {
 	}
 }
 
-// A26: a backup that is switched on where swarm does not put it is named.
-func TestA26_WhyThereIsNoBackup(t *testing.T) {
-	stack := func(labels types.Labels) *recipe.Stack {
-		return &recipe.Stack{Config: &types.Config{Services: []types.ServiceConfig{{Name: "app"}, {Name: "db", Labels: labels}}}}
-	}
-	if got := whyNoBackup(stack(nil)); got != "no service has the deploy label backupbot.backup=true" {
-		t.Error(got)
-	}
-	if got := whyNoBackup(stack(types.Labels{"backupbot.backup": "true"})); !strings.HasPrefix(got, "service db has backupbot.backup under labels:") {
-		t.Error(got)
-	}
-}
-
 func TestMarkersDiffer(t *testing.T) {
 	l := aLife(t)
 	a, b := l.marker("A"), l.marker("B")

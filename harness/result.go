@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -28,13 +29,17 @@ func (l *life) conclude(ctx context.Context) {
 	}
 	r.Status = l.status(ctx)
 	r.Verdict = r.Status.Verdict()
-	line := fmt.Sprintf("verdict: %s, level %d", r.Verdict, r.Level)
+	_, level := ccci.LevelWords(r.Level, r.Rows())
+	line := fmt.Sprintf("verdict: %s, %s", r.Verdict, level)
 	if r.LevelReason != "" {
-		line += " (" + r.LevelReason + ")"
+		line += "; not higher: " + r.LevelReason
 	}
 	l.sayf("%s", line)
 	if r.Cause != nil {
 		l.sayf("cause: %s: %s", r.Cause.Check, r.Cause.Message)
+		if r.Cause.Hint != "" {
+			l.sayf("hint: %s", r.Cause.Hint)
+		}
 	}
 }
 
@@ -77,7 +82,7 @@ func (l *life) status(ctx context.Context) ccci.Status {
 			l.warn("the app's page was not looked at: " + s.Reason)
 			continue
 		}
-		if s.Status == ccci.Unverified && s.Reason != NotAsked && s.Reason != l.unproven && s.Reason != l.brokenUpgrade() {
+		if s.Status == ccci.Unverified && s.Reason != NotAsked && !slices.Contains(l.unproven, s.Reason) && s.Reason != l.brokenUpgrade() {
 			r.Cause = &ccci.Cause{Check: string(s.Name), Code: ccci.CodeInfra, Message: s.Reason}
 			for _, c := range s.Checks {
 				if c.Status == ccci.Unverified {
@@ -92,6 +97,12 @@ func (l *life) status(ctx context.Context) ccci.Status {
 	if want := l.discarded + 1 + len(l.dependencies); r.Deployments != want {
 		r.Cause = &ccci.Cause{Check: "run/deployments", Code: ccci.CodeInfra, Message: fmt.Sprintf("%d apps were created instead of %d", r.Deployments, want)}
 		return ccci.StatusErrored
+	}
+	for _, f := range r.Lint {
+		if f.AbraRefuses { // what works here and no operator can deploy is no pass
+			r.Cause = &ccci.Cause{Check: "lint/" + slug(f.Rule), Code: ccci.CodeRecipe, Message: f.At() + f.Message, Hint: "abra refuses to deploy the recipe until this is mended: " + f.Hint}
+			return ccci.StatusFailed
+		}
 	}
 	return ccci.StatusPassed
 }

@@ -124,7 +124,7 @@ func (l *life) chooseBase(ctx context.Context, clone *checkout, head *recipe.Tre
 	if ok {
 		return &ccci.Revision{Version: release.Tag, Commit: release.Commit, Reason: reason}, nil
 	}
-	l.noBase = reason
+	l.noBase, l.firstRelease = reason, recipe.First(candidates)
 	return l.tipBase(ctx, clone, head, reason)
 }
 
@@ -217,7 +217,7 @@ func ownNames(stack *recipe.Stack) []string {
 	return names
 }
 
-// lint judges the head. Its findings make the fifth level and no verdict.
+// lint judges the head. Its findings make the fifth level, and what abra refuses makes the verdict.
 func (l *life) lint(ctx context.Context, head, base *recipe.Tree, options recipe.LintOptions) {
 	findings := recipe.Lint(ctx, head, base, options)
 	l.result.LintRan = true

@@ -174,7 +174,7 @@ func (l *life) backupPlan(stack *recipe.Stack) (BackupPlan, error) {
 func (l *life) upgrade(ctx context.Context, s *ccci.Stage) {
 	if l.base == nil {
 		if s.Reason = l.brokenUpgrade(); s.Reason == "" {
-			s.Status, s.Reason = ccci.Skip, l.noBase
+			s.Status, s.Reason, s.Absent = ccci.Skip, l.noBase, l.firstRelease
 		}
 		return
 	}
@@ -239,7 +239,7 @@ func (l *life) backup(ctx context.Context, s *ccci.Stage) {
 		return
 	}
 	if !l.plan.Enabled {
-		s.Status, s.Reason = ccci.Skip, "the recipe has no backup ("+whyNoBackup(l.current)+")"
+		l.noBackup(ctx, s)
 		return
 	}
 	_ = l.check(ctx, s, "backup/repository", func(ctx context.Context) error {
@@ -276,20 +276,10 @@ func (l *life) backup(ctx context.Context, s *ccci.Stage) {
 		l.hook(ctx, s, "post-backup")
 }
 
-// whyNoBackup says what a stack lacks that is not backed up.
-func whyNoBackup(stack *recipe.Stack) string {
-	for _, s := range stack.Config.Services {
-		if _, lost := s.Labels[recipe.BackupEnable]; lost {
-			return fmt.Sprintf("service %s has %s under labels:, where it has no effect; it belongs under deploy: labels:", s.Name, recipe.BackupEnable)
-		}
-	}
-	return "no service has the deploy label " + recipe.BackupEnable + "=true"
-}
-
 // restore changes the data, brings the snapshot back, and reads the old data.
 func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 	if !l.plan.Enabled {
-		s.Status, s.Reason = ccci.Skip, "there is no backup to restore"
+		l.noBackup(ctx, s)
 		return
 	}
 	change := l.settings.Change
@@ -314,11 +304,7 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 			if err := l.verifySoon(ctx, "A"); err != nil {
 				return err
 			}
-			err := l.restoreProof()
-			if err != nil {
-				l.unproven = l.clean(err.Error())
-			}
-			return err
+			return l.restoreProof()
 		}) &&
 		l.hook(ctx, s, "post-restore")
 }

@@ -124,7 +124,8 @@ func (d *demo) play(ctx context.Context) (run ccci.Run, err error) {
 		return run, err
 	}
 	d.sayf("")
-	d.sayf("%s %s: level %d (%s)", d.Recipe, run.Status, run.Level, d.runURL(run.ID))
+	_, level := ccci.LevelWords(run.Level, run.Stages)
+	d.sayf("%s %s: %s (%s)", d.Recipe, run.Status, level, d.runURL(run.ID))
 	if run.Cause != "" {
 		d.sayf("cause: %s", run.Cause)
 	}

@@ -449,9 +449,9 @@ func TestU4_ReleaseOfTheHeadsVersionIsNoBase(t *testing.T) {
 	together(t)
 	dir, config := workspace(t, "")
 	repo, branch := example(t, dir, "canary-good")
-	gitIn(t, repo, "tag", "v0.1.0", "0.1.0+1.0.0^{commit}")
+	gitIn(t, repo, "tag", "--annotate", "--message=x", "v0.1.0", "0.1.0+1.0.0^{commit}")
 	gitIn(t, repo, "tag", "--delete", "0.1.0+1.0.0")
-	gitIn(t, repo, "tag", "v0.2.0", branch)
+	gitIn(t, repo, "tag", "--annotate", "--message=x", "v0.2.0", branch)
 	gitIn(t, repo, "checkout", "--quiet", branch)
 	gitIn(t, repo, "commit", "--quiet", "--allow-empty", "--message=nothing")
 	gitIn(t, repo, "rm", "--quiet", "-r", "release")
@@ -462,6 +462,52 @@ func TestU4_ReleaseOfTheHeadsVersionIsNoBase(t *testing.T) {
 	}
 	if !slices.ContainsFunc(r.Lint, func(f ccci.Finding) bool { return f.Rule == "C011" }) {
 		t.Errorf("findings %+v", r.Lint)
+	}
+	nothingLeftOf(t, r.RunID)
+}
+
+// U7: a recipe with a volume and without releases, backup labels and enrolment passes, and what was
+// not proven holds its level: the volume and the label to add are named, with the place.
+func TestU7_AVolumeWithoutABackupHoldsTheLevel(t *testing.T) {
+	together(t)
+	dir, config := workspace(t, "")
+	repo, branch := example(t, dir, "canary-good")
+	gitIn(t, repo, "checkout", "--quiet", branch)
+	gitIn(t, repo, "tag", "--delete", "0.1.0+1.0.0")
+	file := filepath.Join(repo, "compose.yml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = regexp.MustCompile(`(?m)^ *- "backupbot\..*\n`).ReplaceAll(text, nil)
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	gitIn(t, repo, "commit", "--quiet", "--all", "--message=no backup")
+	code, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--tests", t.TempDir())
+	if code != exitPassed || r.Status != ccci.StatusPassed || r.Level != 1 {
+		t.Errorf("exit code %d, %s, level %d (%s), cause %+v\n%s", code, r.Status, r.Level, r.LevelReason, r.Cause, log)
+	}
+	line := 1 + strings.Count(string(text[:bytes.Index(text, []byte("      labels:"))]), "\n")
+	why := fmt.Sprintf("compose.yml:%d: volume data is not backed up: no service has the deploy label backupbot.backup=true; add it under deploy: labels: of service app", line)
+	if r.LevelReason != "backup and restore: "+why || !strings.Contains(log, why) || !strings.Contains(log, "level 1 (skipped: upgrade)") {
+		t.Errorf("reason %q, want %q\n%s", r.LevelReason, why, log)
+	}
+	if !slices.ContainsFunc(r.Lint, func(f ccci.Finding) bool { return f.Rule == "C013" && f.File == "compose.yml" && f.Line == line }) {
+		t.Errorf("findings %+v", r.Lint)
+	}
+	nothingLeftOf(t, r.RunID)
+}
+
+// N7: what abra refuses to deploy is no pass, with the exit code of a recipe that failed.
+func TestN7_ALightweightReleaseTagIsNoPass(t *testing.T) {
+	together(t)
+	dir, config := workspace(t, "")
+	repo, branch := example(t, dir, "canary-good")
+	gitIn(t, repo, "tag", "--force", "0.1.0+1.0.0", "0.1.0+1.0.0^{commit}")
+	code, r, log := harnessRun(t, config, filepath.Join(dir, "out"), repo, "--head", branch)
+	if code != exitFailed || r.Status != ccci.StatusFailed || r.Level != 4 || r.Cause == nil || r.Cause.Check != "lint/r014" || !strings.Contains(log, "git tag -a -f TAG COMMIT") {
+		t.Errorf("exit code %d, %s, level %d (%s), cause %+v\n%s", code, r.Status, r.Level, r.LevelReason, r.Cause, log)
 	}
 	nothingLeftOf(t, r.RunID)
 }

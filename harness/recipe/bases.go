@@ -111,6 +111,11 @@ func kinships(ctx context.Context, repoDir string, head ccci.Commit) (func(Relea
 	}, nil
 }
 
+// First reports whether no release comes before the head, so that there is nothing to upgrade from.
+func First(candidates []Candidate) bool {
+	return !slices.ContainsFunc(candidates, func(c Candidate) bool { return c.Earlier && c.never() == "" })
+}
+
 // Unbumped returns the release whose version a head still states, with other files.
 func Unbumped(candidates []Candidate, headVersion string) (Release, bool) {
 	i := slices.IndexFunc(candidates, func(c Candidate) bool { return c.never() == "" && SameVersion(c.Tag, headVersion) })

@@ -29,6 +29,8 @@ type Rule struct {
 	Hint     string
 	// Needs says what the rule is not judged without; "" when it always is.
 	Needs string
+	// AbraRefuses says that abra deploys no recipe that breaks the rule in a file which it loads.
+	AbraRefuses bool
 
 	check func(*lintRun) []place
 }
@@ -68,7 +70,8 @@ func Lint(ctx context.Context, t *Tree, base *Tree, o LintOptions) []ccci.Findin
 				continue
 			}
 			seen[p] = true
-			out = append(out, ccci.Finding{Rule: rule.ID, Severity: rule.Severity, File: p.file, Line: p.line, Message: p.message, Hint: rule.Hint})
+			out = append(out, ccci.Finding{Rule: rule.ID, Severity: rule.Severity, File: p.file, Line: p.line, Message: p.message, Hint: rule.Hint,
+				AbraRefuses: rule.AbraRefuses && run.loads(p.file)})
 		}
 	}
 	out = fewest(out)
@@ -103,7 +106,7 @@ func fewest(found []ccci.Finding) []ccci.Finding {
 		return found
 	}
 	out := make([]ccci.Finding, 0, maxFindings)
-	without := map[string]int{}
+	without, refused := map[string]int{}, map[string]bool{}
 	for _, severity := range []string{severityError, severityWarning} {
 		for _, f := range found {
 			switch {
@@ -112,12 +115,13 @@ func fewest(found []ccci.Finding) []ccci.Finding {
 				out = append(out, f)
 			default:
 				without[f.Rule]++
+				refused[f.Rule] = refused[f.Rule] || f.AbraRefuses
 			}
 		}
 	}
 	for _, rule := range Rules() {
 		if n := without[rule.ID]; n > 0 {
-			out = append(out, ccci.Finding{Rule: rule.ID, Severity: rule.Severity, Message: fmt.Sprintf("%d more findings of this rule are left out", n), Hint: rule.Hint})
+			out = append(out, ccci.Finding{Rule: rule.ID, Severity: rule.Severity, Message: fmt.Sprintf("%d more findings of this rule are left out", n), Hint: rule.Hint, AbraRefuses: refused[rule.ID]})
 		}
 	}
 	return out
@@ -301,6 +305,12 @@ func (r *lintRun) services(visit func(f *composeFile, name string, service map[s
 			visit(f, name, service)
 		}
 	}
+}
+
+// loads reports whether abra reads a file by default: overlays that .env.sample does not name it
+// leaves alone.
+func (r *lintRun) loads(file string) bool {
+	return !strings.HasSuffix(file, ".yml") || file == composeName || r.stack != nil && slices.Contains(r.stack.Files, file)
 }
 
 // active returns the files that the sample's COMPOSE_FILE names, which is where a

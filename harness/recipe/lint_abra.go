@@ -7,7 +7,9 @@ import (
 	"strings"
 )
 
-// abraRules are the rules of abra recipe lint, computed from the files.
+// abraRules are the rules of abra recipe lint, computed from the files. Abra's own deploy stops at
+// its errors. R010 and R012 are not marked as refused: abra has exceptions from them that it does
+// not publish, and recipes that break them are in use.
 var abraRules = []Rule{
 	{ID: "R001", Severity: severityWarning, Title: "compose files state version 3.8",
 		Hint: `write version: "3.8" at the top`, check: checkR001},
@@ -23,18 +25,18 @@ var abraRules = []Rule{
 		Hint: "publish the release, then regenerate the catalogue", check: checkR006},
 	{ID: "R007", Severity: severityWarning, Title: "the README's metadata is filled in",
 		Hint: "fill the block between <!-- metadata --> and <!-- endmetadata -->", check: checkR007},
-	{ID: "R008", Severity: severityError, Title: "there is an .env.sample, and it parses",
+	{ID: "R008", Severity: severityError, AbraRefuses: true, Title: "there is an .env.sample, and it parses",
 		Hint: "every line is KEY=value or a comment", check: checkR008},
-	{ID: "R009", Severity: severityError, Title: "one service is named app",
+	{ID: "R009", Severity: severityError, AbraRefuses: true, Title: "one service is named app",
 		Hint: "abra puts its labels and the env on the service app", check: checkR009},
 	{ID: "R010", Severity: severityError, Title: "traefik routes to a service",
 		Hint: `write the deploy label "traefik.enable=true" with a router and a port`, check: checkR010},
-	{ID: "R011", Severity: severityError, Title: "every service has an image",
+	{ID: "R011", Severity: severityError, AbraRefuses: true, Title: "every service has an image",
 		Hint: "stacks do not build images", check: checkR011},
 	{ID: "R012", Severity: severityError, Title: "config names carry a version variable that abra.sh exports",
 		Hint: "write name: ${STACK_NAME}_x_${X_VERSION} and export X_VERSION=v1 in abra.sh; swarm cannot change a config that exists", check: checkR012},
-	{ID: "R014", Severity: severityError, Title: "release tags are annotated", Needs: "the repository's tags",
-		Hint: "git tag -a -f TAG COMMIT, or abra recipe release", check: checkR014},
+	{ID: "R014", Severity: severityError, AbraRefuses: true, Title: "release tags are annotated", Needs: "the repository's tags",
+		Hint: "the tag is one of the repository and not of this commit: git tag -a -f TAG COMMIT, then push it; abra recipe release makes such tags", check: checkR014},
 	{ID: "R015", Severity: severityWarning, Title: "secret names are short enough for any app",
 		Hint: "docker allows 64 characters, and the name of the stack takes up to 45", check: checkR015},
 }

@@ -13,16 +13,19 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
+// RuleNoBackup is the rule that a stage without a backup refers to.
+const RuleNoBackup = "C013"
+
 // ownRules are what upstream's linter lacks (N15): each stands for a way in which a
 // recipe that works for its author breaks for operators.
 var ownRules = []Rule{
 	{ID: "C001", Severity: severityError, Title: "a changed config file comes with a new version variable", Needs: "a base version",
 		Hint: "raise the variable that the name of the config uses; swarm refuses to change a config that exists, with an error that names neither", check: checkC001},
-	{ID: "C002", Severity: severityError, Title: "durations and numbers hold no variables",
+	{ID: "C002", Severity: severityError, AbraRefuses: true, Title: "durations and numbers hold no variables",
 		Hint: "abra validates before it fills in variables; write the value, or put it into an overlay", check: checkC002},
 	{ID: "C003", Severity: severityWarning, Title: "a database that is backed up is restored by a hook",
 		Hint: "dump in backupbot.backup.pre-hook and load the dump in backupbot.restore.post-hook; the files of a running database are no backup", check: checkC003},
-	{ID: "C004", Severity: severityError, Title: "all compose files state the same version",
+	{ID: "C004", Severity: severityError, AbraRefuses: true, Title: "all compose files state the same version",
 		Hint: "docker refuses to merge files of different versions; one without version: counts as 3.13", check: checkC004},
 	{ID: "C005", Severity: severityWarning, Title: "nothing is dropped or left literal without a word",
 		Hint: "it works, and not as it reads", check: checkC005},
@@ -40,6 +43,8 @@ var ownRules = []Rule{
 		Hint: "raise the label, or have abra recipe release do it, before operators get these files", check: checkC011},
 	{ID: "C012", Severity: severityError, Title: "labels of traefik, backup-bot-two and abra stand under deploy",
 		Hint: "move them below deploy: labels: of the service; only labels there are those of the swarm service", check: checkC012},
+	{ID: RuleNoBackup, Severity: severityWarning, Title: "a recipe with a volume is backed up",
+		Hint: "operators who back the app up get nothing of these volumes, and the recipe stays below level 3 (docs/levels.md)", check: checkC013},
 }
 
 // configFile is a config as the files of one version have it.
@@ -356,6 +361,18 @@ func checkC012(r *lintRun) []place {
 		}
 	}
 	return out
+}
+
+func checkC013(r *lintRun) []place {
+	if r.stack == nil || r.stack.backedUp() || r.stack.lostSwitch() != "" { // C012 has the line of a lost one
+		return nil
+	}
+	why, service := r.stack.NoBackup()
+	if service == "" {
+		return nil
+	}
+	file, line := findLine(r.active(), "services", service, "deploy", "labels")
+	return []place{{file, line, why}}
 }
 
 // mostNamed is how many of a list a message names.

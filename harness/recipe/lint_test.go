@@ -77,6 +77,9 @@ func TestN15_LintRules(t *testing.T) {
 		{"C012 of a volume", "compose.yml", volume, "volumes:\n  content:\n    labels: {backupbot.backup: \"true\"}\n", []string{"C012 compose.yml:27 volume content has backupbot.backup under"}},
 		{"C012 in place of deploy", "compose.yml", "    deploy:\n      labels:\n", "    labels:\n",
 			[]string{"R010 compose.yml:0", "C008 compose.yml:5 the recipe states no version", "C012 compose.yml:14 service app has backupbot.backup, coop-cloud.${STACK_NAME}.version, traefik.enable and 2 more under"}},
+		{"C013", "compose.yml", `        - "backupbot.backup=true"` + "\n", "", []string{"C013 compose.yml:14 volume content is not backed up: no service has the deploy label backupbot.backup=true; add it under deploy: labels: of service app"}},
+		{"C013 switched off", "compose.yml", "backupbot.backup=true", "backupbot.backup=false", []string{"C013 compose.yml:14 volume content is not backed up"}},
+		{"C013 without a volume", "compose.yml", "    volumes:\n      - content:/usr/share/nginx/html\n", "    volumes: [{type: tmpfs, target: /usr/share/nginx/html}]\n", nil},
 	}
 	for _, c := range cases {
 		t.Run(c.rule, func(t *testing.T) {

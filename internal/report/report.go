@@ -73,7 +73,7 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 		add(footer(run, links))
 		return strings.Join(parts, "\n\n") + "\n"
 	}
-	add(level(run, result))
+	add(level(run, result, links))
 	add(superseded(run, links))
 	add(cause(run, result, detail))
 	add(findings(run, result))
@@ -303,7 +303,7 @@ func wordOf(s ccci.CheckStatus) string {
 }
 
 // level names the rung and why it is not a higher one (U7).
-func level(run ccci.Run, result *ccci.Result) string {
+func level(run ccci.Run, result *ccci.Result, links Links) string {
 	if result == nil || !run.Status.Judged() {
 		return ""
 	}
@@ -320,6 +320,9 @@ func level(run ccci.Run, result *ccci.Result) string {
 	}
 	if !run.Options.Whole() {
 		line += " It counts for no badge: only `!testme` without options does."
+	}
+	if links.Run != "" {
+		line += " [What the levels mean](" + links.Run + "#levels)."
 	}
 	return line
 }
@@ -417,11 +420,7 @@ func finding(f ccci.Finding) string {
 	if f.File == "" {
 		return line
 	}
-	where := f.File
-	if f.Line > 0 {
-		where = fmt.Sprintf("%s:%d", f.File, f.Line)
-	}
-	return Code(clip(where, 120)) + " " + line
+	return Code(clip(strings.TrimSuffix(f.At(), ": "), 120)) + " " + line
 }
 
 // brokenBases says which releases the upgrade could not start from, and what that means for the commit.

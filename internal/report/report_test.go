@@ -93,13 +93,30 @@ func cases() map[string]struct {
 	}
 	out["passed-with-changes"] = c{run: run, res: res}
 
-	run, res = ended(ccci.StatusPassed, 4)
-	res.Stages[2].Status, res.Stages[2].Reason = ccci.Skip, "the recipe declares no volume that is backed up"
-	res.Stages[3].Status, res.Stages[3].Reason = ccci.Skip, "nothing was backed up"
-	res.LevelReason = "backup and restore was skipped: the recipe declares no volume that is backed up"
+	run, res = ended(ccci.StatusPassed, 5)
+	for i := 1; i < 4; i++ {
+		res.Stages[i].Status, res.Stages[i].Reason, res.Stages[i].Absent = ccci.Skip, "the recipe has no volume, so there is nothing to back up", true
+	}
+	res.Stages[1].Reason = "the recipe has no version tags"
 	res.Lint = []ccci.Finding{{Rule: "C003", Severity: "warning", File: "compose.yml", Line: 12, Message: "db has a backup label and no restore hook"}}
 	res.Warnings = []string{"compose.yml: deploy.restart_policy is left out by docker stack deploy"}
 	out["passed-with-skips"] = c{run: run, res: res}
+
+	run, res = ended(ccci.StatusPassed, 2)
+	const unbacked = "volume data is not backed up: no service has the deploy label backupbot.backup=true; add it under deploy: labels: of service app"
+	for i, reason := range map[int]string{2: "compose.yml:27: " + unbacked, 3: "there is no backup to restore"} {
+		res.Stages[i].Status, res.Stages[i].Reason = ccci.Unverified, reason
+	}
+	res.LevelReason = "backup and restore: compose.yml:27: " + unbacked
+	res.Lint = []ccci.Finding{{Rule: "C013", Severity: "warning", File: "compose.yml", Line: 27, Message: unbacked}}
+	out["passed-without-backup"] = c{run: run, res: res}
+
+	run, res = ended(ccci.StatusFailed, 4)
+	res.LevelReason = "lint: R014: the release tag 1.0.0+2.0.51 is lightweight; abra refuses to deploy the recipe"
+	res.Cause = &ccci.Cause{Check: "lint/r014", Code: ccci.CodeRecipe, Message: "the release tag 1.0.0+2.0.51 is lightweight; abra refuses to deploy the recipe",
+		Hint: "abra refuses to deploy the recipe until this is mended: the tag is one of the repository and not of this commit: git tag -a -f TAG COMMIT, then push it; abra recipe release makes such tags"}
+	run.Cause = report.OneLine(res.Cause)
+	out["refused-by-abra"] = c{run: run, res: res}
 
 	run, res = ended(ccci.StatusFailed, 1)
 	res.Stages[1].Status, res.Stages[1].Reason = ccci.Fail, "swarm rolled the upgrade back"

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"fmt"
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -31,7 +30,8 @@ func Status(run ccci.Run, result *ccci.Result, links Links) ccci.CommitStatus {
 	case ccci.StatusPassed:
 		s.State, s.Description = ccci.StateSuccess, "passed"
 		if result != nil && !run.Options.Quick { // which has no level
-			s.Description = fmt.Sprintf("passed, level %d", result.Level)
+			_, level := ccci.LevelWords(result.Level, stageRows(run, result))
+			s.Description = "passed, " + level
 			if result.LevelReason != "" {
 				s.Description += ": " + result.LevelReason
 			}

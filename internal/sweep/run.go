@@ -50,7 +50,8 @@ func (c *Config) test(ctx context.Context, recipe Recipe, t target, row Row) Row
 		row.Code, row.Message = ccci.CodeInfra, fmt.Sprintf("%s passed and was not promoted: %s; %s", t.name(), reason, stays)
 	default:
 		row.Promoted, row.Canonical = true, t.name()
-		row.Message = fmt.Sprintf("%s passed at level %d and is the canonical now", t.name(), run.Level)
+		_, level := ccci.LevelWords(run.Level, run.Stages)
+		row.Message = fmt.Sprintf("%s passed at %s and is the canonical now", t.name(), level)
 	}
 	return row
 }
