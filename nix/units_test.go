@@ -12,8 +12,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/doctor"
 	"github.com/recipe-maintainers/cc-ci/internal/dronelimits"
 )
 
@@ -116,6 +119,7 @@ type machineFacts struct {
 	Docker          map[string]any
 	DockerSlice     string
 	Etc             map[string]*string
+	Kernel          struct{ Settings map[string]int64 }
 	Secrets         map[string]struct{ Key, Path string }
 	SecretsFile     string // from the repository's root
 	Tmpfiles        []string
@@ -128,6 +132,23 @@ func machine(t *testing.T, h host) machineFacts {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// The hosts have the settings of the kernel that the doctor looks for, and the doctor looks at all such settings of the hosts.
+func TestN3_SharedTablesAreAsTheDoctorWantsThem(t *testing.T) {
+	want := map[string]int64{}
+	for _, table := range doctor.SharedTables {
+		want[table.Setting] = table.Least
+	}
+	for name, h := range hosts(t) {
+		got := machine(t, h).Kernel.Settings
+		maps.DeleteFunc(got, func(setting string, _ int64) bool {
+			return !strings.HasPrefix(setting, "fs.") && !strings.Contains(setting, ".neigh.")
+		})
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-doctor +host):\n%s", name, diff)
+		}
+	}
 }
 
 // A30, A37: secrets come from sops-nix alone, and reach units as credentials.

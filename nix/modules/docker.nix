@@ -44,12 +44,19 @@ in
       };
     };
 
-    # The kernel counts these by user, and root of a container is root of the host there. At these values
-    # the limit of memory of a container ends it before it has taken all from the others; the doctor checks them.
+    # Tables of the kernel that all containers and the host share. internal/doctor/tables.go says why they have
+    # these values; a test keeps the two in agreement.
     boot.kernel.sysctl = {
       "fs.inotify.max_user_instances" = 4194304;
       "fs.inotify.max_user_watches" = 16777216;
       "fs.aio-max-nr" = 268435456;
+      "fs.epoll.max_user_watches" = 268435456;
+      "net.ipv4.neigh.default.gc_thresh1" = 4096;
+      "net.ipv4.neigh.default.gc_thresh2" = 524288;
+      "net.ipv4.neigh.default.gc_thresh3" = 1048576;
+      "net.ipv6.neigh.default.gc_thresh1" = 4096;
+      "net.ipv6.neigh.default.gc_thresh2" = 524288;
+      "net.ipv6.neigh.default.gc_thresh3" = 1048576;
     };
 
     # Our image comes with the system and from no registry. What is there already is not
