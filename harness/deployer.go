@@ -40,7 +40,8 @@ type Deployer interface {
 	// converged on this very stack: every task healthy and of the current spec, no older
 	// task alive, stable for several looks. It fails early, with CodeRecipe,
 	// on rejected tasks, restart loops, paused and rolled back updates, with the task's
-	// own words and its last log lines in an *DeployError. Services that the stack
+	// own words and its last log lines in an *DeployError. An end beside a service that has just
+	// started is no part of a loop: the app may wait for it. Services that the stack
 	// no longer has are removed. One with 0 replicas has converged when none of its
 	// tasks is alive: so an app is stopped.
 	Deploy(ctx context.Context, stack *recipe.Stack) error

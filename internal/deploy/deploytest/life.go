@@ -223,11 +223,17 @@ services:
 	}
 }
 
-// waitsForDatabase dies until its neighbour listens, as many apps do. That is slow,
-// and no restart loop.
+// waitsForDatabase dies until its neighbour listens, as many apps do. That is slow, and no restart
+// loop: with a healthcheck swarm says when the neighbour is ready, without one it never does.
 func waitsForDatabase(t *testing.T, s *suite) {
-	a := s.newApp(t)
-	stack := a.stack(`
+	for name, health := range map[string]string{
+		"with_a_healthcheck":    `    healthcheck: {test: ["CMD", "/app", "health"], interval: 250ms, timeout: 2s, retries: 60}`,
+		"without_a_healthcheck": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := s.newApp(t)
+			stack := a.stack(`
 version: "3.8"
 services:
   app:` + healthy + `
@@ -235,12 +241,13 @@ services:
     deploy: {restart_policy: {condition: any, delay: 200ms}}
   db:
     image: IMAGE
-    environment: [READY_AFTER=4s]
-    healthcheck: {test: ["CMD", "/app", "health"], interval: 250ms, timeout: 2s, retries: 60}
-`)
-	a.deploy(stack)
-	if err := a.Settle(a.deadline(20*time.Second), stack); err != nil {
-		t.Errorf("Settle: %v", err)
+    environment: [READY_AFTER=12s]
+` + health)
+			a.deploy(stack)
+			if err := a.Settle(a.deadline(20*time.Second), stack); err != nil {
+				t.Errorf("Settle: %v", err)
+			}
+		})
 	}
 }
 

@@ -54,6 +54,7 @@ type serviceState struct {
 	unproven bool // converged, and not yet longer than its tasks before it ran
 	words    string
 	newest   *swarm.Task // of the specification wanted; nil when there is none
+	failing  *streak     // its most frequent failure; nil when it has none
 }
 
 // failure is the end of hope.
@@ -70,6 +71,7 @@ type history struct {
 	services   []service
 	floor      map[string]uint64
 	loopWindow time.Duration
+	grace      grace
 	settle     bool                     // wait for swarm's monitor, and for services that have ended to last
 	lives      map[string]time.Duration // by ended task: how long it ran
 	ended      map[string]bool          // tasks that had ended at the first look; nil before it
@@ -85,8 +87,13 @@ type streak struct {
 	total int          // since the wait began
 	count int          // since every other service is up or fails too
 	first time.Time    // when count began
+	last  time.Time    // when the newest was seen
 	tasks []swarm.Task // newest first
 }
+
+// grace is how long after the start of a service another one may still end because it waits for it.
+// A healthcheck says when a service is ready; without one its start says nothing about that.
+type grace struct{ probed, bare time.Duration }
 
 func newHistory(services []service) *history {
 	return &history{
@@ -150,6 +157,11 @@ func (h *history) judge(o observation) decision {
 		dec.converged = dec.converged && !waiting
 		h.remember(o)
 	}
+	for i := range dec.states {
+		if state := &dec.states[i]; !state.current {
+			state.failing = h.failing(state.service.name)
+		}
+	}
 	return dec
 }
 
@@ -189,7 +201,7 @@ func (h *history) judgeService(want service, o observation) (serviceState, *fail
 	}
 	if h.settle {
 		var fail *failure
-		if state.unproven, fail = h.lasts(want, svc, tasks, o.at); fail != nil {
+		if state.unproven, fail = h.lasts(want, svc, tasks, o); fail != nil {
 			state.words = fail.message
 			return state, fail
 		}
@@ -235,7 +247,7 @@ func (h *history) since(t swarm.Task, at time.Time) time.Time {
 // lasts decides whether a service runs for good. One whose tasks have ended by themselves
 // must have run for longer than any of them did, and one without a healthcheck for a while. So one that waited for its database
 // passes, and one that ends for ever does not, whenever it is looked at.
-func (h *history) lasts(want service, svc swarm.Service, tasks []swarm.Task, at time.Time) (unproven bool, _ *failure) {
+func (h *history) lasts(want service, svc swarm.Service, tasks []swarm.Task, o observation) (unproven bool, _ *failure) {
 	if len(tasks) == 0 || desiredTasks(svc, tasks) == 0 {
 		return false, nil
 	}
@@ -258,15 +270,15 @@ func (h *history) lasts(want service, svc swarm.Service, tasks []swarm.Task, at 
 	if least == 0 || oneShot(svc) && isOf(tasks[0], want) && tasks[0].Status.State == swarm.TaskStateComplete {
 		return false, nil
 	}
-	if again && len(ended) > 1 {
-		said := cmp.Or(taskWords(ended[0]), "it exits with code 0 and is not meant to end")
+	if again && len(ended) > 1 && h.alone(want, ended[0].Status.Timestamp, o) {
+		said := cmp.Or(taskWords(ended[0]), endedWell)
 		return false, &failure{
 			reason: loopReason(said), code: ccci.CodeRecipe, service: want.key, tasks: ended,
 			message: "its tasks go on to end: " + said,
 		}
 	}
 	for _, t := range tasks {
-		if current(t, svc, want) && t.Status.State == swarm.TaskStateRunning && at.Sub(h.since(t, at)) <= least {
+		if current(t, svc, want) && t.Status.State == swarm.TaskStateRunning && o.at.Sub(h.since(t, o.at)) <= least {
 			return true, nil
 		}
 	}
@@ -405,6 +417,9 @@ func desiredTasks(svc swarm.Service, tasks []swarm.Task) int {
 	}
 	return len(nodes)
 }
+
+// endedWell is said of a task that has no words of its own.
+const endedWell = "it exits with code 0 and is not meant to end"
 
 // taskWords is a task's own account of its trouble, "" when it has none.
 func taskWords(t swarm.Task) string {

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -77,6 +78,7 @@ func TestU3_OneLook(t *testing.T) {
 		"roll back paused":                 {svc: serviceOf("s_app", "old", swarm.UpdateStateRollbackPaused), reason: "rollback"},
 		"rolled back, status already gone": {svc: serviceOf("s_app", "old", none), tasks: []swarm.Task{task("1", "s_app", "old", running, running, "")}, reason: "rollback"},
 		"no such image":                    {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, swarm.TaskStateRejected, shutdown, "No such image: x:1")}, reason: "rejected"},
+		"an image of another processor":    {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, swarm.TaskStateRejected, shutdown, "exec /app: exec format error")}, reason: "rejected"},
 		"another task failed once":         {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, failed, shutdown, "task: non-zero exit (1)"), task("2", "s_app", wanted, running, running, "")}, converged: true},
 	}
 	for name, c := range cases {
@@ -155,6 +157,92 @@ func TestA24_RestartLoop(t *testing.T) {
 	}
 	if fail := crash(fresh(), 4, 6*time.Second, running); fail != nil && len(fail.tasks) < 3 {
 		t.Errorf("the failed tasks are forgotten: %d", len(fail.tasks))
+	}
+}
+
+// An app that ends until its database is ready is no loop, however often it ends: the database has
+// only started, and without a healthcheck swarm calls it running from then on.
+func TestA24_EndsBesideAServiceThatJustStarted(t *testing.T) {
+	for name, c := range map[string]struct {
+		probed bool
+		ready  time.Duration // of the database: when swarm calls it running
+		wait   time.Duration // that Deploy may take
+		first  time.Duration // the failure is called a loop between here
+		last   time.Duration // and here
+	}{
+		"without a healthcheck, half of the time":  {ready: 0, wait: 10 * time.Minute, first: 5 * time.Minute, last: 5*time.Minute + 6*time.Second},
+		"without a healthcheck, little time":       {ready: 0, wait: 90 * time.Second, first: 2 * time.Minute, last: 2*time.Minute + 6*time.Second},
+		"with one, a while after its first answer": {probed: true, ready: 40 * time.Second, wait: 10 * time.Minute, first: 100 * time.Second, last: 110 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &Deployer{o: Options{LoopWindow: 10 * time.Second, Now: func() time.Time { return start }}}
+			ctx, cancel := context.WithDeadline(t.Context(), start.Add(c.wait))
+			defer cancel()
+			h := newHistory([]service{{key: "app", name: "s_app", hash: wanted, probed: true}, {key: "db", name: "s_db", hash: "db", probed: c.probed}})
+			h.loopWindow, h.grace = d.o.LoopWindow, d.grace(ctx, false)
+			var ends []swarm.Task
+			for after := time.Duration(0); after < 12*time.Minute; after += 5 * time.Second {
+				end := task(after.String(), "s_app", wanted, failed, shutdown, "task: non-zero exit (3)")
+				end.CreatedAt = start.Add(after)
+				ends = append(ends, end)
+				next := task("next", "s_app", wanted, swarm.TaskStateReady, swarm.TaskStateReady, "")
+				next.CreatedAt = end.CreatedAt.Add(time.Millisecond)
+				db := task("db", "s_db", "db", swarm.TaskStateStarting, running, "")
+				if after >= c.ready {
+					db.Status = swarm.TaskStatus{State: running, Timestamp: start.Add(c.ready)}
+				}
+				dec := h.judge(observation{
+					services: []swarm.Service{serviceOf("s_app", wanted, ""), serviceOf("s_db", "db", "")},
+					tasks:    append([]swarm.Task{db, next}, ends...), at: start.Add(after),
+				})
+				if dec.failed == nil {
+					continue
+				}
+				if dec.failed.reason != "restart-loop" || dec.failed.service != "app" || after < c.first || after > c.last {
+					t.Errorf("after %s: %+v, want a restart loop between %s and %s", after, dec.failed, c.first, c.last)
+				}
+				return
+			}
+			t.Error("an app that ends for ever is never called a loop")
+		})
+	}
+}
+
+// In Settle too, what ended beside a service that has just started may have waited for it.
+func TestA24_SettleForgivesEndsBesideAStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		started time.Duration // the database, against the second look
+		reason  string
+	}{
+		"the database was restarted": {-10 * time.Second, ""},
+		"it has run for long":        {-time.Minute, "restart-loop"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHistory([]service{{key: "app", name: "s_app", hash: wanted, probed: true}, {key: "db", name: "s_db", hash: "db"}})
+			d := &Deployer{o: Options{LoopWindow: 10 * time.Second}}
+			h.settle, h.loopWindow, h.grace = true, d.o.LoopWindow, d.grace(t.Context(), true)
+			look := func(at time.Time, ends ...swarm.Task) decision {
+				db := task("db", "s_db", "db", running, running, "")
+				db.Status.Timestamp = start.Add(c.started)
+				return h.judge(observation{
+					services: []swarm.Service{serviceOf("s_app", wanted, ""), serviceOf("s_db", "db", "")},
+					tasks:    append([]swarm.Task{db}, ends...), at: at,
+				})
+			}
+			end := func(id string, at time.Time) swarm.Task {
+				t := task(id, "s_app", wanted, failed, shutdown, "task: non-zero exit (3)")
+				t.CreatedAt, t.Status.Timestamp = at.Add(-time.Second), at
+				return t
+			}
+			one := end("1", start.Add(-5*time.Second))
+			if dec := look(start.Add(-time.Second), one); dec.failed != nil || dec.converged {
+				t.Fatalf("at first: converged %v, %+v", dec.converged, dec.failed)
+			}
+			dec := look(start, one, end("2", start))
+			if reasonOf(dec) != c.reason || dec.converged {
+				t.Errorf("converged %v, reason %q, want %q", dec.converged, reasonOf(dec), c.reason)
+			}
+		})
 	}
 }
 

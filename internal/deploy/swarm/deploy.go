@@ -164,7 +164,7 @@ func (d *Deployer) auth(reference string) (string, error) {
 // wait looks until the services have converged, have failed, or ctx ends.
 func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []service, settle bool) error {
 	h := newHistory(services)
-	h.loopWindow, h.settle = d.o.LoopWindow, settle
+	h.loopWindow, h.settle, h.grace = d.o.LoopWindow, settle, d.grace(ctx, settle)
 	d.mu.Lock()
 	for id, version := range d.floor {
 		h.floor[id] = version
@@ -204,6 +204,21 @@ func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []ser
 			return d.timeout(ctx, stack, last)
 		}
 	}
+}
+
+// grace says how long after a service's start the ends of others may come from it. The time that the
+// recipe allows its services decides about one without a healthcheck, unless that is short. All of
+// them were ready once when Settle is called.
+func (d *Deployer) grace(ctx context.Context, settle bool) grace {
+	window := d.o.LoopWindow
+	if settle {
+		return grace{probed: 3 * window, bare: 3 * window}
+	}
+	g := grace{probed: 6 * window, bare: 12 * window}
+	if deadline, ok := ctx.Deadline(); ok {
+		g.bare = max(g.bare, deadline.Sub(d.o.Now())/2)
+	}
+	return g
 }
 
 // measureLives finds out how long the tasks that ended had run. Swarm says only when they ended.
@@ -267,11 +282,15 @@ func (d *Deployer) timeout(ctx context.Context, stack *recipe.Stack, last decisi
 		if s.current && !s.watching && !s.unproven {
 			continue
 		}
-		unfinished = append(unfinished, fmt.Sprintf("%s (%s)", s.service.key, s.words))
 		task := harness.TaskFailure{Service: s.service.key, State: "missing", Message: s.words}
+		if s.failing != nil { // the newest task of such a service has not said anything yet
+			s.words += fmt.Sprintf("; its task failed %d times: %s", s.failing.total, s.failing.words())
+			s.newest = &s.failing.tasks[0]
+		}
 		if s.newest != nil {
 			task = d.explain(grace, s.service.key, *s.newest)
 		}
+		unfinished = append(unfinished, fmt.Sprintf("%s (%s)", s.service.key, s.words))
 		de.Tasks = append(de.Tasks, task)
 	}
 	what := "nothing was seen of it"

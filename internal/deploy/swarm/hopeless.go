@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -15,10 +16,10 @@ import (
 // This file decides when waiting longer is in vain. Swarm itself never says so: it
 // tries a task that cannot start for ever, every few seconds.
 
-// certain are causes that no second attempt removes.
+// certain are causes that no second attempt removes. An exit code is none of them.
 var certain = []string{
 	"No such image", "no such image", "invalid mount", "pull access denied", "manifest unknown",
-	"bind source path does not exist", "executable file not found",
+	"bind source path does not exist", "executable file not found", "exec format error",
 }
 
 // hopeless recognises what will not heal, and notes failures for [history.loops].
@@ -59,10 +60,7 @@ func (h *history) hopeless(want service, svc swarm.Service, tasks []swarm.Task, 
 
 // note records a failed task, once, and returns a failure when it is a certain one.
 func (h *history) note(want service, t swarm.Task, at time.Time) *failure {
-	said := taskWords(t)
-	if said == "" {
-		said = "it exited with code 0 and is not meant to end"
-	}
+	said := cmp.Or(taskWords(t), endedWell)
 	key := want.name + " " + alike(said)
 	s := h.streaks[key]
 	if s == nil {
@@ -73,6 +71,7 @@ func (h *history) note(want service, t swarm.Task, at time.Time) *failure {
 		h.seen[t.ID] = true
 		s.total++
 		s.count++
+		s.last = at
 		s.tasks = append([]swarm.Task{t}, s.tasks...)
 	}
 	rejected := t.Status.State == swarm.TaskStateRejected
@@ -129,9 +128,9 @@ func (h *history) abandoned(want service, svc swarm.Service, tasks []swarm.Task,
 	}
 }
 
-// loops finds a failure that keeps repeating. It counts only while every other
-// service either is up or fails too: an app that dies until its database is there
-// is slow and not broken.
+// loops finds a failure that keeps repeating. It counts only while every other service either is up
+// or fails too, and long after each has started: an app that dies until its database is ready is
+// slow and not broken.
 func (h *history) loops(o observation, dec decision) *failure {
 	for _, state := range dec.states {
 		if !state.current && h.failing(state.service.name) == nil {
@@ -143,19 +142,45 @@ func (h *history) loops(o observation, dec decision) *failure {
 	}
 	for _, state := range dec.states {
 		s := h.failing(state.service.name)
-		if state.current || s == nil || s.count < loopFailures || o.at.Sub(s.first) < h.loopWindow {
+		if state.current || s == nil || s.count < loopFailures || s.last.Sub(s.first) < h.loopWindow || !h.alone(state.service, s.last, o) {
 			continue
 		}
-		said := taskWords(s.tasks[0])
-		if said == "" {
-			said = "it exits with code 0 and is not meant to end"
-		}
 		return &failure{
-			reason: loopReason(said), code: ccci.CodeRecipe, service: state.service.key, tasks: s.tasks,
-			message: fmt.Sprintf("its task failed %d times in the same way: %s", s.count, said),
+			reason: loopReason(s.words()), code: ccci.CodeRecipe, service: state.service.key, tasks: s.tasks,
+			message: fmt.Sprintf("its task failed %d times in the same way: %s", s.count, s.words()),
 		}
 	}
 	return nil
+}
+
+// words is how the tasks of a streak account for themselves.
+func (s *streak) words() string { return cmp.Or(taskWords(s.tasks[0]), endedWell) }
+
+// alone reports whether a task of a service that ended at some time did so by itself: every other
+// service that runs had started well before.
+func (h *history) alone(want service, ended time.Time, o observation) bool {
+	for _, other := range h.services {
+		grace := h.grace.bare
+		if other.probed {
+			grace = h.grace.probed
+		}
+		for _, t := range o.tasks {
+			if other.name == want.name || !isOf(t, other) {
+				continue
+			}
+			switch t.Status.State {
+			case swarm.TaskStateRunning:
+				if ended.Sub(h.since(t, o.at)) < grace {
+					return false
+				}
+			case swarm.TaskStateComplete: // a job; what waited for it has had one more try
+				if !ended.After(t.Status.Timestamp) {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // failing returns the most frequent failure of a service, nil when it has none.

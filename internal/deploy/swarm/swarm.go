@@ -65,8 +65,10 @@ type Options struct {
 	// Stable is how many looks in a row must find the stack converged, default 3.
 	Stable int
 	// LoopWindow is how long the same failure must have been repeating before a
-	// third one counts as a restart loop, default 10 s. It leaves an app time to
-	// die a few times while its database makes its first files.
+	// third one counts as a restart loop, default 10 s. In Deploy no failure counts beside a
+	// service that has been healthy for less than 6 times as long or, without a healthcheck,
+	// has run for less than 12 times as long and half of the time that Deploy has: an app may
+	// end until its database is ready.
 	LoopWindow time.Duration
 	// RemovePatience bounds how long Remove tries without any progress, default 60 s.
 	RemovePatience time.Duration
