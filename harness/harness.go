@@ -414,6 +414,7 @@ func describe(c *ccci.Check, err error) {
 	var deploy *DeployError
 	var unproven *unprovenError
 	var refused *admission.RefusedError
+	var said interface{ Lines() []string } // of a program that failed, see [Backup]
 	switch {
 	case errors.As(err, &refused):
 		c.Message = strings.Replace(c.Message, refused.Error(), refused.Summary(), 1)
@@ -430,11 +431,29 @@ func describe(c *ccci.Check, err error) {
 				c.Detail = append(c.Detail, "  "+line)
 			}
 		}
+		if line := lastWords(deploy); line != "" {
+			c.Message += "; " + line
+		}
+	case errors.As(err, &said):
+		c.Detail = said.Lines()
 	}
 	var dependency *dependencyError
 	if errors.As(err, &dependency) {
 		c.Code = ccci.CodeInfra
 	}
+}
+
+// lastWords quotes the last line of the first task that said something: the daemon knows an exit code,
+// the app knows why.
+func lastWords(e *DeployError) string {
+	for _, task := range e.Tasks {
+		for _, line := range slices.Backward(task.Log) {
+			if line = strings.TrimSpace(line); line != "" {
+				return fmt.Sprintf("service %s said last: %s", task.Service, clip(line, 300))
+			}
+		}
+	}
+	return ""
 }
 
 func (l *life) sayCheck(c ccci.Check, err error) {

@@ -38,7 +38,12 @@ func (l *life) hook(ctx context.Context, s *ccci.Stage, name string) bool {
 		}
 		out, err := l.run(ctx, l.settings.Dir, path)
 		if err != nil {
-			return &checks.Failure{Message: "hook " + name + ": " + err.Error(), Detail: tail(out, 20)}
+			message := "hook " + name + ": " + err.Error()
+			lines := tail(out, 20)
+			if last := strings.TrimSpace(lines[len(lines)-1]); last != "" {
+				message += ": " + clip(last, 300)
+			}
+			return &checks.Failure{Message: message, Detail: lines}
 		}
 		return nil
 	})

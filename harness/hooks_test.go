@@ -66,7 +66,7 @@ func TestHookThatCannotOrDoesNotSucceed(t *testing.T) {
 	l.Env = []string{"PATH=" + os.Getenv("PATH")}
 	enrolled(t, l, map[string]string{
 		"hooks/plain": "touch should-not-run\n",
-		"hooks/fails": "#!/bin/sh\necho no luck\nexit 3\n",
+		"hooks/fails": "#!/bin/sh\necho begun\necho no luck >&2\nexit 3\n",
 		"hooks/hangs": "#!/bin/sh\nsleep 600\n",
 	})
 	for _, c := range []struct {
@@ -74,7 +74,7 @@ func TestHookThatCannotOrDoesNotSucceed(t *testing.T) {
 		code          ccci.Code
 	}{
 		{"plain", "is not executable", ccci.CodeInvalid},
-		{"fails", "hook fails: exit status 3", ccci.CodeRecipe},
+		{"fails", "hook fails: exit status 3: no luck", ccci.CodeRecipe},
 		{"hangs", "hook hangs: it did not end in time", ccci.CodeRecipe},
 	} {
 		if c.name == "hangs" {
@@ -89,7 +89,7 @@ func TestHookThatCannotOrDoesNotSucceed(t *testing.T) {
 		if got.Status != ccci.Fail || got.Code != c.code || !strings.Contains(got.Message, c.message) {
 			t.Errorf("%s: %+v", c.name, got)
 		}
-		if c.name == "fails" && !slices.Equal(got.Detail, []string{"no luck"}) {
+		if c.name == "fails" && !slices.Equal(got.Detail, []string{"begun", "no luck"}) {
 			t.Errorf("what it said: %q", got.Detail)
 		}
 	}

@@ -30,7 +30,7 @@ type Backup interface {
 	Prepare(ctx context.Context) error
 	// Create runs the pre-hooks, stores the planned paths, runs the post-hooks,
 	// and returns the name of the snapshot. A hook that fails is an Error with
-	// CodeRecipe that names service and hook.
+	// CodeRecipe that names service and hook; with a method Lines() []string it shows what the hook printed.
 	Create(ctx context.Context, stack *recipe.Stack) (snapshot string, err error)
 	// Inspect looks into a snapshot. Problems name each planned path, and each of
 	// expect (<volume>/<path>), that is absent, empty or older than the backup.
@@ -58,7 +58,7 @@ type BackupVolume struct {
 
 // SnapshotContent is what a snapshot holds and what it lacks.
 type SnapshotContent struct {
-	Files    []string       // "<path> (<size> bytes)", at most 40
+	Beside   []string       // what is there in the place of what is missing, a line for each problem
 	Stored   map[string]int // how many entries but folders it has of each planned volume, by key
 	Problems []string       // sentences; none: everything that must be there is
 }

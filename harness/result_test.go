@@ -138,11 +138,28 @@ func TestDescribeTellsWhatTheTasksSaid(t *testing.T) {
 	log := make([]string, 60)
 	l.check(t.Context(), &s, "install/converged", func(context.Context) error {
 		return &DeployError{Err: ccci.Errorf(ccci.CodeRecipe, "app restarts again and again"), Tasks: []TaskFailure{
-			{Service: "app", State: "failed", Message: "exit code 3", Log: append([]string{"cannot open /data"}, log...)},
+			{Service: "app", State: "failed", Message: "exit code 3", Log: append([]string{"cannot open /data", "no such table: users"}, log...)},
 		}}
 	})
 	c := s.Checks[0]
-	if c.Status != ccci.Fail || c.Code != ccci.CodeRecipe || len(c.Detail) != 40 || c.Detail[0] != "app: failed: exit code 3" || c.Detail[1] != "  cannot open /data" {
+	if c.Status != ccci.Fail || c.Code != ccci.CodeRecipe || len(c.Detail) != 40 || c.Detail[0] != "app: failed: exit code 3" || c.Detail[1] != "  cannot open /data" ||
+		c.Message != "app restarts again and again; service app said last: no such table: users" {
+		t.Errorf("%+v", c)
+	}
+}
+
+// spoken is a failed program of the app, as a backup adapter returns one.
+type spoken struct{ error }
+
+func (spoken) Lines() []string { return []string{"pg_dump: error: connection failed"} }
+
+func TestDescribeShowsWhatAProgramOfTheAppPrinted(t *testing.T) {
+	l := aLife(t)
+	var s ccci.Stage
+	l.check(t.Context(), &s, "backup/snapshot", func(context.Context) error {
+		return errors.Join(&spoken{ccci.Errorf(ccci.CodeRecipe, "the pre-hook ended with exit code 1")})
+	})
+	if c := s.Checks[0]; len(c.Detail) != 1 || c.Detail[0] != "pg_dump: error: connection failed" {
 		t.Errorf("%+v", c)
 	}
 }

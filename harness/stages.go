@@ -269,7 +269,7 @@ func (l *life) backup(ctx context.Context, s *ccci.Stage) {
 			}
 			l.stored = content.Stored
 			if len(content.Problems) > 0 {
-				return &checks.Failure{Message: "the snapshot lacks data: " + strings.Join(content.Problems, "; "), Detail: content.Files}
+				return &checks.Failure{Message: "the snapshot lacks data: " + strings.Join(content.Problems, "; "), Detail: content.Beside}
 			}
 			return nil
 		}) &&

@@ -24,13 +24,28 @@ func (r *Runner) Healthy(ctx context.Context, health ccci.Health) error {
 	return r.until(ctx, 1, func(ctx context.Context) error {
 		got, err := r.probeHTTP(ctx, probe)
 		if err != nil {
-			return err
+			return r.unreached(ctx, got.status, err)
 		}
 		if err := r.arrives(ctx, got, health.Status); err != nil || r.Target.Behind == nil {
 			return err
 		}
 		return r.Target.Behind(ctx, got.status)
 	})
+}
+
+// unreached says more of a probe that failed with the status of a proxy that does not reach the app:
+// which port it asks for.
+func (r *Runner) unreached(ctx context.Context, status int, err error) error {
+	switch status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		if r.Target.Behind != nil {
+			var dead *Failure
+			if told := r.Target.Behind(ctx, status); errors.As(told, &dead) {
+				return told
+			}
+		}
+	}
+	return err
 }
 
 // maxHops is how often an answer may redirect, as in browsers' libraries.
@@ -139,7 +154,7 @@ func (r *Runner) probeHTTP(ctx context.Context, probe ccci.HTTPProbe) (answer, e
 		}
 	}
 	if !slices.Contains(probe.Status, got.status) {
-		return answer{}, failf(got.body, "https://%s%s answered %d, expected %s", host, path, got.status, codes(probe.Status))
+		return answer{status: got.status}, failf(got.body, "https://%s%s answered %d, expected %s", host, path, got.status, codes(probe.Status))
 	}
 	if !bytes.Contains(got.body, []byte(probe.Contains)) {
 		return answer{}, failf(got.body, "https://%s%s: the answer does not hold %q", host, path, probe.Contains)

@@ -225,7 +225,7 @@ func TestU1_RedirectionCountsByWhatItLeadsTo(t *testing.T) {
 			last(w, req)
 		}
 	}
-	dead := errors.New("nothing listens")
+	dead := failf(nil, "nothing listens")
 	for name, c := range map[string]struct {
 		accepted []int
 		app      http.HandlerFunc
@@ -266,6 +266,10 @@ func TestU1_RedirectionCountsByWhatItLeadsTo(t *testing.T) {
 		"refused, as expected":            {[]int{401}, says(401, "who are you"), nil, ""},
 		"refused, as expected, not alive": {[]int{401}, says(401, "who are you"), dead, "nothing listens"},
 		"forbidden, as expected":          {[]int{403}, says(403, "no"), nil, ""},
+		"the proxy does not reach it":     {standard, says(502, "Bad Gateway"), dead, "nothing listens"},
+		"it says that it does not":        {standard, says(502, "Bad Gateway"), nil, "answered 502"},
+		"it cannot be asked":              {standard, says(502, "Bad Gateway"), errors.New("the daemon is gone"), "answered 502"},
+		"it has an error":                 {standard, says(500, "oops"), dead, "answered 500"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := runner(t, func(w http.ResponseWriter, req *http.Request) {
@@ -278,10 +282,7 @@ func TestU1_RedirectionCountsByWhatItLeadsTo(t *testing.T) {
 			asked := 0
 			r.Target.Behind = func(_ context.Context, status int) error {
 				asked = status
-				if c.behind != nil {
-					return failf(nil, "%v", c.behind)
-				}
-				return nil
+				return c.behind
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()

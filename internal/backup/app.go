@@ -2,7 +2,6 @@ package backup
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/recipe-maintainers/cc-ci/harness"
@@ -91,13 +90,11 @@ func (a *App) Inspect(ctx context.Context, id string, expect []string) (harness.
 		return harness.SnapshotContent{}, err
 	}
 	content := harness.SnapshotContent{Stored: storedOf(plan, files)}
-	for _, f := range files {
-		if f.Type == "file" && len(content.Files) < 40 {
-			content.Files = append(content.Files, fmt.Sprintf("%s (%d bytes)", f.Path, f.Size))
-		}
-	}
 	for _, p := range Verify(plan, snapshot, files, expect) {
 		content.Problems = append(content.Problems, p.String())
+		if p.Kind == Missing {
+			content.Beside = append(content.Beside, beside(plan, files, p.Path))
+		}
 	}
 	return content, nil
 }

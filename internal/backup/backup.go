@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,6 +63,15 @@ func (e *HookError) Error() string { return e.Err.Error() }
 
 // Unwrap lets errors.As find the classified error.
 func (e *HookError) Unwrap() error { return e.Err }
+
+// Lines implements what harness.Backup says of programs that fail.
+func (e *HookError) Lines() []string {
+	lines := strings.Split(strings.TrimSpace(e.Output), "\n")
+	return lines[max(0, len(lines)-hookLines):]
+}
+
+// hookLines is how much of a hook's output is shown, from its end.
+const hookLines = 20
 
 // postHookLimit bounds post-hooks that run although the caller has given up:
 // they bring an app back that a pre-hook stopped.

@@ -125,3 +125,35 @@ func latest(newest time.Time, files []File) time.Time {
 	}
 	return newest
 }
+
+// mostBeside is how many files are named in the place of one that is missing.
+const mostBeside = 5
+
+// beside says what a snapshot has near a path that it lacks: in its folder or, if that is missing too,
+// in the next one above.
+func beside(plan Plan, files []File, missing string) string {
+	key, rest, _ := strings.Cut(missing, "/")
+	at := slices.IndexFunc(plan.Volumes, func(v Volume) bool { return v.Key == key })
+	if at < 0 {
+		return fmt.Sprintf("the stack has no volume %s", key)
+	}
+	root := plan.Volumes[at].Root()
+	for rest != "" {
+		if rest = path.Dir(rest); rest == "." {
+			rest = ""
+		}
+		var names []string
+		for _, f := range under(files, path.Join(root, rest)) {
+			if f.Type == "file" {
+				names = append(names, fmt.Sprintf("%s (%d bytes)", strings.TrimPrefix(f.Path, path.Join(root, rest)+"/"), f.Size))
+			}
+		}
+		if more := len(names) - mostBeside; more > 0 {
+			names = append(names[:mostBeside], fmt.Sprintf("and %d more", more))
+		}
+		if len(names) > 0 {
+			return fmt.Sprintf("the snapshot has in %s: %s", path.Join(key, rest), strings.Join(names, ", "))
+		}
+	}
+	return fmt.Sprintf("the snapshot has no file of volume %s", key)
+}

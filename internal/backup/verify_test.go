@@ -1,10 +1,15 @@
 package backup
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/recipe-maintainers/cc-ci/harness"
 )
 
 // U5: what a snapshot lacks is found by looking into it.
@@ -42,5 +47,41 @@ func TestU5_Verify(t *testing.T) {
 		if (tc.want == "") != (len(problems) == 0) || len(problems) > 1 || !strings.Contains(text, tc.want) {
 			t.Errorf("%s: problems %v, want %q", tc.name, problems, tc.want)
 		}
+	}
+}
+
+// What is shown in the place of a missing dump is what is near it, in one line.
+func TestU5_BesideAMissingPath(t *testing.T) {
+	data := Volume{Key: "data", Name: "s_data"}
+	file := func(p string) File { return File{Path: data.Root() + "/" + p, Type: "file", Size: 3} }
+	var many []File
+	for i := range 100 {
+		many = append(many, file(fmt.Sprintf("uploads/%02d", i)))
+	}
+	many = append(many, file("dumps/old.sql"))
+	for name, c := range map[string]struct {
+		missing, want string
+		files         []File
+	}{
+		"its folder":     {"data/dumps/db.sql", "the snapshot has in data/dumps: old.sql (3 bytes)", many},
+		"no such folder": {"data/backups/daily/db.sql", "the snapshot has in data: uploads/00 (3 bytes), uploads/01 (3 bytes), uploads/02 (3 bytes), uploads/03 (3 bytes), uploads/04 (3 bytes), and 96 more", many},
+		"an empty one":   {"data/db.sql", "the snapshot has no file of volume data", nil},
+		"all of it":      {"data", "the snapshot has no file of volume data", nil},
+	} {
+		if got := beside(Plan{Volumes: []Volume{data}}, c.files, c.missing); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// A hook that fails says what it printed on both outputs.
+func TestU5_FailedHookShowsItsOutput(t *testing.T) {
+	b := New(Options{Exec: func(context.Context, harness.ExecCmd) (harness.ExecResult, error) {
+		return harness.ExecResult{ExitCode: 1, Stdout: []byte("dumping app\n"), Stderr: []byte("pg_dump: error: connection failed\n\tIs the server running?\n")}, nil
+	}})
+	var said interface{ Lines() []string }
+	err := b.hook(t.Context(), "backup pre-hook", Hook{Service: "db", Command: "pg_dump"})
+	if !errors.As(err, &said) || !slices.Equal(said.Lines(), []string{"dumping app", "pg_dump: error: connection failed", "\tIs the server running?"}) {
+		t.Errorf("%v, which shows %q", err, said)
 	}
 }
