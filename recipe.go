@@ -22,7 +22,7 @@ type Recipe struct {
 	Name string `yaml:"-"`
 	Dir  string `yaml:"-"` // the enrolment folder, absolute; "" when there is none
 
-	Health     Health            `yaml:"health" doc:"What a healthy app answers."`
+	Health     Health            `yaml:"health" doc:"What a healthy app answers. Not asked of a recipe that routes nothing by HTTP."`
 	Timeouts   Timeouts          `yaml:"timeouts" doc:"Upper bounds. Waiting ends as soon as the condition holds."`
 	Env        map[string]string `yaml:"env" doc:"Extra lines of the app's env file, for base and head. Values are templates."`
 	UpgradeEnv map[string]string `yaml:"upgrade_env" doc:"Extra lines from the upgrade on. By default the old env file is kept unchanged, as an operator would."`

@@ -17,7 +17,7 @@ import (
 
 // screenshot takes a picture of the app. It never changes a verdict (U16).
 func (l *life) screenshot(ctx context.Context, stage string) {
-	if ctx.Err() != nil || l.runner == nil {
+	if ctx.Err() != nil || l.runner == nil || !l.web {
 		return
 	}
 	if err := l.withBrowser(); err != nil {

@@ -22,6 +22,7 @@ type instance struct {
 	domain   string
 	deps     map[string]string // what templates may know of the run's dependencies
 
+	web     bool          // a version of it means to answer by HTTP
 	current *recipe.Stack // what is deployed
 	runner  *checks.Runner
 	secrets map[string]ccci.Secret
@@ -105,6 +106,7 @@ func (in *instance) render(tree *recipe.Tree, envFile []byte, env map[string]str
 	if err != nil {
 		return nil, err
 	}
+	in.web = in.web || servesWeb(stack)
 	return stack, limitMemory(stack, in.settings.Limits.Memory)
 }
 
@@ -172,7 +174,7 @@ type question struct {
 	ask  func(context.Context) error
 }
 
-// readiness asks whether the app itself answers, and every further probe.
+// readiness asks whether the app itself answers, when it routes something, and every further probe.
 func (in *instance) readiness() []question {
 	within := func(ask func(context.Context) error) func(context.Context) error {
 		return func(ctx context.Context) error {
@@ -187,7 +189,10 @@ func (in *instance) readiness() []question {
 			return err
 		}
 	}
-	questions := []question{{"serves", within(func(ctx context.Context) error { return in.runner.Healthy(ctx, in.settings.Health) })}}
+	var questions []question
+	if in.web {
+		questions = []question{{"serves", within(func(ctx context.Context) error { return in.runner.Healthy(ctx, in.settings.Health) })}}
+	}
 	for i, probe := range in.settings.Ready {
 		name := probe.Name
 		if name == "" {

@@ -76,6 +76,9 @@ func (l *life) admitTrees(ctx context.Context) (err error) {
 	if l.head, err = l.render(l.headTree, oldEnv, env, headOverlays, true); err != nil {
 		return err
 	}
+	if !l.web && len(l.settings.Ready) == 0 {
+		l.warn(withoutWeb)
+	}
 	for _, stack := range []*recipe.Stack{l.base, l.head} {
 		if stack == nil {
 			continue

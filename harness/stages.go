@@ -348,6 +348,15 @@ func (l *life) verifySoon(ctx context.Context, letter string) error {
 // checks asks the recipe's own questions, after those that every app is asked.
 func (l *life) checks(ctx context.Context, s *ccci.Stage) {
 	l.serves(ctx, s, "checks")
+	if l.web {
+		l.page(ctx, s)
+	}
+	l.ownChecks(ctx, s)
+	l.check(ctx, s, "secrets/not-in-logs", l.logsHoldNoSecrets)
+}
+
+// page looks at the app with a browser.
+func (l *life) page(ctx context.Context, s *ccci.Stage) {
 	l.check(ctx, s, pageCheck, func(ctx context.Context) error {
 		if err := l.withBrowser(); err != nil {
 			return err
@@ -370,6 +379,9 @@ func (l *life) checks(ctx context.Context, s *ccci.Stage) {
 		}
 		return err
 	})
+}
+
+func (l *life) ownChecks(ctx context.Context, s *ccci.Stage) {
 	if l.hook(ctx, s, "pre-checks") {
 		runner := l.runner.WithMarker(l.marker("A"))
 		for _, step := range l.settings.Checks {
@@ -386,5 +398,4 @@ func (l *life) checks(ctx context.Context, s *ccci.Stage) {
 		l.goTests(ctx, s)
 		l.hook(ctx, s, "post-checks")
 	}
-	l.check(ctx, s, "secrets/not-in-logs", l.logsHoldNoSecrets)
 }
