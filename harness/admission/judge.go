@@ -50,6 +50,10 @@ func (r Refusal) Message() string {
 	return text
 }
 
+func (r *Refusal) addNote(format string, args ...any) {
+	r.Note = strings.TrimPrefix(r.Note+"; "+fmt.Sprintf(format, args...), "; ")
+}
+
 // judge collects refusals about one stack.
 type judge struct {
 	stack   *recipe.Stack
@@ -59,6 +63,7 @@ type judge struct {
 	seen    map[[3]string]bool // rule, service, value: said once
 	large   map[string]bool    // services of which nothing but the size is judged
 	matched map[int]bool       // waivers of the policy, by index, that name something refused
+	pending []pending          // refusals that only waivers without a value may lift
 	notes   []recipe.Warning   // what is admitted and does not work as its author expects
 	located int                // lines searched for
 	routed  int                // routers of the proxy
@@ -101,6 +106,7 @@ func judgeStack(stack *recipe.Stack, p Policy) ([]Refusal, []recipe.Warning) {
 	j.fileObjects()
 	j.templates()
 	j.variables()
+	j.settle()
 	j.idleWaivers()
 	return j.sorted(), j.notes
 }
@@ -114,6 +120,7 @@ func JudgeFiles(stack *recipe.Stack, p Policy) []Refusal {
 		return nil
 	}
 	j.raw()
+	j.settle()
 	return j.sorted()
 }
 
@@ -141,7 +148,7 @@ const (
 // sentence "service app …".
 func (j *judge) refuse(rule, service, value string, at place, hint, what string, args ...any) {
 	id := [3]string{rule, service, value}
-	if j.seen[id] || len(j.out) >= maxRefusals {
+	if j.seen[id] || len(j.out)+len(j.pending) >= maxRefusals {
 		return
 	}
 	for i, arg := range args {
@@ -152,8 +159,9 @@ func (j *judge) refuse(rule, service, value string, at place, hint, what string,
 	j.seen[id] = true
 	doc, _ := ruleDoc(rule)
 	lifted, note, entry := false, "", ""
+	var open []int
 	if doc.Waivable {
-		lifted, note = j.waived(rule, service, value)
+		lifted, open, note = j.waived(rule, service, value)
 		entry = j.waiverEntry(rule, service, value)
 	}
 	if lifted {
@@ -163,13 +171,47 @@ func (j *judge) refuse(rule, service, value string, at place, hint, what string,
 	if service != "" {
 		subject = "service " + service
 	}
-	j.out = append(j.out, Refusal{Rule: rule, File: at.file, Line: at.line, Service: service, Value: value, Waiver: entry,
-		What: subject + " " + fmt.Sprintf(what, args...), Note: note, Hint: hint})
+	refusal := Refusal{Rule: rule, File: at.file, Line: at.line, Service: service, Value: value, Waiver: entry,
+		What: subject + " " + fmt.Sprintf(what, args...), Note: note, Hint: hint}
+	if len(open) > 0 {
+		j.pending = append(j.pending, pending{refusal, open})
+		return
+	}
+	j.out = append(j.out, refusal)
 }
 
-// waived reports whether a waiver lifts a refusal; when one would but for its
-// own faults, the note says which.
-func (j *judge) waived(rule, service, value string) (lifted bool, note string) {
+// pending is a refusal, and the waivers without a value, by index, that name its rule and service.
+type pending struct {
+	Refusal
+	open []int
+}
+
+// settle decides about waivers without a value: one lifts the rule's one finding. Of
+// several it lifts none: a pull request may have added to what was allowed.
+func (j *judge) settle() {
+	values := map[int]map[string]bool{}
+	for _, p := range j.pending {
+		for _, i := range p.open {
+			if values[i] == nil {
+				values[i] = map[string]bool{}
+			}
+			values[i][p.Value] = true
+		}
+	}
+	for _, p := range j.pending {
+		if slices.ContainsFunc(p.open, func(i int) bool { return len(values[i]) == 1 }) {
+			continue
+		}
+		i := p.open[0]
+		p.addNote("the waiver in %s states no value, and so lifts one finding and not %d", j.enrolment(j.policy.Waivers[i].Line), len(values[i]))
+		j.out = append(j.out, p.Refusal)
+	}
+	j.pending = nil
+}
+
+// waived reports whether a waiver lifts a refusal, and lists those without a value, which may do so,
+// see settle; when one would but for its own faults, the note says which.
+func (j *judge) waived(rule, service, value string) (lifted bool, open []int, note string) {
 	for i, w := range j.policy.Waivers {
 		if w.Rule != rule || !j.allows(w, value) || !serves(w, service) {
 			continue
@@ -183,16 +225,18 @@ func (j *judge) waived(rule, service, value string) (lifted bool, note string) {
 			note = fmt.Sprintf("the waiver of %s for it has no date it expires on", w.Owner)
 		case w.Expired(j.policy.Now):
 			note = fmt.Sprintf("the waiver of %s for it expired on %s", w.Owner, w.Expires)
+		case w.Value == "" && value != "":
+			open = append(open, i)
 		default:
 			lifted = true
 		}
 	}
-	return lifted, note
+	return lifted, open, note
 }
 
 func serves(w ccci.Waiver, service string) bool { return w.Service == "*" || w.Service == service }
 
-// allows reports whether a waiver holds for a value.
+// allows reports whether a waiver is for a value.
 func (j *judge) allows(w ccci.Waiver, value string) bool {
 	return w.Value == "" || j.filledIn(w.Value) == value
 }
@@ -228,7 +272,7 @@ func (j *judge) idleWaivers() {
 		}
 		if near != nil {
 			what = cmp.Or(what, fmt.Sprintf("it is for the service %q and the value %q", short(w.Service), short(w.Value)))
-			near.Note = strings.TrimPrefix(fmt.Sprintf("%s; the waiver in %s lifts nothing: %s", near.Note, j.enrolment(w.Line), what), "; ")
+			near.addNote("the waiver in %s lifts nothing: %s", j.enrolment(w.Line), what)
 		}
 	}
 }

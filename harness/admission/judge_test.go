@@ -63,8 +63,11 @@ func TestN3_Waivers(t *testing.T) {
 	}{
 		"none":            {nil, "", both, ""},
 		"exact":           {[]ccci.Waiver{waiver(nil)}, "", "service app publishes", "voice"},
-		"any value":       {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Value = "" })}, "", "service app publishes", "voice"},
-		"whole stack":     {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Service, w.Value = "*", "" })}, "", "", ""},
+		"no value":        {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Value = "" })}, "", "service app publishes", "voice"},
+		"whole stack":     {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Service = "*" })}, "", "service app publishes", "voice"},
+		"no value of two": {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Service, w.Value, w.Line = "*", "", 7 })}, "", both + "; the waiver in tests/demo/recipe.yml:7 states no value, and so lifts one finding and not 2", ""},
+		"two without":     {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Value = "" }), waiver(func(w *ccci.Waiver) { w.Service, w.Value = "app", "" })}, "", "", ""},
+		"the other has":   {[]ccci.Waiver{waiver(nil), waiver(func(w *ccci.Waiver) { w.Service, w.Value = "*", "" })}, "", "", ""},
 		"other value":     {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Value = "64738:64738/tcp" })}, "", both, ""},
 		"part of a value": {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Value = "64738" })}, "", both, ""},
 		"other service":   {[]ccci.Waiver{waiver(func(w *ccci.Waiver) { w.Service = "app" })}, "", both, ""},

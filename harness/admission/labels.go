@@ -101,6 +101,9 @@ type traefikLabels struct {
 	guards   map[string]string      // a label of each that asks for a password, as "middleware.option"
 }
 
+// furtherHosts says how an app gets more than one host name.
+const furtherHosts = "names below the app's host, as www.${DOMAIN}, are admitted; a host of its own stands in a variable of the env file, which domains: in recipe.yml fills in (domains: {sandbox: SANDBOX_DOMAIN})"
+
 func (t *traefikLabels) refuse(rule, key, value, hint, format string, args ...any) {
 	t.judge.refuse(rule, t.service, value, t.locate(key, t.path...), hint, format, args...)
 }
@@ -214,7 +217,7 @@ func (t *traefikLabels) router(key string, k []string, value string) {
 	case strings.HasPrefix(field, "tls.domains["):
 		for host := range strings.SplitSeq(value, ",") {
 			if _, err := proveRule("Host(`"+strings.TrimSpace(host)+"`)", t.policy.Domains); err != nil {
-				t.refuse(ruleHost, key, value, "", "asks for a certificate for %q: %s", value, short(err.Error()))
+				t.refuse(ruleHost, key, value, furtherHosts, "asks for a certificate for %q: %s", value, short(err.Error()))
 			}
 		}
 	}
@@ -319,7 +322,7 @@ func (t *traefikLabels) finish() {
 		}
 		below, err := proveRule(r.rule, t.policy.Domains)
 		if err != nil {
-			t.refuse(ruleHost, r.ruleLabel, r.rule, "write Host(`${DOMAIN}`) and narrow it with && as needed", "has a router rule that cannot be admitted: %s; %s", r.rule, short(err.Error()))
+			t.refuse(ruleHost, r.ruleLabel, r.rule, "write Host(`${DOMAIN}`) and narrow it with && as needed; "+furtherHosts, "has a router rule that cannot be admitted: %s; %s", r.rule, short(err.Error()))
 			continue
 		}
 		if below != "" {

@@ -109,6 +109,18 @@ networks:
 	}
 }
 
+// A refused host names the way to a further one.
+func TestN3_ARefusedHostNamesTheWayToAFurtherOne(t *testing.T) {
+	for _, label := range []string{"rule=Host(`${DOMAIN}`) || Host(`wiki.example.org`)", "tls.domains[0].main=wiki.example.org"} {
+		dir := tree(t, map[string]string{"compose.yml": "services:\n  app:\n    image: a:1\n    deploy:\n      labels:\n" +
+			"        - traefik.http.routers.${STACK_NAME}.priority=1\n        - \"traefik.http.routers.${STACK_NAME}." + label + "\"\n"})
+		_, err := admitDir(dir, testPolicy())
+		if err == nil || !strings.Contains(err.Error(), "(rule foreign-host)") || !strings.Contains(ccci.HintOf(err), "domains: in recipe.yml") {
+			t.Errorf("%s: %v, hint %q", label, err, ccci.HintOf(err))
+		}
+	}
+}
+
 // So does that of every refusal of the corpus.
 func TestN3_EveryEntryLiftsItsRefusal(t *testing.T) {
 	for _, dir := range folders(t, "testdata/hostile/*", 150) {

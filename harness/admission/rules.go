@@ -154,7 +154,7 @@ and fill in reason, owner and expires.
 waivers:
   - rule: cap-add                 # the name in the first column below
     service: vpn                  # * for the whole stack
-    value: NET_ADMIN              # as the entry below the refusal has it; left out, any value
+    value: NET_ADMIN              # as the entry below the refusal has it; left out, the one value that is refused; of several it lifts none
     reason: "it is a VPN"         # why, and who is responsible: without both it lifts nothing
     owner: alice
     expires: 2027-03-01           # the last day it holds
