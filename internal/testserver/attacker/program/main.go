@@ -27,6 +27,8 @@
 //	hang                     listen on nothing, for ever
 //	exit CODE                end at once
 //	end SECONDS CODE         end after that long, beside all that follows
+//	pause SECONDS            do nothing for that long
+//	needs HOST:PORT          end with 3 unless something listens there
 //
 // What it serves is in its environment: PAGE is the page at /, LOCATION a
 // redirection of /, DELAY how long / takes.
@@ -184,6 +186,15 @@ func attack(words []string, rest string) {
 			fmt.Println("the end")
 			os.Exit(number(arg(2)))
 		})
+	case "pause":
+		time.Sleep(time.Duration(number(arg(1))) * time.Second)
+	case "needs":
+		conn, err := net.DialTimeout("tcp", arg(1), 2*time.Second)
+		if err != nil {
+			fmt.Println("cannot reach what it needs:", err)
+			os.Exit(3)
+		}
+		conn.Close()
 	case "exit":
 		os.Exit(number(arg(1)))
 	default:
