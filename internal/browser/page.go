@@ -2,7 +2,6 @@ package browser
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -136,22 +135,6 @@ func (p *page) settled(ctx context.Context) error {
 
 func (p *page) Open(ctx context.Context, url string) error {
 	return p.do(ctx, chromedp.Navigate(url))
-}
-
-// Fill selects what a field holds and types over it, as a person does.
-func (p *page) Fill(ctx context.Context, selector, value string) error {
-	quoted, err := json.Marshal(selector)
-	if err != nil {
-		return fmt.Errorf("quoting the selector %q: %w", selector, err)
-	}
-	if value == "" {
-		value = kb.Delete
-	}
-	selectAll := chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-		_, err := chromedp.Evaluate[bool]("(e => { e.focus(); if (e.select) e.select(); return true })(document.querySelector("+string(quoted)+"))")(ctx, t)
-		return err
-	})
-	return p.act(ctx, chromedp.WaitVisible(selector), selectAll, chromedp.SendKeys(selector, value))
 }
 
 // act does something to a document of the run, and to no other.
