@@ -55,15 +55,15 @@ func openAdapter(ctx context.Context, cfg config.Config, entry config.ForgeEntry
 		}
 		return adapter{entry: entry, forge: announcing{local, changed}, local: local, close: local.Close}, nil
 	case config.KindGitHub:
-		return openGitHub(entry, log)
+		return openGitHub(cfg, entry, log)
 	case config.KindGitea:
-		return openGitea(entry, log)
+		return openGitea(cfg, entry, log)
 	}
 	return adapter{}, ccci.Errorf(ccci.CodeInvalid, "there is no forge of kind %q", entry.Kind).WithHint("write gitea, github or local")
 }
 
-func openGitea(entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
-	token, err := config.ReadSecret(entry.TokenFile)
+func openGitea(cfg config.Config, entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
+	token, err := cfg.ReadSecret(entry.TokenFile)
 	if err != nil {
 		return adapter{}, err
 	}
@@ -91,7 +91,7 @@ func openGitea(entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
 
 func nothing() error { return nil }
 
-func openGitHub(entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
+func openGitHub(cfg config.Config, entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
 	how, name, err := config.ParseDiscover(entry.Discover)
 	if err != nil {
 		return adapter{}, err
@@ -107,9 +107,9 @@ func openGitHub(entry config.ForgeEntry, log *slog.Logger) (adapter, error) {
 		options.APIURL = entry.URL + "/api/v3/"
 	}
 	if entry.App.ID != "" {
-		options.App = &github.App{ID: entry.App.ID, Installation: int64(entry.App.Installation), KeyFile: entry.App.KeyFile}
+		options.App = &github.App{ID: entry.App.ID, Installation: int64(entry.App.Installation), KeyFile: entry.App.KeyFile, ReadKey: cfg.ReadKey}
 	} else {
-		token, err := config.ReadSecret(entry.TokenFile)
+		token, err := cfg.ReadSecret(entry.TokenFile)
 		if err != nil {
 			return adapter{}, err
 		}
@@ -196,7 +196,7 @@ func (s *server) openEngine(o serverOptions) (engine, error) {
 // openDrone runs jobs as builds of a Drone server whose runners are on this machine.
 func (s *server) openDrone() (engine, error) {
 	settings := s.cfg.Engine.Drone
-	token, err := config.ReadSecret(settings.TokenFile)
+	token, err := s.cfg.ReadSecret(settings.TokenFile)
 	if err != nil {
 		return nil, err
 	}
@@ -342,7 +342,7 @@ func (s *server) hookSources() []hook.Source {
 		source := hook.Source{Name: f.entry.Name, Signatures: f.signatures}
 		if paths := f.entry.HookSecrets; len(paths) > 0 {
 			source.Verify = func(header http.Header, body []byte) (ccci.RepoRef, string, bool, error) {
-				keys, err := readSecrets(paths)
+				keys, err := s.readSecrets(paths)
 				if err != nil {
 					return ccci.RepoRef{}, "", false, err
 				}
@@ -355,11 +355,11 @@ func (s *server) hookSources() []hook.Source {
 }
 
 // readSecrets reads the secrets that hold now. During a change one of two may be missing.
-func readSecrets(paths []string) ([]ccci.Secret, error) {
+func (s *server) readSecrets(paths []string) ([]ccci.Secret, error) {
 	var keys []ccci.Secret
 	var errs []error
 	for _, path := range paths {
-		key, err := config.ReadSecret(path)
+		key, err := s.cfg.ReadSecret(path)
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -20,7 +20,6 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/backup"
 	"github.com/recipe-maintainers/cc-ci/internal/box"
-	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/swarm"
 )
 
@@ -31,7 +30,7 @@ func (backupCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	password, err := config.ReadSecret(cfg.Reconcile.Backup.Password)
+	password, err := cfg.ReadSecret(cfg.Reconcile.Backup.Password)
 	if err != nil {
 		return err
 	}

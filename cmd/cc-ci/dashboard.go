@@ -170,7 +170,7 @@ func openLogs(cfg config.Config, log *slog.Logger) (dashboard.LogSource, func() 
 		return logs, logs.Close, nil
 	}
 	settings := cfg.Engine.Drone
-	token, err := config.ReadSecret(settings.TokenFile)
+	token, err := cfg.ReadSecret(settings.TokenFile)
 	if err != nil { // it may do more than read; who keeps it from this process knows why
 		log.Warn("without Drone's token logs appear when their runs have ended", "error", err)
 		return nil, nothing, nil

@@ -175,8 +175,8 @@ func dockerGroup(cfg config.Config) string {
 
 func droneChecks(cfg config.Config) []doctor.Check {
 	d := cfg.Engine.Drone
-	checks := []doctor.Check{doctor.Secret(d.TokenFile, "Drone's token"), doctor.Reach("drone", d.URL+"/healthz", nil)}
-	token, tokenErr := config.ReadSecret(d.TokenFile)
+	checks := []doctor.Check{doctor.Secret(cfg.ReadSecret, d.TokenFile, "Drone's token"), doctor.Reach("drone", d.URL+"/healthz", nil)}
+	token, tokenErr := cfg.ReadSecret(d.TokenFile)
 	repo, repoErr := ccci.ParseRepoRef(d.Repo)
 	if tokenErr == nil && repoErr == nil { // otherwise it was said
 		checks = append(checks, doctor.Drone(strings.TrimRight(d.URL, "/"), token, repo, nil))
@@ -197,13 +197,13 @@ func forgeChecks(a *app, cfg config.Config, entry config.ForgeEntry) []doctor.Ch
 	var checks []doctor.Check
 	add := func(c doctor.Check) { checks = append(checks, c) }
 	if entry.TokenFile != "" {
-		add(doctor.Secret(entry.TokenFile, entry.Name+"'s token"))
+		add(doctor.Secret(cfg.ReadSecret, entry.TokenFile, entry.Name+"'s token"))
 	}
 	if entry.App.KeyFile != "" {
-		add(doctor.Secret(entry.App.KeyFile, entry.Name+"'s App key"))
+		add(doctor.Secret(cfg.ReadKey, entry.App.KeyFile, entry.Name+"'s App key"))
 	}
 	for _, path := range entry.HookSecrets {
-		add(doctor.Secret(path, entry.Name+"'s webhooks"))
+		add(doctor.Secret(cfg.ReadSecret, path, entry.Name+"'s webhooks"))
 	}
 	add(func(context.Context) []ccci.Diagnosis {
 		if len(entry.HookSecrets) == 0 {

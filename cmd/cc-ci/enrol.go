@@ -129,7 +129,7 @@ func seeHint(entry config.ForgeEntry, ref ccci.RepoRef) string {
 func clone(ctx context.Context, cfg config.Config, entry config.ForgeEntry, from, dir string) error {
 	o := gitcmd.FetchOptions{Refs: []string{"+HEAD:" + clonedRef}, Tags: true, Limits: gitLimits(cfg.Git)}
 	if entry.TokenFile != "" {
-		token, err := config.ReadSecret(entry.TokenFile)
+		token, err := cfg.ReadSecret(entry.TokenFile)
 		if err != nil {
 			return err
 		}

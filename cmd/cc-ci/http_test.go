@@ -157,11 +157,11 @@ func TestHealthReasons(t *testing.T) {
 func TestA5_HookSecrets(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	if _, err := readSecrets([]string{a, b}); err == nil {
+	if _, err := (&server{}).readSecrets([]string{a, b}); err == nil {
 		t.Error("without any")
 	}
 	writeFile(t, b, "geheim\n")
-	if keys, err := readSecrets([]string{a, b}); err != nil || len(keys) != 1 || keys[0].Reveal() != "geheim" {
+	if keys, err := (&server{}).readSecrets([]string{a, b}); err != nil || len(keys) != 1 || keys[0].Reveal() != "geheim" {
 		t.Errorf("one of two: %v, %v", keys, err)
 	}
 	var seen []ccci.Secret

@@ -20,7 +20,7 @@ func openMessenger(cfg config.Config) (messenger, error) {
 	if cfg.Bus.Kind != config.BusRedis {
 		return messenger{&inproc.Bus{}, &inproc.Locker{}, nothing}, nil
 	}
-	url, err := config.ReadSecret(cfg.Bus.Redis.URLFile)
+	url, err := cfg.ReadSecret(cfg.Bus.Redis.URLFile)
 	if err != nil {
 		return messenger{}, err
 	}

@@ -36,7 +36,7 @@ func (a *app) serviceUnits(ctx context.Context, cfg config.Config, docker *clien
 				if cfg.Bus.Kind != config.BusRedis {
 					return "", "", nil
 				}
-				address, err := config.ReadSecret(cfg.Bus.Redis.URLFile)
+				address, err := cfg.ReadSecret(cfg.Bus.Redis.URLFile)
 				if err != nil {
 					return "", "", err
 				}
@@ -65,7 +65,7 @@ func (a *app) serviceUnits(ctx context.Context, cfg config.Config, docker *clien
 	if cfg.Engine.Kind != config.KindDrone {
 		dashboard.Self.Reads = append(dashboard.Self.Reads, "builds") // logs
 	}
-	backups := reconcile.BackupbotOptions{Repository: r.Backup.Repository, Password: func() (ccci.Secret, error) { return config.ReadSecret(r.Backup.Password) }}
+	backups := reconcile.BackupbotOptions{Repository: r.Backup.Repository, Password: func() (ccci.Secret, error) { return cfg.ReadSecret(r.Backup.Password) }}
 	if cfg.Processes == config.Apart {
 		units = append(units, reconcile.Bridge(bridge), reconcile.Dashboard(dashboard))
 	}
@@ -91,7 +91,7 @@ func droneOptions(cfg config.Config) reconcile.DroneOptions {
 		for path, into := range map[string]*ccci.Secret{
 			d.ClientID: &s.ClientID, d.ClientSecret: &s.ClientSecret, d.RPCSecret: &s.RPC, cfg.Engine.Drone.TokenFile: &s.Token,
 		} {
-			if *into, err = config.ReadSecret(path); err != nil {
+			if *into, err = cfg.ReadSecret(path); err != nil {
 				return s, err
 			}
 		}

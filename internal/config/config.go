@@ -50,6 +50,8 @@ type Config struct {
 	Bus       Bus    `yaml:"bus" doc:"How parts of cc-ci give each other hints."`
 
 	Reconcile Reconcile `yaml:"reconcile" doc:"What cc-ci reconcile makes of this host in production."`
+
+	places map[string]string // where a file with a secret is named, by its path: "cc-ci.yml:7: forges[0].token_file"
 }
 
 // Forge settings.
@@ -173,6 +175,7 @@ func Parse(path string, text []byte) (Config, error) {
 		}
 		c.fromFolder(dir)
 		c.checkoutsFromFolder(dir)
+		c.notePlaces(path, d)
 		for _, p := range []*string{&c.Data, &c.Tests} {
 			if *p != "" && !filepath.IsAbs(*p) && d.Line(keyOf(p, &c)) > 0 {
 				*p = filepath.Join(dir, *p)

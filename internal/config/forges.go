@@ -95,25 +95,11 @@ func (c *Config) Local() (ForgeEntry, bool) {
 	return all[i], true
 }
 
-// files returns every path of a file with a secret.
-func (c *Config) files() []*string {
-	paths := []*string{&c.Ingress.CAFile, &c.Engine.Drone.TokenFile, &c.Bus.Redis.URLFile,
-		&c.Reconcile.Drone.RPCSecret, &c.Reconcile.Drone.ClientID, &c.Reconcile.Drone.ClientSecret, &c.Reconcile.Backup.Password}
-	for i := range c.Forges {
-		f := &c.Forges[i]
-		paths = append(paths, &f.TokenFile, &f.App.KeyFile)
-		for j := range f.HookSecrets {
-			paths = append(paths, &f.HookSecrets[j])
-		}
-	}
-	return paths
-}
-
 // fromFolder makes relative paths of secrets start at the file's folder.
 func (c *Config) fromFolder(dir string) {
-	for _, p := range c.files() {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(dir, *p)
+	for _, f := range c.secretFiles() {
+		if *f.path != "" && !filepath.IsAbs(*f.path) {
+			*f.path = filepath.Join(dir, *f.path)
 		}
 	}
 }

@@ -3,11 +3,13 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/settings"
 )
 
 const twoForges = `
@@ -109,15 +111,51 @@ func TestReadSecret(t *testing.T) {
 		}
 		return path
 	}
-	s, err := ReadSecret(write("good", "\n geheim\n"))
+	c := Default()
+	s, err := c.ReadSecret(write("good", "\n geheim\n"))
 	if err != nil || s.Reveal() != "geheim" {
 		t.Errorf("%q, %v", s.Reveal(), err)
 	}
 	for name, path := range map[string]string{
 		"absent": filepath.Join(dir, "absent"), "empty": write("empty", " \n"), "folder": dir, "large": write("large", strings.Repeat("x", 70<<10)),
+		"two lines": write("two", "geheim\ngeheim\n"), "binary": write("binary", "geheim\x00"), "UTF-16": write("wide", "\xff\xfeg\x00"), "marked": write("marked", "\ufeffgeheim"),
 	} {
-		if _, err := ReadSecret(path); err == nil {
-			t.Errorf("%s is read", name)
+		if _, err := c.ReadSecret(path); ccci.CodeOf(err) != ccci.CodeInvalid || ccci.HintOf(err) == "" || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "geheim") {
+			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if s, err := c.ReadKey(write("key", "-----BEGIN\nx\n-----END\n")); err != nil || s.Reveal() != "-----BEGIN\nx\n-----END" {
+		t.Errorf("a key: %q, %v", s.Reveal(), err)
+	}
+}
+
+// Each setting whose file is read as a secret is in the list, so that an error names its place.
+func TestSecretFilesHavePlaces(t *testing.T) {
+	var c Config
+	settings.Defaults(&c)
+	c.Forges = []ForgeEntry{{HookSecrets: []string{""}}}
+	listed := map[string]bool{}
+	for _, f := range c.secretFiles() {
+		listed[f.key] = true
+	}
+	var visit func(v reflect.Value, key string)
+	visit = func(v reflect.Value, key string) {
+		switch {
+		case v.Kind() == reflect.Struct:
+			for _, f := range settings.FieldsOf(v.Type()) {
+				visit(v.Field(f.Index), settings.Join(key, f.Key))
+			}
+		case v.Kind() == reflect.Slice && v.Len() > 0:
+			visit(v.Index(0), key+"[0]")
+		case v.Kind() == reflect.String && (strings.HasSuffix(key, "_file") || strings.Contains(key, "_files[")):
+			if !listed[key] {
+				t.Errorf("%s is not listed", key)
+			}
+			delete(listed, key)
+		}
+	}
+	visit(reflect.ValueOf(c), "")
+	for key := range listed {
+		t.Errorf("%s is listed, and there is no such setting", key)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/docker/docker/api/types/system"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/dockerd"
 )
 
@@ -137,15 +138,15 @@ func TestMachine(t *testing.T) {
 		expect(t, "space", said(t, func(context.Context) []ccci.Diagnosis { return []ccci.Diagnosis{space("disk", dir, free)} }), want)
 	}
 	expect(t, "no program", said(t, Program("no-such-program", "install it")), "problem  no-such-program: there is no", "hint: install it")
-	expect(t, "secret", said(t, Secret(file, "token")), "ok       secret: token: ")
+	expect(t, "secret", said(t, Secret(new(config.Config).ReadSecret, file, "token")), "ok       secret: token: ")
 	if err := os.Chmod(file, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, "everybody's secret", said(t, Secret(file, "token")), "warning  secret: token: ", "chmod o-rwx")
-	if got := said(t, Secret(file, "token")); strings.Contains(got, "geheim") {
+	expect(t, "everybody's secret", said(t, Secret(new(config.Config).ReadSecret, file, "token")), "warning  secret: token: ", "chmod o-rwx")
+	if got := said(t, Secret(new(config.Config).ReadSecret, file, "token")); strings.Contains(got, "geheim") {
 		t.Error("the secret is shown")
 	}
-	expect(t, "no secret", said(t, Secret(filepath.Join(dir, "none"), "token")), "problem  secret: token: ", "no such file")
+	expect(t, "no secret", said(t, Secret(new(config.Config).ReadSecret, filepath.Join(dir, "none"), "token")), "problem  secret: token: ", "there is no file")
 	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(dir, "none.sock"))
 	expect(t, "no daemon", said(t, Docker(nil)), "problem  docker: no Docker daemon answers at unix://")
 	for _, tc := range []struct {

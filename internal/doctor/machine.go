@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
-	"github.com/recipe-maintainers/cc-ci/internal/config"
 )
 
 // existing returns the deepest folder on the way to path that is there.
@@ -128,11 +127,11 @@ func swarmState(s swarm.Info) ccci.Diagnosis {
 	return Well("swarm", "active, with %d nodes", s.Nodes)
 }
 
-// Secret looks whether a file holds a secret, and who else may read it.
-func Secret(path, what string) Check {
+// Secret looks whether a file holds what read makes of it, and who else may read it.
+func Secret(read func(path string) (ccci.Secret, error), path, what string) Check {
 	return func(context.Context) []ccci.Diagnosis {
 		check := "secret: " + what
-		if _, err := config.ReadSecret(path); err != nil {
+		if _, err := read(path); err != nil {
 			return []ccci.Diagnosis{Problem(check, err)}
 		}
 		info, err := os.Stat(path)

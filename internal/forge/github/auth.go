@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"sync"
 	"time"
 
@@ -26,7 +25,9 @@ import (
 type App struct {
 	ID           string // the App's client id or number
 	Installation int64
-	KeyFile      string // its private key, PEM; read again whenever it is needed
+	KeyFile      string // its private key, PEM
+	// ReadKey reads KeyFile. It is called whenever the key is needed, so that a new one needs no new process.
+	ReadKey func(path string) (ccci.Secret, error)
 }
 
 // tokenSource gives the token for a request. stale names one that GitHub did not
@@ -129,11 +130,11 @@ func newSigner(app App, now func() time.Time) (*signer, error) {
 }
 
 func (s *signer) key() (*rsa.PrivateKey, error) {
-	text, err := os.ReadFile(s.app.KeyFile)
+	text, err := s.app.ReadKey(s.app.KeyFile)
 	if err != nil {
-		return nil, ccci.Errorf(ccci.CodeInvalid, "reading the GitHub App's private key: %w", err)
+		return nil, fmt.Errorf("reading the GitHub App's private key: %w", err)
 	}
-	if block, _ := pem.Decode(text); block != nil {
+	if block, _ := pem.Decode([]byte(text.Reveal())); block != nil {
 		if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
 			return key, nil
 		}

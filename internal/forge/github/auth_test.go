@@ -30,8 +30,16 @@ func newApp(t testing.TB, s *githubfake.Server) func(*Options) {
 	id, installation := s.App("cc-ci-app", &key.PublicKey)
 	return func(o *Options) {
 		o.Token = ccci.Secret{}
-		o.App = &App{ID: fmt.Sprint(id), Installation: installation, KeyFile: file}
+		o.App = &App{ID: fmt.Sprint(id), Installation: installation, KeyFile: file, ReadKey: readKey}
 	}
+}
+
+func readKey(path string) (ccci.Secret, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ccci.Secret{}, ccci.Errorf(ccci.CodeInvalid, "%w", err)
+	}
+	return ccci.NewSecret(string(text)), nil
 }
 
 // Tokens of an App live an hour. They are renewed before that, and at once when
@@ -81,10 +89,10 @@ func TestC32_AppKeyIsChecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, app := range map[string]App{
-		"no file":         {ID: "1", Installation: 1, KeyFile: filepath.Join(t.TempDir(), "none")},
-		"no key":          {ID: "1", Installation: 1, KeyFile: junk},
-		"no id":           {Installation: 1, KeyFile: opts.App.KeyFile},
-		"no installation": {ID: "1", KeyFile: opts.App.KeyFile},
+		"no file":         {ID: "1", Installation: 1, KeyFile: filepath.Join(t.TempDir(), "none"), ReadKey: readKey},
+		"no key":          {ID: "1", Installation: 1, KeyFile: junk, ReadKey: readKey},
+		"no id":           {Installation: 1, KeyFile: opts.App.KeyFile, ReadKey: readKey},
+		"no installation": {ID: "1", KeyFile: opts.App.KeyFile, ReadKey: readKey},
 	} {
 		if _, err := New(Options{APIURL: s.APIURL, App: &app}); ccci.CodeOf(err) != ccci.CodeInvalid {
 			t.Errorf("%s: %v", name, err)
