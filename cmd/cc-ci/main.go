@@ -105,6 +105,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return exitCode(usageError(parser, err), stderr)
 	}
+	if err := emptyLists(kctx); err != nil {
+		return exitCode(err, stderr)
+	}
 	err = kctx.Run(&app{ctx: context.Background(), configPath: c.Config, stdout: stdout, stderr: stderr}, parser)
 	return exitCode(err, stderr)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -58,6 +59,30 @@ func usageError(parser *kong.Kong, err error) error {
 	}
 	return ccci.Errorf(ccci.CodeInvalid, "%s%s", at, text).WithHint("see %s", help)
 }
+
+// emptyLists refuses an option for a list that is given with nothing in it. The parser takes it
+// for one that was not given, which stands for everything: a script whose variable is empty would
+// test or sweep all there is.
+func emptyLists(ctx *kong.Context) error {
+	for _, flag := range ctx.Flags() {
+		if !flag.Set || !flag.IsSlice() {
+			continue
+		}
+		given, ok := ctx.FlagValue(flag).([]string)
+		if !ok || len(given) > 0 && !slices.ContainsFunc(given, blank) {
+			continue
+		}
+		what := "the list is empty"
+		if len(given) > 1 {
+			what = "an item of the list is empty"
+		}
+		return ccci.Errorf(ccci.CodeInvalid, "--%s: %s", flag.Name, what).
+			WithHint("name at least one, or leave --%s out for its default; see %s --help", flag.Name, ctx.Selected().FullPath())
+	}
+	return nil
+}
+
+func blank(s string) bool { return strings.TrimSpace(s) == "" }
 
 // lastBranch is the deepest command that was named on the way to the mistake.
 func lastBranch(ctx *kong.Context) *kong.Node {

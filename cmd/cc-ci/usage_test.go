@@ -50,6 +50,38 @@ func TestEveryCommandHasHelp(t *testing.T) {
 	}
 }
 
+// An option for a list that is given empty is no option that is left out.
+func TestEmptyListsAreRefused(t *testing.T) {
+	lists := 0
+	var visit func(node *kong.Node)
+	visit = func(node *kong.Node) {
+		for _, child := range node.Children {
+			visit(child)
+		}
+		for _, f := range node.Flags {
+			if !f.IsSlice() {
+				continue
+			}
+			lists++
+			args := strings.Fields(node.FullPath())[1:]
+			for range node.Positional {
+				args = append(args, "x")
+			}
+			for value, want := range map[string]string{"": "the list is empty", " ": "the list is empty", "a,,b": "an item of the list is empty"} {
+				var stdout, stderr bytes.Buffer
+				code := run(append(args, "--"+f.Name+"="+value), &stdout, &stderr)
+				if code != exitUsage || !strings.HasPrefix(stderr.String(), "cc-ci: --"+f.Name+": "+want+"\nhint: ") {
+					t.Errorf("%s --%s=%q: exit code %d, %s", node.FullPath(), f.Name, value, code, &stderr)
+				}
+			}
+		}
+	}
+	visit(newParser(&cli{}, io.Discard, io.Discard, func(int) {}).Model.Node)
+	if lists < 3 {
+		t.Errorf("tried %d options only", lists)
+	}
+}
+
 func TestUsageErrors(t *testing.T) {
 	for _, tc := range []struct{ args, message, hint string }{
 		{"bogus", `there is no command "bogus"`, "there are demo, run, serve,"},
