@@ -98,7 +98,7 @@ func (c *forgeImportCmd) Run(a *app) error {
 type forgePRCmd struct {
 	Repo   string `arg:"" help:"OWNER/NAME."`
 	Branch string `arg:"" help:"Branch with the change."`
-	Base   string `default:"main" help:"Branch it should go into."`
+	Base   string `help:"Branch it should go into; default the repository's default branch."`
 	Title  string `help:"Title; default the branch's name."`
 }
 
@@ -112,14 +112,22 @@ func (c *forgePRCmd) Run(a *app) error {
 		return err
 	}
 	defer forge.Close()
-	if c.Branch == c.Base {
+	base := c.Base
+	if base == "" {
+		r, err := forge.Repository(a.ctx, repo)
+		if err != nil {
+			return wayOut(err)
+		}
+		base = r.Branch
+	}
+	if c.Branch == base {
 		return ccci.Errorf(ccci.CodeInvalid, "the branch %s cannot go into itself", c.Branch).WithHint("name the branch with the change; --base names the one it should go into")
 	}
 	title := c.Title
 	if title == "" {
 		title = c.Branch
 	}
-	pr, err := forge.OpenPullRequest(a.ctx, repo, title, c.Branch, c.Base, user)
+	pr, err := forge.OpenPullRequest(a.ctx, repo, title, c.Branch, base, user)
 	if err != nil {
 		return wayOut(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -39,8 +40,7 @@ func (f *Forge) OpenPullRequest(ctx context.Context, repo ccci.RepoRef, title, b
 				return err
 			}
 			if head == "" {
-				return ccci.Errorf(ccci.CodeNotFound, "opening a pull request on %s: it has no branch %q", repo, name).
-					WithHint("push the branch first, to %s", f.path(repo))
+				return f.noBranch(ctx, repo, name)
 			}
 		}
 		var other int
@@ -65,6 +65,25 @@ func (f *Forge) OpenPullRequest(ctx context.Context, repo ccci.RepoRef, title, b
 		return ccci.PullRequest{}, err
 	}
 	return f.PullRequest(ctx, pr)
+}
+
+// noBranch names the branches that there are beside the one that is not.
+func (f *Forge) noBranch(ctx context.Context, repo ccci.RepoRef, name string) error {
+	const shown = 10
+	out, err := f.git.run(ctx, f.path(repo), "for-each-ref", fmt.Sprintf("--count=%d", shown+1), "--format=%(refname:short)", "refs/heads/")
+	if err != nil {
+		return err
+	}
+	branches := strings.Fields(out)
+	has := "none"
+	if len(branches) > shown {
+		branches[shown] = "…"
+	}
+	if len(branches) > 0 {
+		has = strings.Join(branches, ", ")
+	}
+	return ccci.Errorf(ccci.CodeNotFound, "opening a pull request on %s: it has no branch %q", repo, name).
+		WithHint("its branches: %s; push a new one to %s", has, f.path(repo))
 }
 
 // ClosePullRequest closes a pull request. Legal twice.
