@@ -2,6 +2,9 @@ package main
 
 import (
 	"cmp"
+	"errors"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -170,7 +173,7 @@ func (c *secretsCheckCmd) leaks(a *app, s *secretsCmd, o *opened) ([]ccci.Diagno
 		})
 	}
 	err := scan.Repository(a.ctx, c.Repo)
-	if err == nil {
+	if _, missing := os.Stat(s.Dir); err == nil && !errors.Is(missing, fs.ErrNotExist) { // that it is missing was said
 		err = scan.Folder(s.Dir)
 	}
 	if a.ctx.Err() != nil {
