@@ -2,6 +2,7 @@ package ccci
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -29,6 +30,29 @@ type Check struct {
 	Code     Code          `json:"code,omitempty"`    // for fail: whose fault; recipe or infra
 	Started  time.Time     `json:"started"`
 	Duration time.Duration `json:"duration"` // nanoseconds
+}
+
+// CheckWord makes the last part of a [Check]'s name of what people call it: lower-case words with
+// hyphens. Names that differ in other characters alone make the same one.
+func CheckWord(name string) string {
+	var b strings.Builder
+	dash := false
+	for _, r := range strings.ToLower(name) {
+		switch {
+		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
+			if dash && b.Len() > 0 {
+				b.WriteByte('-')
+			}
+			dash = false
+			b.WriteRune(r)
+		default:
+			dash = true
+		}
+	}
+	if b.Len() == 0 {
+		return "unnamed"
+	}
+	return b.String()
 }
 
 // Stage is one stage with its checks. Its status follows from them.

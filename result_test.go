@@ -26,3 +26,14 @@ func TestU6_AStageSettlesByItsWorstCheck(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckWord(t *testing.T) {
+	for in, want := range map[string]string{
+		"log in": "log-in", "  Log IN!! ": "log-in", "a.b_c": "a-b-c", "ünïcode": "n-code", "TestLogIn": "testlogin",
+		"": "unnamed", "---": "unnamed", "../../etc/passwd": "etc-passwd", "7": "7",
+	} {
+		if got := ccci.CheckWord(in); got != want {
+			t.Errorf("CheckWord(%q) = %q, want %q", in, got, want)
+		}
+	}
+}

@@ -130,7 +130,7 @@ func (l *life) deployDependencies(ctx context.Context, s *ccci.Stage) bool {
 			[]question{{"setup", func(ctx context.Context) error { return l.setUp(ctx, d) }}},
 		)
 		for _, q := range questions {
-			if !l.check(ctx, s, "install/dep-"+slug(d.recipe)+"-"+q.name, func(ctx context.Context) error {
+			if !l.check(ctx, s, "install/dep-"+ccci.CheckWord(d.recipe)+"-"+q.name, func(ctx context.Context) error {
 				if err := q.ask(ctx); err != nil {
 					return &dependencyError{d.recipe, err}
 				}

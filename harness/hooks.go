@@ -97,7 +97,7 @@ func testRows(out []byte) []ccci.Check {
 		if !ok {
 			continue
 		}
-		row := ccci.Check{Name: "checks/go-" + slug(event.Test), Status: status, Duration: time.Duration(event.Elapsed * float64(time.Second))}
+		row := ccci.Check{Name: "checks/go-" + ccci.CheckWord(event.Test), Status: status, Duration: time.Duration(event.Elapsed * float64(time.Second))}
 		row.Started = event.Time.Add(-row.Duration)
 		switch status {
 		case ccci.Fail:

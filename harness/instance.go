@@ -198,7 +198,7 @@ func (in *instance) readiness() []question {
 		if name == "" {
 			name = fmt.Sprintf("probe %d", i+1)
 		}
-		questions = append(questions, question{"ready-" + slug(name), within(func(ctx context.Context) error { return in.runner.Ready(ctx, probe) })})
+		questions = append(questions, question{"ready-" + ccci.CheckWord(name), within(func(ctx context.Context) error { return in.runner.Ready(ctx, probe) })})
 	}
 	return questions
 }

@@ -82,17 +82,6 @@ func TestU23_EachGoTestIsARow(t *testing.T) {
 	}
 }
 
-func TestSlug(t *testing.T) {
-	for in, want := range map[string]string{
-		"log in": "log-in", "  Log IN!! ": "log-in", "a.b_c": "a-b-c", "ünïcode": "n-code", "TestLogIn": "testlogin",
-		"": "unnamed", "---": "unnamed", "../../etc/passwd": "etc-passwd", "7": "7",
-	} {
-		if got := slug(in); got != want {
-			t.Errorf("slug(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 func TestSafeName(t *testing.T) {
 	if got := safeName("../a b/ü_1.log"); got != "..-a-b---_1.log" && got != "..-a-b--_1.log" {
 		t.Errorf("%q", got)

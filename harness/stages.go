@@ -385,7 +385,7 @@ func (l *life) ownChecks(ctx context.Context, s *ccci.Stage) {
 	if l.hook(ctx, s, "pre-checks") {
 		runner := l.runner.WithMarker(l.marker("A"))
 		for _, step := range l.settings.Checks {
-			l.check(ctx, s, "checks/"+slug(step.Name), func(ctx context.Context) error {
+			l.check(ctx, s, "checks/"+ccci.CheckWord(step.Name), func(ctx context.Context) error {
 				if step.Browser != nil {
 					if err := l.withBrowser(); err != nil {
 						return err

@@ -47,6 +47,17 @@ func (c *checker) bad(key, hint, format string, args ...any) {
 	c.Add(c.Line(key), key, hint, format, args...)
 }
 
+// brokenBelow reports whether something within key could not be decoded, so that what is missing
+// there may be no mistake of its own.
+func (c *checker) brokenBelow(key string) bool {
+	for k := range c.broken {
+		if strings.HasPrefix(k, key+".") || strings.HasPrefix(k, key+"[") {
+			return true
+		}
+	}
+	return false
+}
+
 func check(r *ccci.Recipe, d *settings.Decoder) {
 	c := &checker{Decoder: d, recipe: r, vars: map[string]bool{}, broken: map[string]bool{}}
 	for _, p := range d.Problems() {
@@ -67,8 +78,11 @@ func check(r *ccci.Recipe, d *settings.Decoder) {
 	c.domains()
 	c.secrets()
 	c.depends()
+	probes := map[string]string{}
 	for i, p := range r.Ready {
-		c.probe(p, fmt.Sprintf("ready[%d]", i))
+		k := fmt.Sprintf("ready[%d]", i)
+		c.probe(p, k)
+		c.unique(probes, k+".name", p.Name)
 	}
 	c.steps("seed", r.Seed, true)
 	c.steps("change", r.Change, true)
@@ -199,7 +213,7 @@ func (c *checker) roundTrip() {
 		c.bad("change", "add seed steps", "change without seed has nothing to overwrite")
 	}
 	for key, steps := range map[string][]ccci.Step{"seed": r.Seed, "change": r.Change, "verify": r.Verify} {
-		if len(steps) > 0 && !strings.Contains(fmt.Sprintf("%+v", flat(steps)), ".Marker") {
+		if len(steps) > 0 && !c.brokenBelow(key) && !strings.Contains(fmt.Sprintf("%+v", flat(steps)), ".Marker") {
 			c.bad(key, "", "none of its steps uses {{.Marker}}, so it would pass with any data")
 		}
 	}

@@ -254,7 +254,7 @@ func TestU8_EverySettingIsDocumented(t *testing.T) {
 		"| `seed` | [list of steps](#step) |",
 		"### HTTP step",
 		"| `http` | [HTTP step](#http-step) |",
-		"| `health.status` | list of numbers | `[200, 301, 302]` |",
+		"| `health.status` | number or list of numbers | `[200, 301, 302]` |",
 	} {
 		if !strings.Contains(doc, line) {
 			t.Errorf("Doc() lacks %q:\n%s", line, doc)

@@ -13,18 +13,16 @@ import (
 
 // steps checks one list of steps. marker says whether {{.Marker}} exists there.
 func (c *checker) steps(list string, steps []ccci.Step, marker bool) {
-	names := map[string]bool{}
+	names := map[string]string{}
 	for i, s := range steps {
 		k := fmt.Sprintf("%s[%d]", list, i)
+		c.unique(names, k+".name", s.Name)
 		switch {
 		case s.Name == "":
 			c.bad(k, "", "a step needs a name, it is shown in the result")
 		case !stepName.MatchString(s.Name):
 			c.bad(k+".name", "", "%q is not lower-case words, at most 80 characters", s.Name)
-		case names[s.Name]:
-			c.bad(k+".name", "", "another step of %s is called %q", list, s.Name)
 		}
-		names[s.Name] = true
 		if s.Timeout < 0 || s.Timeout > maxWait {
 			c.bad(k+".timeout", "", "%s is not between 0s and %s", s.Timeout, maxWait)
 		}
@@ -44,6 +42,20 @@ func (c *checker) steps(list string, steps []ccci.Step, marker bool) {
 		c.browser(k+".browser", s.Browser, marker)
 		c.templates(k, reflect.ValueOf(s), marker)
 	}
+}
+
+// unique demands that the checks of one list have names of their own in the result. taken has the
+// key of each name so far.
+func (c *checker) unique(taken map[string]string, key, name string) {
+	if name == "" {
+		return
+	}
+	word := ccci.CheckWord(name)
+	if first := taken[word]; first != "" {
+		c.bad(key, "give each another name", "%q has the same name in the result as %s in line %d", name, first, c.Line(first))
+		return
+	}
+	taken[word] = key
 }
 
 // exactlyOne demands that one of several keys is set.
@@ -149,7 +161,7 @@ func (c *checker) saves(k string, save map[string]string) {
 
 func (c *checker) execStep(k string, s *ccci.ExecStep) {
 	c.service(k+".service", s.Service)
-	if len(s.Command) == 0 || s.Command[0] == "" {
+	if (len(s.Command) == 0 || s.Command[0] == "") && !c.brokenBelow(k+".command") {
 		c.bad(k+".command", `write a list, as ["psql", "-c", "select 1"]`, "a program to run is needed")
 	}
 	if s.Exit < 0 || s.Exit > 255 {

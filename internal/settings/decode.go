@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -79,7 +80,7 @@ func (d *Decoder) document(text []byte) (*yaml.Node, bool) {
 		return nil, true
 	} else if err != nil {
 		line, msg := yamlError(err)
-		d.Add(line, "", "", "this is not YAML: %s", msg)
+		d.Add(line, "", templateHint(text, line), "this is not YAML: %s", msg)
 		return nil, false
 	}
 	if err := dec.Decode(&second); err == nil {
@@ -184,6 +185,10 @@ func (d *Decoder) pairs(n *yaml.Node, key string, fn func(name string, k, value 
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, value := n.Content[i], n.Content[i+1]
+		if template := bareTemplate(n); template != "" {
+			d.Add(k.Line, key, "put it in quotes: "+template, "a template stands without quotes")
+			continue
+		}
 		if k.Kind != yaml.ScalarNode || isNull(k) {
 			d.Add(k.Line, key, "", "a key must be plain text")
 			continue
@@ -216,7 +221,18 @@ func (d *Decoder) mapping(n *yaml.Node, v reflect.Value, key string) {
 	v.Set(m)
 }
 
+// list reads a list. One number alone is a list of one; a text alone is not, since it may
+// be several in one.
 func (d *Decoder) list(n *yaml.Node, v reflect.Value, key string) {
+	if n.Kind == yaml.ScalarNode && v.Type().Elem().Kind() == reflect.Int {
+		n = &yaml.Node{Kind: yaml.SequenceNode, Line: n.Line, Content: []*yaml.Node{n}}
+		before := len(d.problems)
+		defer func() {
+			for i := before; i < len(d.problems); i++ { // about the list, as it was written
+				d.problems[i].Key = key
+			}
+		}()
+	}
 	if n.Kind != yaml.SequenceNode {
 		d.wrongType(n, v.Type(), key)
 		return
@@ -337,12 +353,50 @@ func (d *Decoder) wrongType(n *yaml.Node, want reflect.Type, key string) {
 	got := fmt.Sprintf("%q", n.Value)
 	switch n.Kind {
 	case yaml.MappingNode:
+		if template := bareTemplate(n); template != "" {
+			d.Add(n.Line, key, "put it in quotes: "+template, "a template stands without quotes, which YAML takes for a mapping")
+			return
+		}
 		got = "a mapping"
 	case yaml.SequenceNode:
 		got = "a list"
 	}
 	d.Add(n.Line, key, "", "this must be a %s, not %s", typeName(want), got)
 }
+
+// bareTemplate returns what a person meant who wrote {{.Marker}} without quotes, in quotes: YAML
+// reads it as a mapping whose key is a mapping. It returns "" for anything else.
+func bareTemplate(n *yaml.Node) string {
+	if n.Kind != yaml.MappingNode || n.Style&yaml.FlowStyle == 0 || len(n.Content) != 2 {
+		return ""
+	}
+	inner := n.Content[0]
+	if inner.Kind != yaml.MappingNode || len(inner.Content) != 2 || inner.Content[0].Kind != yaml.ScalarNode {
+		return ""
+	}
+	return inQuotes("{{" + inner.Content[0].Value + "}}")
+}
+
+func inQuotes(text string) string {
+	if strings.Contains(text, `"`) {
+		return "'" + text + "'"
+	}
+	return `"` + text + `"`
+}
+
+// templateHint says that quotes are missing where a line that is no YAML holds a value that
+// begins with {{.
+func templateHint(text []byte, line int) string {
+	n := 0
+	for l := range strings.Lines(string(text)) {
+		if n++; n == line && bareValue.MatchString(l) {
+			return `put a value that holds {{ in quotes, as "{{.Marker}}"`
+		}
+	}
+	return ""
+}
+
+var bareValue = regexp.MustCompile(`(^|[:,\[{-])\s*\{\{`)
 
 // Join makes a dotted key.
 func Join(key, name string) string {

@@ -81,7 +81,7 @@ func typeName(t reflect.Type) string {
 		case reflect.Struct:
 			return "list of " + plural(words(elem.Name()))
 		case reflect.Int:
-			return "list of numbers"
+			return "number or list of numbers"
 		default:
 			return "list of texts"
 		}

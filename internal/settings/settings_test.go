@@ -135,7 +135,7 @@ func TestU8_DecodeRefuses(t *testing.T) {
 		{"wait: 5", `f.yml:1: wait: "5" is not a duration; write a number with its unit, as 90s, 5m or 1h30m`},
 		{"wait: 5 minutes", `f.yml:1: wait: "5 minutes" is not a duration`},
 		{"wait: [5s]", `f.yml:1: wait: this must be a duration, not a list`},
-		{"codes: 200", `f.yml:1: codes: this must be a list of numbers, not "200"`},
+		{"codes: two", `f.yml:1: codes: this must be a number, not "two"`},
 		{"codes:\n- 200\n- x", `f.yml:3: codes[1]: this must be a number, not "x"`},
 		{"words: [a, ]\nenv: x", `f.yml:2: env: this must be a mapping of texts, not "x"`},
 		{"words: [a, ~]", `f.yml:1: words[1]: this item is empty`},
@@ -244,7 +244,7 @@ func TestDoc(t *testing.T) {
 		"| `count` | number | `3` | A number. |\n" +
 		"| `on` | truth value (true or false) | `true` | A truth value. |\n" +
 		"| `wait` | duration | `5s` | A duration. |\n" +
-		"| `codes` | list of numbers | `[200, 204]` | Numbers. |\n" +
+		"| `codes` | number or list of numbers | `[200, 204]` | Numbers. |\n" +
 		"| `words` | list of texts |  | Texts \\| words. |\n" +
 		"| `env` | mapping of texts |  | Texts by name. |\n" +
 		"| `body` | free-form value |  | Anything. |\n" +
