@@ -3,12 +3,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"syscall"
 
 	"github.com/alecthomas/kong"
 	kongcompletion "github.com/jotaen/kong-completion"
@@ -140,7 +142,7 @@ func exitCode(err error, stderr io.Writer) int {
 	}
 	// An error may quote what a recipe or an app says.
 	fmt.Fprintf(stderr, "cc-ci: %s\n", plain.Text(err.Error()))
-	if hint := ccci.HintOf(err); hint != "" {
+	if hint := cmp.Or(ccci.HintOf(err), diskHint(err)); hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", plain.Text(hint))
 	}
 	switch ccci.CodeOf(err) {
@@ -152,6 +154,14 @@ func exitCode(err error, stderr io.Writer) int {
 		return exitFailed
 	}
 	return exitInfra
+}
+
+// diskHint is the way out of a full disk, wherever it was met; "" for any other error.
+func diskHint(err error) string {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return "free space on the disk of the folder that is named, or name another one; df -h shows how full each disk is"
+	}
+	return ""
 }
 
 // logger writes to standard error.

@@ -19,6 +19,7 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
+	"github.com/recipe-maintainers/cc-ci/internal/blob/dirblob"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/drone"
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
@@ -77,6 +78,11 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 	enrolment, err := enrol.Read(tests, job.Recipe)
 	if err != nil {
 		return err
+	}
+	if c.Quick {
+		if err := startsQuick(a.ctx, cfg, job.Recipe); err != nil {
+			return err
+		}
 	}
 	return a.byHand(cfg, handRun{
 		order: order{job: job, tests: tests, enrolment: enrolment}, out: c.Out, json: c.JSON,
@@ -173,6 +179,30 @@ func within(root, dir string) bool {
 // byHandDir has, within the data folder, what runs by hand found.
 const byHandDir = "by-hand"
 
+// startsQuick refuses a quick run that has nothing to start from, before anything is made for it.
+// Whether the canonical fits the head is found out in the run.
+func startsQuick(ctx context.Context, cfg config.Config, recipe string) error {
+	blobs, err := dirblob.OpenReader(filepath.Join(cfg.Data, "blobs"))
+	if err != nil {
+		return err
+	}
+	canonical, err := ccci.ReadCanonical(ctx, blobs, recipe)
+	switch {
+	case errors.Is(err, ccci.ErrNotFound):
+		return ccci.Errorf(ccci.CodeNotFound, "there is no canonical of %s, so a quick run has nothing to start from", recipe).
+			WithHint("leave --quick out to test everything; cc-ci sweep --recipe %s makes a canonical of an enrolled recipe", recipe)
+	case err != nil:
+		return err
+	case canonical.Kept.Without != "":
+		return ccci.Errorf(ccci.CodeNotFound, "the canonical of %s has no data to start from: %s", recipe, canonical.Kept.Without).
+			WithHint("leave --quick out to test everything")
+	}
+	return nil
+}
+
+// outputRoom is what a run writes at least, in bytes: its log, its result, a picture.
+const outputRoom = 1 << 20
+
 // makeOut makes the output folder and proves that files can be written there,
 // before a run spends minutes. discard takes what was made, and stayed empty, away.
 func makeOut(out string) (discard func(), err error) {
@@ -196,11 +226,14 @@ func makeOut(out string) (discard func(), err error) {
 		if err != nil {
 			return err
 		}
-		f.Close()
-		return os.Remove(f.Name())
+		_, err = f.Write(make([]byte, outputRoom))
+		return errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	if err := probe(); err != nil {
 		discard()
+		if hint := diskHint(err); hint != "" {
+			return nil, ccci.Errorf(ccci.CodeInfra, "writing to the output folder %s: %w", out, err).WithHint("%s", hint)
+		}
 		return nil, ccci.Errorf(ccci.CodeInvalid, "making the output folder: %w", err).WithHint("name one that you may write to with --out")
 	}
 	return discard, nil

@@ -15,6 +15,9 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/recipe-maintainers/cc-ci/internal/headroom"
 )
 
 // TestScripts runs testdata/script: the manual of the command line, checked. No
@@ -25,6 +28,8 @@ import (
 //	hold-lock FILE              lock FILE as another process would
 //	repo DIR                    make DIR a git repository and commit what is in it
 //	release DIR VERSION         commit what is in DIR and tag it
+//	small-disk DIR KIB          make DIR a file system of its own; for root
+//	fill DIR KIB                write to DIR until KIB are left
 //	narrow N                    fail when the last output has lines of more than N characters
 //
 // Every script has a configuration, which $CC_CI_CONFIG names, with its data in
@@ -59,8 +64,15 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
-				return os.Geteuid() == 0, nil
+			root := os.Geteuid() == 0
+			switch cond {
+			case "root":
+				return root, nil
+			case "mounts":
+				if !root && os.Getenv("CI") != "" {
+					return false, errors.New("a file system cannot be mounted here, and CI must try what needs one")
+				}
+				return root, nil
 			}
 			return false, errors.New("unknown condition")
 		},
@@ -71,6 +83,9 @@ func TestScripts(t *testing.T) {
 			"repo":      scriptRepo,
 			"release":   scriptRelease,
 			"narrow":    scriptNarrow,
+
+			"small-disk": scriptSmallDisk,
+			"fill":       scriptFill,
 		},
 	})
 }
@@ -126,6 +141,32 @@ func scriptHoldLock(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("locking %s: %v, %v", args[0], ok, err)
 	}
 	ts.Defer(func() { lock.Close() })
+}
+
+// scriptSmallDisk mounts a file system in memory.
+func scriptSmallDisk(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: small-disk DIR KIB")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	ts.Check(unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+args[1]+"k"))
+	ts.Defer(func() { ts.Check(unix.Unmount(dir, unix.MNT_DETACH)) })
+}
+
+func scriptFill(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: fill DIR KIB")
+	}
+	dir := ts.MkAbs(args[0])
+	left, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	file := filepath.Join(dir, "fill")
+	ts.Check(os.RemoveAll(file))
+	ts.Check(os.WriteFile(file, make([]byte, max(headroom.Free(dir)-left<<10, 0)), 0o600))
+	if free := headroom.Free(dir); free > left<<10+16<<10 {
+		ts.Fatalf("%d bytes are free on %s", free, dir)
+	}
 }
 
 func scriptRepo(ts *testscript.TestScript, neg bool, args []string) {

@@ -12,6 +12,7 @@ package gitcmd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,8 @@ func missing(err error) error {
 
 // Run runs one git command in dir and returns what it prints, without the final line
 // break. An error holds git's first words and wraps the context's error, when that
-// has ended, or [exec.ExitError]; without git it is that of [Installed].
+// has ended, or [exec.ExitError], and [syscall.ENOSPC] where the disk is full; without git it is
+// that of [Installed].
 func Run(ctx context.Context, dir string, args ...string) (string, error) {
 	out, err := Output(ctx, dir, args...)
 	return strings.TrimSuffix(string(out), "\n"), err
@@ -164,11 +166,23 @@ func (c call) start(ctx context.Context, settings []string) error {
 		return missing(err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("git %s: %w", c.args[0], ended(ctx))
+	case text != "" && slices.Contains(writes, c.args[0]) && full(c.dir):
+		return fmt.Errorf("git %s: %s: %w, with %w", c.args[0], text, err, syscall.ENOSPC)
 	case text != "":
 		return fmt.Errorf("git %s: %s: %w", c.args[0], text, err)
 	default:
 		return fmt.Errorf("git %s: %w", c.args[0], err)
 	}
+}
+
+// writes are the commands that fill a disk. git's words for a full one differ from file to file.
+var writes = []string{"init", "config", "fetch", "symbolic-ref", "update-ref", "index-pack", "checkout", "worktree"}
+
+// full reports whether hardly anything can be written to the disk of dir.
+func full(dir string) bool {
+	const little = 256 << 10 // bytes
+	var disk syscall.Statfs_t
+	return syscall.Statfs(cmp.Or(dir, "."), &disk) == nil && disk.Blocks > 0 && int64(disk.Bavail)*disk.Bsize < little
 }
 
 // ended is why ctx has ended: what this package says, else the context's own error.

@@ -251,7 +251,7 @@ func (db *DB) Explain(err error) error {
 	case lib.SQLITE_READONLY, lib.SQLITE_CANTOPEN, lib.SQLITE_PERM:
 		what, hint = "cannot be written to", "check the owner and the rights of the file and of its directory"
 	case lib.SQLITE_FULL:
-		what, hint = "cannot grow: the disk is full", "free some space; nothing that was stored is lost"
+		what, hint = "cannot grow: the disk is full", "free space on the disk of "+filepath.Dir(db.path)+"; nothing that was stored is lost"
 	case lib.SQLITE_IOERR:
 		what, hint = "cannot be read or written: the disk reports an error", "look at the kernel's log"
 	default:
