@@ -286,6 +286,29 @@ func TestN7_OurFaultIsTriedOnceMore(t *testing.T) {
 	}
 }
 
+// A cancellation that is faster than the harness's start leaves no result, and nothing to tear down.
+func TestA19_CancelledBeforeTheHarnessBegan(t *testing.T) {
+	for code, want := range map[int]string{
+		143: "**Teardown:** the run never started, so nothing was created.",
+		137: "**Teardown:** not proven, the harness left no result.", // killed in its teardown
+	} {
+		inBubble(t, func(t *testing.T, w *world) {
+			w.harness = 10 * time.Millisecond
+			w.script = func(ccci.Job) (ccci.Build, any) {
+				return ccci.Build{Ending: ccci.EndCancelled, ExitCode: code}, nil
+			}
+			_, stop := w.start(w.config())
+			defer stop()
+			w.write(pr1, ada, "!testme")
+			idle(time.Minute)
+			said := w.said("run/")
+			if len(said) != 1 || !strings.Contains(said[0], want) || !strings.Contains(said[0], "cancelled") {
+				t.Errorf("exit code %d: %q", code, said)
+			}
+		})
+	}
+}
+
 func TestN5_CancelledRunIsNotTriedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.script = func(ccci.Job) (ccci.Build, any) { return ccci.Build{Ending: ccci.EndExited, ExitCode: 3}, nil }

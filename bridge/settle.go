@@ -20,8 +20,18 @@ func worthRepeating(run ccci.Run, build ccci.Build, result *ccci.Result) bool {
 	return result == nil || result.Status == ccci.StatusErrored
 }
 
-// exitUsage is the harness's exit code for usage and configuration.
-const exitUsage = 2
+// The harness's exit codes: for usage and configuration, and for an end by SIGTERM.
+const (
+	exitUsage     = 2
+	exitTerminate = 143
+)
+
+// neverBegan reports whether a cancelled run ended before its harness made anything: the signal
+// was faster than the program. One that has begun tears down and leaves a result, or is killed
+// when that takes too long, which is another exit code.
+func neverBegan(build ccci.Build, result *ccci.Result) bool {
+	return result == nil && build.Ending == ccci.EndCancelled && build.ExitCode == exitTerminate
+}
 
 // requeue gives a run that came to nothing, through no fault of the recipe, its
 // next attempt (N7). The comment stays the same one.

@@ -130,6 +130,11 @@ func (b *Bridge) pursue(ctx context.Context, t *tracked) error {
 		}
 		return b.pursue(ctx, t)
 	}
+	if neverBegan(build, result) {
+		if err := b.change(ctx, t, func(r *ccci.Run) { r.Started, r.Stages = time.Time{}, nil }); err != nil {
+			return err
+		}
+	}
 	finished := build.Finished
 	if finished.IsZero() {
 		finished = b.cfg.Now()

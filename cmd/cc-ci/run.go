@@ -437,6 +437,8 @@ func (c *runCmd) told() (job ccci.Job, err error) {
 // engine is the process that an engine starts: its job is a file or a variable,
 // and what it found goes to the blobs, the result last. Drone does not know when a
 // harness has torn down, so a harness of Drone's takes one of the machine's slots.
+// An end by SIGTERM without a result says that nothing was made: a run that has begun leaves its
+// result, and an error in publishing it has another exit code.
 func (c *runCmd) engine(a *app, cfg config.Config) error {
 	orphaned, err := dieWith(c.Parent)
 	if err != nil {

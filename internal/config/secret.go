@@ -7,10 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 	"unicode"
 	"unicode/utf8"
-
-	"golang.org/x/sys/unix"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/settings"
@@ -46,7 +45,7 @@ func (c *Config) ReadKey(path string) (ccci.Secret, error) {
 
 func (c *Config) readSecret(path string) (string, error) {
 	// Without O_NONBLOCK a named pipe would be waited for.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		hint := "the file must be there and readable for cc-ci's user"
 		if errors.Is(err, fs.ErrNotExist) {
