@@ -147,6 +147,18 @@ type Change struct {
 	After   string `json:"after"`
 }
 
+// Review is what a person who asked for a run of a pull request agreed to, as far as it differs
+// from the target branch (P2), and what is wrong with the settings that it proposes (P20). Its
+// texts come from the pull request and are plain text. It decides no verdict.
+type Review struct {
+	Against  string    `json:"against"`            // the target branch
+	Commit   Commit    `json:"commit"`             // of it, where the pull request begins; "" when it is not known
+	Changes  []Change  `json:"changes"`            // what can run code or raise privilege
+	Proposed []string  `json:"proposed,omitempty"` // enrolment files that it adds or changes
+	Findings []Finding `json:"findings,omitempty"` // mistakes in them
+	Note     string    `json:"note,omitempty"`     // why something could not be compared
+}
+
 // Artifact is a file that a run left behind, by its path within the run's folder.
 type Artifact struct {
 	Path  string `json:"path"`
@@ -196,6 +208,7 @@ type Result struct {
 	LintRan     bool       `json:"lintRan"`
 	Images      []Image    `json:"images"`
 	Changes     []Change   `json:"changes"` // what the upgrade changes for operators; what they must act on comes first
+	Review      *Review    `json:"review,omitempty"` // nil when there is no target branch
 	Settings    Settings   `json:"settings"`
 	PeakMemory  int64      `json:"peakMemory"` // bytes, the sum over the app's containers at its highest sample
 	Artifacts   []Artifact `json:"artifacts"`

@@ -58,6 +58,7 @@ func TestResultFitsItsSchema(t *testing.T) {
 	full.Lint[0].Severity, full.Cause.Findings[0].Severity, full.BrokenBases[0].Cause.Findings[0].Severity = "error", "error", "error"
 	full.Images[0].Stage = "base"
 	full.Changes[0].Kind = "added"
+	full.Review.Changes[0].Kind, full.Review.Findings[0].Severity = "added", "error"
 	full.Artifacts[0].Kind = "log"
 	if err := validate(t, schema, full); err != nil {
 		t.Errorf("%v", err)

@@ -502,6 +502,13 @@ func (w *world) savePassed(run ccci.Run) {
 		stageOf(run, ccci.StageChecks, 25*time.Second, ok("sign-in", "", 2*time.Second), ccci.Check{Name: "send-mail", Status: ccci.Skip, Message: "declared: needs a mail server"}),
 	}
 	res.Lint = []ccci.Finding{{Rule: "R009", Severity: "warning", File: "compose.yml", Line: 14, Message: "the image is not pinned by digest", Hint: "Pin it, or say why not."}}
+	res.Review = &ccci.Review{
+		Against: "main", Commit: "1111111111111111111111111111111111111111",
+		Changes:  []ccci.Change{{Subject: "service app", Kind: "changed", What: "runs another command", After: "sh -c <b>"}},
+		Proposed: []string{"tests/pocketbase/recipe.yml"},
+		Findings: []ccci.Finding{{Rule: "settings", Severity: "error", File: "tests/pocketbase/recipe.yml", Line: 3, Message: "helth: there is no such setting", Hint: "health"}},
+		Note:     "half of it",
+	}
 	res.Changes = []ccci.Change{
 		{Subject: "env", Kind: "added", What: "SMTP_HOST is new in .env.sample and has no default: an operator must decide on it"},
 		{Subject: "image app", Kind: "changed", What: "is another one", Before: "ghcr.io/muchobien/pocketbase:0.28.2", After: "ghcr.io/muchobien/pocketbase:0.36.8"},

@@ -79,7 +79,7 @@ func (c *comparison) service(subject string, before, after *types.ServiceConfig)
 		text func(*types.ServiceConfig) string
 	}{
 		{"publishes other ports on the server", ports},
-		{"is in other networks", func(s *types.ServiceConfig) string { return strings.Join(slices.Sorted(maps.Keys(s.Networks)), ", ") }},
+		{"is in other networks", networksOf},
 		{"has another health check", health},
 		{"runs as another user", func(s *types.ServiceConfig) string { return s.User }},
 		{"has another memory limit", c.memoryLimit},
@@ -177,6 +177,10 @@ func shownLabel(key, value string) string {
 		return enrol.Shown("password", value)
 	}
 	return enrol.Shown(key, value)
+}
+
+func networksOf(s *types.ServiceConfig) string {
+	return strings.Join(slices.Sorted(maps.Keys(s.Networks)), ", ")
 }
 
 func ports(s *types.ServiceConfig) string {

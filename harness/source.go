@@ -26,6 +26,7 @@ func (l *life) fetchTrees(ctx context.Context) error {
 		return err
 	}
 	l.result.Version = head.Version()
+	l.review(ctx, clone, head)
 	releases, err := recipe.Releases(ctx, clone.dir)
 	if err != nil {
 		return err

@@ -282,6 +282,12 @@ func (c *chain) testme(pull int) (run ccci.RunID, overhead time.Duration) {
 	if got := c.state(commit); got != "success" {
 		c.t.Errorf("the commit's status is %q", got)
 	}
+	verdict := c.ours(pull)
+	for _, want := range []string{"**Code and privileges that this commit changes**, compared with `main` at `", "(asking for this run approved `" + commit[:8] + "` alone", "service app runs another image: `"} { // P2
+		if last := verdict[len(verdict)-1]; !strings.Contains(last, want) {
+			c.t.Errorf("the comment lacks %q:\n%s", want, last)
+		}
+	}
 	if n := len(c.ours(pull)) - before; n != 1 {
 		c.t.Errorf("%d comments about one run", n)
 	}

@@ -126,13 +126,11 @@ func overlayProblem(dir, overlay string) string {
 }
 
 // Parse reads the text of one recipe.yml. file is only used in messages. Name
-// and Dir of the result are empty, and whether overlays exist is not looked at.
+// and Dir of the result are empty, and whether overlays exist is not looked at. With an error,
+// which lists every mistake, the result has what could be read.
 func Parse(file string, text []byte) (ccci.Recipe, error) {
 	r, doc := readText(file, text)
-	if err := doc.Err(docHint); err != nil {
-		return ccci.Recipe{}, err
-	}
-	return r, nil
+	return r, doc.Err(docHint)
 }
 
 // readText returns what could be read even when there are problems, so that

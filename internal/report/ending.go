@@ -94,17 +94,7 @@ func changes(run ccci.Run, result *ccci.Result) string {
 		if i == most {
 			return out + fmt.Sprintf("\n- and %d more on the run's page", len(result.Changes)-i)
 		}
-		out += "\n- " + Text(clip(c.Subject, 100)) + " " + Text(clip(c.What, 300))
-		switch before, after := Code(clip(c.Before, 120)), Code(clip(c.After, 120)); {
-		case before != "" && after != "":
-			out += ": " + before + " → " + after
-		case before != "" && c.Kind == "changed":
-			out += ": " + before + " → nothing"
-		case after != "" && c.Kind == "changed":
-			out += ": nothing → " + after
-		case before+after != "":
-			out += ": " + before + after
-		}
+		out += "\n- " + change(c)
 	}
 	return out
 }

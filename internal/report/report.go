@@ -85,6 +85,8 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 			add(skips(rows))
 		}
 	}
+	add(review(run, result))
+	add(proposed(result))
 	add(changes(run, result))
 	add(teardown(run, result))
 	add(warnings(result))

