@@ -248,6 +248,15 @@ type Dependent struct {
 // person may read them: values of secret-looking keys are "***".
 type Settings map[string]string
 
+// FirstBase is what the run tried first to upgrade from, also when that is broken; nil when it
+// tried nothing.
+func (r *Result) FirstBase() *Revision {
+	if len(r.BrokenBases) > 0 {
+		return &Revision{Version: r.BrokenBases[0].Version, Commit: r.BrokenBases[0].Commit}
+	}
+	return r.Base
+}
+
 // Stage returns the named stage, or a zero Stage that is unverified.
 func (r *Result) Stage(name StageName) Stage {
 	for _, s := range r.Stages {

@@ -15,7 +15,7 @@ import (
 
 // Repeat is what a run takes from the one that it repeats (N9), in place of choosing by rule.
 type Repeat struct {
-	Base   *ccci.Revision // what the upgrade started from; nil: nothing
+	Base   *ccci.Revision // what the upgrade is tried from first; nil: nothing
 	NoBase string         // why not, when Base is nil
 }
 
@@ -54,8 +54,8 @@ func (l *life) writeArchive(ctx context.Context) (left []repro.LeftOut, size int
 		Recipe:   repro.Repository{Dir: l.clone.dir, Head: l.Job.Commit}, Limits: l.Git, TempDir: l.WorkDir,
 		Dependencies: map[string]repro.Repository{}, Enrolments: map[string]repro.Enrolment{},
 	}
-	if l.result.Base != nil {
-		contents.Recipe.From = l.result.Base.Commit
+	if base := l.result.FirstBase(); base != nil {
+		contents.Recipe.From = base.Commit
 	}
 	releases, err := recipe.Releases(ctx, l.clone.dir)
 	if err != nil {

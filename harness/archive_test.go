@@ -105,3 +105,33 @@ func TestN9_RunsThatCannotBeRepeatedKeepNothing(t *testing.T) {
 		}
 	}
 }
+
+// N9: a run that left a broken base begins with that base when it is repeated, from what it kept.
+func TestN9_ABrokenBaseIsTriedAgain(t *testing.T) {
+	theirs := &DeployError{Err: ccci.Errorf(ccci.CodeRecipe, "its task was rejected"), Reason: "rejected"}
+	run := func(repo string, head ccci.Commit, repeat *Repeat) (Config, *ccci.Result, []string) {
+		t.Helper()
+		var deployed []string
+		w := newWorld()
+		c := w.config(t, repo, head)
+		c.Repeat = repeat
+		if repeat != nil {
+			c.Job.BaseRef = ""
+		}
+		c.Deployer = breaking{worldDeployer: worldDeployer{world: w}, versions: []string{"0.1.0+1.0.0"}, why: theirs, deployed: &deployed}
+		return c, live(t, w, c, t.Context()), deployed
+	}
+	repo, head := withReleases(t, "0.0.9+1.0.0")
+	c, first, then := run(repo, head, nil)
+	kept := filepath.Join(t.TempDir(), "canary-good")
+	if err := archiveOf(t, c, first).Repository(t.Context(), kept, c.Git); err != nil {
+		t.Fatal(err)
+	}
+	_, again, now := run(kept, head, &Repeat{Base: first.FirstBase()})
+	if len(first.BrokenBases) != 1 || !slices.Equal(then, now) || len(again.BrokenBases) != 1 || again.Base.Version != "0.0.9+1.0.0" || !repro.Same(first, again) {
+		t.Errorf("deployed %v, then %v; base %+v, %s", then, now, again.Base, repro.Verdict(again))
+	}
+	if differ := repro.Differences(first, again); len(differ) > 0 {
+		t.Errorf("%q", differ)
+	}
+}

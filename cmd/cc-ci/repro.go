@@ -225,8 +225,8 @@ func waiversOf(e ccci.Recipe) []string {
 func (r *repetition) repository(ctx context.Context, checkouts map[string]string) (string, error) {
 	if dir, ok := checkouts[r.before.Recipe]; ok {
 		commits := []ccci.Commit{r.before.Commit}
-		if r.before.Base != nil {
-			commits = append(commits, r.before.Base.Commit)
+		if base := r.before.FirstBase(); base != nil {
+			commits = append(commits, base.Commit)
 		}
 		for _, commit := range commits {
 			if _, err := revision(ctx, dir, string(commit)); err != nil {
@@ -282,13 +282,15 @@ func (r *repetition) dependencies(ctx context.Context, checkouts map[string]stri
 	return nil
 }
 
-// base is what the upgrade started from, or why from nothing. A run that did not choose
-// leaves the choice to the rule, which ends as it did then.
+// base is what the upgrade was tried from first, or why from nothing. A run that did not choose
+// leaves the choice to the rule, which ends as it did then; so does one that leaves a broken base.
 func (r *repetition) base() *harness.Repeat {
-	upgrade := r.before.Stage(ccci.StageUpgrade)
+	base, upgrade := r.before.FirstBase(), r.before.Stage(ccci.StageUpgrade)
 	switch {
-	case r.before.Base != nil:
-		return &harness.Repeat{Base: r.before.Base}
+	case base != nil:
+		first := *base
+		first.Reason = cmp.Or(first.Reason, "it was the first choice of run "+string(r.before.RunID))
+		return &harness.Repeat{Base: &first}
 	case upgrade.Status == ccci.Skip:
 		return &harness.Repeat{NoBase: upgrade.Reason}
 	}

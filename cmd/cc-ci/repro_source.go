@@ -206,8 +206,8 @@ func (p pastRun) result(ctx context.Context) (*ccci.Result, error) {
 		return nil, bad("%q is not the name of a recipe", result.Recipe)
 	case !result.Commit.Valid():
 		return nil, bad("%q is not a full commit", result.Commit)
-	case result.Base != nil && !result.Base.Commit.Valid():
-		return nil, bad("its base %q is not a full commit", result.Base.Commit)
+	case result.FirstBase() != nil && !result.FirstBase().Commit.Valid():
+		return nil, bad("its base %q is not a full commit", result.FirstBase().Commit)
 	}
 	for _, d := range result.Dependencies {
 		if !enrol.ValidName(d.Recipe) {

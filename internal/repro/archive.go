@@ -48,7 +48,7 @@ const (
 const (
 	refPrefix = "refs/cc-ci/"
 	headRef   = refPrefix + "head"
-	fromRef   = refPrefix + "from" // what the upgrade started from
+	fromRef   = refPrefix + "from" // what the upgrade was tried from first
 )
 
 // Manifest says what an archive is of.
