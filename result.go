@@ -207,7 +207,7 @@ type Result struct {
 	Lint        []Finding  `json:"lint"`
 	LintRan     bool       `json:"lintRan"`
 	Images      []Image    `json:"images"`
-	Changes     []Change   `json:"changes"` // what the upgrade changes for operators; what they must act on comes first
+	Changes     []Change   `json:"changes"`          // what the upgrade changes for operators; what they must act on comes first
 	Review      *Review    `json:"review,omitempty"` // nil when there is no target branch
 	Settings    Settings   `json:"settings"`
 	PeakMemory  int64      `json:"peakMemory"` // bytes, the sum over the app's containers at its highest sample
