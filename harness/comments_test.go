@@ -59,6 +59,12 @@ func TestN12_CommentsOfRealResults(t *testing.T) {
 			c.Deployer = hanging{worldDeployer{world: w}}
 		}},
 		"no-browser": {change: func(w *world, c *Config) { c.Browser = nil }},
+		"no-backup":  {head: replacing(t, "        - \"backupbot.backup=true\"\n", ""), change: func(w *world, c *Config) { w.plan = labelled }},
+		"no-volume": {head: replacing(t, "    volumes:\n      - data:/data\n", "", "volumes:\n  data:\n", "", "        - \"backupbot.backup=true\"\n", ""),
+			change: func(w *world, c *Config) {
+				w.plan, c.Settings.Skip = labelled, []ccci.SkipStage{{Stage: ccci.StageUpgrade, Reason: "the vendor offers none"}}
+			}},
+		"abra-refuses": {head: replacing(t, "    healthcheck:\n", "    stop_grace_period: ${GRACE:-1m}\n    healthcheck:\n")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			repo, head := withReleases(t, c.older...)

@@ -60,17 +60,31 @@ func counts(removed map[string]int) string {
 	return strings.Join(kinds, ", ")
 }
 
+// warnings lists what the linter found and the run noticed, but for what the comment says as the
+// cause or as the reason of the level.
 func warnings(result *ccci.Result) string {
-	if result == nil || len(result.Warnings)+len(result.Lint) == 0 {
+	if result == nil {
 		return ""
 	}
 	const most = 10
+	cause, found := "", map[string]bool{}
+	if result.Cause != nil {
+		cause = result.Cause.Message
+	}
 	var all []string
 	for _, f := range result.Lint {
-		all = append(all, finding(f))
+		found[f.Message] = true
+		if text := f.At() + f.Message; cause != text && !strings.HasSuffix(result.LevelReason, text) {
+			all = append(all, finding(f))
+		}
 	}
 	for _, w := range result.Warnings {
-		all = append(all, Text(clip(w, 300)))
+		if !found[w] {
+			all = append(all, Text(clip(w, 300)))
+		}
+	}
+	if len(all) == 0 {
+		return ""
 	}
 	out := "**Worth a look:**"
 	for i, line := range all {

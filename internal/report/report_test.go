@@ -102,22 +102,6 @@ func cases() map[string]struct {
 	res.Warnings = []string{"compose.yml: deploy.restart_policy is left out by docker stack deploy"}
 	out["passed-with-skips"] = c{run: run, res: res}
 
-	run, res = ended(ccci.StatusPassed, 2)
-	const unbacked = "volume data is not backed up: no service has the deploy label backupbot.backup=true; add it under deploy: labels: of service app"
-	for i, reason := range map[int]string{2: "compose.yml:27: " + unbacked, 3: "there is no backup to restore"} {
-		res.Stages[i].Status, res.Stages[i].Reason = ccci.Unverified, reason
-	}
-	res.LevelReason = "backup and restore: compose.yml:27: " + unbacked
-	res.Lint = []ccci.Finding{{Rule: "C013", Severity: "warning", File: "compose.yml", Line: 27, Message: unbacked}}
-	out["passed-without-backup"] = c{run: run, res: res}
-
-	run, res = ended(ccci.StatusFailed, 4)
-	res.LevelReason = "lint: R014: the release tag 1.0.0+2.0.51 is lightweight; abra refuses to deploy the recipe"
-	res.Cause = &ccci.Cause{Check: "lint/r014", Code: ccci.CodeRecipe, Message: "the release tag 1.0.0+2.0.51 is lightweight; abra refuses to deploy the recipe",
-		Hint: "abra refuses to deploy the recipe until this is mended: the tag is one of the repository and not of this commit: git tag -a -f TAG COMMIT, then push it; abra recipe release makes such tags"}
-	run.Cause = report.OneLine(res.Cause)
-	out["refused-by-abra"] = c{run: run, res: res}
-
 	run, res = ended(ccci.StatusFailed, 1)
 	res.Stages[1].Status, res.Stages[1].Reason = ccci.Fail, "swarm rolled the upgrade back"
 	for i := 2; i < 5; i++ {
