@@ -84,7 +84,7 @@ func TestEmptyListsAreRefused(t *testing.T) {
 
 func TestUsageErrors(t *testing.T) {
 	for _, tc := range []struct{ args, message, hint string }{
-		{"bogus", `there is no command "bogus"`, "there are demo, run, serve,"},
+		{"bogus", `there is no command "bogus"`, "there are demo, run, repro, serve,"},
 		{"dmeo", `there is no command "dmeo"`, `did you mean "demo"?; see cc-ci --help`},
 		{"forge ipmort x y", `forge: there is no command "ipmort"`, `did you mean "import"?; see cc-ci forge --help`},
 		{"forge", "forge: which command?", "there are import, pr, comment, member, list; see cc-ci forge --help"},
