@@ -161,7 +161,7 @@ func (r *repetition) checkouts() (map[string]string, error) {
 }
 
 // enrolment is how the recipe was enrolled, and the folder with that. Programs and waivers of
-// somebody else's archive would hold on this machine, so that a person has to say so.
+// a foreign archive would hold on this machine, so a person has to allow them.
 func (r *repetition) enrolment() (tests string, _ ccci.Recipe, err error) {
 	if r.cmd.Tests != "" {
 		if tests, err = folder(r.cmd.Tests); err != nil {
@@ -236,6 +236,9 @@ func (r *repetition) repository(ctx context.Context, checkouts map[string]string
 		r.deviate("the recipe is read from %s, whose tags may be others than then", dir)
 		return dir, nil
 	}
+	if r.kept == nil {
+		return "", ccci.Errorf(ccci.CodeNotFound, "the run has no %s with the recipe", ccci.ReproArchive).WithHint("name a checkout of %s that has commit %s: --checkout DIR", r.before.Recipe, r.before.Commit)
+	}
 	if why := r.kept.Lacks("recipe.bundle"); why != "" {
 		return "", ccci.Errorf(ccci.CodeNotFound, "the recipe is not in the archive: %s", why).WithHint("name a checkout that has commit %s: --checkout DIR", r.before.Commit)
 	}
@@ -247,8 +250,8 @@ func (r *repetition) repositoryDir(recipe string) string {
 	return filepath.Join(r.dir, "repositories", recipe)
 }
 
-// dependencies makes the enrolment take the releases of then. It never names a repository of
-// somebody else's choice.
+// dependencies makes the enrolment take the releases of then. It never takes a repository that
+// the archive names.
 func (r *repetition) dependencies(ctx context.Context, checkouts map[string]string, e *ccci.Recipe) error {
 	e.Depends = slices.Clone(e.Depends)
 	for i := range e.Depends {
