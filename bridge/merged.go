@@ -29,7 +29,7 @@ type mergeWatch struct {
 // carryOver finds out which tested pull requests of a repository were merged, and keeps that with
 // the newest whole run of each: where the files are those that were tested, its verdict holds for
 // the target branch too. No comment tells of a merge, so that the forge is asked, the more
-// rarely the older the run is. It is an aid: trouble with it is logged alone.
+// rarely the older the run is. A failure is logged and stops nothing.
 func (b *Bridge) carryOver(ctx context.Context, repo Repo) {
 	if repo.Recipe == "" {
 		return
@@ -46,8 +46,7 @@ func (b *Bridge) carryOver(ctx context.Context, repo Repo) {
 		return
 	}
 	w.next = now.Add(mergePeriods * b.cfg.PollInterval)
-	runs, err := b.cfg.Store.FindRuns(ctx, ccci.RunFilter{PR: ccci.PRRef{Repo: repo.Ref}, Limit: mergeRuns,
-		Statuses: []ccci.Status{ccci.StatusPassed, ccci.StatusFailed, ccci.StatusErrored}})
+	runs, err := b.cfg.Store.FindRuns(ctx, ccci.RunFilter{PR: ccci.PRRef{Repo: repo.Ref}, Limit: mergeRuns})
 	if err != nil {
 		b.log.Debug("reading which runs may have been merged", "repository", repo.Ref, "error", err)
 		return
