@@ -28,7 +28,7 @@ func Reach(name, address string, transport http.RoundTripper) Check {
 			return []ccci.Diagnosis{Problem(name+": reachable", ccci.Errorf(ccci.CodeInvalid, "%q is not a web address", address))}
 		}
 		var out []ccci.Diagnosis
-		if u.Scheme == "http" && !loopback(u.Hostname()) {
+		if u.Scheme == "http" && !ccci.Loopback(u.Hostname()) {
 			out = append(out, ccci.Diagnosis{Check: name + ": encryption", Code: ccci.CodeInvalid, Warning: true,
 				Message: address + " is not encrypted: whoever carries the requests reads the token", Hint: "write https://, unless the way is your own"})
 		}
@@ -71,11 +71,6 @@ func clock(name string, ahead time.Duration) ccci.Diagnosis {
 	d.Code, d.Warning = ccci.CodeInfra, ahead.Abs() < farSkew
 	d.Hint = "let both machines set their clocks by NTP (timedatectl set-ntp true); timedatectl shows whether ours does"
 	return d
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // reachHint says where to look when nothing answers.

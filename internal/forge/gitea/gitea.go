@@ -12,7 +12,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -102,7 +101,7 @@ func baseURL(text string) (*url.URL, error) {
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Scheme != "https" && u.Scheme != "http") {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "setting up a forge: its address is not a plain one").WithHint("write it as https://git.example.org")
 	}
-	if ip := net.ParseIP(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if u.Scheme == "http" && !ccci.Loopback(u.Hostname()) {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "setting up %s: over plain http everybody on the way would read the token", u.Host).
 			WithHint("write https://")
 	}

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -144,7 +143,7 @@ func apiURL(text string) (*url.URL, error) {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "setting up GitHub: %q is not the address of an API", text).
 			WithHint("leave it empty for github.com, or write https://HOST/api/v3/")
 	}
-	if ip := net.ParseIP(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if u.Scheme == "http" && !ccci.Loopback(u.Hostname()) {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "setting up GitHub: %q would send the token unencrypted", text).
 			WithHint("write https://")
 	}
