@@ -17,14 +17,7 @@ import (
 )
 
 func (c *comparison) services(baseImages, headImages []ccci.Image) {
-	byName := func(s *recipe.Stack) map[string]*types.ServiceConfig {
-		m := map[string]*types.ServiceConfig{}
-		for i := range s.Config.Services {
-			m[s.Config.Services[i].Name] = &s.Config.Services[i]
-		}
-		return m
-	}
-	each(byName(c.base), byName(c.head), func(name string, before, after *types.ServiceConfig, kind string) {
+	each(servicesOf(c.base), servicesOf(c.head), func(name string, before, after *types.ServiceConfig, kind string) {
 		switch kind {
 		case added:
 			c.add("service "+name, kind, "is new", "", after.Image)
@@ -35,6 +28,15 @@ func (c *comparison) services(baseImages, headImages []ccci.Image) {
 			c.service("service "+name, before, after)
 		}
 	})
+}
+
+// servicesOf are the services of a stack by name.
+func servicesOf(s *recipe.Stack) map[string]*types.ServiceConfig {
+	m := map[string]*types.ServiceConfig{}
+	for i := range s.Config.Services {
+		m[s.Config.Services[i].Name] = &s.Config.Services[i]
+	}
+	return m
 }
 
 func sizeOf(images []ccci.Image, service string) int64 {

@@ -18,14 +18,7 @@ import (
 // harmless. What services lose is listed too: a label that asked for a password, say.
 func gains(base, head *recipe.Stack) []ccci.Change {
 	c := &comparison{base: base, head: head}
-	services := func(s *recipe.Stack) map[string]*types.ServiceConfig {
-		m := map[string]*types.ServiceConfig{}
-		for i := range s.Config.Services {
-			m[s.Config.Services[i].Name] = &s.Config.Services[i]
-		}
-		return m
-	}
-	each(services(base), services(head), func(name string, before, after *types.ServiceConfig, kind string) {
+	each(servicesOf(base), servicesOf(head), func(name string, before, after *types.ServiceConfig, kind string) {
 		if kind == removed {
 			return
 		}
