@@ -38,24 +38,12 @@ func Status(run ccci.Run, result *ccci.Result, links Links) ccci.CommitStatus {
 		}
 	case ccci.StatusFailed:
 		s.State, s.Description = ccci.StateFailure, "failed"
-		if run.Cause != "" {
-			s.Description += ": " + run.Cause
-		}
 	case ccci.StatusRefused:
 		s.State, s.Description = ccci.StateFailure, "refused, not tested"
-		if run.Cause != "" {
-			s.Description += ": " + run.Cause
-		}
 	case ccci.StatusInconclusive:
 		s.State, s.Description = ccci.StateError, "inconclusive"
-		if run.Cause != "" {
-			s.Description += ": " + run.Cause
-		}
 	case ccci.StatusErrored:
 		s.State, s.Description = ccci.StateError, "infrastructure errored, not the recipe's fault"
-		if run.Cause != "" {
-			s.Description += ": " + run.Cause
-		}
 	case ccci.StatusCancelled:
 		s.State, s.Description = ccci.StateError, "cancelled"
 		switch {
@@ -66,6 +54,9 @@ func Status(run ccci.Run, result *ccci.Result, links Links) ccci.CommitStatus {
 		case run.CancelledBy != "":
 			s.Description += " by " + run.CancelledBy
 		}
+	}
+	if run.Cause != "" && run.Status.Terminal() && run.Status != ccci.StatusPassed && run.Status != ccci.StatusCancelled {
+		s.Description += ": " + run.Cause
 	}
 	if !run.Options.Whole() {
 		s.Description = partOf(run.Options) + ": " + s.Description
