@@ -51,10 +51,13 @@ type Blobs interface {
 }
 
 // ResultKey names the blob that holds a run's Result.
-func ResultKey(id RunID) string { return "runs/" + string(id) + "/result.json" }
+func ResultKey(id RunID) string { return ArtifactKey(id, ResultFile) }
 
 // ArtifactKey names one artifact of a run.
 func ArtifactKey(id RunID, path string) string { return "runs/" + string(id) + "/" + path }
+
+// ResultFile is the artifact with the [Result]; a run publishes it last.
+const ResultFile = "result.json"
 
 // ReproArchive is the artifact from which a run can be repeated (N9).
 const ReproArchive = "repro.tar"

@@ -102,7 +102,7 @@ type life struct {
 	plan         BackupPlan
 	snapshot     string
 	stored       map[string]int  // how much of each volume it has
-	unproven     []string        // why stages could show nothing, which blames nobody
+	unproven     []string        // why stages could show nothing; no fault of the recipe
 	noBase       string          // why there is no upgrade base
 	firstRelease bool            // there is none because no release comes before the head
 	lastGood     *lastGood       // see lookUp; nil until it was asked for
@@ -495,7 +495,7 @@ func (l *life) warn(text string) {
 // write saves the result, masked, as the last file of the run.
 func (l *life) write() error {
 	l.cleanResult()
-	path := filepath.Join(l.OutDir, "result.json")
+	path := filepath.Join(l.OutDir, ccci.ResultFile)
 	return writeResult(path, l.result)
 }
 

@@ -89,7 +89,7 @@ func newReading(ctx context.Context, cfg config.Config, log *slog.Logger) (r *re
 		return r, err
 	}
 	r.close = append(r.close, store.Close)
-	blobs, err := dirblob.OpenReader(filepath.Join(cfg.Data, "blobs"))
+	blobs, err := dirblob.OpenReader(blobsPath(cfg))
 	if err != nil {
 		return r, err
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -33,8 +32,6 @@ type pastRun struct {
 	open func(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
-const resultName = "result.json"
-
 var runID = regexp.MustCompile(`^[0-9]{6}-[0-9]{6}-[0-9a-f]{6}$`)
 
 // findRun finds what a person calls a run: its number, the address of its page or of a file
@@ -47,18 +44,18 @@ func findRun(cfg config.Config, name string) (pastRun, error) {
 		return runOf(cfg, ccci.RunID(name))
 	}
 	dir := name
-	if filepath.Base(name) == resultName {
+	if filepath.Base(name) == ccci.ResultFile {
 		dir = filepath.Dir(name)
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return pastRun{}, fmt.Errorf("finding %s: %w", name, err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, resultName)); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, ccci.ResultFile)); err != nil {
 		return pastRun{}, ccci.Errorf(ccci.CodeNotFound, "there is no run %q: it is no number of a run, no address, and no file", name).
 			WithHint("name a run of this machine (260102-030405-abcdef), the https address of its page, or a result.json")
 	}
-	return pastRun{at: filepath.Join(dir, resultName), ours: within(cfg.Data, dir), open: openIn(dir)}, nil
+	return pastRun{at: filepath.Join(dir, ccci.ResultFile), ours: within(cfg.Data, dir), open: openIn(dir)}, nil
 }
 
 func openIn(dir string) func(context.Context, string) (io.ReadCloser, error) {
@@ -74,12 +71,12 @@ func openIn(dir string) func(context.Context, string) (io.ReadCloser, error) {
 // runOf finds a run in this machine's data folder.
 func runOf(cfg config.Config, id ccci.RunID) (pastRun, error) {
 	dir := filepath.Join(cfg.Data, byHandDir, string(id))
-	if _, err := os.Stat(filepath.Join(dir, resultName)); err == nil {
-		return pastRun{at: filepath.Join(dir, resultName), ours: true, open: openIn(dir)}, nil
+	if _, err := os.Stat(filepath.Join(dir, ccci.ResultFile)); err == nil {
+		return pastRun{at: filepath.Join(dir, ccci.ResultFile), ours: true, open: openIn(dir)}, nil
 	}
 	unknown := ccci.Errorf(ccci.CodeNotFound, "there is no run %s in the data folder %s", id, cfg.Data).
 		WithHint("name its page on the machine that has it, as https://ci.example.org/runs/%s, or choose another configuration with --config", id)
-	blobs, err := dirblob.OpenReader(filepath.Join(cfg.Data, "blobs"))
+	blobs, err := dirblob.OpenReader(blobsPath(cfg))
 	if err != nil {
 		return pastRun{}, unknown
 	}
@@ -87,7 +84,7 @@ func runOf(cfg config.Config, id ccci.RunID) (pastRun, error) {
 		r, _, err := blobs.Get(ctx, ccci.ArtifactKey(id, name))
 		return r, err
 	}
-	r, err := open(context.Background(), resultName)
+	r, err := open(context.Background(), ccci.ResultFile)
 	if errors.Is(err, ccci.ErrNotFound) {
 		return pastRun{}, unknown
 	}
@@ -120,10 +117,10 @@ func runAt(address string) (pastRun, error) {
 	switch {
 	case ok && runID.MatchString(id):
 		base.Path = before + "/runs/" + id + "/files"
-	case strings.HasSuffix(u.Path, "/"+resultName):
-		base.Path = strings.TrimSuffix(u.Path, "/"+resultName)
+	case strings.HasSuffix(u.Path, "/"+ccci.ResultFile):
+		base.Path = strings.TrimSuffix(u.Path, "/"+ccci.ResultFile)
 	default:
-		return refuse("is neither the page of a run nor a "+resultName, example)
+		return refuse("is neither the page of a run nor a "+ccci.ResultFile, example)
 	}
 	base.RawPath = ""
 	client := &http.Client{Timeout: downloadPatience, CheckRedirect: sameHost}
@@ -134,11 +131,7 @@ func runAt(address string) (pastRun, error) {
 
 // safeScheme reports whether what comes from an address cannot be changed on its way.
 func safeScheme(u *url.URL) bool {
-	if u.Scheme == "https" {
-		return true
-	}
-	ip := net.ParseIP(u.Hostname())
-	return u.Scheme == "http" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback())
+	return u.Scheme == "https" || u.Scheme == "http" && ccci.Loopback(u.Hostname())
 }
 
 // sameHost follows few redirects, and none that leads to another server.
@@ -168,14 +161,14 @@ func download(ctx context.Context, client *http.Client, from *url.URL) (io.ReadC
 			return nil, fmt.Errorf("%s: %w", from.Redacted(), ccci.ErrNotFound)
 		}
 		return nil, ccci.Errorf(ccci.CodeInfra, "downloading %s: it was answered with %s", from.Redacted(), resp.Status).
-			WithHint("download %s and %s by hand into one folder, and name that", resultName, ccci.ReproArchive)
+			WithHint("download %s and %s by hand into one folder, and name that", ccci.ResultFile, ccci.ReproArchive)
 	}
 	return resp.Body, nil
 }
 
 // result reads the run's result, which may come from anybody.
 func (p pastRun) result(ctx context.Context) (*ccci.Result, error) {
-	r, err := p.open(ctx, resultName)
+	r, err := p.open(ctx, ccci.ResultFile)
 	if errors.Is(err, ccci.ErrNotFound) {
 		return nil, ccci.Errorf(ccci.CodeNotFound, "%s has no result: %w", p.at, err).WithHint("has the run ended, and is it still kept?")
 	}
@@ -184,7 +177,7 @@ func (p pastRun) result(ctx context.Context) (*ccci.Result, error) {
 	}
 	defer r.Close()
 	bad := func(format string, args ...any) error {
-		return ccci.Errorf(ccci.CodeInvalid, "%s cannot be used: %s", p.at, fmt.Sprintf(format, args...)).WithHint("name the %s that cc-ci wrote", resultName)
+		return ccci.Errorf(ccci.CodeInvalid, "%s cannot be used: %s", p.at, fmt.Sprintf(format, args...)).WithHint("name the %s that cc-ci wrote", ccci.ResultFile)
 	}
 	text, err := io.ReadAll(io.LimitReader(r, ccci.ResultLimit+1))
 	if err != nil {

@@ -43,7 +43,7 @@ func pastFiles(t *testing.T, dir string) map[string][]byte {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	return map[string][]byte{resultName: result, ccci.ReproArchive: archive.Bytes()}
+	return map[string][]byte{ccci.ResultFile: result, ccci.ReproArchive: archive.Bytes()}
 }
 
 // powerful is an enrolment with a hook, a Go test and a waiver.
@@ -157,17 +157,17 @@ func TestN9_FilesOfARunBelongTogether(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put(resultName, files[resultName])
+	put(ccci.ResultFile, files[ccci.ResultFile])
 	put(ccci.ReproArchive, files[ccci.ReproArchive])
 	h, err := prepared(t, cfg, dir, reproCmd{})
 	if err != nil || h.enrolment.Name != "wiki" || h.job.RunID == pastID || h.job.Trigger != "" {
 		t.Errorf("%+v, %v", h.job, err)
 	}
-	put(resultName, bytes.Replace(files[resultName], []byte(pastID), []byte("261121-030405-fedcba"), 1))
+	put(ccci.ResultFile, bytes.Replace(files[ccci.ResultFile], []byte(pastID), []byte("261121-030405-fedcba"), 1))
 	if _, err := prepared(t, cfg, dir, reproCmd{}); ccci.CodeOf(err) != ccci.CodeInvalid {
 		t.Errorf("another run's archive: %v", err)
 	}
-	put(resultName, append(files[resultName], bytes.Repeat([]byte(" "), ccci.ResultLimit)...))
+	put(ccci.ResultFile, append(files[ccci.ResultFile], bytes.Repeat([]byte(" "), ccci.ResultLimit)...))
 	if _, err := prepared(t, cfg, dir, reproCmd{}); ccci.CodeOf(err) != ccci.CodeInvalid || !strings.Contains(err.Error(), "more than 4 MiB") {
 		t.Errorf("a large result: %v", err)
 	}
@@ -177,7 +177,7 @@ func TestN9_FilesOfARunBelongTogether(t *testing.T) {
 func TestN9_DownloadsAreBounded(t *testing.T) {
 	files := pastFiles(t, t.TempDir())
 	asked := 0
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked++; w.Write(files[resultName]) }))
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked++; w.Write(files[ccci.ResultFile]) }))
 	defer elsewhere.Close()
 	mux := http.NewServeMux()
 	page := "/runs/" + string(pastID)

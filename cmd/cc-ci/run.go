@@ -155,7 +155,7 @@ func (a *app) byHand(cfg config.Config, h handRun) error {
 			return fmt.Errorf("printing the result: %w", err)
 		}
 	} else {
-		fmt.Fprintf(a.stdout, "result: %s\n", filepath.Join(out, "result.json"))
+		fmt.Fprintf(a.stdout, "result: %s\n", filepath.Join(out, ccci.ResultFile))
 	}
 	return ending(life, result)
 }
@@ -182,7 +182,7 @@ const byHandDir = "by-hand"
 // startsQuick refuses a quick run that has nothing to start from, before anything is made for it.
 // Whether the canonical fits the head is found out in the run.
 func startsQuick(ctx context.Context, cfg config.Config, recipe string) error {
-	blobs, err := dirblob.OpenReader(filepath.Join(cfg.Data, "blobs"))
+	blobs, err := dirblob.OpenReader(blobsPath(cfg))
 	if err != nil {
 		return err
 	}

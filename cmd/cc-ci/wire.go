@@ -471,7 +471,7 @@ func (p *platform) publish(ctx context.Context, result *ccci.Result, out string)
 	}
 	var paths []string
 	err = filepath.WalkDir(out, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() && path != filepath.Join(out, "result.json") {
+		if err == nil && d.Type().IsRegular() && path != filepath.Join(out, ccci.ResultFile) {
 			paths = append(paths, path)
 		}
 		return err
@@ -479,7 +479,7 @@ func (p *platform) publish(ctx context.Context, result *ccci.Result, out string)
 	if err != nil {
 		return fmt.Errorf("listing the run's files: %w", err)
 	}
-	for _, path := range append(paths, filepath.Join(out, "result.json")) {
+	for _, path := range append(paths, filepath.Join(out, ccci.ResultFile)) {
 		rel, err := filepath.Rel(out, path)
 		if err != nil {
 			return err
@@ -497,8 +497,10 @@ func (p *platform) publish(ctx context.Context, result *ccci.Result, out string)
 	return nil
 }
 
+func blobsPath(cfg config.Config) string { return filepath.Join(cfg.Data, "blobs") }
+
 func openBlobs(cfg config.Config) (*dirblob.Blobs, error) {
-	return dirblob.Open(filepath.Join(cfg.Data, "blobs"))
+	return dirblob.Open(blobsPath(cfg))
 }
 
 // router gives the embedded ingress a transport that reaches it for every
