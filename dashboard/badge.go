@@ -236,7 +236,7 @@ type badgeEntry struct {
 	expires time.Time
 }
 
-// badgeLimit bounds the cache: whoever asks chooses names, numbers and branches.
+// badgeLimit bounds the cache: requests choose names, numbers and branches.
 const badgeLimit = 4096
 
 func newBadgeCache(draw func(context.Context, badgeKey) (drawnBadge, error), now func() time.Time) *badgeCache {

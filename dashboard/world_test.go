@@ -123,9 +123,9 @@ func (w *world) add(recipe string, age time.Duration, status ccci.Status, change
 		Commit: ccci.Commit(strings.Repeat(fmt.Sprintf("%08x", 0x6f2c1c0d+w.runs*7919), 5)), RequestedBy: ccci.User{ID: "1", Name: "ada"},
 		Status: ccci.StatusQueued, Attempt: 1, Created: created}
 	if change != nil { // of what it changes, the pull request is fixed from the beginning
-		wish := run
-		change(&wish)
-		run.PR = wish.PR
+		requested := run
+		change(&requested)
+		run.PR = requested.PR
 	}
 	if _, fresh, err := w.store.ClaimRun(w.t.Context(), run); err != nil || !fresh {
 		w.t.Fatalf("claiming: %v %v", fresh, err)

@@ -38,7 +38,7 @@ func (l *life) review(ctx context.Context, clone *checkout, head *recipe.Tree) {
 		r.Note = l.clean(err.Error())
 		l.sayf("the pull request is not compared with %s as a whole: %v", l.Job.BaseRef, err)
 	}
-	for _, c := range r.Changes[:min(len(r.Changes), maxReview)] { // in the log at once: whoever asked can still cancel
+	for _, c := range r.Changes[:min(len(r.Changes), maxReview)] { // in the log at once, so that the requester can still cancel
 		l.sayf("changes against %s: %s %s", l.Job.BaseRef, c.Subject, c.What)
 	}
 	if more := len(r.Changes) - maxReview; more > 0 {
@@ -99,7 +99,7 @@ func (l *life) unjudged(trees ...*recipe.Tree) ([]*recipe.Stack, error) {
 // otherCI begins the names of files that other programs run when they are pushed or merged.
 var otherCI = []string{".drone.yml", ".woodpecker", ".gitea/workflows/", ".forgejo/workflows/", ".github/workflows/", ".gitlab-ci.yml"}
 
-// programs lists changed files that somebody runs: cc-ci itself runs none of them.
+// programs lists changed files that other programs or people run; cc-ci runs none of them.
 func programs(files []string) (all []ccci.Change) {
 	for _, file := range files {
 		what := ""

@@ -14,8 +14,8 @@ import (
 const localConfig = "cc-ci.yml"
 
 // config reads the configuration that --config or $CC_CI_CONFIG names, else cc-ci.yml of the
-// working directory, else the defaults. A file that nobody named is named on standard error,
-// also when it is not read.
+// working directory, else the defaults. A file that was not named is printed on standard
+// error, also when it is not read.
 func (a *app) config() (config.Config, error) {
 	if a.configPath == "" {
 		if _, err := os.Lstat(localConfig); err == nil {
@@ -31,8 +31,8 @@ func (a *app) config() (config.Config, error) {
 }
 
 // distrust says why cc-ci.yml of dir is not read unasked, or "". A configuration names
-// programs that run on this machine, and where waivers are: neither a recipe nor somebody's archive
-// of a run nor another account may bring one along.
+// programs that run on this machine, and where waivers are: neither a recipe, nor the archive
+// of a run, nor another account may bring one along.
 func distrust(dir string) string {
 	for _, name := range []string{".env.sample", "compose.yml", "compose.yaml"} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
