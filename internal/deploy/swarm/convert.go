@@ -82,10 +82,8 @@ func convert(stack *recipe.Stack, run ccci.RunID, dnsrr bool, proxy string, ceil
 			WithHint("compose.yml needs a services section with at least one service")
 	}
 	slices.SortFunc(m.services, func(a, b service) int { return strings.Compare(a.key, b.key) })
-	for _, s := range m.services {
-		if err := checkSize(s.spec); err != nil {
-			return nil, ccci.Errorf(ccci.CodeRecipe, "service %s: %w", s.key, err)
-		}
+	if err := checkSizes(m.services, ceilings.Specs); err != nil {
+		return nil, err
 	}
 	if m.lowered, err = clamp(m.services, ceilings); err != nil {
 		return nil, err
@@ -253,15 +251,41 @@ func (c converter) hostPorts() []string {
 // and a copy of its task in each task.
 const specLimit = 512 << 10
 
-func checkSize(spec swarm.ServiceSpec) error {
-	text, err := json.Marshal(spec)
-	if err != nil {
-		return fmt.Errorf("encoding it: %w", err)
+// checkSizes bounds each specification, and the sum over all tasks: swarm's log has a copy of the
+// specification for each change of each task's state.
+func checkSizes(services []service, most int64) error {
+	var sum, largest, copies int64
+	var key string
+	for i := range services {
+		s := &services[i]
+		text, err := json.Marshal(s.spec)
+		if err != nil {
+			return ccci.Errorf(ccci.CodeRecipe, "service %s: encoding its specification: %w", s.key, err)
+		}
+		size := int64(len(text))
+		if size > specLimit {
+			return ccci.Errorf(ccci.CodeRecipe, "service %s: its specification has %d bytes, at most %d are allowed", s.key, size, specLimit).WithHint(shorten)
+		}
+		sum += size * s.tasks()
+		if size*s.tasks() > largest {
+			largest, copies, key = size*s.tasks(), s.tasks(), s.key
+		}
 	}
-	if len(text) > specLimit {
-		return fmt.Errorf("its specification has %d bytes, at most %d are allowed: shorten its labels and its environment", len(text), specLimit)
+	if most > 0 && sum > most {
+		return ccci.Errorf(ccci.CodeRecipe, "service %s: its specification has %d bytes for each of %d tasks; all tasks of the app together have %d, at most %d are allowed",
+			key, largest/copies, copies, sum, most).WithHint(shorten + ", or use fewer replicas")
 	}
 	return nil
+}
+
+const shorten = "shorten the service's command, environment and labels: put long texts into a config or a volume"
+
+// tasks is how many tasks the service has. A global one counts as that of a single node.
+func (s *service) tasks() int64 {
+	if m := s.spec.Mode.Replicated; m != nil && m.Replicas != nil {
+		return int64(min(*m.Replicas, 1<<20))
+	}
+	return 1
 }
 
 // digest is a short, stable fingerprint of a task's specification. It is taken

@@ -37,6 +37,12 @@ type Ceilings struct {
 	Pids, PidsMax, PidsSum int64
 	// Log is the disk that the log of one container may take, in bytes; default 20 MiB.
 	Log int64
+	// Specs is the size of the specifications of all tasks of the run together, in bytes; its
+	// apps divide it. Default 1 MiB.
+	Specs int64
+	// Ended is how many tasks of the run may end by themselves, default 300; EndedSpecs the size of
+	// their specifications together, in bytes, default 16 MiB.
+	Ended, EndedSpecs int64
 
 	// shares is the CPU weight of all containers of the run together; its apps divide it.
 	shares int64
@@ -56,6 +62,8 @@ func (c *Ceilings) fill() {
 	c.Container = orDefault(c.Container, 2<<30)
 	c.Pids, c.PidsMax, c.PidsSum = orDefault(c.Pids, 1024), orDefault(c.PidsMax, 4096), orDefault(c.PidsSum, 8192)
 	c.Log = orDefault(c.Log, 20<<20)
+	c.Specs = orDefault(c.Specs, 1<<20)
+	c.Ended, c.EndedSpecs = orDefault(c.Ended, 300), orDefault(c.EndedSpecs, 16<<20)
 	c.StopGrace = orDefault(c.StopGrace, 2*time.Minute)
 	c.HealthInterval = orDefault(c.HealthInterval, time.Second)
 	c.RestartDelay = orDefault(c.RestartDelay, time.Second)
@@ -71,6 +79,7 @@ func (c *Ceilings) measure(machine system.Info, runs, apps int) {
 		c.CPUSum = cpus / int64(runs)
 	}
 	c.CPUSum /= int64(apps)
+	c.Specs /= int64(apps)
 	c.CPUs = orDefault(c.CPUs, cpus)
 	c.shares = orDefault(c.shares, runShares) / int64(apps)
 	c.Without = append(c.Without, Unlimited(machine)...)
@@ -124,12 +133,6 @@ func clamp(services []service, c Ceilings) (lowering, error) {
 		}
 		bounds[i] = (*r).Limits
 	}
-	replicas := func(i int) int64 {
-		if m := services[i].spec.Mode.Replicated; m != nil && m.Replicas != nil {
-			return int64(min(*m.Replicas, 1<<20))
-		}
-		return 1
-	}
 	for _, resource := range []struct {
 		name                  string
 		of                    func(*swarm.Limit) *int64
@@ -143,7 +146,7 @@ func clamp(services []service, c Ceilings) (lowering, error) {
 		requests := make([]request, len(services))
 		for i := range services {
 			// Less than nothing says nothing. The daemon takes it for no limit.
-			requests[i] = request{max(*resource.of(bounds[i]), 0), replicas(i)}
+			requests[i] = request{max(*resource.of(bounds[i]), 0), services[i].tasks()}
 		}
 		shares, fits := share(requests, resource.def, resource.most, resource.sum, resource.least)
 		if resource.name == limitCPUs {

@@ -11,6 +11,7 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/google/go-cmp/cmp"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest"
 )
@@ -87,6 +88,40 @@ func TestConvertRefuses(t *testing.T) {
 		stack := deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n  app:\n    image: x:1\n"+part)
 		if _, err := convert(stack, "r", false, "proxy", Ceilings{}); err == nil || !strings.Contains(err.Error(), "service app: ") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// N3: swarm's log has a copy of a specification for each state of each task. One service may be large,
+// or have many tasks, but not both. No public recipe has more than 10 KB in all its tasks together.
+func TestN3_SpecificationsAreBoundedInSum(t *testing.T) {
+	const kb = 1000
+	large := func(name string, size int, deploy string) string {
+		return "  " + name + ":\n    image: x:1\n    command: [exit, '0', '" + strings.Repeat("x", size) + "']\n    deploy: {" + deploy + "}\n"
+	}
+	for name, c := range map[string]struct {
+		services string
+		apps     int
+		want     string // of the error; "" when it is converted
+	}{
+		"one large service":          {large("app", 500*kb, ""), 1, ""},
+		"a service over its limit":   {large("app", 600*kb, ""), 1, "service app: its specification has 60"},
+		"many small tasks":           {large("app", 20*kb, "replicas: 40"), 1, ""},
+		"a large one of many tasks":  {large("app", 360*kb, "replicas: 20") + large("small", kb, ""), 1, "service app: its specification has 36"},
+		"the sum of two":             {large("app", 30*kb, "replicas: 20") + large("b", 40*kb, "replicas: 20"), 1, "service b: its specification has 4"},
+		"no task, and many":          {large("app", 30*kb, "replicas: 20") + large("b", 400*kb, "replicas: 0"), 1, ""},
+		"a global service counts":    {large("app", 500*kb, "mode: global") + large("b", 30*kb, "replicas: 20"), 1, "at most 1048576 are allowed"},
+		"the apps of a run share it": {large("app", 30*kb, "replicas: 20"), 2, "at most 524288 are allowed"},
+	} {
+		ceilings := Ceilings{}
+		ceilings.fill()
+		ceilings.measure(machineOf(64<<30, 2), 1, c.apps)
+		_, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n"+c.services), "r", false, "proxy", ceilings)
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(ccci.HintOf(err), "config or a volume")):
+			t.Errorf("%s: %v, hint %q; want %q", name, err, ccci.HintOf(err), c.want)
 		}
 	}
 }

@@ -38,12 +38,13 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 	if err != nil {
 		return err
 	}
-	d.memory.start(d.o.RunID, stack.Name)
+	d.memory.start(stack.Name)
 	d.weights.follow(ctx, stack.Name, m.services)
 	if err := d.link.follow(ctx, stack.Name, m.proxied); err != nil {
 		return err
 	}
 	d.disk.start()
+	d.endings.start()
 	for _, old := range present {
 		if !slices.ContainsFunc(m.services, func(s service) bool { return s.name == old.Spec.Name }) {
 			d.log.Info("removing a service that the stack no longer has", "stack", stack.Name, "service", old.Spec.Name)

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
@@ -34,12 +33,8 @@ import (
 // microseconds, is read often, and a drop by an eighth of the limit brings the next
 // measurement forward.
 type disk struct {
-	d        *Deployer
-	exceeded chan error
-
-	mu     sync.Mutex
-	cancel context.CancelFunc // nil while nothing is measured
-	done   chan struct{}
+	background
+	d *Deployer
 
 	failures int // measurements of the volumes in a row that gave nothing
 
@@ -76,40 +71,22 @@ type usage struct {
 	entries int64
 }
 
-// Exceeded delivers, at most once, an Error with CodeRecipe when the run takes more of the
-// disk than it may.
-func (d *Deployer) Exceeded() <-chan error { return d.disk.exceeded }
-
 func (k *disk) start() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.cancel != nil || k.d.o.DiskLimit <= 0 || k.d.o.Box.Measure == nil {
+	if k.d.o.DiskLimit <= 0 || k.d.o.Box.Measure == nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	k.cancel, k.done = cancel, done
-	go func() {
-		defer close(done)
+	k.background.start(func(ctx context.Context) {
+		defer k.dropBox() // it would hold the volumes
 		var both sync.WaitGroup
 		both.Go(func() { k.watch(ctx) })
 		both.Go(func() { k.watchFree(ctx) })
 		both.Wait()
-	}()
-}
-
-// end stops the run's tasks and says why, unless that was said.
-func (k *disk) end(ctx context.Context, why error) {
-	k.d.freeze(ctx)
-	select {
-	case k.exceeded <- why:
-	default:
-	}
+	})
 }
 
 func (k *disk) watchFree(ctx context.Context) {
 	if err := k.d.awaitFull(ctx); err != nil {
-		k.end(ctx, err)
+		k.d.endRun(ctx, err)
 	}
 }
 
@@ -132,19 +109,6 @@ func (d *Deployer) awaitFull(ctx context.Context) error {
 	}
 }
 
-// stop ends measuring and removes the box, which would hold the volumes. Legal at any time.
-func (k *disk) stop() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.cancel == nil {
-		return
-	}
-	k.cancel()
-	<-k.done
-	k.cancel = nil
-	k.dropBox()
-}
-
 func (k *disk) watch(ctx context.Context) {
 	for {
 		started, free := time.Now(), k.free()
@@ -157,7 +121,7 @@ func (k *disk) watch(ctx context.Context) {
 			k.d.log.Warn("measuring the disk of the run", "error", err)
 		}
 		if over := k.judge(all, err); over != nil {
-			k.end(ctx, over)
+			k.d.endRun(ctx, over)
 			return
 		}
 		if !k.rest(ctx, min(4*took, restLimit), free) {
@@ -361,32 +325,4 @@ func (k *disk) run(ctx context.Context, args []string) ([]byte, error) {
 		err = errors.New(clip(string(bytes.TrimSpace(stderr.data)), 300))
 	}
 	return stdout.data, err
-}
-
-// freeze pauses the run's tasks: they write nothing more, and their logs can be read.
-func (d *Deployer) freeze(ctx context.Context) {
-	list, err := d.docker.ContainerList(ctx, container.ListOptions{
-		Filters: filters.NewArgs(filters.Arg("label", LabelRun+"="+string(d.o.RunID)), filters.Arg("label", labelServiceName)),
-	})
-	for _, c := range list {
-		err = errors.Join(err, d.pause(ctx, c.ID))
-	}
-	if err != nil {
-		d.log.Warn("pausing a run that takes too much of the disk", "error", err)
-	}
-}
-
-// pause tries again: on a busy machine the kernel may refuse to freeze a container at first.
-func (d *Deployer) pause(ctx context.Context, id string) (err error) {
-	const tries = 5
-	for range tries {
-		err = d.docker.ContainerPause(ctx, id)
-		if err == nil || cerrdefs.IsNotFound(err) || strings.Contains(err.Error(), "already paused") {
-			return nil
-		}
-		if d.sleep(ctx) != nil {
-			break
-		}
-	}
-	return err
 }

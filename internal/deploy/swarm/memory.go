@@ -3,15 +3,12 @@ package swarm
 import (
 	"context"
 	"encoding/json"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
-
-	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
 // memory samples what an app's containers use, in one goroutine from the first
@@ -21,27 +18,15 @@ type memory struct {
 	seen     func([]container.Summary) // is shown the containers of each sample
 	interval time.Duration
 	peak     atomic.Int64
-
-	mu     sync.Mutex
-	cancel context.CancelFunc // nil while nothing is sampled
-	done   chan struct{}
+	background
 }
 
 // PeakMemory is the highest sum, in bytes, over the app's containers that was seen
 // since the first Deploy. Page cache that the kernel can drop is not counted.
 func (d *Deployer) PeakMemory() int64 { return d.memory.peak.Load() }
 
-func (m *memory) start(run ccci.RunID, stack string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.cancel != nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	m.cancel, m.done = cancel, done
-	go func() {
-		defer close(done)
+func (m *memory) start(stack string) {
+	m.background.start(func(ctx context.Context) {
 		ticker := time.NewTicker(m.interval)
 		defer ticker.Stop()
 		for {
@@ -54,19 +39,7 @@ func (m *memory) start(run ccci.RunID, stack string) {
 			case <-ticker.C:
 			}
 		}
-	}()
-}
-
-// stop ends sampling and waits for the goroutine. It is legal at any time.
-func (m *memory) stop() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.cancel == nil {
-		return
-	}
-	m.cancel()
-	<-m.done
-	m.cancel = nil
+	})
 }
 
 // sample sums what the stack's containers use now. What cannot be read counts as

@@ -43,6 +43,7 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 	}
 	d.memory.stop()
 	d.disk.stop()
+	d.endings.stop()
 	d.weights.stop()
 	if err := d.check(ctx); err != nil {
 		return nil, err

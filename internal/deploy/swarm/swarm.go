@@ -141,7 +141,10 @@ type Deployer struct {
 	memory  *memory
 	link    *proxyLink
 	disk    *disk
+	endings *endings
 	weights *weights
+
+	exceeded chan error
 
 	creations creations
 	anonymous anonymous
@@ -202,11 +205,13 @@ func New(o Options) (*Deployer, error) {
 		anonymous: anonymous{since: o.Now(), names: map[string]bool{}},
 		floor:     map[string]uint64{},
 		probes:    map[string]*container.HealthConfig{},
+		exceeded:  make(chan error, 1),
 	}
 	d.memory = &memory{docker: o.Docker, interval: o.MemoryInterval, seen: d.noteVolumes}
 	d.link = &proxyLink{d: d, stacks: map[string]bool{}}
 	d.weights = &weights{d: d, services: map[string]map[string]int64{}}
-	d.disk = &disk{d: d, exceeded: make(chan error, 1)}
+	d.disk = &disk{d: d}
+	d.endings = &endings{d: d, seen: map[string]bool{}, services: map[string]int{}}
 	return d, nil
 }
 

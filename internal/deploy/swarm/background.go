@@ -1,0 +1,41 @@
+package swarm
+
+import (
+	"context"
+	"sync"
+)
+
+// background is work in one goroutine, from the first start to stop. The zero value is ready.
+type background struct {
+	mu     sync.Mutex
+	cancel context.CancelFunc // nil while nothing runs
+	done   chan struct{}
+}
+
+// start runs do, unless it runs already.
+func (b *background) start(do func(ctx context.Context)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cancel != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	b.cancel, b.done = cancel, done
+	go func() {
+		defer close(done)
+		do(ctx)
+	}()
+}
+
+// stop ends the work and waits for it. Legal at any time.
+func (b *background) stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cancel == nil {
+		return
+	}
+	b.cancel()
+	<-b.done
+	b.cancel = nil
+}
