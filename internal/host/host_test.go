@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/client"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -260,6 +261,22 @@ func TestA24_PrivateDaemon(t *testing.T) {
 			t.Fatalf("EnsureSwarm = %t, %v; want %t", made, err, want)
 		}
 	}
+	wantSwarmLog(t, docker, "a swarm of ours")
+	other, err := docker.SwarmInspect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := int64(-1)
+	other.Spec.Raft.SnapshotInterval, other.Spec.Orchestration.TaskHistoryRetentionLimit, other.Spec.Raft.ElectionTick = 10000, &many, 20
+	if err := docker.SwarmUpdate(ctx, other.Version, other.Spec, swarm.UpdateFlags{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := BoundSwarmLog(ctx, docker); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantSwarmLog(t, docker, "a swarm of others")
 	f := Facts{}
 	if err := m.lookAtDocker(ctx, &f); err != nil || !f.Swarm.Manager || f.Swarm.Cluster == "" || f.DiskPath != dir+"/data" {
 		t.Errorf("facts %+v, %v", f, err)
@@ -280,5 +297,17 @@ func TestA24_PrivateDaemon(t *testing.T) {
 	m.dockerd = []string{"sh", "-c", "echo no such option; exit 1"}
 	if _, err := m.StartDocker(ctx, dir); err == nil || !strings.Contains(err.Error(), "no such option") {
 		t.Errorf("a daemon that ends at once gives %v", err)
+	}
+}
+
+// wantSwarmLog compares the settings of a swarm with those that bound its log.
+func wantSwarmLog(t *testing.T, docker *client.Client, what string) {
+	t.Helper()
+	have, err := docker.SwarmInspect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if limit := have.Spec.Orchestration.TaskHistoryRetentionLimit; have.Spec.Raft.SnapshotInterval != 500 || limit == nil || *limit != 5 {
+		t.Errorf("%s: snapshot interval %d, task history limit %v", what, have.Spec.Raft.SnapshotInterval, limit)
 	}
 }

@@ -31,7 +31,11 @@ func (d *daemon) Apply(ctx context.Context, want Desired, o Observed, a Action) 
 	var err error
 	switch a.Kind {
 	case KindSwarm:
-		_, err = host.EnsureSwarm(ctx, d.docker)
+		if a.Verb == Update {
+			err = host.BoundSwarmLog(ctx, d.docker)
+		} else {
+			_, err = host.EnsureSwarm(ctx, d.docker)
+		}
 	case KindNode:
 		err = d.labelNode(ctx, want, a)
 	case KindNetwork:

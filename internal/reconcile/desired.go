@@ -46,9 +46,24 @@ const (
 type Desired struct {
 	Unit       string            // filled in by the Runner
 	NodeLabels map[string]string // of this node; others stay
+	SwarmLog   *SwarmLog         // nil leaves the swarm's settings as they are
 	Networks   []Network
 	Files      []File
 	Services   []Service // in the order in which they are brought up, each before the next
+}
+
+// SwarmLog are the settings of a swarm that bound what it keeps of ended tasks.
+type SwarmLog struct {
+	SnapshotInterval uint64 // entries of its log between two snapshots
+	TaskHistory      int64  // tasks kept of each slot
+}
+
+func swarmLog(s swarm.Spec) *SwarmLog {
+	out := &SwarmLog{SnapshotInterval: s.Raft.SnapshotInterval}
+	if limit := s.Orchestration.TaskHistoryRetentionLimit; limit != nil {
+		out.TaskHistory = *limit
+	}
+	return out
 }
 
 // Network is an overlay network. Its options cannot be changed in Docker, so that another one

@@ -52,7 +52,7 @@ func (d *daemon) Observe(ctx context.Context) (Observed, error) {
 		what string
 		do   func(context.Context, *Observed) error
 	}{
-		{"this node", d.node}, {"networks", d.networks}, {"secrets", d.secrets}, {"configs", d.configs}, {"services", d.services},
+		{"this node", d.node}, {"the swarm's settings", d.swarmLog}, {"networks", d.networks}, {"secrets", d.secrets}, {"configs", d.configs}, {"services", d.services},
 	} {
 		if err := look.do(ctx, &o); err != nil {
 			return Observed{}, ccci.Errorf(ccci.CodeInfra, "asking Docker for %s: %w", look.what, err)
@@ -65,6 +65,12 @@ func (d *daemon) Observe(ctx context.Context) (Observed, error) {
 func (d *daemon) node(ctx context.Context, o *Observed) error {
 	node, _, err := d.docker.NodeInspectWithRaw(ctx, o.NodeID)
 	o.NodeLabels = node.Spec.Labels
+	return err
+}
+
+func (d *daemon) swarmLog(ctx context.Context, o *Observed) error {
+	have, err := d.docker.SwarmInspect(ctx)
+	o.SwarmLog = *swarmLog(have.Spec)
 	return err
 }
 

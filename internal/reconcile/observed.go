@@ -16,6 +16,7 @@ type Observed struct {
 	Manager    bool
 	NodeID     string
 	NodeLabels map[string]string
+	SwarmLog   SwarmLog
 	// NoCPULimit says that the kernel cannot bound processors: a task that asks for it never starts.
 	NoCPULimit bool
 	Networks   []NetworkSeen

@@ -22,7 +22,7 @@ const (
 	Init     Verb = "init"  // the swarm
 	Label    Verb = "label" // node, secret, config: their labels only
 	Create   Verb = "create"
-	Update   Verb = "update"   // a service
+	Update   Verb = "update"   // a service, the settings of the swarm
 	Rollback Verb = "rollback" // a service, to what it was before
 	Remove   Verb = "remove"
 	Do       Verb = "do"     // a unit's own Step
@@ -96,6 +96,7 @@ func Plan(d Desired, o Observed, tried time.Time) []Action {
 	if !p.swarm() {
 		return p.actions
 	}
+	p.swarmLog()
 	p.nodeLabels()
 	p.networks()
 	p.files()
@@ -136,6 +137,23 @@ func (p *planner) swarm() bool {
 		return refuse(fmt.Sprintf("it is in state %q", p.seen.Swarm), "look at docker info; docker swarm leave --force starts anew and loses every service")
 	}
 	return true
+}
+
+func (p *planner) swarmLog() {
+	want, have := p.desired.SwarmLog, p.seen.SwarmLog
+	if want == nil || p.seen.Swarm != swarm.LocalNodeStateActive {
+		return // a swarm that is made has them from the start
+	}
+	var wrong []string
+	if have.SnapshotInterval != want.SnapshotInterval {
+		wrong = append(wrong, fmt.Sprintf("its snapshot interval is %d, not %d", have.SnapshotInterval, want.SnapshotInterval))
+	}
+	if have.TaskHistory != want.TaskHistory {
+		wrong = append(wrong, fmt.Sprintf("its task history limit is %d, not %d", have.TaskHistory, want.TaskHistory))
+	}
+	if len(wrong) > 0 {
+		p.add(Action{Verb: Update, Kind: KindSwarm, Name: "of this node", Why: strings.Join(wrong, ", ")})
+	}
 }
 
 func (p *planner) nodeLabels() {

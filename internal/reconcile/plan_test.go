@@ -207,6 +207,44 @@ func TestPlanRefusesWhatIsNotItsOwn(t *testing.T) {
 	}
 }
 
+// N3: the unit of the swarm bounds the log of a swarm that others made. The other units leave it.
+func TestN3_TheLogOfTheSwarmIsBounded(t *testing.T) {
+	unit := Swarm(SwarmOptions{Network: "proxy"})
+	w := newWorld()
+	run := func() []string {
+		t.Helper()
+		reports, err := (&Runner{Daemon: w}).Run(t.Context(), unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return texts(reports[0].Actions)
+	}
+	run()
+	for _, c := range []struct {
+		have SwarmLog
+		want []string
+	}{
+		{SwarmLog{500, 5}, nil},
+		{SwarmLog{10000, 5}, []string{"updating swarm of this node: its snapshot interval is 10000, not 500"}},
+		{SwarmLog{10000, -1}, []string{"updating swarm of this node: its snapshot interval is 10000, not 500, its task history limit is -1, not 5"}},
+		{SwarmLog{500, 0}, []string{"updating swarm of this node: its task history limit is 0, not 5"}},
+	} {
+		w.SwarmLog = c.have
+		if did := run(); !slices.Equal(did, c.want) {
+			t.Errorf("%+v: did %q, want %q", c.have, did, c.want)
+		}
+		if w.SwarmLog != (SwarmLog{500, 5}) {
+			t.Errorf("%+v became %+v", c.have, w.SwarmLog)
+		}
+	}
+	d := example("app:1", "one")
+	w = settled(t, d)
+	w.SwarmLog = SwarmLog{10000, -1}
+	if plan := Plan(d, w.Observed, time.Time{}); slices.ContainsFunc(plan, func(a Action) bool { return a.Kind == KindSwarm }) {
+		t.Errorf("another unit: %q", texts(plan))
+	}
+}
+
 // U22: an update that swarm takes back is an error in the task's own words, and is
 // held back for a while.
 func TestU22_RolledBackUpdate(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
+
+	"github.com/recipe-maintainers/cc-ci/internal/host"
 )
 
 // world is a Docker in memory that behaves as the real one does where it matters: what is in
@@ -43,6 +45,10 @@ func (w *world) Apply(_ context.Context, want Desired, o Observed, a Action) err
 	w.applied = append(w.applied, a.String())
 	switch a.Kind {
 	case KindSwarm:
+		w.SwarmLog = *swarmLog(host.SwarmLog())
+		if a.Verb == Update {
+			return nil
+		}
 		w.Swarm, w.Manager, w.NodeID, w.NodeLabels = swarm.LocalNodeStateActive, true, "node", map[string]string{}
 		return nil
 	case KindNode:
