@@ -22,6 +22,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/enrol"
 	"github.com/recipe-maintainers/cc-ci/internal/firewall"
 	"github.com/recipe-maintainers/cc-ci/internal/health"
+	"github.com/recipe-maintainers/cc-ci/internal/host"
 )
 
 // doctorCmd looks whether everything that cc-ci needs is there. It changes nothing.
@@ -109,7 +110,7 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		doctor.Folder("data", cfg.Data, "data:"),
 		doctor.Disk("disk", cfg.Data),
 		doctor.Limits(cfg.Limits, cfg.Engine.Capacity, func(ctx context.Context) doctor.Room { return doctor.RoomOf(ctx, cfg.Data, "") }),
-		doctor.Docker(swarm.Unlimited),
+		doctor.Docker(swarm.Unlimited, host.SwarmLog()),
 		doctor.Program("git", "install it (Debian: apt-get install git)"),
 		doctor.Program("restic", "install it (Debian: apt-get install restic)"),
 		func(ctx context.Context) []ccci.Diagnosis {

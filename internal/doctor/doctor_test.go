@@ -148,7 +148,7 @@ func TestMachine(t *testing.T) {
 	}
 	expect(t, "no secret", said(t, Secret(new(config.Config).ReadSecret, filepath.Join(dir, "none"), "token")), "problem  secret: token: ", "there is no file")
 	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(dir, "none.sock"))
-	expect(t, "no daemon", said(t, Docker(nil)), "problem  docker: no Docker daemon answers at unix://")
+	expect(t, "no daemon", said(t, Docker(nil, swarm.Spec{})), "problem  docker: no Docker daemon answers at unix://")
 	for _, tc := range []struct {
 		info swarm.Info
 		want string
@@ -170,6 +170,28 @@ func TestN3_KernelsWithoutLimits(t *testing.T) {
 	expect(t, "none of two", look("memory", "processes"), "warning  limits of containers: the kernel cannot limit the memory and the processes of a container", "docker info")
 }
 
+func swarmSpec(interval uint64, history int64) swarm.Spec {
+	return swarm.Spec{Raft: swarm.RaftConfig{SnapshotInterval: interval}, Orchestration: swarm.OrchestrationConfig{TaskHistoryRetentionLimit: &history}}
+}
+
+// N3: a swarm keeps each state of each task until its next snapshot. The operator is warned of long intervals.
+func TestN3_LogOfTheSwarm(t *testing.T) {
+	const command = "hint: docker swarm update --snapshot-interval 500 --task-history-limit 5"
+	for name, tc := range map[string]struct {
+		have swarm.Spec
+		want []string
+	}{
+		"bounded":             {swarmSpec(500, 5), []string{"ok       log of the swarm: its snapshot interval is 500 and its task history limit 5"}},
+		"less":                {swarmSpec(100, 1), []string{"ok       log of the swarm: "}},
+		"Docker's default":    {swarmSpec(10000, 5), []string{"warning  log of the swarm: its snapshot interval is 10000", command}},
+		"many tasks":          {swarmSpec(500, 6), []string{"warning  log of the swarm: ", "task history limit 6", command}},
+		"tasks are kept":      {swarmSpec(500, -1), []string{"warning  log of the swarm: ", "task history limit -1", command}},
+		"nothing is reported": {swarm.Spec{Raft: swarm.RaftConfig{SnapshotInterval: 500}}, []string{"ok       log of the swarm: "}},
+	} {
+		expect(t, name, said(t, func(context.Context) []ccci.Diagnosis { return []ccci.Diagnosis{swarmLog(tc.have, swarmSpec(500, 5))} }), tc.want...)
+	}
+}
+
 // Of a real daemon, its answer decides.
 func TestDocker(t *testing.T) {
 	docker := dockerd.Start(t)
@@ -180,10 +202,17 @@ func TestDocker(t *testing.T) {
 				t.Errorf("the daemon's answer is %+v", info)
 			}
 			return names
-		}))
+		}, swarmSpec(500, 5)))
 	}
 	expect(t, "all", lacks(), "ok       docker: ", "ok       swarm: there is none", "ok       limits of containers: ")
 	expect(t, "one", lacks("processors"), "warning  limits of containers: the kernel cannot limit the processors of a container")
+	if got := lacks(); strings.Contains(got, "log of the swarm") {
+		t.Errorf("without a swarm: %s", got)
+	}
+	if _, err := docker.Docker.SwarmInit(t.Context(), swarm.InitRequest{ListenAddr: "127.0.0.1:2377", AdvertiseAddr: "127.0.0.1"}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "a swarm", lacks(), "warning  log of the swarm: its snapshot interval is 10000 and its task history limit 5")
 }
 
 func TestExitIsOfWhatMustBeMendedFirst(t *testing.T) {

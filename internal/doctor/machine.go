@@ -83,9 +83,10 @@ func Program(name, hint string) Check {
 	}
 }
 
-// Docker looks whether the daemon answers, whether it can be, or is, a swarm, and whether
-// containers can be limited; unlimited names the resources in which they cannot.
-func Docker(unlimited func(system.Info) []string) Check {
+// Docker looks whether the daemon answers, whether it can be, or is, a swarm, whether
+// containers can be limited, and whether the swarm's log is bounded; unlimited names the resources in which
+// containers cannot be limited, bounded has the settings of the log.
+func Docker(unlimited func(system.Info) []string, bounded swarm.Spec) Check {
 	return func(ctx context.Context) []ccci.Diagnosis {
 		docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 		if err != nil {
@@ -100,8 +101,35 @@ func Docker(unlimited func(system.Info) []string) Check {
 			}
 			return []ccci.Diagnosis{{Check: "docker", Code: ccci.CodeInfra, Message: "no Docker daemon answers at " + docker.DaemonHost() + ": " + err.Error(), Hint: hint}}
 		}
-		return []ccci.Diagnosis{Well("docker", "%s answers at %s", info.ServerVersion, docker.DaemonHost()), swarmState(info.Swarm), limits(unlimited(info))}
+		out := []ccci.Diagnosis{Well("docker", "%s answers at %s", info.ServerVersion, docker.DaemonHost()), swarmState(info.Swarm), limits(unlimited(info))}
+		if !info.Swarm.ControlAvailable {
+			return out
+		}
+		have, err := docker.SwarmInspect(ctx)
+		if err != nil {
+			return append(out, Problem(logOfSwarm, ccci.Errorf(ccci.CodeInfra, "asking Docker for the settings of the swarm: %w", err)))
+		}
+		return append(out, swarmLog(have.Spec, bounded))
 	}
+}
+
+const logOfSwarm = "log of the swarm"
+
+// swarmLog warns of settings with which dockerd keeps more of ended tasks than bounded says: each
+// state of each task with its whole specification, in memory and on disk, after the run too.
+func swarmLog(have, bounded swarm.Spec) ccci.Diagnosis {
+	most := *bounded.Orchestration.TaskHistoryRetentionLimit
+	history := most
+	if limit := have.Orchestration.TaskHistoryRetentionLimit; limit != nil {
+		history = *limit
+	}
+	d := Well(logOfSwarm, "its snapshot interval is %d and its task history limit %d", have.Raft.SnapshotInterval, history)
+	if have.Raft.SnapshotInterval > bounded.Raft.SnapshotInterval || history < 0 || history > most {
+		d.Code, d.Warning = ccci.CodeInfra, true
+		d.Message += ", so that a run whose tasks end again and again fills the memory of dockerd"
+		d.Hint = fmt.Sprintf("docker swarm update --snapshot-interval %d --task-history-limit %d", bounded.Raft.SnapshotInterval, most)
+	}
+	return d
 }
 
 // limits warns of what the deployer leaves out, with a note in each run.
