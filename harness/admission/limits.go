@@ -3,18 +3,56 @@ package admission
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/docker/cli/cli/compose/types"
 )
 
-// ownSysctl are kernel parameters of the container's own network, with plain numbers.
-var ownSysctl = regexp.MustCompile(`^(net\.core\.somaxconn|net\.ipv4\.(ip_unprivileged_port_start|ip_local_port_range` +
-	`|tcp_(keepalive_(time|intvl|probes)|fin_timeout|tw_reuse|syncookies|max_syn_backlog|fastopen|retries2|syn_retries))` +
-	`|net\.ipv6\.conf\.(all|default|lo)\.disable_ipv6)=[0-9]{1,9}([ \t][0-9]{1,9})?$`)
+// ownSysctls are the kernel parameters that a service may set, each with its least and greatest number. All are of
+// the container's own network. What decides which packets leave the container, or whom it answers for
+// (net.ipv4.conf, net.ipv6.conf, net.*.neigh, forwarding), is not among them: the firewall relies on it. IPv6 may be
+// turned off only, because containers have none, and the table of IPv6 neighbours is that of all containers.
+var ownSysctls = map[string][2]int{
+	"net.core.somaxconn":                  {0, 65535},
+	"net.ipv4.ip_unprivileged_port_start": {0, 65535},
+	"net.ipv4.ip_local_port_range":        {1, 65535},
+	"net.ipv4.tcp_fastopen":               {0, 0x1fff},
+	"net.ipv4.tcp_fin_timeout":            {1, 120}, // connections that nothing holds any more are counted for all containers together
+	"net.ipv4.tcp_keepalive_intvl":        {1, 32767},
+	"net.ipv4.tcp_keepalive_probes":       {1, 127},
+	"net.ipv4.tcp_keepalive_time":         {1, 32767},
+	"net.ipv4.tcp_max_syn_backlog":        {1, 65535},
+	"net.ipv4.tcp_retries2":               {0, 255},
+	"net.ipv4.tcp_syn_retries":            {1, 127},
+	"net.ipv4.tcp_syncookies":             {0, 2},
+	"net.ipv4.tcp_tw_reuse":               {0, 2},
+	"net.ipv6.conf.all.disable_ipv6":      {1, 1},
+	"net.ipv6.conf.default.disable_ipv6":  {1, 1},
+	"net.ipv6.conf.lo.disable_ipv6":       {1, 1},
+}
+
+// ownSysctl reports whether a service may set a kernel parameter, "name=value".
+func ownSysctl(setting string) bool {
+	name, value, _ := strings.Cut(setting, "=")
+	bounds, known := ownSysctls[name]
+	numbers, most := strings.FieldsFunc(value, func(r rune) bool { return r == ' ' || r == '\t' }), 1
+	if name == "net.ipv4.ip_local_port_range" {
+		most = 2
+	}
+	if !known || len(numbers) != most {
+		return false
+	}
+	for _, text := range numbers {
+		n, err := strconv.Atoi(text)
+		if err != nil || strconv.Itoa(n) != text || n < bounds[0] || n > bounds[1] {
+			return false
+		}
+	}
+	return true
+}
 
 // maxUlimits are the limits that a service may set, and how far; -1 stands for no limit.
 var maxUlimits = map[string]int{

@@ -78,7 +78,7 @@ var ruleDocs = []RuleDoc{
 	{ruleIPC, "`ipc` other than private, shareable or none", "The host's shared memory can be read.", true},
 	{ruleUserNS, "`userns_mode`", "It switches the daemon's user remapping off.", true},
 	{ruleSecurityOpt, "`security_opt` other than no-new-privileges", "It switches seccomp, AppArmor or labels off.", true},
-	{ruleSysctls, "`sysctls` other than net.core.somaxconn, net.ipv4.ip_unprivileged_port_start, net.ipv4.ip_local_port_range, the keepalive and queue settings of net.ipv4.tcp_*, and net.ipv6.conf.*.disable_ipv6", "Others reach beyond the container's network.", true},
+	{ruleSysctls, "`sysctls` other than net.core.somaxconn, net.ipv4.ip_unprivileged_port_start, net.ipv4.ip_local_port_range, the keepalive and queue settings of net.ipv4.tcp_*, each within the bounds of the kernel or less, and net.ipv6.conf.{all,default,lo}.disable_ipv6=1", "Others reach beyond the container's network, or change what the firewall relies on.", true},
 	{ruleCgroup, "`cgroup_parent` and `cgroupns_mode: host`", "It escapes the limits of the run.", true},
 	{ruleCredential, "`credential_spec`", "It names files and registry keys of the host.", true},
 	{ruleIsolation, "`isolation` other than default", "It changes how the container is confined.", true},

@@ -108,7 +108,7 @@ func (j *judge) plain(service, key, value string, at place) {
 			no(ruleSecurityOpt, "asks for security_opt %s", value)
 		}
 	case "sysctls":
-		if !ownSysctl.MatchString(low) {
+		if !ownSysctl(low) {
 			no(ruleSysctls, "sets the kernel parameter %s", value)
 		}
 	case "cgroup_parent", "cgroup", "cgroupns_mode":
