@@ -69,7 +69,7 @@ func (r *Result) climb(rung Rung) (passed, absent bool, why string) {
 			why = " was skipped: " + s.Reason
 		}
 	}
-	if joint.Settle(); joint.Reason != "" && (joint.Status == Fail || joint.Status == Unverified) {
+	if joint.Settle(); joint.Reason != "" && (joint.Status == Fail || joint.Status == Unverified || joint.Status == Flaky) {
 		why = ": " + joint.Reason
 	}
 	return passed, absent, why

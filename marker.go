@@ -74,7 +74,7 @@ func ParseMarker(line string) (Marker, bool) {
 	}
 	status, rest, _ := strings.Cut(rest, " ")
 	m.Status = CheckStatus(status)
-	if !slices.Contains([]CheckStatus{Pass, Fail, Skip, Unverified}, m.Status) {
+	if !slices.Contains(CheckStatuses, m.Status) {
 		return Marker{}, false
 	}
 	took, reason, _ := strings.Cut(rest, " ")

@@ -19,7 +19,17 @@ const (
 	Fail       CheckStatus = "fail"
 	Skip       CheckStatus = "skip"       // declared or structural, always with a reason
 	Unverified CheckStatus = "unverified" // should have run and did not; never counts as pass
+	// Flaky is a check that failed and passed when the same deployment was asked again. It never
+	// counts as pass (N14).
+	Flaky CheckStatus = "flaky"
 )
+
+// CheckStatuses lists every status that a check may have.
+var CheckStatuses = []CheckStatus{Pass, Fail, Skip, Unverified, Flaky}
+
+// Worked reports whether the app did at last what was asked, so that what stands on it can be
+// tested. It is not the same as a pass.
+func (s CheckStatus) Worked() bool { return s == Pass || s == Flaky }
 
 // Check is one question asked of the app and its answer.
 type Check struct {
@@ -30,7 +40,20 @@ type Check struct {
 	Code     Code          `json:"code,omitempty"`    // for fail: whose fault; recipe or infra
 	Started  time.Time     `json:"started"`
 	Duration time.Duration `json:"duration"` // nanoseconds
+	// Attempts are both answers of a check that was asked twice, in their order; else it is empty.
+	Attempts []Attempt `json:"attempts,omitempty"`
 }
+
+// Attempt is one answer of a check that was asked twice.
+type Attempt struct {
+	Status   CheckStatus   `json:"status"` // pass or fail
+	Message  string        `json:"message,omitempty"`
+	Started  time.Time     `json:"started"`
+	Duration time.Duration `json:"duration"` // nanoseconds
+}
+
+// FailedTwice reports whether the failure of a check was confirmed.
+func (c Check) FailedTwice() bool { return c.Status == Fail && len(c.Attempts) > 1 }
 
 // CheckWord makes the last part of a [Check]'s name of what people call it: lower-case words with
 // hyphens. Names that differ in other characters alone make the same one.
@@ -67,10 +90,10 @@ type Stage struct {
 }
 
 // Settle computes the stage's status from its checks: any fail fails it, else
-// any unverified leaves it unverified, else any pass passes it, else it is a skip.
+// any flaky one makes it flaky, else any unverified leaves it unverified, else any pass passes it, else it is a skip.
 // A stage without checks is unverified: nothing was observed.
 func (s *Stage) Settle() {
-	rank := map[CheckStatus]int{Skip: 1, Pass: 2, Unverified: 3, Fail: 4}
+	rank := map[CheckStatus]int{Skip: 1, Pass: 2, Unverified: 3, Flaky: 4, Fail: 5}
 	s.Status = ""
 	for _, c := range s.Checks {
 		if rank[c.Status] > rank[s.Status] {
@@ -265,4 +288,28 @@ func (r *Result) Stage(name StageName) Stage {
 		}
 	}
 	return Stage{Name: name, Status: Unverified, Reason: "the run ended before it"}
+}
+
+// Check returns the first check of that name, or nil.
+func (r *Result) Check(name string) *Check {
+	for i := range r.Stages {
+		for j := range r.Stages[i].Checks {
+			if c := &r.Stages[i].Checks[j]; c.Name == name {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+// Flaky returns the checks that are flaky, in their order.
+func (r *Result) Flaky() (checks []Check) {
+	for _, s := range r.Stages {
+		for _, c := range s.Checks {
+			if c.Status == Flaky {
+				checks = append(checks, c)
+			}
+		}
+	}
+	return checks
 }

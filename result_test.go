@@ -7,12 +7,12 @@ import (
 )
 
 func TestU6_AStageSettlesByItsWorstCheck(t *testing.T) {
-	const p, f, s, u = ccci.Pass, ccci.Fail, ccci.Skip, ccci.Unverified
+	const p, f, s, u, k = ccci.Pass, ccci.Fail, ccci.Skip, ccci.Unverified, ccci.Flaky
 	for _, c := range []struct {
 		checks []ccci.CheckStatus
 		want   ccci.CheckStatus
 	}{
-		{nil, u}, {[]ccci.CheckStatus{s}, s}, {[]ccci.CheckStatus{s, p}, p}, {[]ccci.CheckStatus{p, u, p}, u}, {[]ccci.CheckStatus{u, f, p}, f},
+		{nil, u}, {[]ccci.CheckStatus{s}, s}, {[]ccci.CheckStatus{s, p}, p}, {[]ccci.CheckStatus{p, u, p}, u}, {[]ccci.CheckStatus{u, f, p}, f}, {[]ccci.CheckStatus{p, k, u}, k}, {[]ccci.CheckStatus{k, f}, f},
 	} {
 		var stage ccci.Stage
 		for _, status := range c.checks {

@@ -54,10 +54,12 @@ const (
 	StatusCancelled Status = "cancelled" // somebody asked for it
 	// StatusInconclusive is that of a run whose time was up: a hung app and a slow host look alike.
 	StatusInconclusive Status = "inconclusive"
+	// StatusFlaky is that of a run in which nothing failed twice and a check failed once (N14).
+	StatusFlaky Status = "flaky"
 )
 
 // Statuses lists every status a run may have.
-var Statuses = []Status{StatusQueued, StatusRunning, StatusPassed, StatusFailed, StatusRefused, StatusErrored, StatusInconclusive, StatusCancelled}
+var Statuses = []Status{StatusQueued, StatusRunning, StatusPassed, StatusFailed, StatusRefused, StatusErrored, StatusInconclusive, StatusFlaky, StatusCancelled}
 
 // Terminal reports whether the run has ended.
 func (s Status) Terminal() bool {
@@ -66,7 +68,9 @@ func (s Status) Terminal() bool {
 
 // Judged reports whether a run with this status says how far its recipe comes: its level and its
 // duration are those of the recipe.
-func (s Status) Judged() bool { return s == StatusPassed || s == StatusFailed }
+func (s Status) Judged() bool {
+	return s == StatusPassed || s == StatusFailed || s == StatusFlaky
+}
 
 // CanBecome reports whether a run may move from s to next. Staying is legal,
 // so that an update may be repeated; a requeued run goes from running to queued.
@@ -105,7 +109,7 @@ func (s Status) Verdict() Verdict {
 		return VerdictRefused
 	case StatusErrored:
 		return VerdictErrored
-	case StatusCancelled, StatusInconclusive:
+	case StatusCancelled, StatusInconclusive, StatusFlaky:
 		return VerdictInconclusive
 	}
 	return ""
@@ -206,6 +210,8 @@ type Run struct {
 	Level   int        `json:"level"`           // 0 to 5; meaningful when Status is terminal and a result was read
 	Version string     `json:"version"`         // the recipe version under test, once known
 	Cause   string     `json:"cause,omitempty"` // one line: the first real cause of a bad end (N12)
+	// Flakes are the checks that decided the run and have a history of flaking.
+	Flakes []Flake `json:"flakes,omitempty"`
 
 	CancelledBy string `json:"cancelledBy,omitempty"`
 	// Head is the pull request's head when the run was accepted. It is not Commit

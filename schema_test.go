@@ -55,6 +55,7 @@ func TestResultFitsItsSchema(t *testing.T) {
 	full.Cause.Code, full.BrokenBases[0].Cause.Code = ccci.CodeRecipe, ccci.CodeRecipe
 	full.Stages[0].Name, full.Stages[0].Status = ccci.StageInstall, ccci.Fail
 	full.Stages[0].Checks[0].Name, full.Stages[0].Checks[0].Status, full.Stages[0].Checks[0].Code = "install/serves", ccci.Fail, ccci.CodeRecipe
+	full.Stages[0].Checks[0].Attempts[0].Status = ccci.Fail
 	full.Lint[0].Severity, full.Cause.Findings[0].Severity, full.BrokenBases[0].Cause.Findings[0].Severity = "error", "error", "error"
 	full.Images[0].Stage = "base"
 	full.Changes[0].Kind = "added"
@@ -62,6 +63,10 @@ func TestResultFitsItsSchema(t *testing.T) {
 	full.Artifacts[0].Kind = "log"
 	if err := validate(t, schema, full); err != nil {
 		t.Errorf("%v", err)
+	}
+	full.Status, full.Stages[0].Status, full.Stages[0].Checks[0].Status = ccci.StatusFlaky, ccci.Flaky, ccci.Flaky
+	if err := validate(t, schema, full); err != nil {
+		t.Errorf("a flaky run: %v", err)
 	}
 	full.Level = 6
 	if validate(t, schema, full) == nil {

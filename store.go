@@ -15,6 +15,14 @@ type RunFilter struct {
 	Limit      int   // at most this many; 0 stands for 100
 }
 
+// CheckFilter selects observations of a recipe's checks. Of About and Commit one is set.
+type CheckFilter struct {
+	Recipe string
+	About  Subject // runs that speak for it
+	Commit Commit  // runs that tested it, of which checks are kept
+	Limit  int     // at most this many runs; 0 stands for 100
+}
+
 // MessageKind says what an outgoing [Message] does.
 type MessageKind string
 
@@ -68,6 +76,14 @@ type Store interface {
 
 	// LatestOf is LatestPerRecipe for one recipe and any subject, fast enough for a badge.
 	LatestOf(ctx context.Context, recipe string, about Subject) ([]Run, error)
+
+	// KeepChecks replaces what is kept of the checks of a run; an unknown ID is ErrNotFound.
+	KeepChecks(ctx context.Context, id RunID, checks []CheckOutcome) error
+
+	// CheckHistory returns the selected runs with their checks, newest first: by the time since
+	// when each speaks for the subject, or by their ID. A run that speaks comes also when nothing
+	// is kept of its checks.
+	CheckHistory(ctx context.Context, filter CheckFilter) ([]Observation, error)
 
 	// Cursor returns the saved cursor, or the zero Cursor.
 	Cursor(ctx context.Context, forge string, repo RepoRef) (Cursor, error)

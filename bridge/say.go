@@ -54,6 +54,11 @@ func (b *Bridge) finish(ctx context.Context, t *tracked, status ccci.Status, cau
 			run.Stages[i] = ccci.StageRow{Name: run.Stages[i].Name, Status: ccci.Unverified, Reason: "the run ended in it"}
 		}
 	}
+	if result != nil {
+		if err := ccci.Remember(ctx, b.cfg.Store, &run, result); err != nil {
+			return err
+		}
+	}
 	b.sent.verdict(b.messageKey(commentKey(run.ID)), at)
 	if err := b.word(ctx, run, result, nil); err != nil {
 		return err

@@ -18,11 +18,12 @@ type memStore struct {
 	byID     map[ccci.RunID]ccci.Run
 	cursors  map[string]ccci.Cursor
 	messages map[string]ccci.Message
+	checks   map[ccci.RunID][]ccci.CheckOutcome
 	late     map[ccci.RunID]ccci.Run // what a list shows of a run that has moved on since
 }
 
 func newMemStore() *memStore {
-	return &memStore{byID: map[ccci.RunID]ccci.Run{}, cursors: map[string]ccci.Cursor{}, messages: map[string]ccci.Message{}}
+	return &memStore{byID: map[ccci.RunID]ccci.Run{}, cursors: map[string]ccci.Cursor{}, messages: map[string]ccci.Message{}, checks: map[ccci.RunID][]ccci.CheckOutcome{}}
 }
 
 func (s *memStore) ClaimRun(_ context.Context, run ccci.Run) (ccci.Run, bool, error) {
@@ -85,6 +86,26 @@ func (s *memStore) FindRuns(_ context.Context, f ccci.RunFilter) ([]ccci.Run, er
 func (s *memStore) LatestPerRecipe(context.Context) ([]ccci.Run, error) { panic("unused") }
 func (s *memStore) LatestOf(context.Context, string, ccci.Subject) ([]ccci.Run, error) {
 	panic("unused")
+}
+
+func (s *memStore) KeepChecks(_ context.Context, id ccci.RunID, checks []ccci.CheckOutcome) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.checks[id] = checks
+	return nil
+}
+
+func (s *memStore) CheckHistory(_ context.Context, f ccci.CheckFilter) ([]ccci.Observation, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []ccci.Observation
+	for _, run := range s.byID {
+		at, speaks := run.SpeaksFor()[f.About]
+		if run.Recipe == f.Recipe && (speaks || f.About == "" && run.Commit == f.Commit) {
+			all = append(all, ccci.Observation{Run: run, At: at, Checks: s.checks[run.ID]})
+		}
+	}
+	return all, nil
 }
 
 func (s *memStore) Cursor(_ context.Context, forge string, repo ccci.RepoRef) (ccci.Cursor, error) {

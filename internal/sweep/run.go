@@ -35,6 +35,9 @@ func (c *Config) test(ctx context.Context, recipe Recipe, t target, row Row) Row
 	case run.Status == ccci.StatusInconclusive:
 		row.Message = fmt.Sprintf("the test of %s is inconclusive: %s; %s", t.name(), run.Cause, stays)
 		return row
+	case run.Status == ccci.StatusFlaky:
+		row.Message = fmt.Sprintf("%s is flaky: %s; %s", t.name(), run.Cause, stays)
+		return row
 	case run.Status == ccci.StatusCancelled:
 		row.Message = fmt.Sprintf("the test of %s was cancelled; %s", t.name(), stays)
 		return row
@@ -96,6 +99,7 @@ func (c *Config) carryOut(ctx context.Context, recipe Recipe, t target) (ccci.Ru
 	}
 	if result != nil {
 		run.Take(result)
+		err = errors.Join(err, ccci.Remember(ctx, c.Store, &run, result))
 	}
 	if saveErr := c.Store.UpdateRun(ctx, run); saveErr != nil {
 		err = errors.Join(err, fmt.Errorf("keeping the end of run %s: %w", run.ID, saveErr))

@@ -171,12 +171,16 @@ func (s *Store) UpdateRun(ctx context.Context, run ccci.Run) error {
 func (s *Store) FindRun(ctx context.Context, id ccci.RunID) (ccci.Run, error) {
 	run, err := scanRun(s.db.Read.QueryRowContext(ctx, `SELECT `+runColumns+` FROM runs WHERE id = ?`, id))
 	if errors.Is(err, sql.ErrNoRows) {
-		return ccci.Run{}, &ccci.Error{Code: ccci.CodeNotFound, Message: fmt.Sprintf("there is no run %s", id), Err: ccci.ErrNotFound}
+		return ccci.Run{}, unknownRun(id)
 	}
 	if err != nil {
 		return ccci.Run{}, s.db.Explain(fmt.Errorf("reading run %s: %w", id, err))
 	}
 	return run, nil
+}
+
+func unknownRun(id ccci.RunID) error {
+	return &ccci.Error{Code: ccci.CodeNotFound, Message: fmt.Sprintf("there is no run %s", id), Err: ccci.ErrNotFound}
 }
 
 // FindRuns implements [ccci.Store].

@@ -59,6 +59,8 @@ func Run(t *testing.T, opts Options) {
 		{"A27_LatestPerRecipe", testLatest},
 		{"A28_LatestOfSubjects", testLatestSubjects},
 		{"A28_LatestAfterAMerge", testLatestLaterMerge},
+		{"N14_ChecksAreKept", testChecks},
+		{"P17_CheckHistory", testCheckHistory},
 		{"U14_Cursor", testCursor},
 		{"U14_DurableAcrossReopen", testReopen},
 		{"SaveMessageVersions", testMessageVersions},
