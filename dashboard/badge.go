@@ -58,6 +58,8 @@ func (s standing) face() face {
 		return faceOf("no verdict", badgeViolet)
 	case s.Speaks.Status == ccci.StatusInconclusive:
 		return faceOf("inconclusive", badgeViolet)
+	case s.Speaks.Status == ccci.StatusFlaky:
+		return face{"flaky, " + short, "flaky, " + full, badgeViolet}
 	case s.Speaks.Status == ccci.StatusRefused:
 		return faceOf("refused", badgeRed)
 	case s.Speaks.Status == ccci.StatusFailed && s.Speaks.Level == 0:

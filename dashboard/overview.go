@@ -45,6 +45,7 @@ var classWords = []struct {
 	{"refused", "refused", markOf(ccci.StatusRefused)},
 	{"errored", "no verdict", markOf(ccci.StatusErrored)},
 	{"inconclusive", "inconclusive", markOf(ccci.StatusInconclusive)},
+	{"flaky", "flaky", markOf(ccci.StatusFlaky)},
 	{"stale", "stale", mark{"clock", "stale", "idle"}},
 	{"untested", "not tested", mark{"dot", "not tested", "idle"}},
 }

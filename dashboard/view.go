@@ -87,6 +87,7 @@ var runMarks = map[ccci.Status]mark{
 	ccci.StatusFailed:       {"fail", "failed", "fail"},
 	ccci.StatusRefused:      {"stop", "refused", "fail"},
 	ccci.StatusInconclusive: {"ask", "inconclusive", "err"},
+	ccci.StatusFlaky:        {"ask", "flaky", "err"},
 	ccci.StatusErrored:      {"warn", "infrastructure error", "err"},
 	ccci.StatusCancelled:    {"stop", "cancelled", "idle"},
 }
@@ -103,6 +104,7 @@ var checkMarks = map[ccci.CheckStatus]mark{
 	ccci.Fail:       {"fail", "fail", "fail"},
 	ccci.Skip:       {"skip", "skipped", "skip"},
 	ccci.Unverified: {"ask", "unverified", "skip"},
+	ccci.Flaky:      {"ask", "flaky", "err"},
 	"":              {"dot", "waiting", "idle"},
 }
 

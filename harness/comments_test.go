@@ -54,6 +54,8 @@ func TestN12_CommentsOfRealResults(t *testing.T) {
 				return http.StatusBadGateway, ""
 			}
 		}},
+		"flaky":        {change: func(w *world, c *Config) { answers(w, c, 500) }},
+		"failed-twice": {change: func(w *world, c *Config) { answers(w, c, 500, 503) }},
 		"deadline": {change: func(w *world, c *Config) {
 			c.Job.Deadline = time.Minute
 			c.Deployer = hanging{worldDeployer{world: w}}

@@ -304,7 +304,7 @@ func (l *life) last() (last ccci.StageName) {
 // may have left nothing to wait for; the checks' own failures say nothing of that.
 func (l *life) lastLook(ctx context.Context, s *ccci.Stage) {
 	failed := slices.ContainsFunc(s.Checks, func(c ccci.Check) bool {
-		return c.Status != ccci.Pass && !slices.Contains(l.unproven, c.Message)
+		return !c.Status.Worked() && !slices.Contains(l.unproven, c.Message)
 	})
 	if l.current == nil || failed && s.Name != ccci.StageChecks {
 		return
@@ -332,7 +332,7 @@ func (l *life) blocked(name ccci.StageName) string {
 		ccci.StageChecks:  {ccci.StageInstall, ccci.StageUpgrade, ccci.StageRestore},
 	}
 	for _, s := range l.result.Stages {
-		if s.Reason == NotAsked || s.Reason != "" && s.Reason == l.brokenUpgrade() || s.Status == ccci.Pass || s.Status == ccci.Skip || slices.Contains(l.unproven, s.Reason) || !slices.Contains(needs[name], s.Name) {
+		if s.Reason == NotAsked || s.Reason != "" && s.Reason == l.brokenUpgrade() || s.Status.Worked() || s.Status == ccci.Skip || slices.Contains(l.unproven, s.Reason) || !slices.Contains(needs[name], s.Name) {
 			continue
 		}
 		// The checks still say something after a backup that failed, for then
@@ -359,6 +359,12 @@ func (l *life) skipReason(name ccci.StageName) string {
 
 // check asks one question and records the answer. It reports whether it passed.
 func (l *life) check(ctx context.Context, s *ccci.Stage, name string, ask func(context.Context) error) bool {
+	c, err := l.ask(ctx, name, ask)
+	return l.record(s, c, err)
+}
+
+// ask asks one question once.
+func (l *life) ask(ctx context.Context, name string, ask func(context.Context) error) (ccci.Check, error) {
 	c := ccci.Check{Name: name, Status: ccci.Pass, Started: l.Now()}
 	stop := l.sayWaiting(name)
 	err := ask(ctx)
@@ -377,12 +383,17 @@ func (l *life) check(ctx context.Context, s *ccci.Stage, name string, ask func(c
 			l.unproven = append(l.unproven, c.Message)
 		}
 	}
+	return c, err
+}
+
+// record keeps the answer to a question. It reports whether the run may go on from it.
+func (l *life) record(s *ccci.Stage, c ccci.Check, err error) bool {
 	s.Checks = append(s.Checks, c)
 	if c.Status == ccci.Fail && l.first == nil {
 		l.first, l.firstErr = &c, err
 	}
 	l.sayCheck(c, err)
-	return c.Status == ccci.Pass
+	return c.Status.Worked()
 }
 
 // patience is how often a question that takes long shows that it is still asked.
@@ -457,8 +468,11 @@ func lastWords(e *DeployError) string {
 }
 
 func (l *life) sayCheck(c ccci.Check, err error) {
-	symbol := map[ccci.CheckStatus]string{ccci.Pass: "ok", ccci.Fail: "FAIL", ccci.Skip: "skip", ccci.Unverified: "unverified"}[c.Status]
+	symbol := map[ccci.CheckStatus]string{ccci.Pass: "ok", ccci.Fail: "FAIL", ccci.Skip: "skip", ccci.Unverified: "unverified", ccci.Flaky: "flaky"}[c.Status]
 	line := fmt.Sprintf("%-10s %s (%.1fs)", symbol, c.Name, c.Duration.Seconds())
+	if c.FailedTwice() {
+		line += ": failed twice"
+	}
 	if c.Message != "" {
 		line += ": " + c.Message
 	}

@@ -104,6 +104,12 @@ func (l *life) status(ctx context.Context) ccci.Status {
 			return ccci.StatusFailed
 		}
 	}
+	if flaky := r.Flaky(); len(flaky) > 0 { // what passed only when asked again is no pass (N14)
+		c := flaky[0]
+		r.Cause = &ccci.Cause{Check: c.Name, Message: c.Message, Detail: c.Detail,
+			Hint: "let the check wait for what it needs, as with retry: or a probe under ready: in recipe.yml, or repair what the app does at times"}
+		return ccci.StatusFlaky
+	}
 	return ccci.StatusPassed
 }
 
@@ -203,7 +209,12 @@ func (l *life) artifact(path, title, kind string, content []byte) {
 		l.warn(fmt.Sprintf("saving %s: %v", path, err))
 		return
 	}
-	l.result.Artifacts = append(l.result.Artifacts, ccci.Artifact{Path: path, Title: title, Kind: kind, Size: int64(len(content))})
+	saved := ccci.Artifact{Path: path, Title: title, Kind: kind, Size: int64(len(content))}
+	if i := slices.IndexFunc(l.result.Artifacts, func(a ccci.Artifact) bool { return a.Path == path }); i >= 0 { // of a check that was asked again
+		l.result.Artifacts[i] = saved
+		return
+	}
+	l.result.Artifacts = append(l.result.Artifacts, saved)
 }
 
 // writeResult writes a result, which is clean already, whole or not at all.

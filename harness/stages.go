@@ -110,7 +110,7 @@ func (l *life) create(ctx context.Context, in *instance, stack *recipe.Stack) er
 // serves asks whether the app answers, until one question fails.
 func (l *life) serves(ctx context.Context, s *ccci.Stage, stage string) bool {
 	for _, q := range l.readiness() {
-		if !l.check(ctx, s, stage+"/"+q.name, q.ask) {
+		if !l.confirmed(ctx, s, stage+"/"+q.name, q.ask) {
 			return false
 		}
 	}
@@ -185,7 +185,7 @@ func (l *life) upgrade(ctx context.Context, s *ccci.Stage) {
 		l.check(ctx, s, "upgrade/converged", func(ctx context.Context) error { return l.deploy(ctx, l.head) }) &&
 		l.check(ctx, s, "upgrade/commit", l.runsHead) &&
 		l.serves(ctx, s, "upgrade") &&
-		l.check(ctx, s, "upgrade/verify", func(ctx context.Context) error { return l.verify(ctx, "A", l.canaries) }) &&
+		l.confirmed(ctx, s, "upgrade/verify", func(ctx context.Context) error { return l.verify(ctx, "A", l.canaries) }) &&
 		l.hook(ctx, s, "post-upgrade") &&
 		l.check(ctx, s, "upgrade/still-head", l.runsHead)
 	l.screenshot(ctx, "upgrade")
@@ -300,7 +300,7 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 		}) &&
 		l.check(ctx, s, "restore/converged", l.settle) &&
 		l.serves(ctx, s, "restore") &&
-		l.check(ctx, s, "restore/verify", func(ctx context.Context) error {
+		l.confirmed(ctx, s, "restore/verify", func(ctx context.Context) error {
 			if err := l.verifySoon(ctx, "A"); err != nil {
 				return err
 			}
@@ -357,7 +357,7 @@ func (l *life) checks(ctx context.Context, s *ccci.Stage) {
 
 // page looks at the app with a browser.
 func (l *life) page(ctx context.Context, s *ccci.Stage) {
-	l.check(ctx, s, pageCheck, func(ctx context.Context) error {
+	l.confirmed(ctx, s, pageCheck, func(ctx context.Context) error {
 		if err := l.withBrowser(); err != nil {
 			return err
 		}
@@ -385,7 +385,7 @@ func (l *life) ownChecks(ctx context.Context, s *ccci.Stage) {
 	if l.hook(ctx, s, "pre-checks") {
 		runner := l.runner.WithMarker(l.marker("A"))
 		for _, step := range l.settings.Checks {
-			l.check(ctx, s, "checks/"+ccci.CheckWord(step.Name), func(ctx context.Context) error {
+			l.confirmed(ctx, s, "checks/"+ccci.CheckWord(step.Name), func(ctx context.Context) error {
 				if step.Browser != nil {
 					if err := l.withBrowser(); err != nil {
 						return err

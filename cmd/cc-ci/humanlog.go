@@ -67,7 +67,7 @@ func (h *humanLog) render(line string) string {
 	if m.Reason != "" {
 		text += ": " + m.Reason
 	}
-	colour := map[ccci.CheckStatus]string{ccci.Pass: "32", ccci.Fail: "31", ccci.Skip: "33", ccci.Unverified: "33"}[m.Status]
+	colour := map[ccci.CheckStatus]string{ccci.Pass: "32", ccci.Fail: "31", ccci.Skip: "33", ccci.Unverified: "33", ccci.Flaky: "33"}[m.Status]
 	return h.paint(colour, fmt.Sprintf("%s (%.1fs)", text, m.Duration.Seconds()))
 }
 

@@ -265,6 +265,8 @@ func statusCode(status ccci.Status) error {
 		return codeError(exitRefused)
 	case ccci.StatusInconclusive:
 		return codeError(exitInconclusive)
+	case ccci.StatusFlaky:
+		return codeError(exitFlaky)
 	}
 	return codeError(exitInfra)
 }

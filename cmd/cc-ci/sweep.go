@@ -249,7 +249,7 @@ func (c *sweepCmd) tell(a *app, rows []sweep.Row) error {
 // sweepEnding maps rows to the exit code: the work that was not done weighs more than
 // the recipes that failed.
 func sweepEnding(rows []sweep.Row) error {
-	weight := map[int]int{exitFailed: 1, exitRefused: 2, exitInconclusive: 3, exitUsage: 4, exitInfra: 5}
+	weight := map[int]int{exitFailed: 1, exitRefused: 2, exitInconclusive: 3, exitFlaky: 3, exitUsage: 4, exitInfra: 5}
 	code := exitPassed
 	for _, r := range rows {
 		next := exitPassed
@@ -260,6 +260,8 @@ func sweepEnding(rows []sweep.Row) error {
 			next = exitRefused
 		case r.Status == ccci.StatusInconclusive:
 			next = exitInconclusive
+		case r.Status == ccci.StatusFlaky:
+			next = exitFlaky
 		case r.Status == ccci.StatusRefused:
 			next = exitRefused
 		case r.Code != "":

@@ -138,7 +138,7 @@ func again(run ccci.Run, result *ccci.Result, links Links) string {
 		line = "Repeat it at home: " + Code(command)
 	}
 	switch run.Status {
-	case ccci.StatusFailed, ccci.StatusErrored, ccci.StatusInconclusive:
+	case ccci.StatusFailed, ccci.StatusErrored, ccci.StatusInconclusive, ccci.StatusFlaky:
 		return strings.TrimSpace("Ask again with `!testme`, or `!retest` for the failed stages only. " + line)
 	case ccci.StatusRefused:
 		return strings.TrimSpace("Ask again with `!testme` when the recipe is changed or has its waivers. " + line)

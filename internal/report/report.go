@@ -76,6 +76,7 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 	add(level(run, result, links))
 	add(superseded(run, links))
 	add(cause(run, result, detail))
+	add(flakes(run, result))
 	add(findings(run, result))
 	add(brokenBases(result, min(detail, 10)))
 	if run.Superseded.IsZero() || result != nil { // otherwise no stage was reached
@@ -115,6 +116,8 @@ func headline(run ccci.Run, result *ccci.Result) string {
 		symbol, word = "⛔", "refused"
 	case ccci.StatusInconclusive:
 		symbol, word = "❔", "inconclusive"
+	case ccci.StatusFlaky:
+		symbol, word = "🔁", "flaky"
 	case ccci.StatusErrored:
 		symbol, word = "⚠️", "infrastructure errored"
 	case ccci.StatusCancelled:
@@ -288,6 +291,8 @@ func symbolOf(s ccci.CheckStatus) string {
 		return "❌"
 	case ccci.Skip:
 		return "⏭️"
+	case ccci.Flaky:
+		return "🔁"
 	}
 	return "❔"
 }
@@ -300,6 +305,8 @@ func wordOf(s ccci.CheckStatus) string {
 		return "failed"
 	case ccci.Skip:
 		return "skipped"
+	case ccci.Flaky:
+		return "flaky"
 	}
 	return "unverified"
 }
@@ -367,7 +374,11 @@ func cause(run ccci.Run, result *ccci.Result, detail int) string {
 	if c != nil {
 		line := "**First cause:** "
 		if c.Check != "" {
-			line += Code(clip(c.Check, 100)) + ": "
+			line += Code(clip(c.Check, 100))
+			if asked := result.Check(c.Check); asked != nil && asked.FailedTwice() {
+				line += " failed twice"
+			}
+			line += ": "
 		}
 		parts = append(parts, line+Text(clip(c.Message, 600)))
 		if c.Hint != "" {

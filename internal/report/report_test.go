@@ -113,6 +113,28 @@ func cases() map[string]struct {
 	run.Cause = report.OneLine(res.Cause)
 	out["failed"] = c{run: run, res: res}
 
+	run, res = ended(ccci.StatusFlaky, 3)
+	res.Stages[4].Checks = []ccci.Check{
+		{Name: "checks/log-in", Status: ccci.Flaky, Message: "it failed, and passed when it was asked again: the page shows @here `Error`", Detail: []string{"HTTP 500"},
+			Attempts: []ccci.Attempt{{Status: ccci.Fail, Message: "the page shows @here `Error`"}, {Status: ccci.Pass}}},
+		{Name: "checks/upload", Status: ccci.Flaky, Message: "it failed, and passed when it was asked again: no answer"},
+	}
+	res.Stages[4].Settle()
+	res.Cause = &ccci.Cause{Check: "checks/log-in", Message: res.Stages[4].Checks[0].Message, Detail: []string{"HTTP 500"}}
+	res.LevelReason = "checks: " + res.Cause.Message
+	run.Cause = report.OneLine(res.Cause)
+	run.Flakes = []ccci.Flake{{Check: "checks/log-in", Flaky: 3, Of: 20}, {Check: "checks/upload", Flaky: 1, Of: 1}}
+	out["flaky"] = c{run: run, res: res}
+
+	run, res = ended(ccci.StatusFailed, 3)
+	res.Stages[4].Checks = []ccci.Check{{Name: "checks/log-in", Status: ccci.Fail, Message: "the page shows Error",
+		Attempts: []ccci.Attempt{{Status: ccci.Fail, Message: "the page shows Error"}, {Status: ccci.Fail, Message: "no answer"}}}}
+	res.Stages[4].Settle()
+	res.Cause = &ccci.Cause{Check: "checks/log-in", Code: ccci.CodeRecipe, Message: "the page shows Error"}
+	run.Cause = report.OneLine(res.Cause)
+	run.Flakes = []ccci.Flake{{Check: "checks/log-in", Flaky: 2, Of: 12}}
+	out["failed-twice"] = c{run: run, res: res}
+
 	run, res = ended(ccci.StatusFailed, 4)
 	res.Teardown = &ccci.Teardown{Removed: map[string]int{"service": 2}, Leftovers: []string{"volume stray-data", "config mini-a1b2c3_conf_v1"}, Duration: time.Second}
 	res.Cause = &ccci.Cause{Check: "teardown/empty", Message: "2 objects were left after removal"}

@@ -42,7 +42,7 @@ func Settle(run ccci.Run, build ccci.Build, result *ccci.Result, problem string,
 		return ccci.StatusPassed, ""
 	case ccci.StatusFailed:
 		return ccci.StatusFailed, cause
-	case ccci.StatusRefused, ccci.StatusErrored, ccci.StatusInconclusive:
+	case ccci.StatusRefused, ccci.StatusErrored, ccci.StatusInconclusive, ccci.StatusFlaky:
 		return result.Status, cause
 	case ccci.StatusCancelled:
 		if run.CancelledBy != "" {

@@ -42,6 +42,8 @@ func Status(run ccci.Run, result *ccci.Result, links Links) ccci.CommitStatus {
 		s.State, s.Description = ccci.StateFailure, "refused, not tested"
 	case ccci.StatusInconclusive:
 		s.State, s.Description = ccci.StateError, "inconclusive"
+	case ccci.StatusFlaky:
+		s.State, s.Description = ccci.StateError, "flaky"
 	case ccci.StatusErrored:
 		s.State, s.Description = ccci.StateError, "infrastructure errored, not the recipe's fault"
 	case ccci.StatusCancelled:

@@ -1,0 +1,46 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+)
+
+// flakes names the checks that were flaky in this run or in runs before it, each with its rate (N14).
+func flakes(run ccci.Run, result *ccci.Result) string {
+	if result == nil {
+		return ""
+	}
+	const most = 10
+	var lines []string
+	add := func(check, line string) {
+		for _, f := range run.Flakes {
+			if f.Check == check {
+				line += ": " + f.String()
+			}
+		}
+		lines = append(lines, "- "+Code(clip(check, 100))+" "+line)
+	}
+	flaky := result.Flaky()
+	for _, c := range flaky[:min(len(flaky), most)] {
+		add(c.Name, "flaky")
+	}
+	if len(flaky) > most {
+		lines = append(lines, fmt.Sprintf("- and %d more on the run's page", len(flaky)-most))
+	}
+	for _, f := range run.Flakes {
+		if !slices.ContainsFunc(flaky, func(c ccci.Check) bool { return c.Name == f.Check }) {
+			add(f.Check, "failed here, and was flaky before")
+		}
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	out := "**Flaky checks:**\n" + strings.Join(lines, "\n")
+	if run.Status == ccci.StatusFlaky {
+		out += "\n\nThe same check of the same deployment failed and then passed. This proves neither that the recipe works nor that it fails, and counts as no pass."
+	}
+	return out
+}
