@@ -46,26 +46,23 @@ func faceOf(text, colour string) face { return face{text, text, colour} }
 // last result stays until there is a new one.
 func (s standing) face() face {
 	if s.Speaks == nil {
-		return faceOf("not tested", badgeGrey)
+		return faceOf(ccci.WordNotTested, badgeGrey)
 	}
 	short, full := ccci.LevelWords(s.Speaks.Level, s.Speaks.Stages)
+	word := s.Speaks.Status.Word()
 	switch {
 	case s.Stale && s.Speaks.Status == ccci.StatusPassed:
-		return face{short + ", stale", full + ", stale", badgeGrey}
+		return face{short + ", " + ccci.WordStale, full + ", " + ccci.WordStale, badgeGrey}
 	case s.Stale:
-		return faceOf("stale", badgeGrey)
-	case s.Speaks.Status == ccci.StatusErrored:
-		return faceOf("no verdict", badgeViolet)
-	case s.Speaks.Status == ccci.StatusInconclusive:
-		return faceOf("inconclusive", badgeViolet)
+		return faceOf(ccci.WordStale, badgeGrey)
+	case s.Speaks.Status == ccci.StatusErrored || s.Speaks.Status == ccci.StatusInconclusive:
+		return faceOf(word, badgeViolet)
 	case s.Speaks.Status == ccci.StatusFlaky:
-		return face{"flaky, " + short, "flaky, " + full, badgeViolet}
-	case s.Speaks.Status == ccci.StatusRefused:
-		return faceOf("refused", badgeRed)
-	case s.Speaks.Status == ccci.StatusFailed && s.Speaks.Level == 0:
-		return faceOf("failing", badgeRed)
+		return face{word + ", " + short, word + ", " + full, badgeViolet}
+	case s.Speaks.Status == ccci.StatusRefused || s.Speaks.Status == ccci.StatusFailed && s.Speaks.Level == 0:
+		return faceOf(word, badgeRed)
 	case s.Speaks.Status == ccci.StatusFailed:
-		return face{"failing, " + short, "failing, " + full, badgeRed}
+		return face{word + ", " + short, word + ", " + full, badgeRed}
 	}
 	return face{short, full, levelColour(s.Speaks.Level)}
 }

@@ -6,93 +6,11 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/report"
 )
-
-type overviewBody struct {
-	Cards   []card
-	Total   int
-	Active  int
-	Filters []filter
-	Query   string
-	Status  string
-	// Searchable is false while there are so few recipes that looking is faster.
-	Searchable bool
-}
-
-type card struct {
-	standing
-	Picture *picture
-}
-
-type filter struct {
-	Name, Word, URL string
-	Count           int
-	Current         bool
-	Mark            mark
-}
-
-var classWords = []struct {
-	class, word string
-	mark        mark
-}{
-	{"passed", "passing", markOf(ccci.StatusPassed)},
-	{"failed", "failing", markOf(ccci.StatusFailed)},
-	{"refused", "refused", markOf(ccci.StatusRefused)},
-	{"errored", "no verdict", markOf(ccci.StatusErrored)},
-	{"inconclusive", "inconclusive", markOf(ccci.StatusInconclusive)},
-	{"flaky", "flaky", markOf(ccci.StatusFlaky)},
-	{"stale", "stale", mark{"clock", "stale", "idle"}},
-	{"untested", "not tested", mark{"dot", "not tested", "idle"}},
-}
-
-// overview shows every recipe with its latest result (A27).
-func (d *Dashboard) overview(w http.ResponseWriter, r *http.Request) error {
-	all, err := d.standings(r.Context())
-	if err != nil {
-		return err
-	}
-	b := overviewBody{Total: len(all), Query: strings.TrimSpace(r.URL.Query().Get("q")), Status: r.URL.Query().Get("status")}
-	b.Searchable = len(all) > 8 || b.Query != ""
-	counts := map[string]int{}
-	for _, s := range all {
-		counts[s.Class()]++
-		if s.Active() != nil {
-			b.Active++
-		}
-		if b.Status != "" && b.Status != s.Class() || !strings.Contains(strings.ToLower(s.Recipe), strings.ToLower(b.Query)) {
-			continue
-		}
-		b.Cards = append(b.Cards, card{standing: s, Picture: d.thumbnail(r.Context(), s.Speaks)})
-	}
-	b.Filters = append(b.Filters, filter{Word: "all", URL: filterURL("", b.Query), Count: len(all), Current: b.Status == ""})
-	for _, c := range classWords {
-		if counts[c.class] == 0 && b.Status != c.class {
-			continue
-		}
-		b.Filters = append(b.Filters, filter{Name: c.class, Word: c.word, Mark: c.mark, Count: counts[c.class],
-			URL: filterURL(c.class, b.Query), Current: b.Status == c.class})
-	}
-	return d.render(w, r, http.StatusOK, "overview", frame{Title: "Recipes", Nav: "overview", Live: "/events", Refresh: 30, Body: b})
-}
-
-func filterURL(status, query string) string {
-	v := url.Values{}
-	if status != "" {
-		v.Set("status", status)
-	}
-	if query != "" {
-		v.Set("q", query)
-	}
-	if len(v) == 0 {
-		return "/"
-	}
-	return "/?" + v.Encode()
-}
 
 type historyBody struct {
 	standing
@@ -182,6 +100,7 @@ func (d *Dashboard) history(w http.ResponseWriter, r *http.Request) error {
 	if err := d.pageOf(r, &b, "", "/runs"); err != nil {
 		return err
 	}
+	b.Enrolled = len(d.cfg.Recipes()) > 0
 	return d.render(w, r, http.StatusOK, "history", frame{Title: "Runs", Nav: "runs", Live: "/events", Refresh: 30, Body: b})
 }
 
@@ -194,9 +113,9 @@ type queueBody struct {
 
 // queue shows what is being worked on, what waits, and when its turn comes.
 func (d *Dashboard) queue(w http.ResponseWriter, r *http.Request) error {
-	runs, err := d.cfg.Store.FindRuns(r.Context(), ccci.RunFilter{Unfinished: true, Limit: 500})
+	runs, err := d.unfinished(r.Context())
 	if err != nil {
-		return fmt.Errorf("reading the queue: %w", err)
+		return err
 	}
 	rows, err := d.forecastOf(r.Context(), runs)
 	if err != nil {

@@ -29,7 +29,7 @@ func TestA27_OverviewShowsTheLatestRunOfEachRecipe(t *testing.T) {
 		"/runs/"+string(runs["passed"].ID), "1.4.0+0.36.8", "10 min ago", "level 5",
 		"/runs/"+string(runs["passed"].ID)+"/files/screenshot-upgrade.png", // U16: the picture taken last
 		"/runs/"+string(runs["running"].ID), "running",                     // beside the last result
-		"not tested", "main at "+runs["passed"].Commit.Short()+", tested as pull request #1", "infrastructure error", "stale", "cancelled")
+		"not tested", "main at "+runs["passed"].Commit.Short()+", tested as pull request #1", "infrastructure errored", "stale", "cancelled")
 	if strings.Contains(body, "screenshot-install.png\" alt=\"\" loading=\"lazy\" decoding=\"async\" width=\"640\" height=\"400\"></a>\n    </a>") {
 		t.Error("the first picture is shown in place of the last")
 	}
@@ -154,9 +154,9 @@ func TestA28_Badge(t *testing.T) {
 	w := newWorld(t)
 	w.populate()
 	for recipe, want := range map[string]string{
-		"pocketbase": "cc-ci: level 5", "miniflux": "cc-ci: failing, level 1", "gitea": "cc-ci: not tested",
+		"pocketbase": "cc-ci: level 5", "miniflux": "cc-ci: failed, level 1", "gitea": "cc-ci: not tested",
 		"hedgedoc":  "cc-ci: level 3", // U7: a run under way keeps the last
-		"nextcloud": "cc-ci: no verdict", "cryptpad": "cc-ci: level 4, stale", "lasuite-docs": "cc-ci: level 3",
+		"nextcloud": "cc-ci: infrastructure errored", "cryptpad": "cc-ci: level 4, stale", "lasuite-docs": "cc-ci: level 3",
 	} {
 		res, body := w.get("/badge/" + recipe + ".svg")
 		if res.StatusCode != http.StatusOK || !strings.Contains(body, "<title>"+want+"</title>") {
@@ -215,13 +215,13 @@ func TestA28_PullRequestsSpeakForThemselves(t *testing.T) {
 	})
 	red := w.add("wiki", 2*time.Hour, ccci.StatusFailed, alone(7, "update"))
 	badge("wiki.svg", "level 5", 200)
-	badge("wiki.svg?pr=7", "failing, level 1", 200)
-	badge("wiki.svg?branch=update", "failing, level 1", 200)
+	badge("wiki.svg?pr=7", "failed, level 1", 200)
+	badge("wiki.svg?branch=update", "failed, level 1", 200)
 	body := w.page("/recipes/wiki")
 	wantAll(t, body, "The verdict is about release 1.2.0+3.4 at "+swept.Commit.Short()+".", `id="pulls"`, `<a href="/runs/`+string(red.ID)+`"><span class="state c-fail">`)
 	body = w.page("/?q=wiki")
-	wantAll(t, body, "release 1.2.0+3.4 at "+swept.Commit.Short(), `>passing</span> <b>1</b>`, `last <a href="/runs/`+string(red.ID)+`">run</a> on #7 failed`)
-	if strings.Contains(body, "failing") {
+	wantAll(t, body, "release 1.2.0+3.4 at "+swept.Commit.Short(), `>passed</span> <b>1</b>`, `last <a href="/runs/`+string(red.ID)+`">run</a> on #7 failed`)
+	if strings.Contains(body, "status=failed") {
 		t.Error("an unmerged pull request reddens the overview")
 	}
 	if feed := w.page("/feed.json"); !strings.Contains(feed, `"about": "release 1.2.0+3.4 at `) || strings.Contains(feed, string(red.ID)) {
@@ -237,9 +237,9 @@ func TestA28_PullRequestsSpeakForThemselves(t *testing.T) {
 	w.update(red)
 	eventually(t, func() bool { // the bus ends the cached badge
 		_, body := w.get("/badge/wiki.svg")
-		return strings.Contains(body, "cc-ci: failing, level 1<")
+		return strings.Contains(body, "cc-ci: failed, level 1<")
 	})
-	badge("wiki.svg?branch=main", "failing, level 1", 200)
+	badge("wiki.svg?branch=main", "failed, level 1", 200)
 	wantAll(t, w.page("/recipes/wiki"), "The verdict is about main at "+swept.Commit.Short()+", tested as pull request #7 at "+red.Commit.Short()+", with the same files.")
 	wantAll(t, w.page("/runs/"+string(red.ID)), "this verdict counts for main too")
 	wantAll(t, w.page("/runs/"+string(swept.ID)), "Release 1.2.0+3.4, tested by the sweep")
@@ -270,7 +270,7 @@ func TestU7_PagesSayWhatLevelsMean(t *testing.T) {
 func TestA28_BadgeFollowsTheBus(t *testing.T) {
 	w := newWorld(t)
 	w.populate()
-	if _, body := w.get("/badge/miniflux.svg"); !strings.Contains(body, "failing") {
+	if _, body := w.get("/badge/miniflux.svg"); !strings.Contains(body, "failed") {
 		t.Fatal("miniflux does not fail")
 	}
 	w.add("miniflux", 0, ccci.StatusPassed, func(r *ccci.Run) { r.Level = 5 })

@@ -212,16 +212,16 @@ func TestU7_BadgeFaces(t *testing.T) {
 	}{
 		"never":                     {nil, "not tested", false},
 		"passed":                    {[]ccci.Run{run(ccci.StatusPassed, 5)}, "level 5", true},
-		"failed at the first":       {[]ccci.Run{run(ccci.StatusFailed, 0)}, "failing", false},
-		"failed later":              {[]ccci.Run{run(ccci.StatusFailed, 2)}, "failing, level 2", false},
+		"failed at the first":       {[]ccci.Run{run(ccci.StatusFailed, 0)}, "failed", false},
+		"failed later":              {[]ccci.Run{run(ccci.StatusFailed, 2)}, "failed, level 2", false},
 		"failed long ago":           {[]ccci.Run{old}, "stale", false},
-		"our fault":                 {[]ccci.Run{run(ccci.StatusErrored, 0)}, "no verdict", false},
+		"our fault":                 {[]ccci.Run{run(ccci.StatusErrored, 0)}, "infrastructure errored", false},
 		"refused":                   {[]ccci.Run{run(ccci.StatusRefused, 0)}, "refused", false},
 		"the time was up":           {[]ccci.Run{run(ccci.StatusInconclusive, 0)}, "inconclusive", false},
 		"running after a pass":      {[]ccci.Run{run(ccci.StatusRunning, 0), run(ccci.StatusPassed, 5)}, "level 5", true},
 		"cancelled after a pass":    {[]ccci.Run{run(ccci.StatusCancelled, 0), run(ccci.StatusPassed, 5)}, "level 5", true},
 		"a part says nothing":       {[]ccci.Run{partial}, "not tested", false},
-		"a part after a fail":       {[]ccci.Run{partial, run(ccci.StatusFailed, 0)}, "failing", false},
+		"a part after a fail":       {[]ccci.Run{partial, run(ccci.StatusFailed, 0)}, "failed", false},
 		"queued for the first time": {[]ccci.Run{run(ccci.StatusQueued, 0)}, "not tested", false},
 	} {
 		f := stand("r", ccci.SubjectRecipe, c.runs, noon, 48*time.Hour).face()
@@ -314,7 +314,7 @@ func TestN7_BadgesNameSkips(t *testing.T) {
 		text, full string
 	}{
 		"passed": {ccci.StatusPassed, 5, time.Hour, "level 5, 3 skipped", "level 5 (skipped: upgrade, backup, restore)"},
-		"failed": {ccci.StatusFailed, 1, time.Hour, "failing, level 1, 3 skipped", "failing, level 1 (skipped: upgrade, backup, restore)"},
+		"failed": {ccci.StatusFailed, 1, time.Hour, "failed, level 1, 3 skipped", "failed, level 1 (skipped: upgrade, backup, restore)"},
 		"stale":  {ccci.StatusPassed, 5, 99 * time.Hour, "level 5, 3 skipped, stale", "level 5 (skipped: upgrade, backup, restore), stale"},
 	} {
 		run := ccci.Run{ID: "x", Trigger: ccci.TriggerSweep, Status: c.status, Level: c.level, Finished: noon.Add(-c.age), Stages: skipped}

@@ -47,9 +47,9 @@ func (s stageView) Mark() mark {
 	case s.Running:
 		return markOf(ccci.StatusRunning)
 	case s.Unwanted:
-		return mark{"skip", "not asked for", "idle"}
+		return mark{"skip", ccci.WordNotAskedFor, "idle"}
 	case s.Missed:
-		return mark{"dot", "not reached", "idle"}
+		return mark{"dot", ccci.WordNotReached, "idle"}
 	}
 	return checkMark(s.Status)
 }
@@ -192,9 +192,9 @@ func (d *Dashboard) fillLog(r *http.Request, b *runBody) {
 }
 
 func (d *Dashboard) fillQueue(r *http.Request, b *runBody) error {
-	runs, err := d.cfg.Store.FindRuns(r.Context(), ccci.RunFilter{Unfinished: true, Limit: 500})
+	runs, err := d.unfinished(r.Context())
 	if err != nil {
-		return fmt.Errorf("reading the queue: %w", err)
+		return err
 	}
 	rows, err := d.forecastOf(r.Context(), runs)
 	if err != nil {

@@ -16,6 +16,9 @@ func (d *Dashboard) functions() template.FuncMap {
 		"icon":     icon,
 		"mark":     markOf,
 		"check":    checkMark,
+		"commit":   commitMark,
+		"stale":    func() mark { return staleMark },
+		"untested": func() mark { return untestedMark },
 		"ago":      d.ago,
 		"stamp":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
@@ -80,39 +83,58 @@ type mark struct {
 	Class string // colour
 }
 
-var runMarks = map[ccci.Status]mark{
-	ccci.StatusQueued:       {"clock", "queued", "idle"},
-	ccci.StatusRunning:      {"spin", "running", "run"},
-	ccci.StatusPassed:       {"pass", "passed", "pass"},
-	ccci.StatusFailed:       {"fail", "failed", "fail"},
-	ccci.StatusRefused:      {"stop", "refused", "fail"},
-	ccci.StatusInconclusive: {"ask", "inconclusive", "err"},
-	ccci.StatusFlaky:        {"ask", "flaky", "err"},
-	ccci.StatusErrored:      {"warn", "infrastructure error", "err"},
-	ccci.StatusCancelled:    {"stop", "cancelled", "idle"},
+// looks are the symbol and the colour of each status; the words are [ccci.Status.Word]'s.
+var looks = map[ccci.Status][2]string{
+	ccci.StatusQueued:       {"clock", "idle"},
+	ccci.StatusRunning:      {"spin", "run"},
+	ccci.StatusPassed:       {"pass", "pass"},
+	ccci.StatusFailed:       {"fail", "fail"},
+	ccci.StatusRefused:      {"stop", "fail"},
+	ccci.StatusInconclusive: {"ask", "err"},
+	ccci.StatusFlaky:        {"ask", "err"},
+	ccci.StatusErrored:      {"warn", "err"},
+	ccci.StatusCancelled:    {"stop", "idle"},
 }
+
+var (
+	staleMark    = mark{"clock", ccci.WordStale, "idle"}
+	untestedMark = mark{"dot", ccci.WordNotTested, "idle"}
+)
 
 func markOf(s ccci.Status) mark {
-	if m, ok := runMarks[s]; ok {
-		return m
+	if look, ok := looks[s]; ok {
+		return mark{look[0], s.Word(), look[1]}
 	}
-	return mark{"ask", string(s), "idle"}
+	return mark{"ask", s.Word(), "idle"}
 }
 
-var checkMarks = map[ccci.CheckStatus]mark{
-	ccci.Pass:       {"pass", "pass", "pass"},
-	ccci.Fail:       {"fail", "fail", "fail"},
-	ccci.Skip:       {"skip", "skipped", "skip"},
-	ccci.Unverified: {"ask", "unverified", "skip"},
-	ccci.Flaky:      {"ask", "flaky", "err"},
-	"":              {"dot", "waiting", "idle"},
+var checkLooks = map[ccci.CheckStatus][2]string{
+	ccci.Pass:       {"pass", "pass"},
+	ccci.Fail:       {"fail", "fail"},
+	ccci.Skip:       {"skip", "skip"},
+	ccci.Unverified: {"ask", "skip"},
+	ccci.Flaky:      {"ask", "err"},
+	"":              {"dot", "idle"},
 }
 
 func checkMark(s ccci.CheckStatus) mark {
-	if m, ok := checkMarks[s]; ok {
-		return m
+	if look, ok := checkLooks[s]; ok {
+		return mark{look[0], s.Word(), look[1]}
 	}
-	return mark{"ask", string(s), "idle"}
+	return mark{"ask", s.Word(), "idle"}
+}
+
+// commitMark shows the state of a commit status, in the forges' own words.
+func commitMark(s ccci.StatusState) mark {
+	switch s {
+	case ccci.StateSuccess:
+		return mark{"pass", string(s), "pass"}
+	case ccci.StateFailure:
+		return mark{"fail", string(s), "fail"}
+	case ccci.StateError:
+		return mark{"warn", string(s), "err"}
+	}
+	return mark{"spin", string(ccci.StatePending), "run"}
 }
 
 // icons are drawn on a grid of 16 by 16.

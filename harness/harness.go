@@ -321,7 +321,7 @@ func (l *life) lastLook(ctx context.Context, s *ccci.Stage) {
 
 // NotAsked is the reason of a stage that the command left out. Such a stage is
 // unverified, so that it holds the level down, and does not turn the run red.
-const NotAsked = "not asked for"
+const NotAsked = ccci.WordNotAskedFor
 
 // blocked names the earlier stage without which this one would prove nothing.
 func (l *life) blocked(name ccci.StageName) string {

@@ -89,14 +89,14 @@ func (s *mergeScene) run() {
 	s.tested(2, heads[2], ccci.StatusFailed, 2)
 	s.says("?pr=1", "level 5")
 	s.says("?branch=update1", "level 5")
-	s.says("?pr=2", "failing, level 2")
+	s.says("?pr=2", "failed, level 2")
 	s.says("?branch=main", "not tested")
 	s.says("", "not tested") // neither green nor red
 
 	s.merge(1, "merge")
 	s.says("", "level 5")
 	s.says("?branch=main", "level 5")
-	s.says("?pr=2", "failing, level 2")
+	s.says("?pr=2", "failed, level 2")
 	s.work.Git("fetch", "--quiet", s.work.Git("remote", "get-url", "origin"), "main")
 	tip := s.work.Git("rev-parse", "--short=8", "FETCH_HEAD")
 	if want := "The verdict is about main at " + tip + ", tested as pull request #1 at " + heads[1].Short() + ", with the same files."; !strings.Contains(page(), want) {
@@ -104,7 +104,7 @@ func (s *mergeScene) run() {
 	}
 	// Red, and not merged.
 	s.tested(3, heads[3], ccci.StatusFailed, 0)
-	s.says("?pr=3", "failing")
+	s.says("?pr=3", "failed")
 	s.says("", "level 5")
 	// A branch from the tip, squashed.
 	s.work.Git("checkout", "--quiet", "-B", "update5", "FETCH_HEAD")
@@ -123,7 +123,7 @@ func (s *mergeScene) run() {
 	s.merge(6, "merge")
 	await(t, "the merge to be known", func() bool { return strings.Contains(page(), "its files are not those that were tested") })
 	s.says("", "level 3")
-	s.says("?pr=6", "failing, level 1")
+	s.says("?pr=6", "failed, level 1")
 }
 
 func TestA28_BadgeAcrossMergesOnTheLocalForge(t *testing.T) {

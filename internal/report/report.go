@@ -97,6 +97,11 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 	return strings.Join(parts, "\n\n") + "\n"
 }
 
+var runSymbols = map[ccci.Status]string{
+	ccci.StatusQueued: "⏳", ccci.StatusRunning: "🔄", ccci.StatusPassed: "✅", ccci.StatusFailed: "❌", ccci.StatusRefused: "⛔",
+	ccci.StatusInconclusive: "❔", ccci.StatusFlaky: "🔁", ccci.StatusErrored: "⚠️", ccci.StatusCancelled: "🚫",
+}
+
 // headline is the first line, from which alone the outcome is clear.
 func headline(run ccci.Run, result *ccci.Result) string {
 	what := Code(run.Recipe)
@@ -104,29 +109,11 @@ func headline(run ccci.Run, result *ccci.Result) string {
 		what += " " + Code(v)
 	}
 	what += " at " + Code(run.Commit.Short())
-	symbol, word := "⏳", "queued"
-	switch run.Status {
-	case ccci.StatusRunning:
-		symbol, word = "🔄", "running"
-	case ccci.StatusPassed:
-		symbol, word = "✅", "passed"
-	case ccci.StatusFailed:
-		symbol, word = "❌", "failed"
-	case ccci.StatusRefused:
-		symbol, word = "⛔", "refused"
-	case ccci.StatusInconclusive:
-		symbol, word = "❔", "inconclusive"
-	case ccci.StatusFlaky:
-		symbol, word = "🔁", "flaky"
-	case ccci.StatusErrored:
-		symbol, word = "⚠️", "infrastructure errored"
-	case ccci.StatusCancelled:
-		symbol, word = "🚫", "cancelled"
-		if !run.Superseded.IsZero() {
-			word = "superseded"
-		}
+	word := run.Status.Word()
+	if !run.Superseded.IsZero() && run.Status == ccci.StatusCancelled {
+		word = "superseded"
 	}
-	line := fmt.Sprintf("### %s %s: %s", symbol, word, what)
+	line := fmt.Sprintf("### %s %s: %s", runSymbols[run.Status], word, what)
 	if !run.Options.Whole() {
 		line += " (" + Text(partOf(run.Options)) + ")"
 	}
@@ -255,9 +242,9 @@ func checklist(run ccci.Run, rows []ccci.StageRow) string {
 		}
 		switch {
 		case row.Running:
-			lines = append(lines, fmt.Sprintf("- 🔄 **%s** running", name))
+			lines = append(lines, fmt.Sprintf("- 🔄 **%s** %s", name, ccci.StatusRunning.Word()))
 		case row.Status == "" && !run.Options.Wants(row.Name):
-			lines = append(lines, fmt.Sprintf("- ➖ %s not asked for", name))
+			lines = append(lines, fmt.Sprintf("- ➖ %s %s", name, ccci.WordNotAskedFor))
 		case row.Status == "":
 			lines = append(lines, fmt.Sprintf("- ⬜ %s", name))
 		default:
@@ -265,7 +252,7 @@ func checklist(run ccci.Run, rows []ccci.StageRow) string {
 				lines = append(lines, fmt.Sprintf("- %s **%s** %s", symbolOf(row.Status), name, Text(clip(row.Reason, 300))))
 				continue
 			}
-			line := fmt.Sprintf("- %s **%s** %s", symbolOf(row.Status), name, wordOf(row.Status))
+			line := fmt.Sprintf("- %s **%s** %s", symbolOf(row.Status), name, row.Status.Word())
 			if row.Duration > 0 {
 				line += " in " + Duration(row.Duration)
 			}
@@ -295,20 +282,6 @@ func symbolOf(s ccci.CheckStatus) string {
 		return "🔁"
 	}
 	return "❔"
-}
-
-func wordOf(s ccci.CheckStatus) string {
-	switch s {
-	case ccci.Pass:
-		return "passed"
-	case ccci.Fail:
-		return "failed"
-	case ccci.Skip:
-		return "skipped"
-	case ccci.Flaky:
-		return "flaky"
-	}
-	return "unverified"
 }
 
 // level names the rung and why it is not a higher one (U7).

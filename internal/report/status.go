@@ -21,33 +21,31 @@ const StatusLimit = 140
 
 // Status renders the commit status of a run.
 func Status(run ccci.Run, result *ccci.Result, links Links) ccci.CommitStatus {
-	s := ccci.CommitStatus{Context: contextOf(run.Options), URL: links.Run}
+	s := ccci.CommitStatus{Context: contextOf(run.Options), URL: links.Run, Description: run.Status.Word()}
 	switch run.Status {
-	case ccci.StatusQueued:
-		s.State, s.Description = ccci.StatePending, "queued"
-	case ccci.StatusRunning:
-		s.State, s.Description = ccci.StatePending, "running"
+	case ccci.StatusQueued, ccci.StatusRunning:
+		s.State = ccci.StatePending
 	case ccci.StatusPassed:
-		s.State, s.Description = ccci.StateSuccess, "passed"
+		s.State = ccci.StateSuccess
 		if result != nil && !run.Options.Quick { // which has no level
 			_, level := ccci.LevelWords(result.Level, stageRows(run, result))
-			s.Description = "passed, " + level
+			s.Description += ", " + level
 			if result.LevelReason != "" {
 				s.Description += ": " + result.LevelReason
 			}
 		}
 	case ccci.StatusFailed:
-		s.State, s.Description = ccci.StateFailure, "failed"
+		s.State = ccci.StateFailure
 	case ccci.StatusRefused:
-		s.State, s.Description = ccci.StateFailure, "refused, not tested"
-	case ccci.StatusInconclusive:
-		s.State, s.Description = ccci.StateError, "inconclusive"
-	case ccci.StatusFlaky:
-		s.State, s.Description = ccci.StateError, "flaky"
+		s.State = ccci.StateFailure
+		s.Description += ", " + ccci.WordNotTested
+	case ccci.StatusInconclusive, ccci.StatusFlaky:
+		s.State = ccci.StateError
 	case ccci.StatusErrored:
-		s.State, s.Description = ccci.StateError, "infrastructure errored, not the recipe's fault"
+		s.State = ccci.StateError
+		s.Description += ", not the recipe's fault"
 	case ccci.StatusCancelled:
-		s.State, s.Description = ccci.StateError, "cancelled"
+		s.State = ccci.StateError
 		switch {
 		case run.Superseded.Run != "":
 			s.Description = "superseded by a newer command, not tested"
