@@ -12,10 +12,27 @@ type forecastRow struct {
 	Run      ccci.Run
 	Position int // of a queued run, from 1; 0 for a running one
 	Ahead    int // queued runs before it
+	// Takes is how long runs of its recipe usually take; 0 when no whole run of it ended yet.
+	Takes time.Duration
 	// Start is when a queued run is expected to start, End when either is
-	// expected to end; zero when nothing is known of how long runs take.
+	// expected to end; zero when nothing is known of that.
 	Start, End time.Time
-	Late       bool // a running one is past the end that was expected of it
+	// Late is that a running one is past the end that was expected of it. Behind one that is late
+	// a queued run's Start is the earliest time and not the expected one.
+	Late bool
+	// Unknown is the recipe of the run ahead of which nothing is known, so that Start is not
+	// known either.
+	Unknown string
+}
+
+// Overdue reports that a queued run could have started already, but for a run that is late.
+func (r forecastRow) Overdue(now time.Time) bool { return r.Late && !r.Start.After(now) }
+
+// slot is one of the places in which runs are at work, played forward.
+type slot struct {
+	free    time.Time
+	late    bool   // its run is late: free is the earliest time
+	unknown string // recipe of a run in it of which nothing is known: free means nothing
 }
 
 // forecast orders unfinished runs, running ones first, then queued ones in
@@ -29,43 +46,59 @@ func forecast(unfinished []ccci.Run, capacity int, typical func(recipe string) t
 		}
 		return ccci.QueueOrder(a, b)
 	})
-	slots := make([]time.Time, max(capacity, 1)) // when each is free; all are now
+	slots := make([]slot, max(capacity, 1))
 	for i := range slots {
-		slots[i] = now
+		slots[i].free = now
 	}
-	known := true
 	rows := make([]forecastRow, 0, len(runs))
 	for _, run := range runs {
-		row := forecastRow{Run: run}
-		takes := typical(run.Recipe)
+		row := forecastRow{Run: run, Takes: typical(run.Recipe)}
+		place := &slots[earliest(slots)]
 		if run.Status == ccci.StatusRunning {
-			if takes > 0 {
-				row.End = run.Started.Add(takes)
-				if row.End.Before(now) {
-					row.Late, row.End = true, now
-				}
-			}
+			row.work(now)
 		} else {
 			row.Ahead = queuedAhead(rows)
 			row.Position = row.Ahead + 1
-			if known {
-				row.Start = slots[earliest(slots)]
-			}
-			if known && takes > 0 {
-				row.End = row.Start.Add(takes)
-			}
+			row.wait(*place)
 		}
-		// Behind a run of unknown length with no other slot free, nothing is known.
-		if i := earliest(slots); takes > 0 && known {
-			slots[i] = row.End
-		} else if len(slots) > 1 {
-			slots = slices.Delete(slots, i, i+1)
-		} else {
-			known = false
-		}
+		place.take(row)
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// work expects the end of a running run.
+func (r *forecastRow) work(now time.Time) {
+	if r.Takes <= 0 {
+		return
+	}
+	r.End = r.Run.Started.Add(r.Takes)
+	if r.End.Before(now) {
+		r.Late, r.End = true, now
+	}
+}
+
+// wait expects start and end of a run that takes the place next.
+func (r *forecastRow) wait(place slot) {
+	if place.unknown != "" {
+		r.Unknown = place.unknown
+		return
+	}
+	r.Start, r.Late = place.free, place.late
+	if r.Takes > 0 {
+		r.End = r.Start.Add(r.Takes)
+	}
+}
+
+// take puts a run into the place.
+func (s *slot) take(r forecastRow) {
+	switch {
+	case s.unknown != "":
+	case r.End.IsZero():
+		s.unknown = r.Run.Recipe
+	default:
+		s.free, s.late = r.End, r.Late
+	}
 }
 
 func rank(r ccci.Run) int {
@@ -85,10 +118,12 @@ func queuedAhead(rows []forecastRow) int {
 	return n
 }
 
-func earliest(slots []time.Time) int {
+// earliest returns the place that is free first. One of which nothing is known comes last.
+func earliest(slots []slot) int {
 	at := 0
-	for i, t := range slots {
-		if t.Before(slots[at]) {
+	for i, s := range slots {
+		best := slots[at]
+		if s.unknown == "" && (best.unknown != "" || s.free.Before(best.free)) {
 			at = i
 		}
 	}

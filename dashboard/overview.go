@@ -136,6 +136,11 @@ func (d *Dashboard) queue(w http.ResponseWriter, r *http.Request) error {
 	return d.render(w, r, http.StatusOK, "queue", frame{Title: "Queue", Nav: "queue", Live: "/events", Refresh: 10, Body: b})
 }
 
+const (
+	pastRuns    = 50 // that are read of a recipe: some may be partial
+	typicalRuns = 10 // whole ones among them that say how long one takes
+)
+
 // forecastOf plays the queue forward with what past runs of each recipe took.
 func (d *Dashboard) forecastOf(ctx context.Context, unfinished []ccci.Run) ([]forecastRow, error) {
 	typical := map[string]time.Duration{}
@@ -143,12 +148,13 @@ func (d *Dashboard) forecastOf(ctx context.Context, unfinished []ccci.Run) ([]fo
 		if _, ok := typical[run.Recipe]; ok {
 			continue
 		}
-		past, err := d.cfg.Store.FindRuns(ctx, ccci.RunFilter{Recipe: run.Recipe, Limit: 10,
+		past, err := d.cfg.Store.FindRuns(ctx, ccci.RunFilter{Recipe: run.Recipe, Limit: pastRuns,
 			Statuses: []ccci.Status{ccci.StatusPassed, ccci.StatusFailed}})
 		if err != nil {
 			return nil, fmt.Errorf("reading past runs of %s: %w", run.Recipe, err)
 		}
-		typical[run.Recipe] = median(spans(past))
+		took := spans(past)
+		typical[run.Recipe] = median(took[:min(len(took), typicalRuns)])
 	}
 	return forecast(unfinished, d.cfg.Capacity, func(recipe string) time.Duration { return typical[recipe] }, d.now()), nil
 }

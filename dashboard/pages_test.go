@@ -109,7 +109,8 @@ func TestRunPageShowsCauseFirstThenProof(t *testing.T) {
 		t.Error("a finished run listens for changes")
 	}
 	body = w.page("/runs/" + string(runs["queued2"].ID))
-	wantAll(t, body, `Position 2 in the <a href="/queue">queue</a>, expected to start`)
+	wantAll(t, body, `Position 2 in the <a href="/queue">queue</a>. Expected start: <time`, "A run of this recipe usually takes 1 min 10 s.")
+	wantAll(t, w.page("/runs/"+string(runs["running"].ID)), "expected to end <time")
 	body = w.page("/runs/" + string(runs["errored"].ID))
 	wantAll(t, body, "left no result record", "the disk of this machine is full", "no longer there")
 }
@@ -133,17 +134,49 @@ func TestQueuePage(t *testing.T) {
 	w := newWorld(t)
 	w.populate()
 	body := w.page("/queue")
-	wantAll(t, body, "1 of 1", "for 1 min 08 s", "done <time", "<b>1</b>", "<b>2</b>", "matrix-synapse", "nothing queued", "1 queued")
+	wantAll(t, body, "1 of 1", "for 1 min 08 s", "expected to end <time", "<b>1</b>", "<b>2</b>", "matrix-synapse", "nothing queued", "1 queued")
 	if i, j := strings.Index(body, "matrix-synapse"), strings.Index(body, "vaultwarden"); i > j {
 		t.Error("the older wish is not first")
 	}
+}
+
+// A start that is overdue is not "just now", and a recipe with runs is not said to have none.
+func TestQueueSaysWhatIsKnown(t *testing.T) {
+	w := newWorld(t)
+	w.add("miniflux", 50*time.Hour, ccci.StatusPassed, nil) // takes 94 s
+	running := w.add("miniflux", 10*time.Minute, ccci.StatusRunning, nil)
+	w.add("miniflux", time.Minute, ccci.StatusQueued, nil)
+	w.add("pocketbase", 30*time.Second, ccci.StatusQueued, nil)
+	body := w.page("/queue")
+	wantAll(t, body, "longer than the usual 1 min 34 s", "when the run that is late ends", "in 1 min</time> at the earliest")
+	if strings.Contains(body, "just now") {
+		t.Error("an overdue start is just now")
+	}
+	wantAll(t, w.page("/runs/"+string(running.ID)), "longer than the usual 1 min 34 s")
+
+	w = newWorld(t)
+	w.add("miniflux", 50*time.Hour, ccci.StatusPassed, nil)
+	w.add("gitea", 40*time.Hour, ccci.StatusErrored, nil)
+	for range 12 { // partial ones say nothing of how long a whole one takes
+		w.add("miniflux", 40*time.Hour, ccci.StatusPassed, func(r *ccci.Run) { r.Options.Quick = true })
+	}
+	w.add("gitea", 2*time.Minute, ccci.StatusRunning, nil)
+	w.add("miniflux", time.Minute, ccci.StatusQueued, nil)
+	body = w.page("/queue")
+	wantAll(t, body, "no whole run of this recipe ended yet", "unknown: how long gitea takes is not known yet")
+	if strings.Contains(body, "no past runs") {
+		t.Error("recipes with past runs are said to have none")
+	}
+	w.clock.advance(3 * time.Minute)
+	wantAll(t, w.page("/queue"), "unknown: how long gitea takes")
 }
 
 // A37: the queue says why nothing starts.
 func TestA37_QueueSaysWhyNothingStarts(t *testing.T) {
 	why := "the disk of <data> has 1GiB free"
 	w := newWorld(t, func(c *dashboard.Config) { c.Held = func() string { return why } })
-	wantAll(t, w.page("/queue"), "No run starts: the disk of &lt;data&gt; has 1GiB free.", "Queued runs wait")
+	w.add("miniflux", time.Minute, ccci.StatusQueued, nil)
+	wantAll(t, w.page("/queue"), "No run starts: the disk of &lt;data&gt; has 1GiB free.", "Queued runs wait", "when runs start again")
 	why = ""
 	if body := w.page("/queue"); strings.Contains(body, "No run starts") || !strings.Contains(body, "The next command starts at once") {
 		t.Error("the queue says that nothing starts")

@@ -45,11 +45,13 @@ func TestForecast(t *testing.T) {
 			[]string{"a 0 ? 6", "b 1 6 16", "c 2 16 17"}},
 		{"two slots", 2, []ccci.Run{run("d", q, "fast", -1, 0), run("c", q, "fast", -2, 0), run("b", r, "slow", -3, 0), run("a", r, "fast", -4, 0)},
 			[]string{"a 0 ? 1", "b 0 ? 10", "c 1 1 2", "d 2 2 3"}},
-		{"a late run ends any moment", 1, []ccci.Run{run("b", q, "fast", -1, 0), run("a", r, "fast", -2, -5*time.Minute)}, []string{"a 0 ? 0 late", "b 1 0 1"}},
-		{"behind the unknown nothing is known", 1, []ccci.Run{run("b", q, "fast", -1, 0), run("a", r, "new", -2, 0)}, []string{"a 0 ? ?", "b 1 ? ?"}},
+		{"a late run ends any moment", 1, []ccci.Run{run("b", q, "fast", -1, 0), run("a", r, "fast", -2, -5*time.Minute)}, []string{"a 0 ? 0 late", "b 1 0 1 late overdue"}},
+		{"behind a late run times are the earliest", 1, []ccci.Run{run("c", q, "fast", -1, 0), run("b", q, "fast", -2, 0), run("a", r, "fast", -3, -5*time.Minute)},
+			[]string{"a 0 ? 0 late", "b 1 0 1 late overdue", "c 2 1 2 late"}},
+		{"behind the unknown nothing is known", 1, []ccci.Run{run("b", q, "fast", -1, 0), run("a", r, "new", -2, 0)}, []string{"a 0 ? ?", "b 1 ? ? unknown: new"}},
 		{"the other slot is known", 2, []ccci.Run{run("c", q, "fast", -1, 0), run("b", r, "slow", -2, 0), run("a", r, "new", -3, 0)},
 			[]string{"a 0 ? ?", "b 0 ? 10", "c 1 10 11"}},
-		{"a new recipe starts when its turn comes", 1, []ccci.Run{run("b", q, "fast", -1, 0), run("a", q, "new", -2, 0)}, []string{"a 1 0 ?", "b 2 ? ?"}},
+		{"a new recipe starts when its turn comes", 1, []ccci.Run{run("b", q, "fast", -1, 0), run("a", q, "new", -2, 0)}, []string{"a 1 0 ?", "b 2 ? ? unknown: new"}},
 		{"the same time: by id", 1, []ccci.Run{run("b", q, "fast", 0, 0), run("a", q, "fast", 0, 0)}, []string{"a 1 0 1", "b 2 1 2"}},
 	}
 	minutes := func(t time.Time) string {
@@ -65,6 +67,12 @@ func TestForecast(t *testing.T) {
 				line := fmt.Sprintf("%s %d %s %s", row.Run.ID, row.Position, minutes(row.Start), minutes(row.End))
 				if row.Late {
 					line += " late"
+				}
+				if row.Position > 0 && row.Overdue(noon) {
+					line += " overdue"
+				}
+				if row.Unknown != "" {
+					line += " unknown: " + row.Unknown
 				}
 				got = append(got, line)
 			}

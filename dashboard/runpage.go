@@ -120,7 +120,7 @@ func (d *Dashboard) runPage(r *http.Request) (page []byte, release func(), err e
 	if withLog {
 		d.fillLog(r, &b)
 	}
-	if run.Status == ccci.StatusQueued {
+	if !run.Status.Terminal() {
 		if err := d.fillQueue(r, &b); err != nil {
 			return nil, nil, err
 		}

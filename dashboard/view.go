@@ -20,6 +20,8 @@ func (d *Dashboard) functions() template.FuncMap {
 		"stale":    func() mark { return staleMark },
 		"untested": func() mark { return untestedMark },
 		"ago":      d.ago,
+		"overdue":  func(r forecastRow) bool { return r.Overdue(d.now()) },
+		"due":      func(t time.Time) bool { return !t.After(d.now()) },
 		"stamp":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"day":      func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04") },
