@@ -88,6 +88,9 @@ func (r *Result) lintFails() string {
 	return ""
 }
 
+// Has reports whether the rung stands for a stage.
+func (g Rung) Has(stage StageName) bool { return slices.Contains(g.stages, stage) }
+
 // Skipped reports whether every stage of a rung was skipped, so that a level at or above it says
 // nothing of it.
 func (g Rung) Skipped(rows []StageRow) bool {

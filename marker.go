@@ -101,3 +101,20 @@ func oneLine(s string, limit int) string {
 	}
 	return strings.TrimRight(s[:cut], " ") + "…"
 }
+
+const logTime = "15:04:05 "
+
+// LogTime is what the harness puts before each line of a run's log but markers and what continues
+// the line before: the time in UTC, to the second.
+func LogTime(now time.Time) string { return now.UTC().Format(logTime) }
+
+// CutLogTime takes the time off a line of a log. clock is "" where there is none.
+func CutLogTime(line string) (clock, text string) {
+	if len(line) < len(logTime) {
+		return "", line
+	}
+	if _, err := time.Parse(logTime, line[:len(logTime)]); err != nil {
+		return "", line
+	}
+	return line[:len(logTime)-1], line[len(logTime):]
+}

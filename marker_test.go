@@ -69,3 +69,16 @@ func FuzzParseMarker(f *testing.F) {
 		}
 	})
 }
+
+func TestLogTime(t *testing.T) {
+	at := time.Date(2026, 3, 14, 23, 4, 5, 0, time.FixedZone("", 3600))
+	clock, text := CutLogTime(LogTime(at) + "passed     install/health (0.3s)")
+	if clock != "22:04:05" || text != "passed     install/health (0.3s)" {
+		t.Errorf("%q %q", clock, text)
+	}
+	for _, line := range []string{"", "12:00", "25:00:00 no time", "12:00:00", "           | more", Marker{Stage: StageInstall, Begin: true}.String()} {
+		if clock, text := CutLogTime(line); clock != "" || text != line {
+			t.Errorf("%q: %q %q", line, clock, text)
+		}
+	}
+}

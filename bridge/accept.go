@@ -226,7 +226,7 @@ func (b *Bridge) accept(ctx context.Context, repo Repo, c ccci.Comment, cmd Comm
 		return decision{outcome: "answered", reason: "the same is under way", label: "under-way", reply: answer, uncounted: true}, err
 	}
 	run, err := b.claim(ctx, ccci.Run{
-		Key: b.keyOf(c), Recipe: repo.Recipe, PR: c.PR, Commit: commit, CloneURL: pr.CloneURL,
+		Key: b.keyOf(c), Recipe: repo.Recipe, PR: c.PR, PullURL: pr.URL, Commit: commit, CloneURL: pr.CloneURL,
 		Head: pr.Head, Branch: ownBranch(pr),
 		RequestedBy: c.Author, Comment: c.ID, Options: options, Asked: c.Created,
 		Status: ccci.StatusQueued, Attempt: 1,

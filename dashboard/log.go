@@ -3,8 +3,10 @@ package dashboard
 import (
 	"bytes"
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -13,31 +15,34 @@ import (
 
 // logLine is one line of a run's log as it is shown.
 type logLine struct {
-	Number int    `json:"n"` // from 1
-	Text   string `json:"t"` // without colours and control characters
-	Bad    bool   `json:"bad,omitempty"`
-	First  bool   `json:"-"` // where the jump to the first error leads
+	Number int    // from 1
+	Clock  string // when it was written, as 15:04:05 in UTC; "" where the log does not say it
+	Text   string // without colours and control characters
+	Bad    bool
+	First  bool // where the jump to the first error leads
 	// Omitted is how many lines were left out before this one.
-	Omitted int `json:"-"`
+	Omitted int
 }
 
 // logSection is a fold of the log: a stage, or what stands between stages.
 type logSection struct {
-	ID     string
-	Title  string
-	Stage  ccci.StageName // "" between stages
-	Status ccci.CheckStatus
-	Took   string
-	Reason string
-	Open   bool
-	Total  int // lines, with those left out
-	Lines  []logLine
+	ID      string
+	Attempt int // the attempt that begins with it; 0 when none does
+	Title   string
+	Stage   ccci.StageName // "" between stages
+	Status  ccci.CheckStatus
+	Took    string
+	Reason  string
+	Open    bool
+	Total   int // lines, with those left out
+	Lines   []logLine
 }
 
 // runLog is a log cut into folds.
 type runLog struct {
 	Sections []*logSection
 	Lines    int
+	Found    int // lines that match what was searched for
 	HasError bool
 	Offset   int64 // bytes of the log that the sections stand for: whole lines only
 }
@@ -49,19 +54,38 @@ const (
 	sectionLimit = sectionHead + sectionTail
 )
 
+// logView is what a reader wants of a log. The zero value is all of it, shortened.
+type logView struct {
+	Query string // only lines that hold it; upper and lower case are the same
+	Line  int    // a line to show with what stands around it; 0 for none
+}
+
+func readLogView(v url.Values) logView {
+	view := logView{Query: strings.TrimSpace(v.Get("q"))}
+	view.Query = strings.ToValidUTF8(view.Query[:min(len(view.Query), queryLimit)], "")
+	view.Line, _ = strconv.Atoi(v.Get("line"))
+	return view
+}
+
 // logFold reads a log line by line. The zero value is ready.
 type logFold struct {
+	view    logView
+	wanted  string // the view's query in lower case
 	log     runLog
 	current *logSection
+	attempt int // that begins with the next fold
 }
+
+// attemptLine is what an engine writes into the log before it starts a run once more.
+var attemptLine = regexp.MustCompile(`^=== cc-ci: attempt ([0-9]{1,3}), `)
 
 // ending is the title of what follows the last stage.
 const ending = "Teardown and result"
 
 // cutLog folds the whole lines of raw; what follows the last line end is left
 // to be read again, unless whole says that nothing will follow.
-func cutLog(raw []byte, whole bool) *runLog {
-	var f logFold
+func cutLog(raw []byte, whole bool, view logView) *runLog {
+	f := logFold{view: view, wanted: strings.ToLower(view.Query)}
 	for len(raw) > 0 {
 		i := bytes.IndexByte(raw, '\n')
 		if i < 0 && !whole {
@@ -87,7 +111,11 @@ func (f *logFold) add(line string) {
 		return
 	}
 	f.log.Lines++
-	text := plain(line)
+	clock, text := ccci.CutLogTime(plain(line))
+	if m := attemptLine.FindStringSubmatch(text); m != nil {
+		f.attempt, _ = strconv.Atoi(m[1])
+		f.current = f.open("Preparation", "")
+	}
 	if f.current == nil {
 		if strings.TrimSpace(text) == "" {
 			return
@@ -103,7 +131,13 @@ func (f *logFold) add(line string) {
 	}
 	s := f.current
 	s.Total++
-	s.Lines = append(s.Lines, logLine{Number: f.log.Lines, Text: text, Bad: looksBad(text)})
+	if f.wanted != "" {
+		if !strings.Contains(strings.ToLower(text), f.wanted) {
+			return
+		}
+		f.log.Found++
+	}
+	s.Lines = append(s.Lines, logLine{Number: f.log.Lines, Clock: clock, Text: text, Bad: looksBad(text)})
 }
 
 func (f *logFold) mark(m ccci.Marker) {
@@ -120,19 +154,31 @@ func (f *logFold) mark(m ccci.Marker) {
 }
 
 func (f *logFold) open(title string, stage ccci.StageName) *logSection {
-	s := &logSection{ID: fmt.Sprintf("log-%d", len(f.log.Sections)+1), Title: title, Stage: stage}
+	s := &logSection{ID: fmt.Sprintf("log-%d", len(f.log.Sections)+1), Title: title, Stage: stage, Attempt: f.attempt}
+	f.attempt = 0
 	f.log.Sections = append(f.log.Sections, s)
 	return s
 }
 
-// close marks the first error and shortens long folds around it.
+// close marks the first error and shortens long folds around it, and around the line that is asked
+// for. Of a search, only folds in which something was found are left.
 func (f *logFold) close() *runLog {
-	f.findFirst()
+	if f.wanted != "" {
+		f.log.Sections = slices.DeleteFunc(f.log.Sections, func(s *logSection) bool { return len(s.Lines) == 0 })
+	} else {
+		f.findFirst()
+	}
 	for _, s := range f.log.Sections {
-		s.Lines = shorten(s.Lines)
-		s.Open = s.Status == ccci.Fail || s == f.current
+		s.Open = s.Status == ccci.Fail || s == f.current || f.wanted != "" || s.has(f.view.Line)
+		s.Lines = shorten(s.Lines, f.view.Line)
 	}
 	return &f.log
+}
+
+// has reports whether the fold holds the line with that number.
+func (s *logSection) has(number int) bool {
+	n := len(s.Lines)
+	return n > 0 && s.Lines[0].Number <= number && number <= s.Lines[n-1].Number
 }
 
 // findFirst looks for the first line that reads like an error in the first
@@ -156,21 +202,21 @@ func (f *logFold) findFirst() {
 }
 
 // shorten leaves out the middle of a long fold, but for what stands around the
-// first error.
-func shorten(lines []logLine) []logLine {
+// first error and around the line with that number.
+func shorten(lines []logLine, number int) []logLine {
 	if len(lines) <= sectionLimit {
 		return lines
 	}
-	first := -1
+	var centres []int
 	for i, l := range lines {
-		if l.First {
-			first = i
+		if l.First || l.Number == number {
+			centres = append(centres, i)
 		}
 	}
 	kept := lines[:0:0]
 	omitted := 0
 	for i, l := range lines {
-		near := first >= 0 && i >= first-20 && i <= first+40
+		near := slices.ContainsFunc(centres, func(at int) bool { return i >= at-20 && i <= at+40 })
 		if i >= sectionHead && i < len(lines)-sectionTail && !near {
 			omitted++
 			continue

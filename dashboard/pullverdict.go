@@ -7,7 +7,7 @@ import (
 // pullVerdict is one pull request of a recipe, which speaks for itself and not for the recipe.
 type pullVerdict struct {
 	Number int
-	URL    string    // its page here; "" where pull requests live elsewhere
+	URL    string    // where people look at it; "" where that is not known
 	Newest *ccci.Run // of any kind
 	Speaks *ccci.Run // its newest whole run; nil when none came to an end
 }
@@ -39,11 +39,7 @@ func (d *Dashboard) pullVerdicts(runs []ccci.Run) []pullVerdict {
 			}
 			n = len(all)
 			at[run.PR] = n
-			p := pullVerdict{Number: run.PR.Number, Newest: run}
-			if d.cfg.Forge != nil {
-				p.URL = pullURL(run.PR)
-			}
-			all = append(all, p)
+			all = append(all, pullVerdict{Number: run.PR.Number, Newest: run, URL: d.pullOf(*run)})
 		}
 		if all[n].Speaks == nil && len(run.SpeaksFor()) > 0 {
 			all[n].Speaks = run

@@ -136,7 +136,7 @@ func TestLooksBad(t *testing.T) {
 func TestCutLog(t *testing.T) {
 	lines := func(n int, text string) string { return strings.Repeat(text+"\n", n) }
 	log := cutLog([]byte("hello\n##[stage install begin]\n"+lines(2000, "busy")+"an error\n"+lines(1000, "more")+
-		"##[stage install end fail 2.5s it broke]\nbye\nhalf a li"), false)
+		"##[stage install end fail 2.5s it broke]\nbye\nhalf a li"), false, logView{})
 	if len(log.Sections) != 3 {
 		t.Fatalf("%d sections", len(log.Sections))
 	}
@@ -161,7 +161,7 @@ func TestCutLog(t *testing.T) {
 		t.Errorf("around it: %+v %+v", log.Sections[0], log.Sections[2])
 	}
 	// An end without a begin, and one marker twice, make folds and no harm.
-	odd := cutLog([]byte("##[stage backup end pass 1.000s]\n##[stage backup begin]\n##[stage backup begin]\nx"), true)
+	odd := cutLog([]byte("##[stage backup end pass 1.000s]\n##[stage backup begin]\n##[stage backup begin]\nx"), true, logView{})
 	if len(odd.Sections) != 3 || odd.Lines != 1 {
 		t.Errorf("odd markers: %d sections, %d lines", len(odd.Sections), odd.Lines)
 	}
@@ -171,11 +171,11 @@ func FuzzCutLog(f *testing.F) {
 	f.Add("a\n##[stage install begin]\nb\n##[stage install end fail 1.000s x]\nc")
 	f.Add("##[stage install end pass 1.000s]\n\n\n")
 	f.Fuzz(func(t *testing.T, s string) {
-		part := cutLog([]byte(s), false)
+		part := cutLog([]byte(s), false, logView{})
 		if part.Offset < 0 || part.Offset > int64(len(s)) || part.Offset > 0 && s[part.Offset-1] != '\n' {
 			t.Fatalf("offset %d of %d", part.Offset, len(s))
 		}
-		if whole := cutLog([]byte(s), true); whole.Offset != int64(len(s)) {
+		if whole := cutLog([]byte(s), true, logView{}); whole.Offset != int64(len(s)) {
 			t.Fatalf("whole offset %d of %d", whole.Offset, len(s))
 		}
 	})

@@ -23,11 +23,13 @@ type runBody struct {
 	Settings []setting
 	Removed  []removed
 	Log      *runLog // nil where there is none
+	View     logView // what the reader wants of the log
 	LogCut   bool    // the page shows only the log's beginning
 	NoLog    string  // why there is none
 	Long     bool    // record and log are too long for a page, and left out
 	Queue    *forecastRow
-	Pull     string // address of the local pull request; "" for others
+	Pull     string   // address of the pull request; "" where none is known
+	Commands []string // comments on the pull request that act on this run
 }
 
 type stageView struct {
@@ -107,15 +109,12 @@ func (d *Dashboard) runPage(r *http.Request) (page []byte, release func(), err e
 		}
 		defer leave()
 	}
-	b := runBody{Run: run, Stages: stageViews(run, nil)}
+	b := runBody{Run: run, Stages: stageViews(run, nil), View: readLogView(r.URL.Query()), Pull: d.pullOf(run), Commands: commandsFor(run)}
 	if run.Status.Terminal() {
 		d.fillFromResult(r, &b)
 	}
 	if b.Cause == nil && run.Cause != "" {
 		b.Cause = &ccci.Cause{Message: run.Cause}
-	}
-	if d.cfg.Forge != nil && !run.PR.Repo.IsZero() {
-		b.Pull = pullURL(run.PR)
 	}
 	if withLog {
 		d.fillLog(r, &b)
@@ -126,13 +125,13 @@ func (d *Dashboard) runPage(r *http.Request) (page []byte, release func(), err e
 		}
 	}
 	f := frame{Title: fmt.Sprintf("%s, run %s", run.Recipe, run.ID), Nav: "runs", Body: b}
-	if !run.Status.Terminal() {
+	if !run.Status.Terminal() && b.View.Query == "" { // what was searched for stays as it is
 		f.Refresh = 10
 		f.Live = fmt.Sprintf("/runs/%s/events", run.ID)
 	}
 	page, err = d.draw("run", f)
 	if errors.Is(err, errLong) {
-		f.Body = runBody{Run: run, Stages: stageViews(run, nil), Cause: &ccci.Cause{Message: run.Cause}, Queue: b.Queue, Pull: b.Pull, Long: true}
+		f.Body = runBody{Run: run, Stages: stageViews(run, nil), Cause: &ccci.Cause{Message: run.Cause}, Queue: b.Queue, Pull: b.Pull, Commands: b.Commands, Long: true}
 		page, err = d.draw("run", f)
 	}
 	if err != nil {
@@ -157,7 +156,7 @@ func (d *Dashboard) fillFromResult(r *http.Request, b *runBody) {
 		return
 	}
 	b.Result, b.Cause = res, res.Cause
-	b.Told = res.Cause != nil && res.Cause.Message != "" && strings.Contains(res.LevelReason, res.Cause.Message)
+	b.Told = saysTheCause(res)
 	b.Stages = saidOnce(stageViews(b.Run, res), res.Cause)
 	b.Pictures = pictures(res)
 	for _, a := range res.Artifacts {
@@ -187,7 +186,7 @@ func (d *Dashboard) fillLog(r *http.Request, b *runBody) {
 		b.NoLog = "The log cannot be read at the moment."
 	default:
 		b.LogCut = len(data) == pageLogLimit && !whole
-		b.Log = cutLog(data, whole && b.Run.Status.Terminal())
+		b.Log = cutLog(data, whole && b.Run.Status.Terminal(), b.View)
 	}
 }
 
@@ -208,6 +207,24 @@ func (d *Dashboard) fillQueue(r *http.Request, b *runBody) error {
 	return nil
 }
 
+// saysTheCause reports whether the reason of the level is the cause, which the page has above: it
+// is that of the stage in which the cause is.
+func saysTheCause(res *ccci.Result) bool {
+	if res.Cause == nil || res.Cause.Message == "" {
+		return false
+	}
+	if strings.Contains(res.LevelReason, res.Cause.Message) {
+		return true
+	}
+	stage, _, _ := strings.Cut(res.Cause.Check, "/")
+	for _, rung := range ccci.Ladder() {
+		if rung.Has(ccci.StageName(stage)) {
+			return strings.HasPrefix(res.LevelReason, rung.Name+": ")
+		}
+	}
+	return false
+}
+
 // saidOnce leaves out of the stages what the cause says above them, and a reason that the stage
 // before has too.
 func saidOnce(views []stageView, cause *ccci.Cause) []stageView {
@@ -219,7 +236,7 @@ func saidOnce(views []stageView, cause *ccci.Cause) []stageView {
 			v.Checks = slices.Clone(v.Checks) // they are the result's
 			for k := range v.Checks {
 				if c := &v.Checks[k]; c.Name == cause.Check {
-					c.Message, c.Detail = "the cause, told above", nil
+					c.Message, c.Detail = "the cause, see above", nil
 				}
 			}
 		}

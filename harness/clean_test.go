@@ -35,7 +35,7 @@ func TestN3_LargestResultIsRead(t *testing.T) {
 		}
 		r.Stages = append(r.Stages, s)
 	}
-	c := Config{OutDir: t.TempDir(), Censor: &censor.Censor{}}
+	c := Config{OutDir: t.TempDir(), Censor: &censor.Censor{}, Now: time.Now}
 	var log bytes.Buffer
 	l := &life{instance: &instance{Config: &c}, result: r, log: c.Censor.NewWriter(&log)}
 	if err := l.write(); err != nil {
@@ -75,7 +75,7 @@ func (f oneFile) Get(context.Context, string) (io.ReadCloser, ccci.BlobInfo, err
 // a word of the schema, the end of an escape. The result is one that its readers take, without the secret.
 func TestU17_SecretsLikeJSONLeaveAResult(t *testing.T) {
 	const number = 73_219_408_551
-	c := Config{OutDir: t.TempDir(), Censor: &censor.Censor{}}
+	c := Config{OutDir: t.TempDir(), Censor: &censor.Censor{}, Now: time.Now}
 	secrets := []string{fmt.Sprint(number), `"status": "`, `",` + "\n" + `  "recipe": "`, "2026-11-30", "unverified", "nabcdefgh", `a"b\c"d\e`}
 	for _, s := range secrets {
 		c.Censor.Add("secret", ccci.NewSecret(s))
@@ -103,5 +103,23 @@ func TestU17_SecretsLikeJSONLeaveAResult(t *testing.T) {
 	}
 	if !back.Started.Equal(at) || back.Cause.Message != "x\nabcdefgh" || back.Settings["a***"] != "***" || strings.Contains(back.Cause.Hint, "status") {
 		t.Errorf("the rest: %+v", back)
+	}
+}
+
+// Each line of the log has its time, but markers, which begin their line, and what goes on from the line before.
+func TestLogHasTimes(t *testing.T) {
+	var log bytes.Buffer
+	at := time.Date(2026, 3, 14, 12, 4, 5, 0, time.UTC)
+	c := Config{OutDir: t.TempDir(), Censor: &censor.Censor{}, Now: func() time.Time { return at }}
+	l := &life{instance: &instance{Config: &c}, log: c.Censor.NewWriter(&log)}
+	l.mark(ccci.Marker{Stage: ccci.StageInstall, Begin: true})
+	l.sayf("one\ntwo")
+	l.sayCheck(ccci.Check{Name: "install/health", Status: ccci.Pass}, nil)
+	if err := l.log.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	want := "##[stage install begin]\n12:04:05 one\n           | two\n12:04:05 passed     install/health (0.0s)\n"
+	if log.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", log.String(), want)
 	}
 }

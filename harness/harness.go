@@ -276,7 +276,7 @@ func (l *life) stage(ctx context.Context, name ccci.StageName, run func(context.
 	case l.skipReason(name) != "":
 		s.Status, s.Reason = ccci.Skip, l.skipReason(name)
 	default:
-		l.sayf("%s", ccci.Marker{Stage: name, Begin: true})
+		l.mark(ccci.Marker{Stage: name, Begin: true})
 		run(ctx, &s)
 		if name == l.last() {
 			l.lastLook(ctx, &s)
@@ -287,7 +287,7 @@ func (l *life) stage(ctx context.Context, name ccci.StageName, run func(context.
 	}
 	s.Duration = l.Now().Sub(s.Started)
 	l.result.Stages = append(l.result.Stages, s)
-	l.sayf("%s", ccci.Marker{Stage: name, Status: s.Status, Duration: s.Duration, Reason: s.Reason})
+	l.mark(ccci.Marker{Stage: name, Status: s.Status, Duration: s.Duration, Reason: s.Reason})
 }
 
 // last is the last stage that is asked for and not skipped.
@@ -468,8 +468,7 @@ func lastWords(e *DeployError) string {
 }
 
 func (l *life) sayCheck(c ccci.Check, err error) {
-	symbol := map[ccci.CheckStatus]string{ccci.Pass: "ok", ccci.Fail: "FAIL", ccci.Skip: "skip", ccci.Unverified: "unverified", ccci.Flaky: "flaky"}[c.Status]
-	line := fmt.Sprintf("%-10s %s (%.1fs)", symbol, c.Name, c.Duration.Seconds())
+	line := fmt.Sprintf("%-10s %s (%.1fs)", c.Status.Word(), c.Name, c.Duration.Seconds())
 	if c.FailedTwice() {
 		line += ": failed twice"
 	}
@@ -491,12 +490,15 @@ func (l *life) sayCheck(c ccci.Check, err error) {
 	}
 }
 
-// sayf adds to the run's log. A text of several lines, which may be the app's, cannot look like a
+// sayf adds to the run's log, with the time. A text of several lines, which may be the app's, cannot look like a
 // line of ours.
 func (l *life) sayf(format string, args ...any) {
 	text := l.clean(fmt.Sprintf(format, args...))
-	fmt.Fprintln(l.log, strings.ReplaceAll(text, "\n", "\n           | "))
+	fmt.Fprintln(l.log, ccci.LogTime(l.Now())+strings.ReplaceAll(text, "\n", "\n           | "))
 }
+
+// mark adds a marker to the run's log. It has to begin its line.
+func (l *life) mark(m ccci.Marker) { fmt.Fprintln(l.log, l.clean(m.String())) }
 
 func (l *life) warn(text string) {
 	text = l.clean(text)

@@ -63,7 +63,7 @@ func (h *humanLog) render(line string) string {
 	if m.Begin {
 		return h.paint("1", string(m.Stage))
 	}
-	text := fmt.Sprintf("%s: %s", m.Stage, m.Status)
+	text := fmt.Sprintf("%s: %s", m.Stage, m.Status.Word())
 	if m.Reason != "" {
 		text += ": " + m.Reason
 	}

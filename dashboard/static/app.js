@@ -11,6 +11,9 @@
 
   const say = (text) => { if (note && note.textContent !== text) note.textContent = text; };
 
+  // Copying works on https and on this machine alone; elsewhere the text can be selected.
+  const showCopy = (within) => { if (navigator.clipboard) for (const b of within.querySelectorAll("[data-copy]")) b.hidden = false; };
+
   // --- reading the page again ---
   let timer = 0, busy = false, again = false, source = null, over = false;
 
@@ -43,6 +46,7 @@
       const folds = new Map([...region.querySelectorAll("details[id]")].filter((d) => d.dataset.touched).map((d) => [d.id, d.open]));
       const focus = region.contains(document.activeElement) ? address(document.activeElement) : null;
       region.replaceChildren(...next.childNodes);
+      showCopy(region);
       for (const [id, open] of folds) {
         const fold = document.getElementById(id);
         if (fold) { fold.open = open; fold.dataset.touched = "1"; }
@@ -62,6 +66,14 @@
   document.addEventListener("click", (event) => {
     const summary = event.target.closest?.("summary");
     if (summary) summary.parentElement.dataset.touched = "1";
+    const copy = event.target.closest?.("[data-copy]");
+    if (copy) navigator.clipboard.writeText(copy.dataset.copy).then(() => say("Copied " + copy.dataset.copy), () => say("Copying is not allowed here"));
+    const number = event.target.closest?.(".lines .n"); // a line that is on the page needs no other page
+    if (number && event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      location.hash = number.id;
+      history.replaceState(null, "", number.href);
+    }
     const jump = event.target.closest?.("[data-first-error]");
     if (jump && showFirstError()) event.preventDefault();
   });
@@ -85,6 +97,14 @@
     line.scrollIntoView({ block: "center" });
     line.focus({ preventScroll: true });
     return true;
+  }
+
+  // The line that the address names, in its fold, which may be closed.
+  function showLine() {
+    const line = /^#L\d+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
+    if (!line) return;
+    for (let d = line.closest("details"); d; d = d.parentElement.closest("details")) d.open = true;
+    line.scrollIntoView({ block: "center" });
   }
 
   const make = (tag, className, text) => {
@@ -114,7 +134,6 @@
   }
 
   const upper = (s) => s.charAt(0).toUpperCase() + s.slice(1);
-  const words = { pass: "pass", fail: "fail", skip: "skipped", unverified: "unverified" };
 
   function onLog(event) {
     offset = Number(event.lastEventId) || offset;
@@ -129,14 +148,39 @@
       if (mark) fold.querySelector(".fold-title").after(mark);
       fold.querySelector(".stage-took").textContent = e.took || "";
       if (e.status === "fail") markFirst(fold);
-      announce(`${upper(e.end)}: ${words[e.status]}${e.reason ? ", " + e.reason : ""}`);
+      announce(`${upper(e.end)}: ${mark ? mark.textContent.trim() : e.status}${e.reason ? ", " + e.reason : ""}`);
       fold = null;
       later(200);
     }
     if (e.lines) append(e);
   }
 
+  const attemptLine = /^=== cc-ci: attempt (\d{1,3}), /, clock = /^(\d\d:\d\d:\d\d) /;
+
+  function logLine(text, bad) {
+    const li = make("li", bad ? "bad" : ""), number = make("a", "n", String(++lines)), time = text.match(clock);
+    li.value = lines;
+    number.id = "L" + lines;
+    number.href = `?line=${lines}#L${lines}`;
+    number.tabIndex = -1;
+    number.setAttribute("aria-label", "Line " + lines);
+    li.append(number);
+    if (time) li.append(make("time", "t", time[1]));
+    li.append(time ? text.slice(time[0].length) : text);
+    return li;
+  }
+
   function append(e) {
+    const attempt = e.lines.findIndex((l) => attemptLine.test(l));
+    if (attempt > 0) {
+      append({ lines: e.lines.slice(0, attempt), bad: (e.bad || []).filter((i) => i < attempt) });
+      append({ lines: e.lines.slice(attempt), bad: (e.bad || []).filter((i) => i >= attempt).map((i) => i - attempt) });
+      return;
+    }
+    if (attempt === 0) {
+      log.append(make("h3", "attempt", "Attempt " + e.lines[0].match(attemptLine)[1]));
+      fold = openFold("Preparation");
+    }
     if (!fold) {
       if (e.lines.every((l) => !l.trim())) { lines += e.lines.length; return; }
       const before = log.querySelector(".fold:last-child"), stage = before?.dataset.stage;
@@ -144,11 +188,7 @@
       fold = openFold(!before ? "Preparation" : ending ? "Teardown and result" : "After " + stage);
     }
     const list = fold.querySelector(".lines"), bad = new Set(e.bad || []);
-    const items = e.lines.map((text, i) => {
-      const li = make("li", bad.has(i) ? "bad" : "", text);
-      li.value = ++lines;
-      return li;
-    });
+    const items = e.lines.map((text, i) => logLine(text, bad.has(i)));
     list.append(...items);
     fold.dataset.total = Number(fold.dataset.total || list.querySelectorAll("li[value]").length - items.length) + items.length;
     fold.querySelector(".fold-count").textContent = fold.dataset.total + (fold.dataset.total === "1" ? " line" : " lines");
@@ -181,6 +221,8 @@
       if (fold) { const list = fold.querySelector(".lines"); list.scrollTop = list.scrollHeight; }
     }
     if (location.hash === "#first-error") showFirstError();
+    showLine();
+    addEventListener("hashchange", showLine);
   }
 
   // --- listening ---
@@ -210,6 +252,8 @@
     listen();
     setInterval(() => { if (!document.hidden && !over) refresh(); }, 20000);
   }
+
+  showCopy(document);
 
   // --- the comment box ---
   const box = document.querySelector(".write textarea");
