@@ -58,9 +58,15 @@ type Store interface {
 	ClaimRun(ctx context.Context, run Run) (Run, bool, error)
 
 	// UpdateRun replaces the stored run of run.ID. Key, Recipe, PR, Commit and
-	// Created never change and are ignored. An illegal move of Status is
+	// Created never change and are ignored. A run without CancelledBy keeps the stored one:
+	// CancelRun may have recorded it since the run was read. An illegal move of Status is
 	// an Error with CodeConflict and changes nothing; an unknown ID is ErrNotFound.
 	UpdateRun(ctx context.Context, run Run) error
+
+	// CancelRun records in an unfinished run by whom its end was asked for, and changes nothing
+	// else of it. Whoever follows the run ends it. A run that has ended, or whose end was asked
+	// for before, stays as it is; an unknown ID is ErrNotFound. It returns the run as it is stored.
+	CancelRun(ctx context.Context, id RunID, by string) (Run, error)
 
 	// FindRun returns one run, or ErrNotFound.
 	FindRun(ctx context.Context, id RunID) (Run, error)

@@ -52,10 +52,13 @@ func (s *memStore) UpdateRun(_ context.Context, run ccci.Run) error {
 		return ccci.Errorf(ccci.CodeConflict, "%s cannot become %s", old.Status, run.Status)
 	}
 	run.Key, run.Recipe, run.PR, run.Commit, run.Created = old.Key, old.Recipe, old.PR, old.Commit, old.Created
+	run.CancelledBy = cmp.Or(run.CancelledBy, old.CancelledBy)
 	run.Stages = slices.Clone(run.Stages)
 	s.byID[run.ID] = run
 	return nil
 }
+
+func (s *memStore) CancelRun(context.Context, ccci.RunID, string) (ccci.Run, error) { panic("unused") }
 
 func (s *memStore) FindRun(_ context.Context, id ccci.RunID) (ccci.Run, error) {
 	s.mu.Lock()

@@ -129,7 +129,7 @@ func (s *Store) UpdateRun(ctx context.Context, run ccci.Run) error {
 	if err != nil {
 		return err
 	}
-	args := []any{run.Status, data, run.ID}
+	args := []any{run.Status, run.CancelledBy, data, data, run.ID}
 	from := make([]string, 0, len(ccci.Statuses))
 	for _, old := range ccci.Statuses {
 		if old.CanBecome(run.Status) {
@@ -139,7 +139,9 @@ func (s *Store) UpdateRun(ctx context.Context, run ccci.Run) error {
 	}
 	moved := false
 	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, `UPDATE runs SET status = ?, data = ?
+		res, err := tx.ExecContext(ctx, `UPDATE runs SET status = ?, data = CASE
+				WHEN ? = '' AND json_extract(data, '$.cancelledBy') <> '' THEN json_set(?, '$.cancelledBy', json_extract(data, '$.cancelledBy'))
+				ELSE ? END
 			WHERE id = ? AND status IN (`+strings.Join(from, ", ")+`)`, args...)
 		if err != nil {
 			return err
@@ -165,6 +167,36 @@ func (s *Store) UpdateRun(ctx context.Context, run ccci.Run) error {
 		return err
 	}
 	return ccci.Errorf(ccci.CodeConflict, "updating run %s: it is %s and cannot become %s", run.ID, held.Status, run.Status)
+}
+
+// CancelRun implements [ccci.Store].
+func (s *Store) CancelRun(ctx context.Context, id ccci.RunID, by string) (run ccci.Run, err error) {
+	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
+		if run, err = scanRun(tx.QueryRowContext(ctx, `SELECT `+runColumns+` FROM runs WHERE id = ?`, id)); err != nil {
+			return err
+		}
+		if run.Status.Terminal() || run.CancelledBy != "" {
+			return nil
+		}
+		run.CancelledBy = by
+		data, err := encodeRun(run)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE runs SET data = ? WHERE id = ?`, data, id)
+		return err
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return ccci.Run{}, unknownRun(id)
+	}
+	if err != nil {
+		return ccci.Run{}, fmt.Errorf("cancelling run %s: %w", id, err)
+	}
+	return run, nil
+}
+
+func unknownRun(id ccci.RunID) error {
+	return &ccci.Error{Code: ccci.CodeNotFound, Message: fmt.Sprintf("there is no run %s", id), Err: ccci.ErrNotFound}
 }
 
 // FindRun implements [ccci.Store].

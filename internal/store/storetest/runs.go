@@ -217,6 +217,66 @@ func testUpdateRaces(t *testing.T, o Options) {
 	}
 }
 
+// A wish to cancel is recorded once, in an unfinished run alone, and no update takes it away.
+func testCancel(t *testing.T, o Options) {
+	s := o.Open(t, t.TempDir())
+	run := aRun(1)
+	claim(t, s, run)
+	cancel := func(by string) ccci.Run {
+		t.Helper()
+		got, err := s.CancelRun(t.Context(), run.ID, by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "what CancelRun returns", got, find(t, s, run.ID))
+		return got
+	}
+	if got := cancel("ada"); got.CancelledBy != "ada" || got.Status != ccci.StatusQueued {
+		t.Errorf("after the first wish it is %s, cancelled by %q", got.Status, got.CancelledBy)
+	}
+	if got := cancel("bob"); got.CancelledBy != "ada" {
+		t.Errorf("after the second wish it is cancelled by %q", got.CancelledBy)
+	}
+	run.Status = ccci.StatusRunning // read before the wish
+	update(t, s, run)
+	if got := find(t, s, run.ID); got.CancelledBy != "ada" || got.Status != ccci.StatusRunning {
+		t.Errorf("after an update it is %s, cancelled by %q", got.Status, got.CancelledBy)
+	}
+	over := aRun(2)
+	over.Status = ccci.StatusPassed
+	claim(t, s, over)
+	if got, err := s.CancelRun(t.Context(), over.ID, "ada"); err != nil || got.CancelledBy != "" || got.Status != ccci.StatusPassed {
+		t.Errorf("a run that has ended: %+v, %v", got, err)
+	}
+}
+
+// A wish and an update of another process take nothing from each other, whichever comes first.
+func testCancelRaces(t *testing.T, o Options) {
+	place := t.TempDir()
+	handles := []ccci.Store{o.Open(t, place), o.Open(t, place)}
+	for n := range 20 {
+		run := aRun(n)
+		claim(t, handles[0], run)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			started := run
+			started.Status, started.Build = ccci.StatusRunning, "build"
+			if err := handles[0].UpdateRun(t.Context(), started); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			if _, err := handles[1].CancelRun(t.Context(), run.ID, "ada"); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		if got := find(t, handles[1], run.ID); got.Status != ccci.StatusRunning || got.Build != "build" || got.CancelledBy != "ada" {
+			t.Errorf("it is %s with build %q, cancelled by %q", got.Status, got.Build, got.CancelledBy)
+		}
+	}
+}
+
 func testUnknownRun(t *testing.T, o Options) {
 	s := o.Open(t, t.TempDir())
 	if _, err := s.FindRun(t.Context(), "260301-000000-cccccc"); !errors.Is(err, ccci.ErrNotFound) {
@@ -224,6 +284,9 @@ func testUnknownRun(t *testing.T, o Options) {
 	}
 	if err := s.UpdateRun(t.Context(), aRun(1)); !errors.Is(err, ccci.ErrNotFound) {
 		t.Errorf("UpdateRun: %v, want ErrNotFound", err)
+	}
+	if _, err := s.CancelRun(t.Context(), "260301-000000-cccccc", "ada"); !errors.Is(err, ccci.ErrNotFound) {
+		t.Errorf("CancelRun: %v, want ErrNotFound", err)
 	}
 	for name, list := range map[string]func() ([]ccci.Run, error){
 		"FindRuns":        func() ([]ccci.Run, error) { return s.FindRuns(t.Context(), ccci.RunFilter{}) },

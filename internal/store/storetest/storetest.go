@@ -53,6 +53,8 @@ func Run(t *testing.T, opts Options) {
 		{"UpdateIgnoresWhatNeverChanges", testUpdateFixedFields},
 		{"UpdateStatusMoves", testUpdateMoves},
 		{"UpdateTerminalRaces", testUpdateRaces},
+		{"N5_CancelRun", testCancel},
+		{"N5_CancelRaces", testCancelRaces},
 		{"UnknownRunIsNotFound", testUnknownRun},
 		{"U18_FindRunsFilters", testFilters},
 		{"U18_FindRunsPages", testPages},
