@@ -22,6 +22,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/quota"
+	"github.com/recipe-maintainers/cc-ci/internal/runlog"
 )
 
 // LocalForge is what the pull request pages need of the built-in forge.
@@ -41,18 +42,12 @@ type LocalForge interface {
 	Statuses(ctx context.Context, repo ccci.RepoRef, commit ccci.Commit) ([]ccci.CommitStatus, error)
 }
 
-// LogSource is what the pages of runs need of the engine.
-type LogSource interface {
-	// Logs is [ccci.Engine]'s.
-	Logs(ctx context.Context, ref ccci.BuildRef, offset int64) (io.ReadCloser, error)
-}
-
 // Config is what a Dashboard is made of. Store and Blobs are required.
 type Config struct {
 	Store  ccci.Store
 	Blobs  ccci.BlobOpener
-	Engine LogSource // logs of runs; nil: only the logs that were kept as artifacts
-	Bus    ccci.Bus  // hints for live updates; nil: pages poll
+	Engine runlog.Source // logs of runs; nil: only the logs that were kept as artifacts
+	Bus    ccci.Bus      // hints for live updates; nil: pages poll
 
 	// Forge is nil where pull requests live elsewhere. Then there are no pages for them.
 	Forge LocalForge

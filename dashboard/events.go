@@ -12,6 +12,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/runlog"
 )
 
 // heartbeat is how often a silent stream shows that it lives.
@@ -179,7 +180,7 @@ type runFollower struct {
 	left   int64  // bytes of that line that were read and are not in rest
 	batch  logEvent
 	size   int // bytes of the batch's lines
-	log    <-chan chunk
+	log    <-chan runlog.Chunk
 }
 
 // follow returns nil when the run is over and everything was sent.
@@ -206,10 +207,10 @@ func (f *runFollower) follow(ctx context.Context, wake <-chan struct{}) error {
 				f.log = nil
 				break
 			}
-			if c.err != nil {
-				return c.err
+			if c.Err != nil {
+				return c.Err
 			}
-			err = f.feed(c.data)
+			err = f.feed(c.Data)
 		case <-wake:
 			err = f.reload(ctx)
 		case <-look.C:
@@ -236,7 +237,7 @@ func (f *runFollower) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.log = pump(ctx, r)
+	f.log = runlog.Pump(ctx, r)
 	return nil
 }
 

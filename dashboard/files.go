@@ -8,9 +8,9 @@ import (
 	"net/http"
 	"path"
 	"strings"
-	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/runlog"
 )
 
 // Artifacts come from a recipe under test: whatever they are, they run nowhere.
@@ -126,30 +126,20 @@ func (d *Dashboard) rawLog(w http.ResponseWriter, r *http.Request) error {
 func (d *Dashboard) copyLog(r *http.Request, w http.ResponseWriter, body io.ReadCloser, untilSilent bool) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	flush := http.NewResponseController(w)
-	parts := pump(ctx, body)
-	quiet := time.NewTimer(settle)
-	defer quiet.Stop()
-	if !untilSilent {
-		quiet.Stop()
+	defer context.AfterFunc(d.stopped, cancel)()
+	_ = runlog.Copy(ctx, flushing{w, http.NewResponseController(w)}, body, untilSilent) // the answer has begun
+}
+
+// flushing hands on at once what is written.
+type flushing struct {
+	io.Writer
+	now *http.ResponseController
+}
+
+func (f flushing) Write(p []byte) (int, error) {
+	n, err := f.Writer.Write(p)
+	if err == nil {
+		_ = f.now.Flush()
 	}
-	for {
-		select {
-		case part, more := <-parts:
-			if !more || part.err != nil {
-				return
-			}
-			if _, err := w.Write(part.data); err != nil {
-				return
-			}
-			_ = flush.Flush()
-			if untilSilent {
-				quiet.Reset(settle)
-			}
-		case <-quiet.C:
-			return
-		case <-d.stopped.Done():
-			return
-		}
-	}
+	return n, err
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/drone"
 	"github.com/recipe-maintainers/cc-ci/internal/engine/localengine"
+	"github.com/recipe-maintainers/cc-ci/internal/runlog"
 	"github.com/recipe-maintainers/cc-ci/internal/store/sqlstore"
 )
 
@@ -161,7 +162,7 @@ func attachedNetworks() ([]netip.Prefix, error) {
 }
 
 // openLogs opens the logs of an engine that is another process.
-func openLogs(cfg config.Config, log *slog.Logger) (dashboard.LogSource, func() error, error) {
+func openLogs(cfg config.Config, log *slog.Logger) (runlog.Source, func() error, error) {
 	if cfg.Engine.Kind != config.KindDrone {
 		logs, err := localengine.OpenLogs(filepath.Join(cfg.Data, "builds"))
 		if err != nil {
