@@ -210,7 +210,7 @@ func (d *demo) follow(ctx context.Context) (ccci.Run, error) {
 		return run, err
 	}
 	defer log.Close()
-	if _, err := io.Copy(newHumanLog(d.a.stdout), log); err != nil {
+	if _, err := io.Copy(newHumanLog(d.a.stdout, d.a.colours(d.a.stdout)), log); err != nil {
 		return run, err
 	}
 	return d.await(ctx, func(r ccci.Run) bool { return r.Status.Terminal() })

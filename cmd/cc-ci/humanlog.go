@@ -4,32 +4,28 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"sync"
-
-	"golang.org/x/term"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/plain"
 )
 
-// humanLog shows a run's log to a person: stage markers become headings. On a
-// terminal they are coloured; the words alone say the same. What a terminal would obey is
+// humanLog shows a run's log to a person: stage markers become headings. They may be
+// coloured; the words alone say the same. What a terminal would obey is
 // taken off the lines, wherever they come from.
 type humanLog struct {
-	mu     sync.Mutex
-	out    io.Writer
-	colour bool
-	rest   []byte
+	mu       sync.Mutex
+	out      io.Writer
+	coloured bool
+	rest     []byte
+
+	only   ccci.StageName // lines of other stages, and between stages, are left out; "": none
+	inside bool           // the stage has begun and not ended
+	shown  bool           // a line was printed
 }
 
-func newHumanLog(out io.Writer) *humanLog {
-	screen := out
-	if s, ok := out.(*survivor); ok {
-		screen = s.w
-	}
-	f, ok := screen.(*os.File)
-	return &humanLog{out: out, colour: ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""}
+func newHumanLog(out io.Writer, coloured bool) *humanLog {
+	return &humanLog{out: out, coloured: coloured}
 }
 
 func (h *humanLog) Write(p []byte) (int, error) {
@@ -45,35 +41,63 @@ func (h *humanLog) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		h.rest = rest
-		if _, err := fmt.Fprintln(h.out, h.render(string(line))); err != nil {
+		if err := h.print(string(line)); err != nil {
 			return 0, err
 		}
 	}
 }
 
+// Flush prints a last line that has no end.
+func (h *humanLog) Flush() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.rest) == 0 {
+		return nil
+	}
+	line := string(h.rest)
+	h.rest = nil
+	return h.print(line)
+}
+
+// print prints one line of the log, if it is wanted.
+func (h *humanLog) print(line string) error {
+	line = plain.Line(line)
+	m, marker := ccci.ParseMarker(line)
+	ends := marker && !m.Begin && m.Stage == h.only
+	if marker && m.Begin {
+		h.inside = m.Stage == h.only
+	}
+	wanted := h.only == "" || h.inside || ends
+	if ends {
+		h.inside = false
+	}
+	if !wanted {
+		return nil
+	}
+	h.shown = true
+	text := "  " + line
+	if marker {
+		text = h.heading(m)
+	}
+	_, err := fmt.Fprintln(h.out, text)
+	return err
+}
+
 // longestLogLine is where a line without an end is cut, in bytes.
 const longestLogLine = 64 << 10
 
-func (h *humanLog) render(line string) string {
-	line = plain.Line(line)
-	m, ok := ccci.ParseMarker(line)
-	if !ok {
-		return "  " + line
+// heading is a stage marker in words.
+func (h *humanLog) heading(m ccci.Marker) string {
+	text, c := string(m.Stage), bold
+	if !m.Begin {
+		text, c = fmt.Sprintf("%s: %s", m.Stage, m.Status.Word()), checkColour(m.Status)
+		if m.Reason != "" {
+			text += ": " + m.Reason
+		}
+		text = fmt.Sprintf("%s (%.1fs)", text, m.Duration.Seconds())
 	}
-	if m.Begin {
-		return h.paint("1", string(m.Stage))
-	}
-	text := fmt.Sprintf("%s: %s", m.Stage, m.Status.Word())
-	if m.Reason != "" {
-		text += ": " + m.Reason
-	}
-	colour := map[ccci.CheckStatus]string{ccci.Pass: "32", ccci.Fail: "31", ccci.Skip: "33", ccci.Unverified: "33", ccci.Flaky: "33"}[m.Status]
-	return h.paint(colour, fmt.Sprintf("%s (%.1fs)", text, m.Duration.Seconds()))
-}
-
-func (h *humanLog) paint(code, text string) string {
-	if !h.colour {
+	if !h.coloured {
 		return text
 	}
-	return "\x1b[" + code + "m" + text + "\x1b[0m"
+	return c.paint(text)
 }

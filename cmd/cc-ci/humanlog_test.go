@@ -3,18 +3,18 @@ package main
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
-	"github.com/recipe-maintainers/cc-ci/internal/config"
 )
 
 // U17: nothing that an app or a recipe says reaches the terminal as a command to it.
 func TestU17_TerminalGetsTextAlone(t *testing.T) {
 	hostile := "\x1b]0;owned\x07\x1b[2Jgone \x1b]8;;https://evil.example\x1b\\link\u009b31m \u202egnp.exe"
 	var out, stderr bytes.Buffer
-	log := newHumanLog(&out)
+	log := newHumanLog(&out, false)
 	if _, err := log.Write([]byte(hostile + "\n" + strings.Repeat("x", 10<<20))); err != nil {
 		t.Fatal(err)
 	}
@@ -34,8 +34,7 @@ func TestU17_TerminalGetsTextAlone(t *testing.T) {
 // what the run's own log masks.
 func TestU17_LoggerOfARunMasksItsSecrets(t *testing.T) {
 	var stderr bytes.Buffer
-	a := &app{stderr: &stderr}
-	log, secrets, flush := a.maskingLogger(config.Config{})
+	log, secrets, flush := maskingLogger(&stderr, slog.LevelInfo)
 	secrets.Add("token", ccci.NewSecret("kGw7xYt2pLs9QmZ4"))
 	log.Warn("restic warns", "output", "cannot read kGw7xYt2pLs9QmZ4")
 	if got := stderr.String(); !strings.Contains(got, "cannot read ***") || strings.Contains(got, "kGw7") {
@@ -45,5 +44,57 @@ func TestU17_LoggerOfARunMasksItsSecrets(t *testing.T) {
 	flush()
 	if got := stderr.String(); !strings.Contains(got, "ends like one") {
 		t.Errorf("a line is lost: %q", got)
+	}
+}
+
+// Lines of the logger have the form of the run's own, wherever they fall.
+func TestU17_LoggerOfARunWritesLinesOfTheReport(t *testing.T) {
+	var out bytes.Buffer
+	report := newHumanLog(&out, false)
+	log, _, flush := maskingLogger(newHumanLog(&out, false), slog.LevelInfo)
+	write := func(text string) {
+		if _, err := report.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("##[stage install begin]\nbegun and ")
+	log.With("run", "1").Info("pulling an image", "image", "wiki:1", "why", "not here")
+	log.Debug("not asked for")
+	log.WithGroup("g").Warn("no memory\x1b[2J", "free", 3)
+	log.Error("gone")
+	flush()
+	write("ended\n")
+	want := "install\n" +
+		"  pulling an image (run=1 image=wiki:1 why=\"not here\")\n" +
+		"  warning: no memory (g.free=3)\n" +
+		"  error: gone\n" +
+		"  begun and ended\n"
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
+// logs --stage prints one stage with its headings, and a last line without an end.
+func TestP19_OneStageOfALog(t *testing.T) {
+	var out bytes.Buffer
+	log := newHumanLog(&out, true)
+	log.only = ccci.StageUpgrade
+	text := "before\n##[stage install begin]\nin install\n##[stage install end pass 1s]\n##[stage upgrade begin]\nin upgrade\n##[stage upgrade end fail 2s no answer]\nafter"
+	if _, err := log.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "\x1b[1mupgrade\x1b[0m\n  in upgrade\n\x1b[31mupgrade: fail: no answer (2.0s)\x1b[0m\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+	whole := newHumanLog(&out, false)
+	out.Reset()
+	if _, err := whole.Write([]byte("one\ntwo")); err != nil || out.String() != "  one\n" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+	if err := whole.Flush(); err != nil || out.String() != "  one\n  two\n" {
+		t.Errorf("%q, %v", out.String(), err)
 	}
 }

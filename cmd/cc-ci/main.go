@@ -32,6 +32,7 @@ const (
 
 	exitInconclusive = 5 // the time of the run was up
 	exitFlaky        = 6 // a check failed and then passed
+	exitUnfinished   = 7 // status of a run that waits or is at work
 
 	exitInterrupt = 130
 	exitUnread    = 141 // the reader of the output went away
@@ -41,10 +42,12 @@ const (
 const description = `cc-ci tests Co-op Cloud recipes by really deploying them.
 
 Exit codes: 0 passed, 1 the recipe failed, 2 usage or configuration, 3 trouble
-on our side, 4 refused, 5 inconclusive (the time of the run was up), 6 flaky (a check failed and then passed), 130, 141 or 143 interrupted (after the teardown).`
+on our side, 4 refused, 5 inconclusive (the time of the run was up), 6 flaky (a check failed and then passed), 7 not finished (status RUN), 130, 141 or 143 interrupted (after the teardown).`
 
 type cli struct {
 	Config string `short:"c" env:"CC_CI_CONFIG" placeholder:"FILE" help:"Configuration file; default: cc-ci.yml of the working directory, if it is there, else the defaults of cc-ci config doc."`
+
+	Color string `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Colour what is printed: always, never, or auto, which is on a terminal unless NO_COLOR is set."`
 
 	Demo    demoCmd    `cmd:"" help:"Show the whole thing on this machine: a pull request, !testme, a green run."`
 	Run     runCmd     `cmd:"" help:"Test a recipe checkout by hand."`
@@ -52,6 +55,11 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Serve everything on this machine: forge, bridge, engine and dashboard."`
 	Bridge  bridgeCmd  `cmd:"" help:"One half of serve: bridge, engine and janitor, without the dashboard."`
 	Dash    dashCmd    `cmd:"" name:"dashboard" help:"The other half: the dashboard alone, which only reads."`
+	Status  statusCmd  `cmd:"" help:"Show how the server is, a recipe or a run. With a run the exit code says how it ended."`
+	Runs    runsCmd    `cmd:"" help:"List the runs of the server, the newest first."`
+	Queue   queueCmd   `cmd:"" help:"List what runs and what waits."`
+	Logs    logsCmd    `cmd:"" help:"Print the log of a run."`
+	Cancel  cancelCmd  `cmd:"" help:"Cancel a run. The server tears it down and answers on the pull request."`
 	Sweep   sweepCmd   `cmd:"" help:"Test what is newer than the last good version of each enrolled recipe, and promote what is green. For a timer."`
 	Janitor janitorCmd `cmd:"" help:"Remove what dead runs left behind. Never touches a run that lives."`
 	Prune   pruneCmd   `cmd:"" help:"Remove dangling images when Docker's disk is nearly full and no run lives."`
@@ -76,6 +84,7 @@ type cli struct {
 type app struct {
 	ctx            context.Context
 	configPath     string // as it was typed, or found by config
+	color          string // colorAuto, colorAlways or colorNever
 	stdout, stderr io.Writer
 }
 
@@ -111,7 +120,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err := emptyLists(kctx); err != nil {
 		return exitCode(err, stderr)
 	}
-	err = kctx.Run(&app{ctx: context.Background(), configPath: c.Config, stdout: stdout, stderr: stderr}, parser)
+	err = kctx.Run(&app{ctx: context.Background(), configPath: c.Config, color: c.Color, stdout: stdout, stderr: stderr}, parser)
 	return exitCode(err, stderr)
 }
 
@@ -171,11 +180,11 @@ func (a *app) logger(c config.Config) *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 }
 
-// maskingLogger is a logger for the process of one run. An engine puts standard error into the
-// log of the build, which others read: what the run adds to secrets is masked there.
-func (a *app) maskingLogger(c config.Config) (log *slog.Logger, secrets *censor.Censor, flush func()) {
+// maskingLogger is a logger for the process of one run. Its lines stand between those of the run's
+// log, in the same form. What the run adds to secrets is masked in them: an engine puts them into
+// the log of the build, which others read.
+func maskingLogger(out io.Writer, level slog.Level) (log *slog.Logger, secrets *censor.Censor, flush func()) {
 	secrets = &censor.Censor{}
-	w := secrets.NewWriter(a.stderr)
-	level, _ := c.Level() // Read has checked it
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), secrets, func() { _ = w.Flush() }
+	w := secrets.NewWriter(out)
+	return slog.New(newLineHandler(w, level)), secrets, func() { _ = w.Flush() }
 }

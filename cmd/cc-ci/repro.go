@@ -29,6 +29,7 @@ type reproCmd struct {
 	Trust    bool     `name:"trust-enrolment" help:"Run hooks and Go tests of an archive that is not this machine's own, and let its waivers hold. Read them first."`
 	Out      string   `type:"path" placeholder:"DIR" help:"Folder for result.json, logs and screenshots; default: a new one in the data folder."`
 	JSON     bool     `name:"json" help:"Print the result as JSON on standard output; all else goes to standard error."`
+	Verbose  bool     `short:"v" help:"Print more of what goes on, as log: debug in the configuration does."`
 }
 
 func (reproCmd) Help() string {
@@ -121,7 +122,7 @@ func (r *repetition) prepare(ctx context.Context) (handRun, error) {
 			tests: tests, enrolment: enrolment, repeat: r.base(),
 		},
 		chosen: choice{name: r.before.Recipe, by: cmp.Or(r.cmd.Tests, "the run"), typ: r.before.Recipe},
-		out:    r.cmd.Out, json: r.cmd.JSON, announce: r.announce, compare: r.compare,
+		out:    r.cmd.Out, json: r.cmd.JSON, verbose: r.cmd.Verbose, announce: r.announce, compare: r.compare,
 	}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
@@ -39,6 +40,7 @@ type runCmd struct {
 	Quick       bool     `help:"Only the upgrade from the recipe's canonical with its data; makes no level."`
 	Out         string   `type:"path" placeholder:"DIR" help:"Folder for result.json, logs and screenshots; default: a new one in the data folder."`
 	JSON        bool     `name:"json" help:"Print the result as JSON on standard output; progress goes to standard error."`
+	Verbose     bool     `short:"v" help:"Print more of what goes on, as log: debug in the configuration does."`
 
 	Job    string `hidden:"" type:"existingfile"`
 	JobEnv string `hidden:"" placeholder:"NAME"` // the job is in this variable, as Drone hands it over
@@ -85,7 +87,7 @@ func (c *runCmd) byHand(a *app, cfg config.Config) error {
 		}
 	}
 	return a.byHand(cfg, handRun{
-		order: order{job: job, tests: tests, enrolment: enrolment}, out: c.Out, json: c.JSON,
+		order: order{job: job, tests: tests, enrolment: enrolment}, out: c.Out, json: c.JSON, verbose: c.Verbose,
 		announce: func(ctx context.Context, _ *platform, _ *order, log io.Writer) {
 			if c.Uncommitted {
 				fmt.Fprintf(log, "the files of %s are tested as they are, recorded as commit %s\n", job.CloneURL, job.Commit.Short())
@@ -103,6 +105,8 @@ type handRun struct {
 	chosen choice
 	out    string // folder for what it finds; "": one in the data folder
 	json   bool
+	// verbose prints more lines of what goes on than the configuration asks for.
+	verbose bool
 
 	// announce says more before the run starts, on a machine that is ready, and may change the order.
 	announce func(context.Context, *platform, *order, io.Writer)
@@ -122,12 +126,17 @@ func (a *app) byHand(cfg config.Config, h handRun) error {
 	}
 	ctx, life := a.begin()
 	defer life.stop()
-	log := io.Writer(newHumanLog(a.stdout))
+	screen := a.stdout
 	if h.json {
-		log = newHumanLog(a.stderr)
+		screen = a.stderr
 	}
+	log := newHumanLog(screen, a.colours(screen))
 	h.chosen.announce(log, h.tests, h.enrolment)
-	logger, secrets, flush := a.maskingLogger(cfg)
+	level, _ := cfg.Level() // Read has checked it
+	if h.verbose {
+		level = min(level, slog.LevelDebug)
+	}
+	logger, secrets, flush := maskingLogger(newHumanLog(screen, a.colours(screen)), level)
 	defer flush()
 	p, err := openPlatform(ctx, cfg, logger, platformOptions{Say: func(line string) { fmt.Fprintln(log, line) }, Secrets: secrets})
 	if err != nil {
@@ -467,7 +476,8 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 		return fmt.Errorf("making an output folder: %w", err)
 	}
 	stdout := surviving(read, func() { life.cancel(harness.ErrOrphaned) })
-	logger, secrets, flush := a.maskingLogger(cfg)
+	level, _ := cfg.Level() // Read has checked it
+	logger, secrets, flush := maskingLogger(a.stderr, level)
 	defer flush()
 	options := platformOptions{Child: true, Say: func(line string) { fmt.Fprintln(stdout, line) }, Secrets: secrets}
 	if c.JobEnv != "" {

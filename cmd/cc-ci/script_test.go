@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"net"
@@ -17,17 +19,22 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/config"
 	"github.com/recipe-maintainers/cc-ci/internal/headroom"
+	"github.com/recipe-maintainers/cc-ci/internal/store/sqlstore"
 )
 
 // TestScripts runs testdata/script: the manual of the command line, checked. No
 // script needs Docker. Besides testscript's own commands they have
 //
 //	exits CODE PROGRAM ARGS...  run it and compare its exit code
+//	verdict CODE PROGRAM ARGS... the same where the code is what was asked for, and needs no way out
 //	hold-port VAR               listen on a free port of this machine; VAR is its address
 //	hold-lock FILE              lock FILE as another process would
 //	repo DIR                    make DIR a git repository and commit what is in it
 //	release DIR VERSION         commit what is in DIR and tag it
+//	store FILE                  put the runs that FILE lists into the database in data, and their logs into the blobs
 //	small-disk DIR KIB          make DIR a file system of its own; for root
 //	fill DIR KIB                write to DIR until KIB are left
 //	narrow N                    fail when the last output has lines of more than N characters
@@ -78,11 +85,13 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":     scriptExits,
+			"verdict":   scriptVerdict,
 			"hold-port": scriptHoldPort,
 			"hold-lock": scriptHoldLock,
 			"repo":      scriptRepo,
 			"release":   scriptRelease,
 			"narrow":    scriptNarrow,
+			"store":     scriptStore,
 
 			"small-disk": scriptSmallDisk,
 			"fill":       scriptFill,
@@ -93,11 +102,19 @@ func TestScripts(t *testing.T) {
 // trace matches what a crashed Go program prints.
 var trace = regexp.MustCompile(`(?m)^(panic:|goroutine \d+ \[|fatal error:)|\.go:\d+`)
 
-// scriptExits compares an exit code. Whatever is refused must come with a way
-// out, and nothing may ever print a stack trace.
+// scriptExits compares an exit code. Whatever is refused must come with a way out.
 func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
+	scriptVerdict(ts, neg, args)
+	code, _ := strconv.Atoi(args[0])
+	if slices.Contains([]int{exitUsage, exitInfra, exitRefused}, code) && len(args) > 2 && !strings.Contains(ts.ReadFile("stderr"), "\nhint: ") {
+		ts.Fatalf("%s refused without a hint", args[1])
+	}
+}
+
+// scriptVerdict compares an exit code. Nothing may ever print a stack trace.
+func scriptVerdict(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE PROGRAM ARGS...")
+		ts.Fatalf("usage: exits or verdict CODE PROGRAM ARGS...")
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -108,15 +125,11 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 	} else {
 		ts.Check(err)
 	}
-	said := ts.ReadFile("stderr")
 	if code != want {
 		ts.Fatalf("%s ended with exit code %d, not %d", strings.Join(args[1:], " "), code, want)
 	}
-	if found := trace.FindString(said); found != "" {
+	if found := trace.FindString(ts.ReadFile("stderr")); found != "" {
 		ts.Fatalf("%s printed a stack trace (%q)", args[1], found)
-	}
-	if slices.Contains([]int{exitUsage, exitInfra, exitRefused}, code) && len(args) > 2 && !strings.Contains(said, "\nhint: ") {
-		ts.Fatalf("%s refused without a hint", args[1])
 	}
 }
 
@@ -166,6 +179,33 @@ func scriptFill(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(file, make([]byte, max(headroom.Free(dir)-left<<10, 0)), 0o600))
 	if free := headroom.Free(dir); free > left<<10+16<<10 {
 		ts.Fatalf("%d bytes are free on %s", free, dir)
+	}
+}
+
+// scriptStore reads a list of runs, each with the log that is kept of it.
+func scriptStore(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: store FILE")
+	}
+	var runs []struct {
+		ccci.Run
+		Log string `json:"log"`
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &runs))
+	cfg := config.Config{Data: ts.MkAbs("data")}
+	ctx := context.Background()
+	store, err := sqlstore.Open(ctx, storePath(cfg))
+	ts.Check(err)
+	defer store.Close()
+	blobs, err := openBlobs(cfg)
+	ts.Check(err)
+	for _, run := range runs {
+		_, _, err := store.ClaimRun(ctx, run.Run)
+		ts.Check(err)
+		if run.Log != "" {
+			_, err := blobs.Put(ctx, ccci.ArtifactKey(run.ID, "run.log"), strings.NewReader(run.Log))
+			ts.Check(err)
+		}
 	}
 }
 

@@ -67,12 +67,8 @@ func lockPath(cfg config.Config) string { return filepath.Join(cfg.Data, "serve.
 
 // otherServes reports whether a server holds the data folder.
 func otherServes(cfg config.Config) bool {
-	lock := flock.New(lockPath(cfg))
-	ok, err := lock.TryLock()
-	if ok {
-		lock.Unlock()
-	}
-	return err == nil && !ok
+	serves, err := serving(cfg)
+	return err == nil && serves
 }
 
 // newServer makes everything ready. On error nothing is left of it.

@@ -33,9 +33,9 @@ func (c *sweepCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	log := io.Writer(newHumanLog(a.stdout))
+	log := io.Writer(newHumanLog(a.stdout, a.colours(a.stdout)))
 	if c.JSON {
-		log = newHumanLog(a.stderr)
+		log = newHumanLog(a.stderr, a.colours(a.stderr))
 	}
 	ctx, life := a.begin()
 	defer life.stop()

@@ -109,15 +109,19 @@ func headline(run ccci.Run, result *ccci.Result) string {
 		what += " " + Code(v)
 	}
 	what += " at " + Code(run.Commit.Short())
-	word := run.Status.Word()
-	if !run.Superseded.IsZero() && run.Status == ccci.StatusCancelled {
-		word = "superseded"
-	}
-	line := fmt.Sprintf("### %s %s: %s", runSymbols[run.Status], word, what)
+	line := fmt.Sprintf("### %s %s: %s", runSymbols[run.Status], Word(run), what)
 	if !run.Options.Whole() {
 		line += " (" + Text(partOf(run.Options)) + ")"
 	}
 	return line
+}
+
+// Word is what a run is called in lists and headlines: "queued", "running", or how it ended.
+func Word(run ccci.Run) string {
+	if run.Status == ccci.StatusCancelled && !run.Superseded.IsZero() {
+		return "superseded"
+	}
+	return run.Status.Word()
 }
 
 func version(run ccci.Run, result *ccci.Result) string {

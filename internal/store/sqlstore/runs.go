@@ -211,10 +211,6 @@ func (s *Store) FindRun(ctx context.Context, id ccci.RunID) (ccci.Run, error) {
 	return run, nil
 }
 
-func unknownRun(id ccci.RunID) error {
-	return &ccci.Error{Code: ccci.CodeNotFound, Message: fmt.Sprintf("there is no run %s", id), Err: ccci.ErrNotFound}
-}
-
 // FindRuns implements [ccci.Store].
 func (s *Store) FindRuns(ctx context.Context, f ccci.RunFilter) ([]ccci.Run, error) {
 	var where []string
