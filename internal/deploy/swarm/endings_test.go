@@ -41,6 +41,7 @@ func TestN3_EndedTasksAreCountedOnce(t *testing.T) {
 		"exit code 0":                {[][]swarm.Task{many(swarm.TaskStateComplete, 6, 1)}, "6 tasks"},
 		"those that swarm stopped":   {[][]swarm.Task{many(swarm.TaskStateShutdown, 20, 1), many(swarm.TaskStateRunning, 20, 1)}, ""},
 		"few with a large one":       {[][]swarm.Task{many(swarm.TaskStateFailed, 2, 600)}, "2 tasks of the run have ended, and their specifications have 1.2"},
+		"the same large one again":   {[][]swarm.Task{many(swarm.TaskStateFailed, 1, 600), many(swarm.TaskStateFailed, 1, 600)}, ""},
 		"large ones that still run":  {[][]swarm.Task{many(swarm.TaskStateRunning, 20, 600)}, ""},
 		"one that ends after a poll": {[][]swarm.Task{many(swarm.TaskStateRunning, 6, 1), many(swarm.TaskStateFailed, 5, 1), {task("running5", "s", swarm.TaskStateFailed, 1)}}, "6 tasks"},
 	} {
