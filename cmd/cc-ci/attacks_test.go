@@ -31,6 +31,7 @@ import (
 //
 //	attacks      what the app does, a line each, as internal/testserver/attacker/program says
 //	environment  variables of the app, KEY=value
+//	env          further lines of .env.sample
 //	service      further keys of the service in the compose file
 //	labels       further labels of the service
 //	deploy       further keys of the service's section deploy
@@ -283,7 +284,7 @@ func attackRecipe(t *testing.T, dir, name string, parts map[string]string) strin
 			gitIn(t, repo, args...)
 		}
 	}
-	write(t, filepath.Join(repo, ".env.sample"), "TYPE="+name+"\nDOMAIN="+name+".example.com\nLETS_ENCRYPT_ENV=production\nSECRET_TOKEN_VERSION=v1 # length=32\n")
+	write(t, filepath.Join(repo, ".env.sample"), "TYPE="+name+"\nDOMAIN="+name+".example.com\nLETS_ENCRYPT_ENV=production\nSECRET_TOKEN_VERSION=v1 # length=32\n"+parts["env"])
 	write(t, filepath.Join(repo, "README.md"), "# "+name+"\n")
 	const version = "0.1.0+1.0.0"
 	release, upgrade := parts["release"]
