@@ -17,9 +17,10 @@ type Deployer interface {
 	// containers, networks, volumes, secrets and configs.
 	Snapshot(ctx context.Context) (Snapshot, error)
 
-	// Pull makes every image of the stack present, and reports what they are. An
-	// image that cannot be had is an Error (CodeRecipe when the registry says
-	// it does not exist, CodeInfra otherwise) that names service and reference.
+	// Pull makes every image of the stack present, and reports what they are. Deploy runs
+	// these very images, also when their tags are moved meanwhile. An image that cannot be
+	// had is an Error (CodeRecipe when the registry says it does not exist, CodeInfra
+	// otherwise) that names service and reference.
 	Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image, error)
 
 	// New creates the app: its generated secrets with values. Creating an app
@@ -36,7 +37,7 @@ type Deployer interface {
 	// fit is an Error with CodeRecipe.
 	Limits(ctx context.Context, stack *recipe.Stack) (effective map[string]string, lowered []string, err error)
 
-	// Deploy creates or updates networks, configs and services, and waits until all have
+	// Deploy needs the images of Pull. It creates or updates networks, configs and services, and waits until all have
 	// converged on this very stack: every task healthy and of the current spec, no older
 	// task alive, stable for several looks. It fails early, with CodeRecipe,
 	// on rejected tasks, restart loops, paused and rolled back updates, with the task's

@@ -65,9 +65,14 @@ func (j *judge) image(s *types.ServiceConfig) {
 		return // nothing is asked, and the deployer says so
 	}
 	at := func() place { return j.locate(s.Image, "services", s.Name, "image") }
-	named, err := reference.ParseNormalizedNamed(s.Image)
+	parsed, err := reference.ParseAnyReference(s.Image)
 	if err != nil {
 		j.refuse(ruleImage, s.Name, s.Image, at(), "write registry/path:tag", "has the image %q, which is no reference", s.Image)
+		return
+	}
+	named, ok := parsed.(reference.Named)
+	if !ok {
+		j.refuse(ruleImage, s.Name, s.Image, at(), "write registry/path:tag", "has the image %q, which is the ID of an image of one machine", s.Image)
 		return
 	}
 	host := reference.Domain(named)

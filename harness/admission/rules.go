@@ -111,7 +111,7 @@ var ruleDocs = []RuleDoc{
 	{ruleReplicas, "more than 20 replicas", "One run would take the whole machine.", true},
 	{ruleExtraHosts, "`extra_hosts` with anything but one public address: no host-gateway, no loopback, link-local, private or other special range", "It names the machine itself, or a network around it.", true},
 	{ruleDNS, "`dns` with anything but public addresses, `dns_search` with anything but domains", "Name servers within a network answer with its inner names.", true},
-	{ruleImage, "images of registries without a public name: addresses, localhost, names of one word, .local and .internal", "The daemon itself would ask there, from the machine's own address.", true},
+	{ruleImage, "images of registries without a public name (addresses, localhost, names of one word, .local and .internal), and images by their ID", "The daemon itself would ask there, from the machine's own address.", true},
 	{ruleUlimits, "`ulimits` beyond nofile 1048576, nproc 65536 and msgqueue 819200; rtprio, nice and rttime", "They are limits of the machine, not of one container.", true},
 	{ruleMountPath, "targets of volumes, configs and secrets that hold .., are / or lie in /proc, /sys or /dev (except /dev/shm); volume subpaths that leave the volume", "They replace what confines a container, or leave it.", true},
 	{ruleHealth, "healthchecks more often than once a second", "The daemon starts a process for each.", true},

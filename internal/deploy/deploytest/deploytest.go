@@ -85,9 +85,8 @@ type testcase struct {
 // statements that they prove.
 var cases = slices.Concat(lifeCases, failureCases, removalCases, confinementCases)
 
-// BuildImage compiles the tiny app (testdata/tinyapp says what it can do), imports it under
-// a name of this test, and removes it at the end.
-func BuildImage(t testing.TB, d Daemon) string {
+// RootFS compiles the tiny app (testdata/tinyapp says what it can do) and returns the files of its image as a tar.
+func RootFS(t testing.TB) *bytes.Buffer {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "app")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest/testdata/tinyapp")
@@ -116,8 +115,15 @@ func BuildImage(t testing.TB, d Daemon) string {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	image := "ccci-deploytest-" + random(t) + ":1"
-	if err := d.Import(t.Context(), image, &rootfs); err != nil {
+	return &rootfs
+}
+
+// BuildImage imports the tiny app under a name of this test, and removes it at the end. No registry is
+// asked for the name.
+func BuildImage(t testing.TB, d Daemon) string {
+	t.Helper()
+	image := recipe.LocalRegistry + "/deploytest-" + random(t) + ":1"
+	if err := d.Import(t.Context(), image, RootFS(t)); err != nil {
 		t.Fatalf("importing the tiny app: %v", err)
 	}
 	t.Cleanup(func() {
@@ -192,6 +198,14 @@ func (a *app) deadline(d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(a.t.Context(), d)
 	a.t.Cleanup(cancel)
 	return ctx
+}
+
+// Deploy pulls before it deploys, as the harness does.
+func (a *app) Deploy(ctx context.Context, stack *recipe.Stack) error {
+	if _, err := a.Pull(ctx, stack); err != nil {
+		return err
+	}
+	return a.Deployer.Deploy(ctx, stack)
 }
 
 func (a *app) deploy(stack *recipe.Stack) {

@@ -141,13 +141,16 @@ func missingImage(t *testing.T, s *suite) {
 	a.wantNothing()
 }
 
+// noMount is what Docker refuses as a container is created.
+const noMount = "/nonexistent/ccci-deploytest:/data"
+
 func rejected(t *testing.T, s *suite) {
 	a := s.newApp(t)
-	de := a.deployFails(a.stack("version: '3.8'\nservices:\n  app:\n    image: "+noImage+"\n"), 60*time.Second)
+	de := a.deployFails(a.stack("version: '3.8'\nservices:\n  app:\n    image: IMAGE\n    volumes: ["+noMount+"]\n"), 60*time.Second)
 	if de.Reason != "rejected" {
 		t.Errorf("reason = %s", de.Reason)
 	}
-	wantWords(t, de, "app", "No such image", "")
+	wantWords(t, de, "app", "bind source path does not exist", "")
 }
 
 func restartLoop(t *testing.T, s *suite) {

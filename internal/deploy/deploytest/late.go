@@ -68,6 +68,9 @@ func removeLate(t *testing.T, a *app, held Held, answer bool) {
 	go func() {
 		err := held.New(ctx, stack, map[string]ccci.Secret{"password": ccci.NewSecret("x")})
 		if err == nil {
+			_, err = held.Pull(ctx, stack)
+		}
+		if err == nil {
 			err = held.Deploy(ctx, stack)
 		}
 		made <- err

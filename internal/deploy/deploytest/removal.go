@@ -62,7 +62,7 @@ func removeTwice(t *testing.T, s *suite) {
 
 func removeAfterFailure(t *testing.T, s *suite) {
 	a := s.newApp(t)
-	a.deployFails(a.stack(strings.ReplaceAll(twoServices, "  db:"+healthy, "  db:\n    image: "+noImage)), time.Minute)
+	a.deployFails(a.stack(strings.ReplaceAll(twoServices, "  db:"+healthy, "  db:"+healthy+"    volumes: ["+noMount+"]\n")), time.Minute)
 	if _, err := a.Remove(a.deadline(time.Minute), a.App); err != nil {
 		t.Fatalf("Remove: %v", err)
 	}

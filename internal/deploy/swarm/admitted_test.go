@@ -41,7 +41,7 @@ func admitAndConvert(t testing.TB, compose, sample []byte) *model {
 	if err != nil {
 		return nil
 	}
-	m, err := convert(stack, fuzzRun, false, "proxy", Ceilings{})
+	m, err := convert(stack, nil, fuzzRun, false, "proxy", Ceilings{})
 	if err != nil {
 		return nil // nothing is created
 	}

@@ -80,7 +80,7 @@ func TestEveryContainerHasACeiling(t *testing.T) {
 		"no log":          {"    logging: {driver: none}\n", strings.Replace(plain, "log 2 x 10MiB", "logging driver none", 1), nil},
 		"log without end": {"    logging: {driver: journald}\n", plain, []string{"logging driver json-file in place of journald"}},
 	} {
-		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n  app:\n    image: x:1\n"+c.part), "r", false, "proxy", smallMachine())
+		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n  app:\n    image: x:1\n"+c.part), nil, "r", false, "proxy", smallMachine())
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -107,7 +107,7 @@ func TestEveryContainerHasACeiling(t *testing.T) {
 			}
 		}
 	}
-	_, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n  app:\n    image: x:1\n    deploy: {replicas: 1000}\n"), "r", false, "proxy", smallMachine())
+	_, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n  app:\n    image: x:1\n    deploy: {replicas: 1000}\n"), nil, "r", false, "proxy", smallMachine())
 	if ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), "too many containers") || ccci.HintOf(err) == "" {
 		t.Errorf("a thousand replicas: %v", err)
 	}
@@ -131,7 +131,7 @@ func TestKernelsWithoutLimits(t *testing.T) {
 		var c Ceilings
 		c.fill()
 		c.measure(machine, 1, 1)
-		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n  app:\n    image: x:1\n    volumes: [{type: tmpfs, target: /t}]\n"), "r", false, "proxy", c)
+		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n  app:\n    image: x:1\n    volumes: [{type: tmpfs, target: /t}]\n"), nil, "r", false, "proxy", c)
 		if err != nil {
 			t.Fatal(err)
 		}

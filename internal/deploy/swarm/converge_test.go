@@ -77,7 +77,7 @@ func TestU3_OneLook(t *testing.T) {
 		"rolled back, old one answers":     {svc: serviceOf("s_app", "old", swarm.UpdateStateRollbackCompleted), tasks: []swarm.Task{task("1", "s_app", "old", running, running, "")}, reason: "rollback"},
 		"roll back paused":                 {svc: serviceOf("s_app", "old", swarm.UpdateStateRollbackPaused), reason: "rollback"},
 		"rolled back, status already gone": {svc: serviceOf("s_app", "old", none), tasks: []swarm.Task{task("1", "s_app", "old", running, running, "")}, reason: "rollback"},
-		"no such image":                    {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, swarm.TaskStateRejected, shutdown, "No such image: x:1")}, reason: "rejected"},
+		"no such image":                    {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, swarm.TaskStateRejected, shutdown, "No such image: sha256:0a")}, reason: "rejected"},
 		"an image of another processor":    {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, swarm.TaskStateRejected, shutdown, "exec /app: exec format error")}, reason: "rejected"},
 		"another task failed once":         {svc: serviceOf("s_app", wanted, none), tasks: []swarm.Task{task("1", "s_app", wanted, failed, shutdown, "task: non-zero exit (1)"), task("2", "s_app", wanted, running, running, "")}, converged: true},
 	}

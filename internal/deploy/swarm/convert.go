@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -33,9 +34,10 @@ type model struct {
 }
 
 type service struct {
-	key  string // in the compose file
-	name string // on the daemon
-	hash string // value of LabelSpec
+	key   string // in the compose file
+	image string // as the compose file names it
+	name  string // on the daemon
+	hash  string // value of LabelSpec
 	// probed: the compose file gives it a healthcheck. That of an image is not known here.
 	probed bool
 	shares int64 // CPU weight of each of its containers
@@ -56,19 +58,21 @@ type file struct {
 }
 
 type converter struct {
-	stack *recipe.Stack
-	run   ccci.RunID
-	dnsrr bool
-	proxy string // the external network that recipes name towards the proxy
+	stack  *recipe.Stack
+	images map[string]string // by reference
+	run    ccci.RunID
+	dnsrr  bool
+	proxy  string // the external network that recipes name towards the proxy
 }
 
-// convert translates a stack and brings it under the ceilings. Errors name service and key
-// and are the recipe's.
-func convert(stack *recipe.Stack, run ccci.RunID, dnsrr bool, proxy string, ceilings Ceilings) (_ *model, err error) {
+// convert translates a stack and brings it under the ceilings. images has the ID of each image by its
+// reference; a reference that it lacks stays, in a model that is not to be deployed.
+// Errors name service and key and are the recipe's.
+func convert(stack *recipe.Stack, images map[string]string, run ccci.RunID, dnsrr bool, proxy string, ceilings Ceilings) (_ *model, err error) {
 	if stack == nil || stack.Config == nil || stack.Name == "" {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "converting a stack: it has no name or no compose model")
 	}
-	c := converter{stack, run, dnsrr, proxy}
+	c := converter{stack, images, run, dnsrr, proxy}
 	m := &model{}
 	for _, s := range stack.Config.Services {
 		svc, err := c.service(s)
@@ -137,7 +141,7 @@ func (c converter) service(s types.ServiceConfig) (service, error) {
 	}
 	health := spec.TaskTemplate.ContainerSpec.Healthcheck
 	probed := health != nil && len(health.Test) > 0 && health.Test[0] != "NONE"
-	return service{key: s.Name, name: spec.Name, probed: probed, spec: spec}, nil
+	return service{key: s.Name, image: s.Image, name: spec.Name, probed: probed, spec: spec}, nil
 }
 
 func (c converter) task(s types.ServiceConfig) (swarm.TaskSpec, error) {
@@ -175,7 +179,7 @@ func (c converter) task(s types.ServiceConfig) (swarm.TaskSpec, error) {
 	capAdd, capDrop := capabilities(s.CapAdd, s.CapDrop)
 	task := swarm.TaskSpec{
 		ContainerSpec: &swarm.ContainerSpec{
-			Image:           s.Image,
+			Image:           cmp.Or(c.images[s.Image], s.Image),
 			Command:         s.Entrypoint,
 			Args:            s.Command,
 			Hostname:        c.hostname(s),

@@ -31,7 +31,7 @@ func TestA24_ConvertGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m, err := convert(deploytest.Stack(t, "full_ci_test", "/recipe", string(compose)), "260102-030405-abcdef", strings.Contains(path, "dnsrr"), "proxy", smallMachine())
+			m, err := convert(deploytest.Stack(t, "full_ci_test", "/recipe", string(compose)), nil, "260102-030405-abcdef", strings.Contains(path, "dnsrr"), "proxy", smallMachine())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +86,7 @@ func TestConvertRefuses(t *testing.T) {
 	}
 	for name, part := range cases {
 		stack := deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n  app:\n    image: x:1\n"+part)
-		if _, err := convert(stack, "r", false, "proxy", Ceilings{}); err == nil || !strings.Contains(err.Error(), "service app: ") {
+		if _, err := convert(stack, nil, "r", false, "proxy", Ceilings{}); err == nil || !strings.Contains(err.Error(), "service app: ") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -130,7 +130,7 @@ func TestN3_SpecificationsAreBoundedInSum(t *testing.T) {
 func TestU3_SpecLabel(t *testing.T) {
 	hash := func(part string) string {
 		t.Helper()
-		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n  app:\n    image: x:1\n"+part), "r", false, "proxy", Ceilings{})
+		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n  app:\n    image: x:1\n"+part), nil, "r", false, "proxy", Ceilings{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func TestA24_PortsUnderDNSRR(t *testing.T) {
 		{false, "", `"2222:22"`, swarm.PortConfigPublishModeIngress, false},
 	} {
 		compose := "version: '3.8'\nservices:\n  app:\n    image: x:1\n    ports: [" + c.port + "]\n" + c.deploy
-		m, err := convert(deploytest.Stack(t, "ports_ci_test", "/recipe", compose), "260102-030405-abcdef", c.dnsrr, "proxy", smallMachine())
+		m, err := convert(deploytest.Stack(t, "ports_ci_test", "/recipe", compose), nil, "260102-030405-abcdef", c.dnsrr, "proxy", smallMachine())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,7 +40,7 @@ func tiny(t *testing.T, cli *client.Client, o Options, compose string) (*Deploye
 	stack := deploytest.Stack(t, app.StackName, t.TempDir(), compose)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := d.Deploy(ctx, stack); err != nil {
+	if err := pullAndDeploy(ctx, d, stack); err != nil {
 		t.Fatalf("Deploy: %v", err)
 	}
 	return d, app, func() string {

@@ -66,7 +66,11 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 
 // model is what the daemon is to be brought to. Deploy and Settle make the same of a stack.
 func (d *Deployer) model(ctx context.Context, stack *recipe.Stack) (*model, error) {
-	return convert(d.pinned(stack), d.o.RunID, d.useDNSRR(ctx, stack), d.o.Network, d.o.Ceilings)
+	images, err := d.imagesOf(stack)
+	if err != nil {
+		return nil, err
+	}
+	return convert(stack, images, d.o.RunID, d.useDNSRR(ctx, stack), d.o.Network, d.o.Ceilings)
 }
 
 // Limits says what each service of a stack may use, by its key, and what was lowered for that.
@@ -74,7 +78,7 @@ func (d *Deployer) Limits(ctx context.Context, stack *recipe.Stack) (map[string]
 	if err := d.check(ctx); err != nil {
 		return nil, nil, err
 	}
-	m, err := d.model(ctx, stack)
+	m, err := convert(stack, nil, d.o.RunID, d.useDNSRR(ctx, stack), d.o.Network, d.o.Ceilings)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -106,20 +110,16 @@ func (d *Deployer) stackServices(ctx context.Context, stack string) ([]swarm.Ser
 	return list, d.fault("listing services", err)
 }
 
-// apply creates or updates one service. Images are taken as they are on the node: Pull
-// has put them there, and nothing is resolved at a registry.
+// apply creates or updates one service. Its image is named by the ID of what Pull has brought:
+// swarm pulls nothing for an ID, so that no registry is asked and no credentials go along.
 func (d *Deployer) apply(ctx context.Context, stack *recipe.Stack, svc service, refs references, present []swarm.Service) error {
 	activity := fmt.Sprintf("deploying %s: service %s", stack.Name, svc.key)
 	spec := refs.bind(svc.spec) // its ContainerSpec is a copy
 	spec.TaskTemplate.ContainerSpec.Healthcheck = d.calmed(spec.TaskTemplate.ContainerSpec.Image, spec.TaskTemplate.ContainerSpec.Healthcheck)
-	auth, err := d.auth(spec.TaskTemplate.ContainerSpec.Image)
-	if err != nil {
-		return err
-	}
 	i := slices.IndexFunc(present, func(s swarm.Service) bool { return s.Spec.Name == svc.name })
 	if i < 0 {
 		return d.fault(activity, d.create(ctx, kindService, svc.name, stack.Name, func(ctx context.Context) error {
-			made, err := d.docker.ServiceCreate(ctx, spec, swarm.ServiceCreateOptions{EncodedRegistryAuth: auth})
+			made, err := d.docker.ServiceCreate(ctx, spec, swarm.ServiceCreateOptions{})
 			d.warn(stack, svc, made.Warnings)
 			return err
 		}))
@@ -128,7 +128,7 @@ func (d *Deployer) apply(ctx context.Context, stack *recipe.Stack, svc service, 
 	const attempts = 4 // swarm itself writes to a service while an update ends
 	for attempt := 1; ; attempt++ {
 		spec.TaskTemplate.ForceUpdate = old.Spec.TaskTemplate.ForceUpdate
-		answer, err := d.docker.ServiceUpdate(ctx, old.ID, old.Version, spec, swarm.ServiceUpdateOptions{EncodedRegistryAuth: auth})
+		answer, err := d.docker.ServiceUpdate(ctx, old.ID, old.Version, spec, swarm.ServiceUpdateOptions{})
 		if err == nil {
 			d.warn(stack, svc, answer.Warnings)
 			d.mu.Lock()
@@ -149,17 +149,6 @@ func (d *Deployer) warn(stack *recipe.Stack, svc service, warnings []string) {
 	for _, w := range warnings {
 		d.log.Warn("Docker warns about a service", "stack", stack.Name, "service", svc.key, "warning", w)
 	}
-}
-
-func (d *Deployer) auth(reference string) (string, error) {
-	if d.o.RegistryAuth == nil {
-		return "", nil
-	}
-	auth, err := d.o.RegistryAuth(reference)
-	if err != nil {
-		return "", ccci.Errorf(ccci.CodeInfra, "reading registry credentials for %s: %w", reference, err)
-	}
-	return auth, nil
 }
 
 // wait looks until the services have converged, have failed, or ctx ends.

@@ -168,7 +168,8 @@ func TestN3_WhatAnotherServiceAnswersIsNotShown(t *testing.T) {
 	}
 }
 
-// An image that a run has brought leaves with it when no other run could start because of it, and only then.
+// An image that a run has brought leaves with it when no other run could start because of it, and only then. One that
+// a service of another run names stays: swarm does not pull it again.
 func TestN3_AHugeImageLeavesWithItsRun(t *testing.T) {
 	var short atomic.Bool
 	var removed []string
@@ -177,7 +178,15 @@ func TestN3_AHugeImageLeavesWithItsRun(t *testing.T) {
 		if r.Method == http.MethodDelete {
 			removed = append(removed, r.URL.Path)
 		}
-		w.Write([]byte("[]"))
+		name, inspects := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/v1.41/images/x.example/"), ":1/json")
+		switch {
+		case inspects:
+			fmt.Fprintf(w, `{"Id": "sha256:%s"}`, name)
+		case strings.HasSuffix(r.URL.Path, "/services"):
+			w.Write([]byte(`[{"Spec": {"TaskTemplate": {"ContainerSpec": {"Image": "sha256:used"}}}}]`))
+		default:
+			w.Write([]byte("[]"))
+		}
 	}))
 	defer server.Close()
 	cli, err := client.NewClientWithOpts(client.WithHost("tcp://"+server.Listener.Addr().String()), client.WithVersion("1.41"))
@@ -193,7 +202,7 @@ func TestN3_AHugeImageLeavesWithItsRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.pulled = []string{"x.example/large:1", "x.example/other:1"}
+	d.pulled = []string{"x.example/used:1", "x.example/large:1", "x.example/other:1"}
 	d.dropImages(t.Context())
 	if len(removed) > 0 {
 		t.Errorf("with enough space: %v", removed)

@@ -47,6 +47,9 @@ func (d *Deployer) deployError(ctx context.Context, stack *recipe.Stack, f *fail
 }
 
 func hint(f *failure) string {
+	if f.reason == "rejected" && f.code == ccci.CodeInfra {
+		return "find what removes images while a run lives, such as a timer of docker image prune --all, and start the run again; cc-ci prune removes none meanwhile"
+	}
 	switch f.reason {
 	case "rejected":
 		return "swarm would try for ever; correct what the task complains about"

@@ -18,8 +18,7 @@ import (
 
 // certain are causes that no second attempt removes. An exit code is none of them.
 var certain = []string{
-	"No such image", "no such image", "invalid mount", "pull access denied", "manifest unknown",
-	"bind source path does not exist", "executable file not found", "exec format error",
+	"invalid mount", "bind source path does not exist", "executable file not found", "exec format error",
 }
 
 // hopeless recognises what will not heal, and notes failures for [history.loops].
@@ -75,6 +74,12 @@ func (h *history) note(want service, t swarm.Task, at time.Time) *failure {
 		s.tasks = append([]swarm.Task{t}, s.tasks...)
 	}
 	rejected := t.Status.State == swarm.TaskStateRejected
+	if rejected && strings.Contains(said, "No such image") { // it was there when Pull returned
+		return &failure{
+			reason: "rejected", code: ccci.CodeInfra, service: want.key, tasks: s.tasks,
+			message: fmt.Sprintf("image %s was removed from this machine after the run had pulled it: %s", want.image, said),
+		}
+	}
 	sure := slices.ContainsFunc(certain, func(c string) bool { return strings.Contains(said, c) })
 	if rejected && sure || (rejected || sure) && s.total >= rejections {
 		return &failure{

@@ -99,7 +99,7 @@ func TestN3_AHostileRunLeavesItsNeighbourAlone(t *testing.T) {
 		}
 	}()
 	deployed.Go(func() {
-		t.Log("the hostile run: ", hostile.Deploy(ctx, deploytest.Stack(t, app.StackName, t.TempDir(), strings.ReplaceAll(hostileCompose, "IMAGE", img))))
+		t.Log("the hostile run: ", pullAndDeploy(ctx, hostile, deploytest.Stack(t, app.StackName, t.TempDir(), strings.ReplaceAll(hostileCompose, "IMAGE", img))))
 	})
 	busy := func(name string, enough func(consumption) bool) {
 		t.Helper()

@@ -4,32 +4,70 @@ import (
 	"strings"
 	"testing"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest"
 )
 
-// N9: a pin takes the place of what a recipe states, in the task alone; the stack stays as it was judged.
-func TestN9_PinsNameTheImage(t *testing.T) {
-	const compose = "version: '3.12'\nservices:\n  app:\n    image: nginx:1.27\n  db:\n    image: postgres:17\n"
-	pinned := "nginx@sha256:" + strings.Repeat("a", 64)
-	d := &Deployer{o: Options{Pins: map[string]string{"nginx:1.27": pinned}}}
-	stack := deploytest.Stack(t, "s_ci_test", "/recipe", compose)
-	m, err := convert(d.pinned(stack), "r", false, "proxy", Ceilings{})
+// The task names the ID of the image that was pulled, so that swarm asks no registry; the service says what the
+// recipe states. Another image behind the same reference is another task, the same image is not.
+func TestN3_TheTaskNamesThePulledImage(t *testing.T) {
+	stack := deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n  app:\n    image: nginx:1.27\n")
+	one, other := "sha256:"+strings.Repeat("a", 64), "sha256:"+strings.Repeat("b", 64)
+	made := func(id string) service {
+		m, err := convert(stack, map[string]string{"nginx:1.27": id}, "r", false, "proxy", Ceilings{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := m.services[0]
+		if got := s.spec.TaskTemplate.ContainerSpec.Image; got != id {
+			t.Errorf("the task has the image %s, want %s", got, id)
+		}
+		if got := s.spec.Labels[labelStackImage]; got != "nginx:1.27" || s.image != got {
+			t.Errorf("the service says %q, %q", got, s.image)
+		}
+		return s
+	}
+	first := made(one)
+	if again := made(one); again.hash != first.hash {
+		t.Error("the same image makes another task")
+	}
+	if moved := made(other); moved.hash == first.hash {
+		t.Error("another image makes no other task")
+	}
+}
+
+// Nothing is deployed by a reference, which swarm would resolve by itself.
+func TestN3_WhatWasNotPulledIsNotDeployed(t *testing.T) {
+	stack := deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n  app:\n    image: nginx:1.27\n")
+	d, err := New(Options{RunID: "r"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]string{}
-	for _, s := range m.services {
-		got[s.key] = s.spec.TaskTemplate.ContainerSpec.Image
+	if m, err := d.model(t.Context(), stack); ccci.CodeOf(err) != ccci.CodeInvalid || !strings.Contains(err.Error(), "nginx:1.27") {
+		t.Errorf("%v, %v", m, err)
 	}
-	if got["app"] != pinned || got["db"] != "postgres:17" {
-		t.Errorf("%v", got)
-	}
-	for _, s := range stack.Config.Services {
-		if strings.Contains(s.Image, "@") {
-			t.Errorf("the stack states %s", s.Image)
+}
+
+func TestQualified(t *testing.T) {
+	for ref, want := range map[string]string{
+		"nginx":                             "docker.io/library/nginx:latest",
+		"ead13143b184":                      "docker.io/library/ead13143b184:latest",
+		"r.example/x:1@sha256:" + hexes:     "r.example/x@sha256:" + hexes,
+		"cc-ci.local/tinyapp:1":             "cc-ci.local/tinyapp:1",
+		"sha256:" + hexes:                   "",
+		hexes:                               "",
+		"sha256:ead13143b184":               "docker.io/library/sha256:ead13143b184",
+		"docker.io/library/sha256:" + hexes: "docker.io/library/sha256:" + hexes,
+		"No Reference":                      "",
+	} {
+		got, err := qualified(ref)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v, want %q", ref, got, err, want)
 		}
 	}
 }
+
+var hexes = strings.Repeat("0a", 32)
 
 func TestRepoDigest(t *testing.T) {
 	a, b := "nginx@sha256:"+strings.Repeat("a", 64), "mirror.example.org/nginx@sha256:"+strings.Repeat("a", 64)

@@ -138,7 +138,7 @@ func (r *testRun) deploy(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := r.Deploy(ctx, r.stack); err != nil {
+	if err := pullAndDeploy(ctx, r.Deployer, r.stack); err != nil {
 		t.Fatalf("Deploy: %v", err)
 	}
 }

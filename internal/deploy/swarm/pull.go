@@ -15,14 +15,15 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/swarm"
 	"golang.org/x/sync/errgroup"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
-// Pull makes the images of a stack present. An image that the daemon has is taken as
-// it is; a registry is asked only for what is missing, each reference once.
+// Pull makes the images of a stack present. A registry is asked for each reference once in a run:
+// from then on the reference means the image that was answered, and Deploy names it by its ID.
 // Images are returned in the order of their services; Stage is left empty.
 func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image, error) {
 	if err := d.check(ctx); err != nil {
@@ -30,8 +31,6 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 	}
 	users := map[string][]string{} // reference -> services
 	var references []string
-	stated := stack.Config.Services
-	stack = d.pinned(stack)
 	for _, s := range stack.Config.Services {
 		if users[s.Image] == nil {
 			references = append(references, s.Image)
@@ -54,7 +53,7 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 	for i, ref := range references {
 		group.Go(func() error {
 			var err error
-			found[i], err = d.pullOne(groupCtx, strings.Join(users[ref], ", "), ref)
+			found[i], err = d.present(groupCtx, strings.Join(users[ref], ", "), ref)
 			return err
 		})
 	}
@@ -67,32 +66,44 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 	}
 	var out []ccci.Image
 	var weight imageWeight
-	for i, s := range stack.Config.Services {
+	for _, s := range stack.Config.Services {
 		img := found[slices.Index(references, s.Image)]
 		if err := weight.add(s.Name, s.Image, img); err != nil {
 			return nil, err
 		}
 		if img.Config != nil {
-			d.calmProbe(s.Image, img.Config.Healthcheck)
+			d.calmProbe(img.ID, img.Config.Healthcheck)
 		}
-		out = append(out, ccci.Image{Service: s.Name, Reference: stated[i].Image, Digest: img.ID, RepoDigest: repoDigest(s.Image, img.RepoDigests), Size: img.Size})
+		out = append(out, ccci.Image{Service: s.Name, Reference: s.Image, Digest: img.ID, RepoDigest: repoDigest(d.source(s.Image), img.RepoDigests), Size: img.Size})
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, ref := range references {
+		d.images[ref] = found[i].ID
 	}
 	return out, nil
 }
 
-// pinned is a stack with the images that Pins name in place of what it states.
-func (d *Deployer) pinned(stack *recipe.Stack) *recipe.Stack {
-	if len(d.o.Pins) == 0 || stack == nil || stack.Config == nil {
-		return stack
+// source is the reference that is pulled for what a recipe states.
+func (d *Deployer) source(stated string) string { return cmp.Or(d.o.Pins[stated], stated) }
+
+// imagesOf returns the IDs of a stack's images, by reference. It fails for what Pull has not brought:
+// given a reference, swarm would ask the registry again as each task starts, and run what it answers then.
+func (d *Deployer) imagesOf(stack *recipe.Stack) (map[string]string, error) {
+	out := map[string]string{}
+	if stack == nil || stack.Config == nil {
+		return out, nil
 	}
-	out, config := *stack, *stack.Config
-	config.Services = slices.Clone(config.Services)
-	for i := range config.Services {
-		s := &config.Services[i]
-		s.Image = cmp.Or(d.o.Pins[s.Image], s.Image)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, s := range stack.Config.Services {
+		id := d.images[s.Image]
+		if id == "" && s.Image != "" {
+			return nil, ccci.Errorf(ccci.CodeInvalid, "deploying %s: image %s of service %s has not been pulled", stack.Name, s.Image, s.Name)
+		}
+		out[s.Image] = id
 	}
-	out.Config = &config
-	return &out
+	return out, nil
 }
 
 // repoDigest is the one of an image's digests by which the registry of ref has it.
@@ -139,45 +150,113 @@ func (w *imageWeight) add(service, ref string, img image.InspectResponse) error 
 	return nil
 }
 
+// present returns the image that a stated reference means in this run.
+func (d *Deployer) present(ctx context.Context, services, stated string) (image.InspectResponse, error) {
+	d.mu.Lock()
+	id := d.images[stated]
+	d.mu.Unlock()
+	if id != "" {
+		img, err := d.docker.ImageInspect(ctx, id)
+		if err == nil || !cerrdefs.IsNotFound(err) {
+			return img, d.fault(fmt.Sprintf("inspecting image %s of service %s", stated, services), err)
+		}
+	}
+	return d.pullOne(ctx, services, d.source(stated))
+}
+
+// qualified is a reference with its registry and its tag or digest. Docker resolves a short name such as
+// ead13143b184 by the IDs of this machine's images too, and the ID of an image to nothing else.
+func qualified(ref string) (string, error) {
+	parsed, err := reference.ParseAnyReference(ref)
+	if err != nil {
+		return "", err
+	}
+	if _, ok := parsed.(reference.Named); !ok {
+		return "", errors.New("it is the ID of an image, which no registry is asked for")
+	}
+	named, err := reference.ParseDockerRef(ref)
+	if err != nil {
+		return "", err
+	}
+	return named.String(), nil
+}
+
 func (d *Deployer) pullOne(ctx context.Context, services, ref string) (image.InspectResponse, error) {
+	var none image.InspectResponse
 	activity := fmt.Sprintf("pulling image %s of service %s", ref, services)
 	if ref == "" {
-		return image.InspectResponse{}, ccci.Errorf(ccci.CodeRecipe, "pulling the image of service %s: it has none", services)
+		return none, ccci.Errorf(ccci.CodeRecipe, "pulling the image of service %s: it has none", services)
 	}
-	img, err := d.docker.ImageInspect(ctx, ref)
-	if err == nil {
-		return img, nil
+	name, err := qualified(ref)
+	if err != nil {
+		return none, ccci.Errorf(ccci.CodeRecipe, "%s: %w", activity, err).WithHint("write registry/path:tag")
 	}
-	if !cerrdefs.IsNotFound(err) {
-		return img, d.fault(activity, err)
+	here, err := d.docker.ImageInspect(ctx, name)
+	if err != nil && !cerrdefs.IsNotFound(err) {
+		return none, d.fault(activity, err)
 	}
-	if strings.HasPrefix(ref, recipe.LocalRegistry+"/") {
-		return img, ccci.Errorf(ccci.CodeRecipe, "%s: it is not on this machine", activity).
+	local := strings.HasPrefix(name, recipe.LocalRegistry+"/")
+	switch has := err == nil; {
+	case has && (local || strings.Contains(name, "@")): // the latter never means another image
+		return here, nil
+	case local:
+		return none, ccci.Errorf(ccci.CodeRecipe, "%s: it is not on this machine", activity).
 			WithHint("images of %s are made on the machine and are never pulled; use a registry", recipe.LocalRegistry)
+	case !has:
+		d.notePulled(name) // before it is there: a pull that is cut short leaves layers
 	}
+	img, err := d.fetch(ctx, activity, services, ref, name)
+	switch {
+	case err != nil && here.ID != "" && ctx.Err() == nil:
+		// As swarm did it: a registry that is down or limits this host fails no run that has the image.
+		d.log.Warn("the registry does not answer for an image; the one of this machine is used", "image", ref, "service", services, "id", here.ID, "error", err)
+		return here, nil
+	case err == nil && here.ID != "" && here.ID != img.ID:
+		d.notePulled(name)
+	}
+	return img, err
+}
+
+func (d *Deployer) notePulled(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pulled = append(d.pulled, name)
+}
+
+// fetch pulls name, the qualified form of ref. Of what is there already only the manifest is asked for.
+func (d *Deployer) fetch(ctx context.Context, activity, services, ref, name string) (image.InspectResponse, error) {
+	var none image.InspectResponse
 	auth, err := d.auth(ref)
 	if err != nil {
-		return img, err
+		return none, err
 	}
 	d.log.Info("pulling an image", "image", ref, "service", services)
-	d.mu.Lock()
-	d.pulled = append(d.pulled, ref)
-	d.mu.Unlock()
-	stream, err := d.docker.ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth})
+	stream, err := d.docker.ImagePull(ctx, name, image.PullOptions{RegistryAuth: auth})
 	if err != nil {
-		return img, d.pullFault(activity, ref, auth != "", err)
+		return none, d.pullFault(activity, ref, auth != "", err)
 	}
 	defer stream.Close()
 	if err := pullProgress(stream); err != nil {
-		return img, d.pullFault(activity, ref, auth != "", err)
+		return none, d.pullFault(activity, ref, auth != "", err)
 	}
-	img, err = d.docker.ImageInspect(ctx, ref)
+	img, err := d.docker.ImageInspect(ctx, name)
 	return img, d.fault(activity, err)
+}
+
+func (d *Deployer) auth(reference string) (string, error) {
+	if d.o.RegistryAuth == nil {
+		return "", nil
+	}
+	auth, err := d.o.RegistryAuth(reference)
+	if err != nil {
+		return "", ccci.Errorf(ccci.CodeInfra, "reading registry credentials for %s: %w", reference, err)
+	}
+	return auth, nil
 }
 
 // calmProbe notes how the healthcheck that an image brings is to be changed, so that it is not asked
 // more often than one of a compose file. What is 0 the daemon takes from the image.
-func (d *Deployer) calmProbe(ref string, own *container.HealthConfig) {
+func (d *Deployer) calmProbe(id string, own *container.HealthConfig) {
 	least := d.o.Ceilings.HealthInterval
 	change := &container.HealthConfig{}
 	if own != nil && own.Interval > 0 && own.Interval < least {
@@ -188,16 +267,16 @@ func (d *Deployer) calmProbe(ref string, own *container.HealthConfig) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.probes, ref)
+	delete(d.probes, id)
 	if change.Interval > 0 || change.StartInterval > 0 {
-		d.probes[ref] = change
+		d.probes[id] = change
 	}
 }
 
 // calmed returns a service's healthcheck with what is noted about its image's.
-func (d *Deployer) calmed(ref string, stated *container.HealthConfig) *container.HealthConfig {
+func (d *Deployer) calmed(id string, stated *container.HealthConfig) *container.HealthConfig {
 	d.mu.Lock()
-	change := d.probes[ref]
+	change := d.probes[id]
 	d.mu.Unlock()
 	if change == nil || stated != nil && len(stated.Test) > 0 && stated.Test[0] == "NONE" {
 		return stated
@@ -211,7 +290,8 @@ func (d *Deployer) calmed(ref string, stated *container.HealthConfig) *container
 }
 
 // dropImages removes what Pull has pulled when the disk is short: an image that one run has brought
-// must not keep all others waiting. An image that a container uses stays.
+// must not keep all others waiting. An image that a container or a service uses stays: the
+// service of another run names it by its ID, for which swarm pulls nothing.
 func (d *Deployer) dropImages(ctx context.Context) {
 	if d.o.Short == nil {
 		return
@@ -219,18 +299,41 @@ func (d *Deployer) dropImages(ctx context.Context) {
 	d.mu.Lock()
 	pulled := d.pulled
 	d.mu.Unlock()
-	for _, ref := range pulled {
+	for _, name := range pulled {
 		why := d.o.Short()
 		if why == "" {
 			return
 		}
-		_, err := d.docker.ImageRemove(ctx, ref, image.RemoveOptions{PruneChildren: true})
-		if err != nil && !cerrdefs.IsNotFound(err) {
-			d.log.Warn("an image that the run pulled stays", "image", ref, "error", err)
+		img, err := d.docker.ImageInspect(ctx, name)
+		if cerrdefs.IsNotFound(err) {
 			continue
 		}
-		d.log.Info("removed an image that the run pulled", "image", ref, "why", why)
+		var used bool
+		if err == nil {
+			used, err = d.serviceUses(ctx, img.ID)
+		}
+		if used {
+			d.log.Info("an image that the run pulled stays: a service uses it", "image", name)
+			continue
+		}
+		if err == nil {
+			_, err = d.docker.ImageRemove(ctx, name, image.RemoveOptions{PruneChildren: true})
+		}
+		if err != nil && !cerrdefs.IsNotFound(err) {
+			d.log.Warn("an image that the run pulled stays", "image", name, "error", err)
+			continue
+		}
+		d.log.Info("removed an image that the run pulled", "image", name, "why", why)
 	}
+}
+
+// serviceUses reports whether the tasks of some service are made from an image.
+func (d *Deployer) serviceUses(ctx context.Context, id string) (bool, error) {
+	list, err := d.docker.ServiceList(ctx, swarm.ServiceListOptions{})
+	return slices.ContainsFunc(list, func(s swarm.Service) bool {
+		c := s.Spec.TaskTemplate.ContainerSpec
+		return c != nil && c.Image == id
+	}), err
 }
 
 // pullProgress reads the daemon's messages to the end; the failure is one of them.

@@ -21,7 +21,7 @@ func converted(t *testing.T, key, aliases, rest string) (*model, swarm.ServiceSp
 	t.Helper()
 	compose := "version: '3.8'\nservices:\n  " + key + ":\n    image: x:1\n    networks: {web: {aliases: [" + aliases + "]}, inside: {}}\n" + rest +
 		"networks: {web: {external: true, name: edge}, inside: {}}\n"
-	m, err := convert(deploytest.Stack(t, "wiki-0a1b2c_ci_test", "/recipe", compose), "260102-030405-abcdef", false, "edge", Ceilings{})
+	m, err := convert(deploytest.Stack(t, "wiki-0a1b2c_ci_test", "/recipe", compose), nil, "260102-030405-abcdef", false, "edge", Ceilings{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestN3_HostnamesOnTheProxysNetwork(t *testing.T) {
 			t.Errorf("hostname %s: %q inside the stack, want %q", tc.hostname, got, tc.inside)
 		}
 	}
-	m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n  db: {image: 'x:1', hostname: traefik}\n"), "r", true, "proxy", Ceilings{})
+	m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n  db: {image: 'x:1', hostname: traefik}\n"), nil, "r", true, "proxy", Ceilings{})
 	if err != nil || m.services[0].spec.TaskTemplate.ContainerSpec.Hostname != "traefik" {
 		t.Errorf("a service that is not on the proxy's network lost its hostname: %v", err)
 	}

@@ -190,7 +190,7 @@ func TestN3_FieldsThatNothingJudgesAreNeverSet(t *testing.T) {
 // modelOf is the model of a stack, as Deploy makes it.
 func modelOf(t testing.TB, stack *recipe.Stack) *model {
 	t.Helper()
-	m, err := convert(stack, "260102-030405-abcdef", false, "proxy", Ceilings{})
+	m, err := convert(stack, nil, "260102-030405-abcdef", false, "proxy", Ceilings{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -150,8 +150,9 @@ type Deployer struct {
 	anonymous anonymous
 
 	mu     sync.Mutex
-	pulled []string                           // references
-	probes map[string]*container.HealthConfig // by image: how its own healthcheck is to be changed
+	pulled []string                           // qualified references
+	images map[string]string                  // by reference as stated: the ID of what Pull brought
+	probes map[string]*container.HealthConfig // by ID of the image: how its own healthcheck is to be changed
 	ready  bool
 	dnsrr  *bool             // decided at the first deployment
 	floor  map[string]uint64 // by service id: the version that the last update replaced
@@ -204,6 +205,7 @@ func New(o Options) (*Deployer, error) {
 		log:       o.Logger,
 		anonymous: anonymous{since: o.Now(), names: map[string]bool{}},
 		floor:     map[string]uint64{},
+		images:    map[string]string{},
 		probes:    map[string]*container.HealthConfig{},
 		exceeded:  make(chan error, 1),
 	}

@@ -17,6 +17,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest"
 )
 
@@ -59,6 +60,14 @@ func newDeployer(t *testing.T, cli *client.Client, run ccci.RunID) *Deployer {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// pullAndDeploy brings a stack up as the harness does.
+func pullAndDeploy(ctx context.Context, d *Deployer, stack *recipe.Stack) error {
+	if _, err := d.Pull(ctx, stack); err != nil {
+		return err
+	}
+	return d.Deploy(ctx, stack)
 }
 
 func TestA24_Conformance(t *testing.T) {

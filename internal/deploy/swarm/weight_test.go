@@ -39,7 +39,7 @@ func TestN3_WeightFollowsTheLimit(t *testing.T) {
 		var ceilings Ceilings
 		ceilings.fill()
 		ceilings.measure(c.machine, 2, c.apps)
-		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n"+c.services), "r", false, "proxy", ceilings)
+		m, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.12'\nservices:\n"+c.services), nil, "r", false, "proxy", ceilings)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
