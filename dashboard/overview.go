@@ -14,13 +14,14 @@ import (
 
 type historyBody struct {
 	standing
-	Runs  []ccci.Run
-	Older string // address of the next page; "" on the last
-	First bool
-	Trend *trend
-	Pulls []pullVerdict // those among the recent runs
-	Embed string        // Markdown for a README
-	Thumb *picture
+	Runs   []ccci.Run
+	Older  string // address of the next page; "" on the last
+	First  bool
+	Trend  *trend
+	Checks *checkTable
+	Pulls  []pullVerdict // those among the recent runs
+	Embed  string        // Markdown for a README
+	Thumb  *picture
 }
 
 const historyPage = 25
@@ -54,6 +55,9 @@ func (d *Dashboard) recipe(w http.ResponseWriter, r *http.Request) error {
 	}
 	b.Trend = drawTrend(recent)
 	b.Pulls = d.pullVerdicts(recent)
+	if b.Checks, err = d.checksOf(r.Context(), name); err != nil {
+		return err
+	}
 	site := d.origin(r)
 	b.Embed = fmt.Sprintf("[![cc-ci](%s/badge/%s.svg)](%s/recipes/%s)", site, name, site, name)
 	return d.render(w, r, http.StatusOK, "recipe", frame{Title: name, Nav: "overview", Live: "/events", Refresh: 30, Body: b})
