@@ -290,6 +290,14 @@ func (r *Result) Stage(name StageName) Stage {
 	return Stage{Name: name, Status: Unverified, Reason: "the run ended before it"}
 }
 
+// VerdictWord names the verdict for people. Of the runs that are inconclusive, a flaky one is named so.
+func (r *Result) VerdictWord() string {
+	if r.Status == StatusFlaky {
+		return string(r.Status)
+	}
+	return string(r.Verdict)
+}
+
 // Check returns the first check of that name, or nil.
 func (r *Result) Check(name string) *Check {
 	for i := range r.Stages {

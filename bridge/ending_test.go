@@ -84,6 +84,31 @@ func TestN7_Endings(t *testing.T) {
 	}
 }
 
+// N14: the comment of a flaky run has the rate of its checks, this run included.
+func TestN14_TheCommentHasTheRate(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.script = func(job ccci.Job) (ccci.Build, any) {
+			r := resultOf(job, ccci.StatusFlaky)
+			r.Stages = []ccci.Stage{{Name: ccci.StageChecks, Status: ccci.Flaky, Checks: []ccci.Check{{Name: "checks/log-in", Status: ccci.Flaky}}}}
+			r.Cause = &ccci.Cause{Check: "checks/log-in", Message: "it failed, and passed when it was asked again: no answer"}
+			return ccci.Build{Ending: ccci.EndExited, ExitCode: 6}, r
+		}
+		_, stop := w.start(w.config())
+		defer stop()
+		for _, rate := range []string{"1 of 1 run", "2 of the last 2 runs"} {
+			w.write(pr1, ada, "!testme")
+			idle(3 * time.Minute)
+			run := w.runs()[0]
+			if s := w.status(run.Commit, "cc-ci/testme"); run.Status != ccci.StatusFlaky || s.State != ccci.StateError || !strings.HasPrefix(s.Description, "flaky: checks/log-in") {
+				t.Errorf("%s, %+v", run.Status, s)
+			}
+			if said := strings.Join(w.said("run/"), ""); !strings.Contains(said, "- `checks/log-in` flaky: "+rate+"\n") {
+				t.Errorf("no %q in %s", rate, said)
+			}
+		}
+	})
+}
+
 func TestEnding_engineForgetsTheBuild(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		_, stop := w.start(w.config())

@@ -30,7 +30,7 @@ func (l *life) conclude(ctx context.Context) {
 	r.Status = l.status(ctx)
 	r.Verdict = r.Status.Verdict()
 	_, level := ccci.LevelWords(r.Level, r.Rows())
-	line := fmt.Sprintf("verdict: %s, %s", r.Verdict, level)
+	line := fmt.Sprintf("verdict: %s, %s", r.VerdictWord(), level)
 	if r.LevelReason != "" {
 		line += "; not higher: " + r.LevelReason
 	}

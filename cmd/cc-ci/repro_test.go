@@ -24,6 +24,7 @@ func TestN9_ReproOfAGreenAndARedRunHasTheSameVerdict(t *testing.T) {
 		"canary-good":          {exitPassed, "passed, level 5"},
 		"canary-failing-check": {exitFailed, "recipe failed, level 3"},
 		"canary-dependent":     {exitPassed, "passed, level 5"},
+		"canary-flaky-check":   {exitFlaky, "flaky, level 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			together(t)

@@ -217,6 +217,12 @@ func (s *server) Run(ctx context.Context) error {
 	group.Go(func() error { return endedWith(ctx, s.engine.Run(ctx)) })
 	group.Go(func() error { return endedWith(ctx, s.bridges.Run(ctx)) })
 	group.Go(func() error { s.keepClean(ctx); return nil })
+	group.Go(func() error {
+		if err := fillChecks(ctx, s.store, s.blobs); err != nil && ctx.Err() == nil {
+			s.log.Error("reading the checks of earlier runs", "error", err)
+		}
+		return nil
+	})
 	return group.Wait()
 }
 
@@ -259,6 +265,42 @@ func (s *server) reap(ctx context.Context) {
 	if _, _, err := s.platform.reap(ctx); err != nil {
 		s.log.Error("janitor", "error", err)
 	}
+}
+
+// fillChecks reads, of results that were stored by versions which kept no checks, those of the last
+// runs that speak for each recipe. A run that left no result stays without checks.
+func fillChecks(ctx context.Context, store ccci.Store, blobs ccci.BlobReader) error {
+	latest, err := store.LatestPerRecipe(ctx)
+	if err != nil {
+		return err
+	}
+	done := map[string]bool{}
+	for _, run := range latest {
+		if done[run.Recipe] {
+			continue
+		}
+		done[run.Recipe] = true
+		past, err := store.CheckHistory(ctx, ccci.CheckFilter{Recipe: run.Recipe, About: ccci.SubjectRecipe})
+		if err != nil {
+			return err
+		}
+		for _, o := range past {
+			if len(o.Checks) > 0 || !o.Run.Status.Judged() {
+				continue
+			}
+			result, _, err := ccci.ReadResult(ctx, blobs, o.Run, ccci.Build{Attempt: o.Run.Attempt})
+			if err != nil {
+				return err
+			}
+			if result == nil { // removed, or none that can be used
+				continue
+			}
+			if err := store.KeepChecks(ctx, o.Run.ID, result.Outcomes()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // prune removes the artifacts of runs beyond the newest keep of each recipe, except those of the

@@ -418,6 +418,14 @@ func TestDifferences(t *testing.T) {
 	if !Same(before, after) || Verdict(after) != "passed, level 5" {
 		t.Error("the verdict is the same")
 	}
+	flaky, late := result(ccci.Check{Name: "checks/a", Status: ccci.Flaky}), result()
+	flaky.Status, flaky.Verdict, late.Status, late.Verdict = ccci.StatusFlaky, ccci.VerdictInconclusive, ccci.StatusInconclusive, ccci.VerdictInconclusive
+	if Same(flaky, late) || Same(flaky, before) || !Same(flaky, flaky) || Verdict(flaky) != "flaky, level 5" {
+		t.Errorf("a flaky run has the verdict %q", Verdict(flaky))
+	}
+	if got := Differences(flaky, before)[0]; got != "checks/a: was flaky, is pass" {
+		t.Errorf("%q", got)
+	}
 	after.Level = 4
 	if Same(before, after) {
 		t.Error("another level is the same verdict")

@@ -9,11 +9,11 @@ import (
 
 // Same reports whether two results have the same verdict, whatever single checks say.
 func Same(before, after *ccci.Result) bool {
-	return before.Verdict == after.Verdict && before.Level == after.Level
+	return before.VerdictWord() == after.VerdictWord() && before.Level == after.Level
 }
 
 // Verdict writes a result's verdict: "passed, level 5".
-func Verdict(r *ccci.Result) string { return fmt.Sprintf("%s, level %d", r.Verdict, r.Level) }
+func Verdict(r *ccci.Result) string { return fmt.Sprintf("%s, level %d", r.VerdictWord(), r.Level) }
 
 // Differences lists the checks whose status is not the same in two results, in their order.
 func Differences(before, after *ccci.Result) []string {

@@ -12,11 +12,12 @@
 //	tinyapp fetch URL       write what another server answers to standard output
 //	tinyapp version
 //
-// What it serves: GET / a page, GET /health, GET /version, GET, PUT and POST
+// What it serves: GET / a page, GET /health, GET /version, GET /unstable, GET, PUT and POST
 // (form field "value") /data. Environment:
 //
 //	TINYAPP_DATA          folder of the data, default /data
 //	TINYAPP_HEALTH        "never": /health answers 503 for ever
+//	TINYAPP_UNSTABLE      how many requests for /unstable are answered with 500 before the others
 //	TINYAPP_PRINT_SECRET  file whose content is written to the log at start
 //	TINYAPP_MARKUP        HTML at the end of the page, for pages that misbehave
 package main
@@ -32,6 +33,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -161,6 +163,11 @@ func serve() error {
 	if err != nil {
 		return fmt.Errorf("opening the data: %w", err)
 	}
+	if times := os.Getenv("TINYAPP_UNSTABLE"); times != "" {
+		if app.unstable, err = strconv.Atoi(times); err != nil {
+			return fmt.Errorf("TINYAPP_UNSTABLE: %w", err)
+		}
+	}
 	if name := os.Getenv("TINYAPP_PRINT_SECRET"); name != "" {
 		secret, err := os.ReadFile(name)
 		if err != nil {
@@ -185,8 +192,9 @@ func serve() error {
 type app struct {
 	file string
 
-	mu    sync.Mutex
-	value []byte // nil: nothing was ever stored
+	mu       sync.Mutex
+	value    []byte // nil: nothing was ever stored
+	unstable int    // how many requests for /unstable are still to fail
 }
 
 func open(file string) (*app, error) {
@@ -202,6 +210,7 @@ func (a *app) routes() http.Handler {
 	mux.HandleFunc("GET /{$}", a.page)
 	mux.HandleFunc("GET /health", a.health)
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, version) })
+	mux.HandleFunc("GET /unstable", a.stabilise)
 	mux.HandleFunc("GET /data", a.read)
 	mux.HandleFunc("PUT /data", a.write)
 	mux.HandleFunc("POST /data", a.submit)
@@ -214,6 +223,17 @@ func (a *app) health(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "tinyapp is healthy")
+}
+
+func (a *app) stabilise(w http.ResponseWriter, _ *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.unstable > 0 {
+		a.unstable--
+		http.Error(w, "unstable", http.StatusInternalServerError)
+		return
+	}
+	fmt.Fprintln(w, "stable")
 }
 
 func (a *app) read(w http.ResponseWriter, _ *http.Request) {

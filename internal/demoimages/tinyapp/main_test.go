@@ -81,3 +81,13 @@ func TestUnknownCommand(t *testing.T) {
 		t.Error("printing nothing is no error")
 	}
 }
+
+// The canary of flaky checks rests on this.
+func TestUnstableAtFirst(t *testing.T) {
+	a := &app{unstable: 2}
+	for i, want := range []int{500, 500, 200, 200} {
+		if w := do(t, a.routes(), "GET", "/unstable", ""); w.Code != want {
+			t.Errorf("request %d: %d, want %d", i+1, w.Code, want)
+		}
+	}
+}
