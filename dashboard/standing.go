@@ -42,7 +42,7 @@ func (s standing) Aside() *ccci.Run {
 }
 
 // Class sorts a recipe into one of the overview's filters: passed, failed,
-// refused, errored, inconclusive, stale or untested.
+// refused, errored, inconclusive, flaky, stale or untested.
 func (s standing) Class() string {
 	switch {
 	case s.Speaks == nil:

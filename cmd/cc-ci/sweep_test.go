@@ -25,6 +25,7 @@ func TestSweepEnding(t *testing.T) {
 		"refused":                 {[]sweep.Row{{Code: ccci.CodeRefused}, failed}, exitRefused},
 		"refused by admission":    {[]sweep.Row{{Status: ccci.StatusRefused}, failed}, exitRefused},
 		"the time was up":         {[]sweep.Row{{Status: ccci.StatusInconclusive}, failed}, exitInconclusive},
+		"flaky":                   {[]sweep.Row{failed, {Status: ccci.StatusFlaky}}, exitFlaky},
 		"not there":               {[]sweep.Row{{Code: ccci.CodeNotFound}, failed}, exitUsage},
 		"our side":                {[]sweep.Row{{Code: ccci.CodeInfra}, failed, {Code: ccci.CodeInvalid}}, exitInfra},
 		"our side, whatever else": {[]sweep.Row{{Code: ccci.CodeInvalid}, {Code: ccci.CodeInfra}}, exitInfra},
