@@ -243,9 +243,7 @@ func (d *demo) await(ctx context.Context, wanted func(ccci.Run) bool) (ccci.Run,
 
 func (d *demo) runURL(id ccci.RunID) string { return d.server.cfg.URL + "/runs/" + string(id) }
 
-func (d *demo) pullURL() string {
-	return fmt.Sprintf("%s/pulls/%s/%d", d.server.cfg.URL, d.pr.Repo, d.pr.Number)
-}
+func (d *demo) pullURL() string { return pullPage(d.server.cfg, d.pr) }
 
 // leave writes what a person would have seen into the output folder.
 func (d *demo) leave(ctx context.Context, run ccci.Run) error {

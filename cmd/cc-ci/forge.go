@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,13 +26,22 @@ type forgeCmd struct {
 }
 
 // openLocal opens the forge of the configuration.
-func (a *app) openLocal() (*localforge.Forge, string, error) {
+func (a *app) openLocal() (*localforge.Forge, config.Config, error) {
 	cfg, err := a.config()
 	if err != nil {
-		return nil, "", err
+		return nil, cfg, err
 	}
 	forge, err := openLocal(a.ctx, cfg)
-	return forge, cfg.Forge.User, err
+	return forge, cfg, err
+}
+
+// pullPage is the address of a pull request of the local forge, "" where it has no page that the
+// configuration knows.
+func pullPage(cfg config.Config, pr ccci.PRRef) string {
+	if cfg.Processes == config.Apart || knownURL(cfg) == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s/pulls/%s/%d", cfg.URL, pr.Repo, pr.Number)
 }
 
 // openLocal refuses where pull requests are elsewhere.
@@ -107,7 +118,7 @@ func (c *forgePRCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	forge, user, err := a.openLocal()
+	forge, cfg, err := a.openLocal()
 	if err != nil {
 		return err
 	}
@@ -127,11 +138,14 @@ func (c *forgePRCmd) Run(a *app) error {
 	if title == "" {
 		title = c.Branch
 	}
-	pr, err := forge.OpenPullRequest(a.ctx, repo, title, c.Branch, base, user)
+	pr, err := forge.OpenPullRequest(a.ctx, repo, title, c.Branch, base, cfg.Forge.User)
 	if err != nil {
 		return wayOut(err)
 	}
 	fmt.Fprintf(a.stdout, "%s: %s at %s\n", pr.Ref, pr.Title, pr.Head.Short())
+	if page := pullPage(cfg, pr.Ref); page != "" {
+		fmt.Fprintln(a.stdout, page)
+	}
 	return nil
 }
 
@@ -149,19 +163,20 @@ func (c *forgeCommentCmd) Run(a *app) error {
 	if strings.TrimSpace(c.Body) == "" {
 		return ccci.Errorf(ccci.CodeInvalid, "the comment is empty").WithHint("cc-ci forge comment %s '!help' asks for the commands", pr)
 	}
-	forge, user, err := a.openLocal()
+	forge, cfg, err := a.openLocal()
 	if err != nil {
 		return err
 	}
 	defer forge.Close()
-	if c.As != "" {
-		user = c.As
-	}
+	user := cmp.Or(c.As, cfg.Forge.User)
 	id, err := forge.AddComment(a.ctx, pr, user, c.Body)
 	if err != nil {
 		return wayOut(err)
 	}
 	fmt.Fprintf(a.stdout, "comment %s on %s by %s\n", id, pr, user)
+	if page := pullPage(cfg, pr); page != "" {
+		fmt.Fprintf(a.stdout, "%s#comment-%s\n", page, url.PathEscape(string(id)))
+	}
 	return nil
 }
 
