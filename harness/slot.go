@@ -112,6 +112,25 @@ func LockSlot(ctx context.Context, dir string, run ccci.RunID, capacity int, hol
 	}
 }
 
+// LockPart takes one of n parts of a machine that has all runs of dir, for as long as the
+// process lives or until release. It returns its number from 0, or -1 when other runs have all.
+func LockPart(dir string, n int) (part int, release func(), err error) {
+	for part := range n {
+		lock, err := slotFile(dir, fmt.Sprintf("part-%d", part))
+		if err != nil {
+			return -1, nil, err
+		}
+		ok, err := lock.TryLock()
+		if err != nil && !errors.Is(err, fs.ErrPermission) {
+			return -1, nil, ccci.Errorf(ccci.CodeInfra, "taking a part of the processors: %w", err).WithHint("check that %s is writable", dir)
+		}
+		if ok {
+			return part, func() { lock.Unlock() }, nil
+		}
+	}
+	return -1, func() {}, nil
+}
+
 const (
 	working       = "working"
 	workingFormat = working + " %d %d %s" // a process.Process

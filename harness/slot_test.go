@@ -216,3 +216,24 @@ func TestA37_ASlotWaitsWhileTheMachineIsFull(t *testing.T) {
 		t.Errorf("cancelled while it waits: %v", err)
 	}
 }
+
+// Runs side by side have different parts of the machine; one that ends leaves its part to the next.
+func TestN3_PartsOfTheMachine(t *testing.T) {
+	dir := t.TempDir()
+	lock := func(want int) func() {
+		t.Helper()
+		part, release, err := LockPart(dir, 2)
+		if err != nil || part != want {
+			t.Fatalf("part %d, not %d: %v", part, want, err)
+		}
+		return release
+	}
+	first := lock(0)
+	second := lock(1)
+	lock(-1)
+	first()
+	first()
+	defer lock(0)()
+	second()
+	defer lock(1)()
+}

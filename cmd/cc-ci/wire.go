@@ -262,12 +262,17 @@ func (p *platform) removeNetwork(ctx context.Context, name string) error {
 // harnessConfig wires one run, with its temporary files in files.
 func (p *platform) harnessConfig(o order, files, out string, log io.Writer) (harness.Config, error) {
 	job := o.job
+	part, release, err := harness.LockPart(p.slotDir(), p.cfg.Engine.Capacity)
+	if err != nil {
+		return harness.Config{}, err
+	}
+	p.undo = append(p.undo, func(context.Context) error { release(); return nil })
 	deployer, err := swarm.New(swarm.Options{
 		RunID: job.RunID, Pins: o.pins, Docker: p.docker, Logger: p.log, EndpointMode: p.cfg.Engine.DNSRR,
 		Network: p.cfg.Network, Proxy: p.ingress.Container(),
-		Box:       swarm.Box{Image: p.box, Dial: box.DialCommand, Hold: box.HoldCommand(3 * time.Hour), Measure: box.MeasureCommand},
+		Box:       swarm.Box{Image: p.box, Dial: box.DialCommand, Hold: box.HoldCommand(3 * time.Hour), Measure: box.MeasureCommand, Logs: box.LogDir},
 		DiskLimit: config.Bytes(p.cfg.Limits.Disk), Free: p.free, Full: p.full, Short: p.short, Ceilings: ceilings(p.cfg.Limits),
-		Runs: p.cfg.Engine.Capacity, Apps: 1 + len(o.enrolment.Depends),
+		Runs: p.cfg.Engine.Capacity, Part: part, Apps: 1 + len(o.enrolment.Depends),
 	})
 	if err != nil {
 		return harness.Config{}, err

@@ -6,19 +6,36 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// Measure is the command "cc-ci box measure DIR...": it prints a line
+// Measure is the command "cc-ci box measure [--logs=ID,ID...] DIR...": it prints a line
+// "log <bytes per second> <id>" for each container whose log is in [LogDir], then a line
 // "<bytes> <entries> <dir>" for each directory. Bytes are those that it takes on the disk, so
 // that a sparse file counts as what is written of it, and a file with several
 // names once. What goes away meanwhile is not counted.
-func Measure(ctx context.Context, dirs []string) error { return measure(ctx, dirs, os.Stdout) }
+func Measure(ctx context.Context, args []string) error {
+	if len(args) > 0 && strings.HasPrefix(args[0], logsFlag) {
+		ids := strings.Split(strings.TrimPrefix(args[0], logsFlag), ",")
+		if err := logRates(ctx, LogDir, ids, logWindow, os.Stdout); err != nil {
+			return err
+		}
+		args = args[1:]
+	}
+	return measure(ctx, args, os.Stdout)
+}
 
-// MeasureCommand is the command line of [Measure] in a container.
-func MeasureCommand(dirs []string) []string {
-	return append([]string{Program, "box", "measure"}, dirs...)
+const logsFlag = "--logs="
+
+// MeasureCommand is the command line of [Measure] in a container: containers are ids.
+func MeasureCommand(containers, dirs []string) []string {
+	args := []string{Program, "box", "measure"}
+	if len(containers) > 0 {
+		args = append(args, logsFlag+strings.Join(containers, ","))
+	}
+	return append(args, dirs...)
 }
 
 const (

@@ -190,7 +190,7 @@ func TestContainersRunUnderTheirCeilings(t *testing.T) {
 func TestDiskLimitNamesWhatGrew(t *testing.T) {
 	cli := docker(t)
 	img := deploytest.BuildImage(t, daemon(cli))
-	box := Box{Image: img, Hold: []string{"/app", "sleep", "10m"}, Measure: func(dirs []string) []string { return append([]string{"/app", "measure"}, dirs...) }}
+	box := Box{Image: img, Hold: []string{"/app", "sleep", "10m"}, Measure: func(_, dirs []string) []string { return append([]string{"/app", "measure"}, dirs...) }}
 	for dir, what := range map[string]string{"/data": "volume STACK_data", "/tmp": "container STACK_app"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

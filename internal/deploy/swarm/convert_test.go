@@ -116,7 +116,7 @@ func TestN3_SpecificationsAreBoundedInSum(t *testing.T) {
 		ceilings := Ceilings{}
 		ceilings.fill()
 		ceilings.measure(machineOf(64<<30, 2), 1, c.apps)
-		_, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n"+c.services), "r", false, "proxy", ceilings)
+		_, err := convert(deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n"+c.services), nil, "r", false, "proxy", ceilings)
 		switch {
 		case c.want == "" && err != nil:
 			t.Errorf("%s: %v", name, err)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,8 +23,10 @@ import (
 
 // disk measures what the run takes of the daemon's disk, from the first Deploy to
 // Remove: its volumes, in a box that mounts them read-only, and the writable layers of
-// its containers. Logs are bounded by their driver. Over the limit it stops the
+// its containers. Over the limit it stops the
 // run's tasks where they are (paused, so that their logs can be read) and says so once.
+// What a log takes is bounded by its driver; how much is written to it is work of dockerd, which no limit
+// of the container counts: see floods.
 // Files without a name, and inodes of a writable layer, are in no measurement: that the machine's
 // disk is nearly full ends the run as well.
 //
@@ -37,6 +41,7 @@ type disk struct {
 	d *Deployer
 
 	failures int // measurements of the volumes in a row that gave nothing
+	floods   floods
 
 	box     string   // container, "" while there is none
 	mounted []string // volumes that it mounts, in the order of their folders
@@ -69,6 +74,7 @@ type usage struct {
 	what    string // "volume x", "container y"
 	bytes   int64
 	entries int64
+	log     *logRate // of a container, nil where it is not known
 }
 
 func (k *disk) start() {
@@ -120,7 +126,11 @@ func (k *disk) watch(ctx context.Context) {
 		if err != nil { // a volume or a container may have gone meanwhile
 			k.d.log.Warn("measuring the disk of the run", "error", err)
 		}
-		if over := k.judge(all, err); over != nil {
+		over := k.judge(all, err)
+		if over == nil {
+			over = k.floods.judge(all)
+		}
+		if over != nil {
 			k.d.endRun(ctx, over)
 			return
 		}
@@ -214,8 +224,12 @@ func (k *disk) measure(ctx context.Context) ([]usage, error) {
 	}
 	k.d.noteVolumes(containers)
 	var all []usage
+	services := map[string]string{} // by container, of those whose log is measured
 	for _, c := range containers {
-		all = append(all, usage{"container " + containerName(c), c.SizeRw, 0})
+		all = append(all, usage{what: "container " + containerName(c), bytes: c.SizeRw})
+		if service := c.Labels[labelServiceName]; service != "" && c.State == container.StateRunning && k.d.o.Box.Logs != "" {
+			services[c.ID] = service
+		}
 	}
 	volumes, err := k.d.docker.VolumeList(ctx, volume.ListOptions{})
 	if err != nil {
@@ -229,16 +243,17 @@ func (k *disk) measure(ctx context.Context) ([]usage, error) {
 			names = append(names, v.Name)
 		}
 	}
-	if len(names) == 0 {
+	if len(names)+len(services) == 0 {
 		return all, nil
 	}
 	slices.Sort(names)
-	more, err := k.measureVolumes(ctx, names)
+	more, err := k.measureInside(ctx, names, services)
 	return append(all, more...), err
 }
 
-func (k *disk) measureVolumes(ctx context.Context, names []string) ([]usage, error) {
-	if !slices.Equal(names, k.mounted) {
+// measureInside measures, in the helper container, volumes and the logs of containers.
+func (k *disk) measureInside(ctx context.Context, names []string, services map[string]string) ([]usage, error) {
+	if k.box == "" || !slices.Equal(names, k.mounted) {
 		k.dropBox()
 		if err := k.makeBox(ctx, names); err != nil {
 			return nil, err
@@ -248,18 +263,25 @@ func (k *disk) measureVolumes(ctx context.Context, names []string) ([]usage, err
 	for i := range names {
 		dirs = append(dirs, folder(i))
 	}
-	out, err := k.run(ctx, k.d.o.Box.Measure(dirs))
+	out, err := k.run(ctx, k.d.o.Box.Measure(slices.Sorted(maps.Keys(services)), dirs))
 	if err != nil {
 		k.dropBox() // it may have ended; the next look makes another
 		return nil, &unmeasured{err, ccci.CodeRecipe}
 	}
 	var all []usage
-	for i, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+	volumes := 0
+	for line := range strings.Lines(string(out)) {
+		if rate, ok := logRateOf(line); ok {
+			rate.service = services[rate.container]
+			all = append(all, usage{log: &rate})
+			continue
+		}
 		u := usage{}
-		if _, err := fmt.Sscan(line, &u.bytes, &u.entries); err != nil || i >= len(names) {
+		if _, err := fmt.Sscan(line, &u.bytes, &u.entries); err != nil || volumes >= len(names) {
 			return nil, &unmeasured{fmt.Errorf("%q is no answer", clip(line, 80)), ccci.CodeRecipe}
 		}
-		u.what = "volume " + names[i]
+		u.what = "volume " + names[volumes]
+		volumes++
 		all = append(all, u)
 	}
 	return all, nil
@@ -273,6 +295,10 @@ func (k *disk) makeBox(ctx context.Context, names []string) error {
 		NetworkMode: "none", AutoRemove: true, ReadonlyRootfs: true,
 		CapDrop: []string{"ALL"}, CapAdd: []string{"DAC_READ_SEARCH"}, SecurityOpt: []string{"no-new-privileges"},
 		Resources: container.Resources{Memory: 4 * boxMemory, PidsLimit: &pids, CPUShares: boxShares},
+	}
+	if root, target := k.d.dockerRoot, k.d.o.Box.Logs; root != "" && target != "" {
+		// The directory has the settings of all containers as well. The helper container runs cc-ci alone and has no network.
+		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeBind, Source: filepath.Join(root, "containers"), Target: target, ReadOnly: true, BindOptions: &mount.BindOptions{NonRecursive: true}})
 	}
 	for i, name := range names {
 		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeVolume, Source: name, Target: folder(i), ReadOnly: true, VolumeOptions: &mount.VolumeOptions{NoCopy: true}})

@@ -27,7 +27,7 @@ func TestN3_WhatCannotBeMeasuredIsTooMuch(t *testing.T) {
 			t.Fatalf("too early: %v", err)
 		}
 	}
-	if err := k.judge([]usage{{"volume x", 10, 1}}, nil); err != nil {
+	if err := k.judge([]usage{{what: "volume x", bytes: 10, entries: 1}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for range mostFailures + 1 { // the daemon's trouble is no recipe's
@@ -79,7 +79,7 @@ func endless(t *testing.T) *client.Client {
 func TestN3_ANearlyFullDiskEndsTheRun(t *testing.T) {
 	var full atomic.Bool
 	d, err := New(Options{RunID: "r", Docker: endless(t), DiskLimit: 1 << 40, DiskInterval: time.Hour,
-		Box: Box{Measure: func([]string) []string { return nil }},
+		Box: Box{Measure: func(_, _ []string) []string { return nil }},
 		Full: func() string {
 			if full.Load() {
 				return "the disk of /x has 1GiB free"
@@ -131,7 +131,7 @@ func TestN3_FastWritesAreMeasuredAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, err := New(Options{RunID: "r", Docker: cli, DiskLimit: 300 << 20, DiskInterval: time.Hour,
-		Box:  Box{Measure: func([]string) []string { return nil }},
+		Box:  Box{Measure: func(_, _ []string) []string { return nil }},
 		Free: func() int64 { return 10<<30 - written.Load() }})
 	if err != nil {
 		t.Fatal(err)

@@ -87,6 +87,9 @@ type Options struct {
 	// Runs is how many runs the machine carries at a time, Apps how many apps this run
 	// has; both divide what the machine has. Default 1.
 	Runs, Apps int
+	// Part is which of the Runs parts of the processors the run's containers use, from 0; -1: all
+	// processors. It counts only where there are as many processors as runs.
+	Part int
 
 	// DiskLimit is what the run may take of the daemon's disk, in bytes; 0 for no limit. It
 	// needs Box.Measure. DiskInterval is the time between two measurements, default 5 s.
@@ -128,9 +131,13 @@ type Box struct {
 	// Dial returns the command that connects to "host:port" within the app's network.
 	Dial func(address string) []string
 	// Hold is the command that keeps the container alive, Measure the one that prints a
-	// line "<bytes> <entries> <dir>" for each directory; nil: volumes are not measured.
+	// line "<bytes> <entries> <dir>" for each directory and, before them, "log <bytes per second> <id>"
+	// for each container; nil: nothing is measured.
 	Hold    []string
-	Measure func(dirs []string) []string
+	Measure func(containers, dirs []string) []string
+	// Logs is the directory in which Measure finds Docker's directory of containers, for the
+	// logs of those that it is given. Empty: logs are not measured.
+	Logs string
 }
 
 // Deployer is a harness.Deployer on a Docker Swarm. Make one with [New].
@@ -154,8 +161,10 @@ type Deployer struct {
 	images map[string]string                  // by reference as stated: the ID of what Pull brought
 	probes map[string]*container.HealthConfig // by ID of the image: how its own healthcheck is to be changed
 	ready  bool
-	dnsrr  *bool             // decided at the first deployment
-	floor  map[string]uint64 // by service id: the version that the last update replaced
+
+	dockerRoot string            // the daemon's data directory, on its machine; known when ready
+	dnsrr      *bool             // decided at the first deployment
+	floor      map[string]uint64 // by service id: the version that the last update replaced
 }
 
 // New returns a Deployer for one run. It does not talk to the daemon yet.
@@ -239,6 +248,8 @@ func (d *Deployer) check(ctx context.Context) error {
 		return err
 	}
 	d.o.Ceilings.measure(info, d.o.Runs, d.o.Apps)
+	d.dockerRoot = info.DockerRootDir
+	d.weights.processors = part(d.o.Part, d.o.Runs, info.NCPU)
 	d.ready = true
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -24,16 +25,28 @@ const runShares = 1024
 // leastShares is the least that the kernel takes.
 const leastShares = 2
 
-// weights gives the containers of the run's tasks their CPU weight, from the first Deploy to Remove.
+// part is the processors of one of n runs, as the kernel's control group of processors takes them; "" stands for all.
+func part(k, n, processors int) string {
+	if k < 0 || k >= n || n < 2 || processors < n {
+		return ""
+	}
+	first, last := k*processors/n, (k+1)*processors/n-1
+	return strconv.Itoa(first) + "-" + strconv.Itoa(last)
+}
+
+// weights gives the containers of the run's tasks their CPU weight and their processors, from the first Deploy to Remove.
 //
 // A limit of processors is a quota for each 100 ms. A run may use its whole quota at once, on all
 // processors, and a neighbour waits meanwhile for as long as their weights say. Docker gives each
 // container the same weight, so that a run with many containers would take most of the time.
 //
-// Swarm has no field for it. The weight is set at the event of a container's creation: usually
+// With as many processors as runs, each run has its own, so that a burst of one makes no other wait.
+//
+// Swarm has no field for either. The weight is set at the event of a container's creation: usually
 // before the container starts, and for each one that swarm makes later.
 type weights struct {
-	d *Deployer
+	d          *Deployer
+	processors string // "" stands for all
 
 	mu       sync.Mutex
 	services map[string]map[string]int64 // stack -> service -> shares of each of its containers
@@ -130,7 +143,12 @@ func (w *weights) weigh(ctx context.Context, id string, shares int64) {
 	if shares == 0 { // a helper container, which has its own
 		return
 	}
-	_, err := w.d.docker.ContainerUpdate(ctx, id, container.UpdateConfig{Resources: container.Resources{CPUShares: shares}})
+	want := container.Resources{CPUShares: shares, CpusetCpus: w.processors}
+	_, err := w.d.docker.ContainerUpdate(ctx, id, container.UpdateConfig{Resources: want})
+	if err != nil && want.CpusetCpus != "" { // Docker may itself be held to other processors
+		want.CpusetCpus = ""
+		_, _ = w.d.docker.ContainerUpdate(ctx, id, container.UpdateConfig{Resources: want})
+	}
 	if err == nil || ctx.Err() != nil {
 		return
 	}

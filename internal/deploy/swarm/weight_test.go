@@ -51,13 +51,33 @@ func TestN3_WeightFollowsTheLimit(t *testing.T) {
 	}
 }
 
-// Each container of a run has its weight moments after swarm has made it, also one in the place of
+// The parts of a machine are disjoint and use all of its processors. Where there are fewer than runs, there are none.
+func TestN3_PartsOfTheProcessors(t *testing.T) {
+	for _, c := range []struct {
+		k, n, processors int
+		want             string
+	}{
+		{0, 2, 2, "0-0"}, {1, 2, 2, "1-1"}, {0, 2, 5, "0-1"}, {1, 2, 5, "2-4"}, {2, 3, 16, "10-15"},
+		{0, 1, 8, ""}, {0, 4, 2, ""}, {-1, 2, 2, ""}, {2, 2, 8, ""},
+	} {
+		if got := part(c.k, c.n, c.processors); got != c.want {
+			t.Errorf("part %d of %d of %d processors: %q, not %q", c.k, c.n, c.processors, got, c.want)
+		}
+	}
+}
+
+// Each container of a run has its weight and its processors moments after swarm has made it, also one in the place of
 // another that was killed.
 func TestN3_EachContainerIsWeighed(t *testing.T) {
 	cli := docker(t)
 	img := deploytest.BuildImage(t, daemon(cli))
 	compose := strings.NewReplacer("IMAGE", img, "NET", "inside", "OPTS", "{}", "services:\n", "services:\n  side: {image: "+img+", networks: [inside], deploy: {replicas: 3}}\n").Replace(tinyCompose)
-	_, app, _ := tiny(t, cli, Options{Runs: 2, Ceilings: Ceilings{HealthInterval: 100 * time.Millisecond, RestartDelay: 100 * time.Millisecond}}, compose)
+	info, err := cli.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	processors := part(1, 2, info.NCPU)
+	_, app, _ := tiny(t, cli, Options{Runs: 2, Part: 1, Ceilings: Ceilings{HealthInterval: 100 * time.Millisecond, RestartDelay: 100 * time.Millisecond}}, compose)
 	weighed := func(without string) string {
 		t.Helper()
 		for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
@@ -67,7 +87,7 @@ func TestN3_EachContainerIsWeighed(t *testing.T) {
 			}
 			n, last := 0, ""
 			for _, c := range list {
-				if info, err := cli.ContainerInspect(t.Context(), c.ID); err == nil && c.ID != without && info.HostConfig.CPUShares == 256 {
+				if info, err := cli.ContainerInspect(t.Context(), c.ID); err == nil && c.ID != without && info.HostConfig.CPUShares == 256 && info.HostConfig.CpusetCpus == processors {
 					n++
 					last = c.ID
 				}

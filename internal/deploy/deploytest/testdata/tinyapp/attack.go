@@ -24,10 +24,12 @@ func attack(what string) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		}
-	case "chatter": // the log
+	case "chatter": // the log: three quarters of what a run may write in a second
 		line := strings.Repeat("x", 1000)
-		for {
-			fmt.Println(line)
+		for tick := time.NewTicker(100 * time.Millisecond); ; <-tick.C {
+			for range 300 {
+				fmt.Println(line)
+			}
 		}
 	case "hog": // memory
 		var all [][]byte
