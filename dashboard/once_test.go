@@ -12,7 +12,7 @@ import (
 // N12: a page says a cause once, lists what is refused with the waivers to paste, and names the release that does
 // not install.
 func TestN12_APageSaysACauseOnce(t *testing.T) {
-	const why = "the recipe asks for 2 things that no run gets"
+	const why = "the recipe asks for 2 settings that cc-ci does not allow"
 	w := newWorld(t)
 	run := w.add("miniflux", time.Hour, ccci.StatusRefused, func(r *ccci.Run) { r.Cause = "install/admitted: " + why })
 	notRun := ccci.Stage{Name: ccci.StageBackup, Status: ccci.Unverified, Reason: "not run: install did not pass"}

@@ -448,8 +448,8 @@ func (w *world) fillForge(runs map[string]ccci.Run) {
 	say(pr, ada, "!testme")
 	say(pr, bot, "### ✅ passed: `pocketbase` `1.4.0+0.36.8` at `"+runs["passed"].Commit.Short()+"`\n\n**Level 5 of 5.**\n\n"+
 		"- ✅ **install** passed in 5.1 s\n- ✅ **upgrade** passed in 10 s\n- ✅ **backup** passed in 15 s\n- ✅ **restore** passed in 20 s\n- ✅ **checks** passed in 25 s\n\n"+
-		"**Teardown:** proven, nothing is left. Removed 1 network, 3 secrets, 2 services, 1 volume in 0.8 s.\n\n| stage | took |\n|---|--:|\n| install | 5.1 s |\n\n"+
-		"<details><summary>How to run it at home</summary>\n\n```text\ncc-ci repro https://ci.example.org/runs/261121-013000-a1b2c3\n```\n\n</details>\n\n<!-- hidden -->\n[Run](/runs/"+string(runs["passed"].ID)+") · asked for by `ada`")
+		"**Teardown:** complete, nothing is left. Removed 1 network, 3 secrets, 2 services, 1 volume in 0.8 s.\n\n| stage | took |\n|---|--:|\n| install | 5.1 s |\n\n"+
+		"<details><summary>How to run it at home</summary>\n\n```text\ncc-ci repro https://ci.example.org/runs/261121-013000-a1b2c3\n```\n\n</details>\n\n<!-- hidden -->\n[Run](/runs/"+string(runs["passed"].ID)+") · requested by `ada`")
 	say(pr, bot, "### ⚠️ infrastructure errored: `pocketbase`\n\n- ✅ **install** passed in 5 s\n- ❌ **upgrade** failed\n- ⏭️ **backup** skipped\n- ❔ **restore** unverified\n- 🔄 **checks** running\n"+
 		"- ⬜ checks\n- ➖ lint not asked for\n- ⏳ queued\n- 🚫 cancelled\n\n<details><summary>❌ the first log lines</summary>\n\n```text\n✅ stays text in code\n```\n\n</details>")
 	w.forge.statuses = []ccci.CommitStatus{{Context: "cc-ci/testme", State: ccci.StateSuccess, Description: "passed, level 5", URL: "/runs/" + string(runs["passed"].ID)}}
@@ -506,15 +506,15 @@ func (w *world) savePassed(run ccci.Run) {
 	res.Lint = []ccci.Finding{{Rule: "R009", Severity: "warning", File: "compose.yml", Line: 14, Message: "the image is not pinned by digest", Hint: "Pin it, or say why not."}}
 	res.Review = &ccci.Review{
 		Against: "main", Commit: "1111111111111111111111111111111111111111",
-		Changes:  []ccci.Change{{Subject: "service app", Kind: "changed", What: "runs another command", After: "sh -c <b>"}},
+		Changes:  []ccci.Change{{Subject: "service app", Kind: "changed", What: "changed its command", After: "sh -c <b>"}},
 		Proposed: []string{"tests/pocketbase/recipe.yml"},
 		Findings: []ccci.Finding{{Rule: "settings", Severity: "error", File: "tests/pocketbase/recipe.yml", Line: 3, Message: "helth: there is no such setting", Hint: "health"}},
 		Note:     "half of it",
 	}
 	res.Changes = []ccci.Change{
 		{Subject: "env", Kind: "added", What: "SMTP_HOST is new in .env.sample and has no default: an operator must decide on it"},
-		{Subject: "image app", Kind: "changed", What: "is another one", Before: "ghcr.io/muchobien/pocketbase:0.28.2", After: "ghcr.io/muchobien/pocketbase:0.36.8"},
-		{Subject: "service app", Kind: "changed", What: "has another proxy label traefik.http.routers.<stack>.rule", Before: "Host(`${DOMAIN}`)", After: "Host(`${DOMAIN}`) || Host(`<b>docs</b>.${DOMAIN}`)"},
+		{Subject: "image app", Kind: "changed", What: "changed", Before: "ghcr.io/muchobien/pocketbase:0.28.2", After: "ghcr.io/muchobien/pocketbase:0.36.8"},
+		{Subject: "service app", Kind: "changed", What: "changed the proxy label traefik.http.routers.<stack>.rule", Before: "Host(`${DOMAIN}`)", After: "Host(`${DOMAIN}`) || Host(`<b>docs</b>.${DOMAIN}`)"},
 	}
 	res.Warnings = []string{"docker/cli ignores the key init_containers of service app"}
 	res.Artifacts = []ccci.Artifact{{Path: "screenshot-install.png", Title: "Before the upgrade", Kind: "screenshot", Size: 14000}, {Path: "screenshot-upgrade.png", Title: "After the upgrade", Kind: "screenshot", Size: 15000}, {Path: "logs/app.1.log", Title: "Log of app", Kind: "log", Size: 2048}, {Path: "report.html", Title: "Test report", Kind: "report", Size: 512}}

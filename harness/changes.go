@@ -144,7 +144,7 @@ func (c *comparison) secrets() {
 		case kind == removed:
 			c.add(subject, kind, "is no longer used", before.Version, "")
 		case before.Version != after.Version:
-			c.mustAct(subject, kind, "has another version: an operator must insert it anew before the upgrade", before.Version, after.Version)
+			c.mustAct(subject, kind, "changed its version: an operator must insert it again before the upgrade", before.Version, after.Version)
 		}
 	})
 }
@@ -159,7 +159,7 @@ func (c *comparison) volumes() {
 		case kind == removed:
 			c.mustAct(subject, kind, "is no longer used: its data stays on the server and the app does not see it", was, "")
 		case was != is:
-			c.mustAct(subject, kind, "has another name: the app does not see the data under the old one", was, is)
+			c.mustAct(subject, kind, "changed its name: the app does not see the data under the old one", was, is)
 		}
 	})
 }
@@ -168,7 +168,7 @@ func (c *comparison) networks() {
 	each(c.base.Config.Networks, c.head.Config.Networks, func(key string, before, after types.NetworkConfig, kind string) {
 		was, is := ownName(c.base, before.Name), ownName(c.head, after.Name)
 		if kind != changed || was != is {
-			c.add("network "+key, kind, map[string]string{added: "is new", removed: "is gone", changed: "has another name"}[kind], was, is)
+			c.add("network "+key, kind, map[string]string{added: "is new", removed: "is gone", changed: "changed its name"}[kind], was, is)
 		}
 	})
 }
@@ -183,9 +183,9 @@ func (c *comparison) configs() {
 		case kind == removed:
 			c.add("config "+key, kind, "is gone", was, "")
 		case !same:
-			c.add("config "+key, kind, "has another content", was, is)
+			c.add("config "+key, kind, "changed its content", was, is)
 		case was != is:
-			c.add("config "+key, kind, "has another name and the same content", was, is)
+			c.add("config "+key, kind, "changed its name and the same content", was, is)
 		}
 	})
 }

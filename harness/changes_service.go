@@ -57,7 +57,7 @@ const (
 func (c *comparison) image(before, after *types.ServiceConfig, was, is int64) {
 	subject := "image " + before.Name
 	if before.Image != after.Image {
-		c.add(subject, changed, "is another one", before.Image, after.Image)
+		c.add(subject, changed, "changed", before.Image, after.Image)
 	}
 	delta := is - was
 	if was <= 0 || is <= 0 || max(delta, -delta) < tellBytes && max(delta, -delta)*100 < tellPercent*was {
@@ -82,9 +82,9 @@ func (c *comparison) service(subject string, before, after *types.ServiceConfig)
 	}{
 		{"publishes other ports on the server", ports},
 		{"is in other networks", networksOf},
-		{"has another health check", health},
-		{"runs as another user", func(s *types.ServiceConfig) string { return s.User }},
-		{"has another memory limit", c.memoryLimit},
+		{"changed its health check", health},
+		{"changed its user", func(s *types.ServiceConfig) string { return s.User }},
+		{"changed its memory limit", c.memoryLimit},
 	} {
 		was, is := neutral(c.base, f.text(before)), neutral(c.head, f.text(after))
 		if was != is {
@@ -113,7 +113,7 @@ func (c *comparison) mounts(subject string, before, after *types.ServiceConfig) 
 		case kind == added:
 			c.add(subject, kind, "has a new mount at "+target, was, is)
 		case kind == removed:
-			c.add(subject, kind, "mounts nothing at "+target+" any more", was, is)
+			c.add(subject, kind, "no longer mounts anything at "+target, was, is)
 		case was != is:
 			c.add(subject, kind, "mounts something else at "+target, was, is)
 		}
@@ -142,7 +142,7 @@ func (c *comparison) environment(subject string, before, after *types.ServiceCon
 		if kind == changed && was == is || inherited(c.base, before, key) && inherited(c.head, after, key) {
 			return
 		}
-		what := map[string]string{added: "gets the new variable ", removed: "no longer gets the variable ", changed: "gets another value of the variable "}[kind]
+		what := map[string]string{added: "gets the new variable ", removed: "no longer gets the variable ", changed: "changed the variable "}[kind]
 		c.add(subject, kind, what+key, enrol.Shown(key, was), enrol.Shown(key, is))
 	})
 }
@@ -166,7 +166,7 @@ func (c *comparison) labels(subject string, before, after *types.ServiceConfig) 
 		if strings.HasPrefix(key, "backupbot.") {
 			of = "backup"
 		}
-		what := map[string]string{added: "has the new %s label %s", removed: "no longer has the %s label %s", changed: "has another %s label %s"}[kind]
+		what := map[string]string{added: "has the new %s label %s", removed: "no longer has the %s label %s", changed: "changed the %s label %s"}[kind]
 		// A sentence without $ is not taken for code by a forge.
 		name := strings.ReplaceAll(key, "${STACK_NAME}", "<stack>")
 		c.add(subject, kind, fmt.Sprintf(what, of, name), shownLabel(key, was), shownLabel(key, is))

@@ -101,7 +101,7 @@ func TestN8_Changes(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ base, head, want []string }{
 		"nothing": {},
-		"image":   {nil, []string{"shop:1.0", "shop:2.0"}, []string{"changed: image app is another one [shop:1.0|shop:2.0]"}},
+		"image":   {nil, []string{"shop:1.0", "shop:2.0"}, []string{"changed: image app changed [shop:1.0|shop:2.0]"}},
 		"service": {nil, []string{"volumes:\n  data:\n", "  worker:\n    image: work:1\nvolumes:\n  data:\n"}, []string{
 			"added: service worker is new [|work:1]", "added: network default is new [|default]"}},
 		"volume renamed": {nil, []string{"data:/data", "files:/data", "volumes:\n  data:", "volumes:\n  files:"}, []string{
@@ -109,23 +109,23 @@ func TestN8_Changes(t *testing.T) {
 			"added: volume files is new [|files]",
 			"changed: service app mounts something else at /data [data|files]"}},
 		"volume's name": {nil, []string{"volumes:\n  data:", "volumes:\n  data:\n    name: ${STACK_NAME}_other"}, []string{
-			"changed: volume data has another name: the app does not see the data under the old one [data|other]"}},
+			"changed: volume data changed its name: the app does not see the data under the old one [data|other]"}},
 		"mount target": {nil, []string{"data:/data", "data:/srv"}, []string{
-			"removed: service app mounts nothing at /data any more [data|]", "added: service app has a new mount at /srv [|data]"}},
+			"removed: service app no longer mounts anything at /data [data|]", "added: service app has a new mount at /srv [|data]"}},
 		"networks": {nil, []string{"networks: [proxy]", "networks: [proxy, internal]", "external: true\n", "external: true\n  internal:\n"}, []string{
 			"changed: service app is in other networks [proxy|internal, proxy]", "added: network internal is new [|internal]"}},
 		"ports": {nil, []string{"    networks: [proxy]\n", "    networks: [proxy]\n    ports: [{target: 22, published: 2222, mode: host}]\n", "port=8080", "port=9090"}, []string{
-			"changed: service app has another proxy label traefik.http.services.<stack>.loadbalancer.server.port [8080|9090]",
+			"changed: service app changed the proxy label traefik.http.services.<stack>.loadbalancer.server.port [8080|9090]",
 			"changed: service app publishes other ports on the server [|2222:22/tcp (host)]"}},
 		"secret": {nil, useSecret, []string{"added: secret token is new: an operator must generate it before the upgrade [|v1]"}},
 		"secret not generated": {nil, append([]string{"length=32", "generate=false"}, useSecret...), []string{
 			"added: secret token is new and not generated: an operator must insert it before the upgrade [|v1]"}},
 		"secret gone": {useSecret, nil, []string{"removed: secret token is no longer used [v1|]"}},
 		"config": {withConfig("v1", "a"), withConfig("v2", "b"), []string{
-			"changed: config conf has another content [conf_v1|conf_v2]"}},
+			"changed: config conf changed its content [conf_v1|conf_v2]"}},
 		"environment": {nil, []string{"MODE=slow", "MODE=fast\n      - HOME_PAGE=https://${DOMAIN}/home", "      - URL=https://${DOMAIN}/\n", ""}, []string{
 			"added: service app gets the new variable HOME_PAGE [|https://${DOMAIN}/home]",
-			"changed: service app gets another value of the variable MODE [slow|fast]",
+			"changed: service app changed the variable MODE [slow|fast]",
 			"removed: service app no longer gets the variable URL [https://${DOMAIN}/|]"}},
 		"secrets are masked": {nil, []string{"MODE=slow", "MODE=slow\n      - API_TOKEN=hunter22\n      - CONNECT=user=shop password=${DB_PASSWORD}"}, []string{
 			"added: service app gets the new variable API_TOKEN [|***]",
@@ -136,11 +136,11 @@ func TestN8_Changes(t *testing.T) {
 			"added: env ADMIN_PASSWORD is new in .env.sample; apps that exist do not have it [|***]",
 			"added: env COLOUR is new in .env.sample; apps that exist do not have it [|blue]"}},
 		"health and memory": {nil, []string{"    networks: [proxy]\n", "    networks: [proxy]\n    user: \"1000\"\n    healthcheck: {test: [CMD, ready], interval: 5s}\n", "    deploy:\n", "    deploy:\n      resources: {limits: {memory: 256M}}\n"}, []string{
-			"changed: service app has another health check [|CMD ready, interval 5s]",
-			"changed: service app runs as another user [|1000]",
-			"changed: service app has another memory limit [|256MiB]"}},
+			"changed: service app changed its health check [|CMD ready, interval 5s]",
+			"changed: service app changed its user [|1000]",
+			"changed: service app changed its memory limit [|256MiB]"}},
 		"labels": {nil, []string{`"backupbot.backup=true"`, `"backupbot.backup=false"` + "\n" + `        - "traefik.http.middlewares.${STACK_NAME}-in.basicauth.users=ada:$$2y$$10"`}, []string{
-			"changed: service app has another backup label backupbot.backup [true|false]",
+			"changed: service app changed the backup label backupbot.backup [true|false]",
 			"added: service app has the new proxy label traefik.http.middlewares.<stack>-in.basicauth.users [|***]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -236,9 +236,9 @@ func TestN8_ARunComparesBaseAndHeadWithTheirOwnImages(t *testing.T) {
 	}
 	l.compare()
 	want := []string{
-		"changed: image app is another one [shop:1.0|shop:2.0]",
+		"changed: image app changed [shop:1.0|shop:2.0]",
 		"changed: image app takes 100MiB (100.0 %) more on disk [100MiB|200MiB]",
-		"changed: service app has another memory limit [512MiB|none, or at least 1GiB]",
+		"changed: service app changed its memory limit [512MiB|none, or at least 1GiB]",
 	}
 	if diff := cmp.Diff(want, words(l.result.Changes)); diff != "" {
 		t.Error(diff)

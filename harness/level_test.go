@@ -139,7 +139,7 @@ func TestN7_WhatAbraRefusesIsNoPass(t *testing.T) {
 				case c.cause == "" && r.Status != ccci.StatusPassed:
 					t.Errorf("%s, cause %+v", r.Status, r.Cause)
 				case c.cause != "" && (r.Status != ccci.StatusFailed || r.Verdict != ccci.VerdictFailed || r.Cause == nil || r.Cause.Check != c.cause || r.Cause.Code != ccci.CodeRecipe ||
-					!strings.Contains(r.Cause.Message, c.says) || !strings.HasPrefix(r.Cause.Hint, "abra refuses to deploy the recipe")):
+					!strings.Contains(r.Cause.Message, c.says) || !strings.HasPrefix(r.Cause.Hint, "abra does not deploy the recipe")):
 					t.Errorf("%s, cause %+v", r.Status, r.Cause)
 				}
 			})

@@ -100,7 +100,7 @@ func (l *life) status(ctx context.Context) ccci.Status {
 	}
 	for _, f := range r.Lint {
 		if f.AbraRefuses { // what works here and no operator can deploy is no pass
-			r.Cause = &ccci.Cause{Check: "lint/" + ccci.CheckWord(f.Rule), Code: ccci.CodeRecipe, Message: f.At() + f.Message, Hint: "abra refuses to deploy the recipe until this is mended: " + f.Hint}
+			r.Cause = &ccci.Cause{Check: "lint/" + ccci.CheckWord(f.Rule), Code: ccci.CodeRecipe, Message: f.At() + f.Message, Hint: "abra does not deploy the recipe until this is fixed: " + f.Hint}
 			return ccci.StatusFailed
 		}
 	}

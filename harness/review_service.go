@@ -46,18 +46,18 @@ func (c *comparison) powers(subject, kind string, before, after *types.ServiceCo
 		what string
 		text func(*types.ServiceConfig) string
 	}{
-		{"runs another image", func(s *types.ServiceConfig) string { return s.Image }},
-		{"runs another entrypoint", func(s *types.ServiceConfig) string { return strings.Join(s.Entrypoint, " ") }},
-		{"runs another command", func(s *types.ServiceConfig) string { return strings.Join(s.Command, " ") }},
-		{"runs as another user", func(s *types.ServiceConfig) string { return s.User }},
-		{"runs another health check", health},
+		{"changed its image", func(s *types.ServiceConfig) string { return s.Image }},
+		{"changed its entrypoint", func(s *types.ServiceConfig) string { return strings.Join(s.Entrypoint, " ") }},
+		{"changed its command", func(s *types.ServiceConfig) string { return strings.Join(s.Command, " ") }},
+		{"changed its user", func(s *types.ServiceConfig) string { return s.User }},
+		{"changed its health check", health},
 		{"publishes other ports on the server", ports},
 		{"is in other networks", networksOf},
 	} {
 		was, is := neutral(c.base, f.text(before)), neutral(c.head, f.text(after))
 		what := f.what
 		if kind == added {
-			what = strings.NewReplacer("another ", "the ", "other ", "").Replace(f.what) + ", and is new"
+			what = strings.NewReplacer("changed its", "has the", "other ", "").Replace(f.what) + ", and is new"
 		}
 		if was != is {
 			c.add(subject, kind, what, was, is)
@@ -76,7 +76,7 @@ func (c *comparison) powers(subject, kind string, before, after *types.ServiceCo
 		if key == "" || key == "-" {
 			key = strings.ToLower(field.Name)
 		}
-		c.add(subject, kind, "has another value of "+key, neutral(c.base, compact(was.Field(i))), neutral(c.head, compact(is.Field(i))))
+		c.add(subject, kind, "changed "+key, neutral(c.base, compact(was.Field(i))), neutral(c.head, compact(is.Field(i))))
 	}
 }
 
@@ -87,7 +87,7 @@ func (c *comparison) drivers() {
 		is := compact(reflect.ValueOf([]any{after.Driver, after.DriverOpts, after.External.External}))
 		plain := compact(reflect.ValueOf([]any{"", map[string]string(nil), false}))
 		if kind == changed && was != is || kind == added && is != plain {
-			c.add("volume "+key, kind, "has another driver, other options or another owner", was, is)
+			c.add("volume "+key, kind, "changed its driver, options or owner", was, is)
 		}
 	})
 }

@@ -25,27 +25,27 @@ func TestP2_Gains(t *testing.T) {
 		"nothing":      {},
 		"a version":    {nil, []string{"1.0.0+1.0", "1.1.0+1.0"}, nil},
 		"stopping":     {nil, inService("    stop_grace_period: 5m\n"), nil},
-		"image":        {nil, []string{"shop:1.0", "shop:2.0"}, []string{"changed: service app runs another image [shop:1.0|shop:2.0]"}},
-		"command":      {nil, inService("    command: [sh, -c, x]\n"), []string{"changed: service app runs another command [|sh -c x]"}},
-		"entrypoint":   {nil, inService("    entrypoint: /start.sh\n"), []string{"changed: service app runs another entrypoint [|/start.sh]"}},
-		"health check": {nil, inService("    healthcheck: {test: [CMD, ready]}\n"), []string{"changed: service app runs another health check [|CMD ready]"}},
-		"privileged":   {nil, inService("    privileged: true\n"), []string{"changed: service app has another value of privileged [|true]"}},
-		"capability":   {nil, inService("    cap_add: [SYS_ADMIN]\n"), []string{`changed: service app has another value of cap_add [|["SYS_ADMIN"]]`}},
-		"device":       {nil, inService("    devices: [/dev/fuse]\n"), []string{`changed: service app has another value of devices [|["/dev/fuse"]]`}},
-		"namespace":    {nil, inService("    pid: host\n"), []string{`changed: service app has another value of pid [|"host"]`}},
+		"image":        {nil, []string{"shop:1.0", "shop:2.0"}, []string{"changed: service app changed its image [shop:1.0|shop:2.0]"}},
+		"command":      {nil, inService("    command: [sh, -c, x]\n"), []string{"changed: service app changed its command [|sh -c x]"}},
+		"entrypoint":   {nil, inService("    entrypoint: /start.sh\n"), []string{"changed: service app changed its entrypoint [|/start.sh]"}},
+		"health check": {nil, inService("    healthcheck: {test: [CMD, ready]}\n"), []string{"changed: service app changed its health check [|CMD ready]"}},
+		"privileged":   {nil, inService("    privileged: true\n"), []string{"changed: service app changed privileged [|true]"}},
+		"capability":   {nil, inService("    cap_add: [SYS_ADMIN]\n"), []string{`changed: service app changed cap_add [|["SYS_ADMIN"]]`}},
+		"device":       {nil, inService("    devices: [/dev/fuse]\n"), []string{`changed: service app changed devices [|["/dev/fuse"]]`}},
+		"namespace":    {nil, inService("    pid: host\n"), []string{`changed: service app changed pid [|"host"]`}},
 		"host's file":  {nil, []string{"data:/data", "/var/run/docker.sock:/data"}, []string{"changed: service app mounts something else at /data [data|bind /var/run/docker.sock]"}},
 		"folder by a driver": {nil, []string{"volumes:\n  data:", "volumes:\n  data:\n    driver_opts: {type: none, o: bind, device: /etc}"}, []string{
-			`changed: volume data has another driver, other options or another owner [["",null,false]|["",{"device":"/etc","o":"bind","type":"none"},false]]`}},
+			`changed: volume data changed its driver, options or owner [["",null,false]|["",{"device":"/etc","o":"bind","type":"none"},false]]`}},
 		"hook of a backup": {nil, []string{`"backupbot.backup=true"`, `"backupbot.backup=true"` + "\n" + `        - "backupbot.backup.pre-hook=sh -c x"`}, []string{
 			"added: service app has the new backup label backupbot.backup.pre-hook [|sh -c x]"}},
 		"lost label": {[]string{`"backupbot.backup=true"`, `"backupbot.backup=true"` + "\n" + `        - "traefik.http.routers.${STACK_NAME}.middlewares=auth"`}, nil, []string{
 			"removed: service app no longer has the proxy label traefik.http.routers.<stack>.middlewares [auth|]"}},
 		"network": {nil, []string{"networks: [proxy]", "networks: [proxy, internal]", "external: true\n", "external: true\n  internal:\n"}, []string{
 			"changed: service app is in other networks [proxy|internal, proxy]", "added: network internal is new [|internal]"}},
-		"script in a config": {withConfig("a"), withConfig("b"), []string{"changed: config start has another content [start_v1|start_v1]"}},
+		"script in a config": {withConfig("a"), withConfig("b"), []string{"changed: config start changed its content [start_v1|start_v1]"}},
 		"preloaded library":  {nil, []string{"MODE=slow", "MODE=slow\n      - LD_PRELOAD=/data/x.so"}, []string{"added: service app gets the new variable LD_PRELOAD [|/data/x.so]"}},
 		"new service": {nil, []string{"volumes:\n  data:\n", "  worker:\n    image: work:1\n    privileged: true\n    networks: [proxy]\nvolumes:\n  data:\n"}, []string{
-			"added: service worker runs the image, and is new [|work:1]", "added: service worker is in networks, and is new [|proxy]", "added: service worker has another value of privileged [|true]"}},
+			"added: service worker has the image, and is new [|work:1]", "added: service worker is in networks, and is new [|proxy]", "added: service worker changed privileged [|true]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := words(gains(version(t, "shop-1a2b3c.ci.example.net", nil, c.base...), version(t, "shop-1a2b3c.ci.example.net", nil, c.head...)))
@@ -67,7 +67,7 @@ func TestP2_P20_ReviewOfAPullRequest(t *testing.T) {
 		refused bool
 	}{
 		"refused": {map[string]string{"compose.yml": "privileged"},
-			[]string{"changed: service app has another value of privileged [|true]"}, nil, "", true},
+			[]string{"changed: service app changed privileged [|true]"}, nil, "", true},
 		"not readable": {map[string]string{"compose.yml": "services: [", "abra.sh": "x() { :; }\n"},
 			[]string{"changed: file abra.sh is changed: abra runs its functions on operators' machines and in containers; cc-ci runs none"}, nil, "cannot be read", true},
 		"settings": {map[string]string{

@@ -64,7 +64,7 @@ func TestA27_APersonsWay(t *testing.T) {
 	write("!testme")
 	see("install passed", 90*time.Second) // live, without a reload
 	see("Level 5 of 5", 2*time.Minute)
-	see("proven, nothing is left", 10*time.Second)
+	see("complete, nothing is left", 10*time.Second)
 	if badge := get(t, url+"/badge/canary-good.svg?pr=1"); !strings.Contains(badge, "level 5") {
 		t.Errorf("the pull request's badge does not show the level: %s", badge)
 	}
@@ -76,7 +76,7 @@ func TestA27_APersonsWay(t *testing.T) {
 	seeTimes(t, ctx, page, "install passed", 2, 90*time.Second)
 	write("!cancel")
 	see("cancelled", time.Minute)
-	seeTimes(t, ctx, page, "proven, nothing is left", 2, time.Minute)
+	seeTimes(t, ctx, page, "complete, nothing is left", 2, time.Minute)
 	if badge := get(t, url+"/badge/canary-good.svg?pr=1"); !strings.Contains(badge, "level 5") {
 		t.Errorf("a cancelled run changed the badge: %s", badge)
 	}

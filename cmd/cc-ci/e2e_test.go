@@ -820,12 +820,12 @@ func TestU14_ServerKilledInTheMiddle(t *testing.T) {
 	url = again.awaitLine(t, `serving (http://\S+)`, 2*time.Minute)
 	awaitPage(t, url+pull, `Level 5 of 5`, 4*time.Minute)
 	page := get(t, url+pull)
-	for _, want := range []string{"Code and privileges that this commit changes", "service app runs another image"} { // P2
+	for _, want := range []string{"Code and privileges that this commit changes", "service app changed its image"} { // P2
 		if !strings.Contains(page, want) {
 			t.Errorf("the comment lacks %q", want)
 		}
 	}
-	if n := strings.Count(page, "asked for by"); n != 1 {
+	if n := strings.Count(page, "requested by"); n != 1 {
 		t.Errorf("%d comments about the run instead of 1", n)
 	}
 	var feed struct {

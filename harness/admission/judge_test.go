@@ -131,7 +131,7 @@ func TestErrorListsEverythingAndTheWayOut(t *testing.T) {
 		t.Error(err)
 	}
 	var refused *RefusedError
-	if !errors.As(err, &refused) || refused.Summary() != "the recipe asks for 2 things that no run gets: privileged (compose.yml:1), symlink (b.yml)" {
+	if !errors.As(err, &refused) || refused.Summary() != "the recipe asks for 2 settings that cc-ci does not allow: privileged (compose.yml:1), symlink (b.yml)" {
 		t.Errorf("%v", err)
 	} else if f := refused.Findings(); len(f) != 2 || f[0].Line != 1 || f[0].Waiver == "" || f[0].Hint != "do not" || !strings.Contains(f[1].Hint, "cannot be waived") {
 		t.Errorf("findings %+v", f)

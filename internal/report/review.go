@@ -19,10 +19,11 @@ func review(run ccci.Run, result *ccci.Result) string {
 	if r.Commit != "" {
 		against += " at " + Code(r.Commit.Short())
 	}
-	out := fmt.Sprintf("**Code and privileges that this commit changes**, compared with %s (asking for this run approved %s alone, no later push):", against, Code(run.Commit.Short()))
+	out := fmt.Sprintf("**Code and privileges that this commit changes**, compared with %s:", against)
+	approved := "\n\nThis run was approved for commit " + Code(run.Commit.Short()) + " only. A later push needs a new `!testme`."
 	switch {
 	case len(r.Changes) == 0 && r.Note == "":
-		return out + " none."
+		return out + " none." + approved
 	case len(r.Changes) == 0:
 		out += " not known."
 	}
@@ -36,7 +37,7 @@ func review(run ccci.Run, result *ccci.Result) string {
 	if r.Note != "" {
 		out += "\n- not everything could be compared: " + Text(clip(r.Note, 400))
 	}
-	return out
+	return out + approved
 }
 
 // proposed says what is wrong with the enrolment files of the pull request (P20).
