@@ -281,7 +281,7 @@ func (p *platform) harnessConfig(o order, files, out string, log io.Writer) (har
 	if err != nil {
 		return harness.Config{}, err
 	}
-	restic := backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, Logger: p.log}
+	restic := backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, NanoCPUs: p.helperCPUs(), Logger: p.log}
 	return harness.Config{
 		Job: job, Settings: o.enrolment, Repeat: o.repeat, Environment: p.environment(),
 		Enrolment: func(recipe string) (ccci.Recipe, error) { return enrol.Read(o.tests, recipe) },
@@ -329,6 +329,16 @@ func ceilings(l config.Limits) swarm.Ceilings {
 		Memory: config.Bytes(l.Memory), Container: config.Bytes(l.ContainerMemory), CPUSum: l.NanoCPUs(),
 		Pids: int64(l.Processes), PidsMax: 4 * int64(l.Processes), PidsSum: 8 * int64(l.Processes), Log: config.Bytes(l.Log),
 	}
+}
+
+// helperCPUs is how much of the processors restic has, beside the app: as much as the containers of a run together.
+// 0 is without a limit, where the kernel has none.
+func (p *platform) helperCPUs() int64 {
+	all := int64(p.daemon.NCPU) * 1e9
+	if !p.daemon.CPUCfsQuota {
+		return 0
+	}
+	return min(cmp.Or(p.cfg.Limits.NanoCPUs(), all/int64(max(p.cfg.Engine.Capacity, 1))), all)
 }
 
 // needs are what must be free on the machine for another run to start.

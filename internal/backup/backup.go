@@ -29,6 +29,7 @@ type Options struct {
 
 	Repo     Repo
 	Password ccci.Secret // of the repository; default a random one, good for a new repository only
+	NanoCPUs int64       // of restic's container, in billionths of a processor; 0 is for all
 	Logger   *slog.Logger
 	Now      func() time.Time // default time.Now
 }
@@ -85,8 +86,8 @@ type Backup struct {
 	mu        sync.Mutex
 	plan      Plan
 	opened    bool   // the repository is ready
-	container string // holds the repository and, if mounted, the volumes
-	mounted   bool
+	container string // holds the repository and what use says
+	use       use
 	ownVolume string
 	closed    bool
 }
@@ -124,7 +125,7 @@ func (b *Backup) Open(ctx context.Context, plan Plan) error {
 func (b *Backup) setPlan(ctx context.Context, plan Plan) error {
 	same := reflect.DeepEqual(b.plan.Volumes, plan.Volumes)
 	b.plan = plan
-	if same || !b.mounted {
+	if same || b.use == forRepository {
 		return nil
 	}
 	return b.dropContainer(ctx)
@@ -134,7 +135,7 @@ func (b *Backup) openLocked(ctx context.Context) error {
 	if b.opened {
 		return nil
 	}
-	if err := b.start(ctx, nil); err != nil {
+	if err := b.start(ctx, forRepository); err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "opening the backup repository: %w", err)
 	}
 	if err := b.initRepository(ctx); err != nil {
@@ -212,7 +213,7 @@ func (b *Backup) Close(ctx context.Context) error {
 	return nil
 }
 
-// ready makes sure of an open repository and a container with the volumes.
+// ready makes sure of an open repository and a container that can read the volumes.
 func (b *Backup) ready(ctx context.Context) error {
 	switch {
 	case b.closed:
@@ -226,13 +227,13 @@ func (b *Backup) ready(ctx context.Context) error {
 	if err := b.openLocked(ctx); err != nil {
 		return err
 	}
-	if b.mounted {
+	if b.use == forBackup {
 		return nil
 	}
 	if err := b.dropContainer(ctx); err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "mounting the volumes of %s: %w", b.plan.Stack, err)
 	}
-	if err := b.start(ctx, b.plan.Volumes); err != nil {
+	if err := b.start(ctx, forBackup, b.plan.Volumes...); err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "mounting the volumes of %s: %w", b.plan.Stack, err)
 	}
 	return nil

@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +23,7 @@ import (
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/docker/client"
+	"golang.org/x/sys/unix"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
@@ -386,5 +389,149 @@ func TestRepositoryOfTheCaller(t *testing.T) {
 	defer third.Close(ctx)
 	if err := third.Open(ctx, a.plan()); err == nil {
 		t.Error("another password opened the repository")
+	}
+}
+
+// N3: a link that the app makes after the backup, in the place of a folder, leads a restore nowhere that the app
+// cannot reach itself: into no other volume, not into the repository, not into the container of restic. The failure is
+// the recipe's.
+func TestN3_ARestoreFollowsNoLinkOutOfItsVolume(t *testing.T) {
+	a := newApp(t)
+	ctx := t.Context()
+	other := a.volume + "_other"
+	if _, err := a.docker.VolumeCreate(ctx, volume.CreateOptions{Name: other}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.docker.VolumeRemove(context.WithoutCancel(ctx), other, true) })
+	root := a.root()
+	if err := os.Mkdir(filepath.Join(root, "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a.sh("echo secret > /data/folder/planted")
+	plan := a.plan()
+	plan.Volumes = append(plan.Volumes, Volume{Key: "other", Name: other})
+	b := a.backup("link-out")
+	if err := b.Open(ctx, plan); err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := b.Create(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(root, "folder")); err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{"/etc", "/tmp", "/dev", "/run", plan.Volumes[1].Root(), repository, repository + "/keys"} {
+		if err := os.Symlink(target, filepath.Join(root, "folder")); err != nil {
+			t.Fatal(err)
+		}
+		err := b.Restore(ctx, snapshot)
+		if err != nil && ccci.CodeOf(err) != ccci.CodeRecipe {
+			t.Errorf("a link to %s: %s, %v", target, ccci.CodeOf(err), err)
+		}
+		if _, err := a.docker.ContainerStatPath(ctx, b.container, path.Join(target, "planted")); err == nil {
+			t.Errorf("the restore followed a link to %s", target)
+		}
+		if err := os.RemoveAll(filepath.Join(root, "folder")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(strings.Replace(root, a.volume, other, 1), "planted")); err == nil {
+		t.Error("the restore followed a link into another volume")
+	}
+	if err := b.Restore(ctx, snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.sh("read x < /data/folder/planted; echo $x"); got != "secret" {
+		t.Errorf("after the restore: %q", got)
+	}
+}
+
+// N3: of the container of restic, a restore can write into the volume alone.
+func TestN3_TheContainerOfARestoreIsReadOnly(t *testing.T) {
+	a := newApp(t)
+	ctx := t.Context()
+	a.sh("echo A > /data/file")
+	b := a.backup("read-only")
+	b.opts.NanoCPUs = 5e8
+	if err := b.Open(ctx, a.plan()); err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := b.Create(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writable := func(want ...string) {
+		t.Helper()
+		box, err := a.docker.ContainerInspect(ctx, b.container)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !box.HostConfig.ReadonlyRootfs || box.HostConfig.NanoCPUs != 5e8 || box.HostConfig.IpcMode != container.IPCModeNone {
+			t.Errorf("%+v", box.HostConfig)
+		}
+		table, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", box.State.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := map[string]bool{} // of several mounts at one place the last one counts
+		for line := range strings.Lines(string(table)) {
+			fields := strings.Fields(line)
+			last[fields[4]] = strings.HasPrefix(fields[5], "rw")
+		}
+		var got []string
+		for at, rw := range last {
+			if rw && !slices.Contains([]string{"/dev/pts", "/dev/mqueue"}, at) && at != "/proc" && !strings.HasPrefix(at, "/proc/") {
+				got = append(got, at)
+			}
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("writable is %q, want %q", got, want)
+		}
+	}
+	writable("/tmp", repository)
+	if err := b.Restore(ctx, snapshot); err != nil {
+		t.Fatal(err)
+	}
+	writable(b.plan.Volumes[0].Root())
+}
+
+// A device and a file capability in a volume are backed up, and the restore fails as the recipe's and names the file.
+func TestDevicesAndFileCapabilitiesAreNotRestored(t *testing.T) {
+	a := newApp(t)
+	ctx := t.Context()
+	a.sh("echo A > /data/file")
+	b := a.backup("devices")
+	if err := b.Open(ctx, a.plan()); err != nil {
+		t.Fatal(err)
+	}
+	root := a.root()
+	for name, make := range map[string]func(at string) error{
+		"node": func(at string) error { return unix.Mknod(at, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))) },
+		"program": func(at string) error {
+			if err := os.WriteFile(at, []byte("x"), 0o755); err != nil {
+				return err
+			}
+			// struct vfs_cap_data, version 2: CAP_NET_BIND_SERVICE, effective and permitted
+			return unix.Setxattr(at, "security.capability", []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0)
+		},
+	} {
+		at := filepath.Join(root, name)
+		if err := make(at); err != nil {
+			t.Fatal(err)
+		}
+		snapshot, err := b.Create(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(at); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Restore(ctx, snapshot); ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), "/"+name) || !strings.Contains(err.Error(), "not permitted") {
+			t.Errorf("%s: %s, %v", name, ccci.CodeOf(err), err)
+		}
+		_ = os.Remove(at)
 	}
 }

@@ -23,6 +23,9 @@ type complaint struct{ item, reason string }
 // files as it likes, so what is kept of them is bounded.
 type complaints struct {
 	ending
+	// readOnlyRoot: what cannot be written is where a link of the app leads. A disk that cannot be written starts no container.
+	readOnlyRoot bool
+
 	line     []byte // the one that is not complete
 	all      int
 	vanished int         // files that were removed while they were read
@@ -88,6 +91,7 @@ func (c *complaints) add(one complaint) {
 		list = &c.gone
 	case one.reason == "" && len(c.silent) < mostSilent:
 		c.silent = append(c.silent, one.item)
+	case c.readOnlyRoot && strings.HasSuffix(one.reason, syscall.EROFS.Error()):
 	case ofRepository(one), slices.ContainsFunc(deviceErrors, func(e syscall.Errno) bool { return strings.HasSuffix(one.reason, e.Error()) }):
 		c.ours++
 	}

@@ -104,6 +104,20 @@ func (a *app) root() string {
 	return v.Mountpoint
 }
 
+// N7: during a restore, what is read-only is where a link of the app leads, and the failure is the recipe's.
+func TestN7_ReadOnlyIsWhereALinkLeads(t *testing.T) {
+	b := New(Options{})
+	for restoring, want := range map[bool]ccci.Code{true: ccci.CodeRecipe, false: ccci.CodeInfra} {
+		about := complaints{readOnlyRoot: restoring}
+		fmt.Fprintln(&about, "ignoring error for /v/folder/planted: open /v/folder/planted: read-only file system")
+		fmt.Fprintln(&about, "Fatal: There were 1 errors")
+		err := b.fault("restoring", &resticError{code: 1, stderr: tail(about.kept, 4000), about: &about})
+		if ccci.CodeOf(err) != want {
+			t.Errorf("restoring %t: %s, %v", restoring, ccci.CodeOf(err), err)
+		}
+	}
+}
+
 // N7: files that come and go are what apps do.
 func TestN7_FilesRemovedDuringTheBackupAreNoError(t *testing.T) {
 	a := newApp(t)

@@ -29,12 +29,25 @@ const repository = "/backups/restic"
 // holdFor ends a container whose owner was killed.
 const holdFor = 3 * time.Hour
 
-// capabilities are what restic needs to read and restore files of any owner.
-var capabilities = []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"}
+// capabilities are what restic needs to read and restore files of any owner. It cannot restore devices and file
+// capabilities (MKNOD, SETFCAP): volumes of ordinary apps have none, and a restore with one fails and names the file.
+var capabilities = []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"}
+
+// readonlyPaths are Docker's own, and /dev: the container can write into its mounts alone.
+var readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/dev"}
+
+// use is what a container of restic is for.
+type use int
+
+const (
+	forRepository use = iota // no volumes
+	forBackup                // volumes are read
+	forRestore               // volumes are written, the repository is read
+)
 
 // start runs the container. Volumes are mounted where the snapshot shall have them; a
 // volume that does not exist is not made, because it would lack its labels.
-func (b *Backup) start(ctx context.Context, volumes []Volume) error {
+func (b *Backup) start(ctx context.Context, what use, volumes ...Volume) error {
 	if b.container != "" {
 		return nil
 	}
@@ -42,40 +55,51 @@ func (b *Backup) start(ctx context.Context, volumes []Volume) error {
 	if err != nil {
 		return err
 	}
+	repo.ReadOnly = what == forRestore
 	mounts := []mount.Mount{repo}
 	for _, v := range volumes {
 		if _, err := b.opts.Docker.VolumeInspect(ctx, v.Name); err != nil {
 			return fmt.Errorf("volume %s: %w", v.Key, err)
 		}
-		mounts = append(mounts, mount.Mount{Type: mount.TypeVolume, Source: v.Name, Target: v.Root(), VolumeOptions: &mount.VolumeOptions{NoCopy: true}})
+		mounts = append(mounts, mount.Mount{Type: mount.TypeVolume, Source: v.Name, Target: v.Root(), ReadOnly: what == forBackup, VolumeOptions: &mount.VolumeOptions{NoCopy: true}})
+	}
+	host := &container.HostConfig{
+		NetworkMode:    "none",
+		IpcMode:        container.IPCModeNone, // without /dev/shm
+		AutoRemove:     true,
+		ReadonlyRootfs: true,
+		ReadonlyPaths:  readonlyPaths,
+		CapDrop:        []string{"ALL"},
+		CapAdd:         capabilities,
+		SecurityOpt:    []string{"no-new-privileges"},
+		Mounts:         mounts,
+		Resources:      b.resources(),
+	}
+	if what != forRestore {
+		host.Tmpfs = map[string]string{"/tmp": fmt.Sprintf("size=%d,mode=1777", boxTemporary)}
 	}
 	asked, cancel := lasting(ctx)
 	defer cancel()
-	pids := int64(boxProcesses)
 	created, err := b.opts.Docker.ContainerCreate(asked,
 		&container.Config{
 			Image:  b.opts.Box,
 			Cmd:    box.HoldCommand(holdFor),
 			Labels: map[string]string{harness.RunLabel: string(b.opts.RunID)},
-		},
-		&container.HostConfig{
-			NetworkMode: "none",
-			AutoRemove:  true,
-			CapDrop:     []string{"ALL"},
-			CapAdd:      capabilities,
-			SecurityOpt: []string{"no-new-privileges"},
-			Mounts:      mounts,
-			// How much restic needs depends on what the app has written.
-			Resources: container.Resources{Memory: boxMemory, PidsLimit: &pids, CPUShares: boxShares},
-		}, nil, nil, "")
+		}, host, nil, nil, "")
 	if err != nil {
 		return err
 	}
-	b.container, b.mounted = created.ID, volumes != nil
+	b.container, b.use = created.ID, what
 	if err := b.opts.Docker.ContainerStart(ctx, created.ID, container.StartOptions{}); err != nil {
 		return errors.Join(err, b.dropContainer(context.WithoutCancel(ctx)))
 	}
 	return nil
+}
+
+// resources bound the container. How much restic needs depends on what the app has written.
+func (b *Backup) resources() container.Resources {
+	pids := int64(boxProcesses)
+	return container.Resources{Memory: boxMemory, PidsLimit: &pids, CPUShares: boxShares, NanoCPUs: b.opts.NanoCPUs}
 }
 
 // repositoryMount says where the repository is, making a volume if none is named.
@@ -102,6 +126,8 @@ const (
 	boxMemory    = 2 << 30
 	boxProcesses = 512
 	boxShares    = 1024 // the CPU weight of a run
+	// boxTemporary is for the packs that a backup builds: at most six of 24 MiB.
+	boxTemporary = 256 << 20
 )
 
 // createLimit bounds a request to create an object.
@@ -122,7 +148,7 @@ func (b *Backup) dropContainer(ctx context.Context) error {
 	if err != nil && !cerrdefs.IsNotFound(err) && !cerrdefs.IsConflict(err) {
 		return err
 	}
-	b.container, b.mounted = "", false
+	b.container, b.use = "", forRepository
 	return nil
 }
 
@@ -161,7 +187,13 @@ func (b *Backup) restic(ctx context.Context, lines func([]byte) error, args ...s
 	}()
 	var stderr complaints
 	started := time.Now().Add(-time.Second) // the daemon has a clock of its own
-	args = append([]string{box.Restic, "--repo", repository, "--no-cache"}, args...)
+	command := args[0]
+	options := []string{box.Restic, "--repo", repository, "--no-cache"}
+	if b.use == forRestore {
+		options = append(options, "--no-lock") // a lock is a file in the repository
+		stderr.readOnlyRoot = true
+	}
+	args = append(options, args...)
 	env := []string{"RESTIC_PASSWORD=" + b.opts.Password.Reveal(), "HOME=/tmp"}
 	code, err := box.Exec(ctx, b.opts.Docker, b.container, args, env, w, &stderr)
 	w.Close()
@@ -181,7 +213,7 @@ func (b *Backup) restic(ctx context.Context, lines func([]byte) error, args ...s
 		return &resticError{code: code, stderr: tail(stderr.kept, 4000), about: &stderr, starved: code == killed && b.starved(ctx, started)}
 	}
 	if len(stderr.kept) > 0 {
-		b.opts.Logger.WarnContext(ctx, "restic warns", "command", args[4], "output", tail(stderr.kept, 2000))
+		b.opts.Logger.WarnContext(ctx, "restic warns", "command", command, "output", tail(stderr.kept, 2000))
 	}
 	return nil
 }
@@ -384,18 +416,34 @@ func (b *Backup) resticList(ctx context.Context, snapshot Snapshot) ([]File, err
 	return files, nil
 }
 
-// resticRestore writes into the volumes only: what is above them belongs to the container.
+// resticRestore restores each volume in a container of its own, which can write into this volume alone: restic follows
+// links, and the app may make one while it runs. The app gets at nothing by a link that it cannot reach by itself.
 func (b *Backup) resticRestore(ctx context.Context, snapshot Snapshot) error {
-	args := []string{"restore", snapshot.ID, "--target", "/"}
 	for _, v := range b.plan.Volumes {
-		for _, target := range v.Targets() {
-			args = append(args, "--include", escapePattern(target))
+		err := b.dropContainer(ctx)
+		if err == nil {
+			err = b.start(ctx, forRestore, v)
 		}
+		if err != nil {
+			return ccci.Errorf(ccci.CodeInfra, "mounting volume %s of %s: %w", v.Key, b.plan.Stack, err)
+		}
+		if err := b.restoreVolume(ctx, snapshot, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restoreVolume writes into the volume only: what is above it belongs to the container.
+func (b *Backup) restoreVolume(ctx context.Context, snapshot Snapshot, v Volume) error {
+	args := []string{"restore", snapshot.ID, "--target", "/"}
+	for _, target := range v.Targets() {
+		args = append(args, "--include", escapePattern(target))
 	}
 	err := b.restic(ctx, nil, args...)
 	if failed := (*resticError)(nil); errors.As(err, &failed) && strings.Contains(failed.stderr, "file exists") {
 		// restic before 0.15 does not replace links, pipes and devices.
-		if err := b.clear(ctx, snapshot); err != nil {
+		if err := b.clear(ctx, snapshot, v); err != nil {
 			return err
 		}
 		err = b.restic(ctx, nil, args...)
@@ -406,28 +454,26 @@ func (b *Backup) resticRestore(ctx context.Context, snapshot Snapshot) error {
 	return nil
 }
 
-// clear removes what the snapshot has and is neither file nor folder.
-func (b *Backup) clear(ctx context.Context, snapshot Snapshot) error {
+// clear removes what the snapshot has of a volume and is neither file nor folder.
+func (b *Backup) clear(ctx context.Context, snapshot Snapshot, v Volume) error {
 	files, err := b.resticList(ctx, snapshot)
 	if err != nil {
 		return err
 	}
-	for _, v := range b.plan.Volumes {
-		var names []string
-		for _, f := range files {
-			if rest, ok := strings.CutPrefix(f.Path, v.Root()+"/"); ok && f.Type != "file" && f.Type != "dir" {
-				names = append(names, rest)
-			}
+	var names []string
+	for _, f := range files {
+		if rest, ok := strings.CutPrefix(f.Path, v.Root()+"/"); ok && f.Type != "file" && f.Type != "dir" {
+			names = append(names, rest)
 		}
-		for some := range slices.Chunk(names, 200) {
-			var stderr ending
-			code, err := box.Exec(ctx, b.opts.Docker, b.container, box.ClearCommand(v.Root(), some), nil, nil, &stderr)
-			if err == nil && code != 0 {
-				err = fmt.Errorf("making room for links and pipes: %s", lastLine(tail(stderr.kept, 4000)))
-			}
-			if err != nil {
-				return b.fault("restoring", err)
-			}
+	}
+	for some := range slices.Chunk(names, 200) {
+		var stderr ending
+		code, err := box.Exec(ctx, b.opts.Docker, b.container, box.ClearCommand(v.Root(), some), nil, nil, &stderr)
+		if err == nil && code != 0 {
+			err = fmt.Errorf("making room for links and pipes: %s", lastLine(tail(stderr.kept, 4000)))
+		}
+		if err != nil {
+			return b.fault("restoring", err)
 		}
 	}
 	return nil
