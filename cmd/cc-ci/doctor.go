@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -130,7 +131,7 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 	// An appliance has the firewall. Another machine works without, and is as open as it was.
 	appliance := cfg.Ingress.Kind == config.IngressTraefik
 	for _, check := range []doctor.Check{doctor.Tables(doctor.KernelSettings), doctor.Bridges(doctor.BridgeSettings), firewallRules(cfg, appliance),
-		doctor.Dockerd(dockerGroup(cfg), "reconcile.firewall.docker_cgroup")} {
+		doctor.Dockerd(dockerGroup(cfg), "reconcile.firewall.docker_cgroup"), doctor.Gateway(wideGateway)} {
 		if !appliance {
 			check = doctor.Advised(check)
 		}
@@ -159,6 +160,16 @@ func firewallRules(cfg config.Config, appliance bool) doctor.Check {
 		defer docker.Close()
 		return firewallOptions(cfg, docker).Differs(ctx)
 	}, cure)
+}
+
+// wideGateway asks the daemon for the addresses of docker_gwbridge.
+func wideGateway(ctx context.Context) (has, should netip.Prefix, err error) {
+	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return has, should, ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST")
+	}
+	defer docker.Close()
+	return host.WideGateway(ctx, docker)
 }
 
 // dockerGroup returns the folder of the control group in which dockerd is to be, "" for none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/client"
 
@@ -277,6 +279,23 @@ func TestA24_PrivateDaemon(t *testing.T) {
 		}
 	}
 	wantSwarmLog(t, docker, "a swarm of others")
+	// N3: a container can name 1022 neighbours, and the swarm uses the network.
+	gateway, err := docker.NetworkInspect(ctx, Gateway, network.InspectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(gateway.IPAM.Config) != 1 || !strings.HasSuffix(gateway.IPAM.Config[0].Subnet, fmt.Sprint("/", GatewayBits)) {
+		t.Errorf("%s has %+v", Gateway, gateway.IPAM)
+	}
+	if has, _, err := WideGateway(ctx, docker); err != nil || has.IsValid() {
+		t.Errorf("%s has more addresses than it should: %v, %v", Gateway, has, err)
+	}
+	if gateway.Options["com.docker.network.bridge.enable_icc"] != "false" || gateway.Options["com.docker.network.bridge.enable_ip_masquerade"] != "true" {
+		t.Errorf("%s has the options %v", Gateway, gateway.Options)
+	}
+	if sandbox, ok := gateway.Containers["ingress-sbox"]; !ok || !strings.HasSuffix(sandbox.IPv4Address, fmt.Sprint("/", GatewayBits)) {
+		t.Errorf("on %s are %+v", Gateway, gateway.Containers)
+	}
 	f := Facts{}
 	if err := m.lookAtDocker(ctx, &f); err != nil || !f.Swarm.Manager || f.Swarm.Cluster == "" || f.DiskPath != dir+"/data" {
 		t.Errorf("facts %+v, %v", f, err)
@@ -285,6 +304,19 @@ func TestA24_PrivateDaemon(t *testing.T) {
 		if left, err := m.LeaveSwarm(ctx); err != nil || !left {
 			t.Fatalf("LeaveSwarm = %t, %v", left, err)
 		}
+	}
+	// What an earlier version had: Docker's choice. It is named and stays.
+	if err := docker.NetworkRemove(ctx, Gateway); err != nil {
+		t.Fatal(err)
+	}
+	if err := makeGateway(ctx, docker, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := ensureGateway(ctx, docker); err != nil {
+		t.Fatal(err)
+	}
+	if has, should, err := WideGateway(ctx, docker); err != nil || has.Bits() != 16 || should != netip.PrefixFrom(has.Addr(), GatewayBits) {
+		t.Errorf("Docker's own %s has %v, and should have %v: %v", Gateway, has, should, err)
 	}
 	for range 2 {
 		if err := m.StopDocker(ctx, daemon); err != nil {

@@ -317,7 +317,7 @@ func (s *site) address(t *testing.T, service, network string) string {
 	return ""
 }
 
-// gatewayPrefix is how each address on docker_gwbridge, a /16, begins.
+// gatewayPrefix is how each address on docker_gwbridge begins.
 func (s *site) gatewayPrefix(t *testing.T) string {
 	t.Helper()
 	parts := strings.SplitAfter(strings.Fields(s.run(t, "ip", "-br", "-4", "addr", "show", "docker_gwbridge"))[2], ".")
