@@ -33,8 +33,8 @@ const holdFor = 3 * time.Hour
 // capabilities (MKNOD, SETFCAP): volumes of ordinary apps have none, and a restore with one fails and names the file.
 var capabilities = []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"}
 
-// readonlyPaths are Docker's own, and /dev: the container can write into its mounts alone.
-var readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/dev"}
+// readonlyPaths are Docker's own, and what else of the container could be written besides its mounts.
+var readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/dev", "/sys/fs/cgroup"}
 
 // use is what a container of restic is for.
 type use int
@@ -75,8 +75,9 @@ func (b *Backup) start(ctx context.Context, what use, volumes ...Volume) error {
 		Mounts:         mounts,
 		Resources:      b.resources(),
 	}
-	if what != forRestore {
-		host.Tmpfs = map[string]string{"/tmp": fmt.Sprintf("size=%d,mode=1777", boxTemporary)}
+	host.Tmpfs = map[string]string{"/tmp": fmt.Sprintf("size=%d,mode=1777", boxTemporary)}
+	if what == forRestore {
+		host.Tmpfs = above(volumes)
 	}
 	asked, cancel := lasting(ctx)
 	defer cancel()
@@ -94,6 +95,17 @@ func (b *Backup) start(ctx context.Context, what use, volumes ...Volume) error {
 		return errors.Join(err, b.dropContainer(context.WithoutCancel(ctx)))
 	}
 	return nil
+}
+
+// above is what holds the folders above volumes: restic sets their times too. It is larger than the memory that the
+// container may use, so that a link which leads here ends as the lack of memory, which is the app's failure.
+func above(volumes []Volume) map[string]string {
+	all := map[string]string{}
+	for _, v := range volumes {
+		top, _, _ := strings.Cut(strings.TrimPrefix(v.Root(), "/"), "/")
+		all["/"+top] = fmt.Sprintf("size=%d,mode=755", 2*boxMemory)
+	}
+	return all
 }
 
 // resources bound the container. How much restic needs depends on what the app has written.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
@@ -293,8 +294,20 @@ func TestA24_PrivateDaemon(t *testing.T) {
 	if gateway.Options["com.docker.network.bridge.enable_icc"] != "false" || gateway.Options["com.docker.network.bridge.enable_ip_masquerade"] != "true" {
 		t.Errorf("%s has the options %v", Gateway, gateway.Options)
 	}
-	if sandbox, ok := gateway.Containers["ingress-sbox"]; !ok || !strings.HasSuffix(sandbox.IPv4Address, fmt.Sprint("/", GatewayBits)) {
-		t.Errorf("on %s are %+v", Gateway, gateway.Containers)
+	waiting, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for len(gateway.Containers) == 0 && waiting.Err() == nil { // swarm joins it some time later
+		if gateway, err = docker.NetworkInspect(waiting, Gateway, network.InspectOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, of := range gateway.Containers {
+		if of.Name != "gateway_ingress-sbox" || !strings.HasSuffix(of.IPv4Address, fmt.Sprint("/", GatewayBits)) {
+			t.Errorf("on %s is %+v", Gateway, of)
+		}
+	}
+	if len(gateway.Containers) == 0 {
+		t.Errorf("swarm does not use %s", Gateway)
 	}
 	f := Facts{}
 	if err := m.lookAtDocker(ctx, &f); err != nil || !f.Swarm.Manager || f.Swarm.Cluster == "" || f.DiskPath != dir+"/data" {
