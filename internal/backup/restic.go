@@ -29,9 +29,10 @@ const repository = "/backups/restic"
 // holdFor ends a container whose owner was killed.
 const holdFor = 3 * time.Hour
 
-// capabilities are what restic needs to read and restore files of any owner. It cannot restore devices and file
-// capabilities (MKNOD, SETFCAP): volumes of ordinary apps have none, and a restore with one fails and names the file.
-var capabilities = []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"}
+// capabilities are what restic needs to read and restore files of any owner. It has none to make devices (MKNOD): volumes
+// of ordinary apps have none, and a restore with one fails and names it. Without SETFCAP restic would leave out the
+// capabilities of files and not say so.
+var capabilities = []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP"}
 
 // readonlyPaths are Docker's own, and what else of the container could be written besides its mounts.
 var readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/dev", "/sys/fs/cgroup"}
