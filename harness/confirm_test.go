@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -219,5 +220,38 @@ func TestN14_Confirmable(t *testing.T) {
 		if got := confirmable(check, c.err); got != c.want {
 			t.Errorf("%s: %t", name, got)
 		}
+	}
+}
+
+// N14: after a failure that was confirmed the verdict is known, and no other is. After a flaky check
+// the next one is confirmed, and decides when it fails twice.
+func TestN14_OnlyWhatDecidesIsConfirmed(t *testing.T) {
+	for name, c := range map[string]struct {
+		statuses []int
+		asked    int
+		want     string // of both checks, with how often each was asked if it was twice
+		cause    string
+	}{
+		"both fail":             {[]int{500, 501, 502, 503}, 3, "fail 2, fail 0", "checks/orders"},
+		"flaky, then a failure": {[]int{500, 200, 502, 503}, 4, "flaky 2, fail 2", "checks/orders-again"},
+		"both flaky":            {[]int{500, 200, 502, 200}, 4, "flaky 2, flaky 2", "checks/orders"},
+		"a failure, then fine":  {[]int{500, 501}, 3, "fail 2, pass 0", "checks/orders"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			repo, head := example(t)
+			w := newWorld()
+			config := w.config(t, repo, head)
+			asked := answers(w, &config, c.statuses...)
+			config.Settings.Checks[1] = config.Settings.Checks[0]
+			config.Settings.Checks[1].Name = "orders again"
+			synctest.Test(t, func(t *testing.T) {
+				r := live(t, w, config, t.Context())
+				first, second := r.Check("checks/orders"), r.Check("checks/orders-again")
+				got := fmt.Sprintf("%s %d, %s %d", first.Status, len(first.Attempts), second.Status, len(second.Attempts))
+				if got != c.want || *asked != c.asked || r.Cause == nil || r.Cause.Check != c.cause {
+					t.Errorf("%s after %d requests, cause %+v", got, *asked, r.Cause)
+				}
+			})
+		})
 	}
 }
