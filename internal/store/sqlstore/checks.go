@@ -38,21 +38,28 @@ func (s *Store) KeepChecks(ctx context.Context, id ccci.RunID, checks []ccci.Che
 	return nil
 }
 
+// Both read as many runs as are asked for, however long the history is.
+const (
+	historyOfCommit = `SELECT ` + runColumns + `, created FROM runs
+		WHERE recipe = ? AND commit_id = ? AND EXISTS (SELECT 1 FROM checks WHERE run_id = id)
+		ORDER BY id DESC LIMIT ?`
+
+	historyOfSubject = `SELECT ` + runColumns + `, since FROM runs JOIN
+			(SELECT run_id, since FROM verdicts WHERE recipe = ? AND subject = ? ORDER BY since DESC, run_id DESC LIMIT ?)
+		ON run_id = id ORDER BY since DESC, run_id DESC`
+)
+
 // CheckHistory implements [ccci.Store].
 func (s *Store) CheckHistory(ctx context.Context, f ccci.CheckFilter) ([]ccci.Observation, error) {
-	query, about := `SELECT `+runColumns+`, created FROM runs
-		WHERE recipe = ? AND commit_id = ? AND EXISTS (SELECT 1 FROM checks WHERE run_id = id)
-		ORDER BY id DESC LIMIT ?`, string(f.Commit)
+	query, of := historyOfCommit, string(f.Commit)
 	if f.About != "" {
-		query, about = `SELECT `+runColumns+`, since FROM runs JOIN
-			(SELECT run_id, since FROM verdicts WHERE recipe = ? AND subject = ? ORDER BY since DESC, run_id DESC LIMIT ?)
-			ON run_id = id ORDER BY since DESC, run_id DESC`, string(f.About)
+		query, of = historyOfSubject, string(f.About)
 	}
 	limit := f.Limit
 	if limit <= 0 {
 		limit = defaultLimit
 	}
-	all, err := s.observations(ctx, query, f.Recipe, about, limit)
+	all, err := s.observations(ctx, query, f.Recipe, of, limit)
 	if err == nil {
 		err = s.addChecks(ctx, all)
 	}

@@ -232,15 +232,43 @@ func BenchmarkLatestOf(b *testing.B) {
 	})
 }
 
+func BenchmarkCheckHistory(b *testing.B) {
+	s := openAt(b, filepath.Join(b.TempDir(), "cc-ci.db"))
+	fill(b, s, 100_000)
+	runs, err := s.CheckHistory(b.Context(), ccci.CheckFilter{Recipe: "recipe-7", About: ccci.SubjectRecipe})
+	if err != nil || len(runs) != 100 {
+		b.Fatal(len(runs), err)
+	}
+	for _, o := range runs {
+		var checks []ccci.CheckOutcome
+		for n := range 30 {
+			checks = append(checks, ccci.CheckOutcome{Name: fmt.Sprintf("checks/number-%d", n), Status: ccci.Pass})
+		}
+		if err := s.KeepChecks(b.Context(), o.Run.ID, checks); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		past, err := s.CheckHistory(b.Context(), ccci.CheckFilter{Recipe: "recipe-7", About: ccci.SubjectRecipe})
+		if err != nil || len(ccci.Turns(past)) != 30 {
+			b.Fatal(err)
+		}
+	}
+}
+
 // A scan of the table or of an index would only show with many runs.
 func TestA28_BadgeQueriesSeek(t *testing.T) {
 	s := openAt(t, filepath.Join(t.TempDir(), "cc-ci.db"))
+	latest := []string{"runs_by_recipe (recipe=?)", "verdicts_latest (recipe=? AND subject=?)"}
 	for _, test := range []struct {
 		query string
 		args  []any
+		seeks []string
 	}{
-		{latestOf, []any{"a", "a", ccci.SubjectRecipe}},
-		{latestPerRecipe, []any{ccci.SubjectRecipe}},
+		{latestOf, []any{"a", "a", ccci.SubjectRecipe}, latest},
+		{latestPerRecipe, []any{ccci.SubjectRecipe}, latest},
+		{historyOfSubject, []any{"a", ccci.SubjectRecipe, 9}, latest[1:]},
+		{historyOfCommit, []any{"a", "c", 9}, []string{"runs_by_commit (recipe=? AND commit_id=?)"}},
 	} {
 		rows, err := s.db.Read.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+test.query, test.args...)
 		if err != nil {
@@ -260,7 +288,7 @@ func TestA28_BadgeQueriesSeek(t *testing.T) {
 			t.Fatal(err)
 		}
 		// SQLite calls a walk along an index a search too, so the columns count.
-		for _, seek := range []string{"runs_by_recipe (recipe=?)", "verdicts_latest (recipe=? AND subject=?)"} {
+		for _, seek := range test.seeks {
 			if !strings.Contains(plan.String(), seek) || strings.Contains(plan.String(), "SCAN runs") || strings.Contains(plan.String(), "SCAN verdicts") {
 				t.Errorf("%s\nis done without %s:\n%s", test.query, seek, plan.String())
 			}
