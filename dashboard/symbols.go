@@ -24,6 +24,7 @@ var symbols = map[rune]struct{ icon, class, name string }{
 	'🔄': {"spin", "run", "arrows in a circle"},
 	'⏭': {"skip", "skip", "next"},
 	'❔': {"ask", "skip", "question mark"},
+	'🔁': {"ask", "err", "repeat"},
 	'➖': {"skip", "idle", "minus"},
 	'⬜': {"dot", "idle", "white square"},
 }
