@@ -32,7 +32,7 @@ func flakes(run ccci.Run, result *ccci.Result) string {
 	}
 	for _, f := range run.Flakes {
 		if !slices.ContainsFunc(flaky, func(c ccci.Check) bool { return c.Name == f.Check }) {
-			add(f.Check, "failed here, and was flaky before")
+			add(f.Check, "failed here; flaky")
 		}
 	}
 	if len(lines) == 0 {
