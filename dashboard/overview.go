@@ -22,6 +22,9 @@ type historyBody struct {
 	Pulls  []pullVerdict // those among the recent runs
 	Embed  string        // Markdown for a README
 	Thumb  *picture
+	// Tested and Repository are those of one recipe; see [Dashboard.testedBy] and [repositoryOf].
+	Tested     *testedView
+	Repository string
 }
 
 const historyPage = 25
@@ -44,6 +47,12 @@ func (d *Dashboard) recipe(w http.ResponseWriter, r *http.Request) error {
 	b := historyBody{standing: stand(name, ccci.SubjectRecipe, latest, d.now(), d.cfg.StaleAfter)}
 	b.Enrolled = enrolled
 	b.Thumb = d.thumbnail(r.Context(), b.Speaks)
+	if b.Tested, err = d.testedBy(r.Context(), b.Speaks); err != nil {
+		return err
+	}
+	if b.Newest != nil {
+		b.Repository = repositoryOf(*b.Newest)
+	}
 	if err := d.pageOf(r, &b, name, "/recipes/"+url.PathEscape(name)); err != nil {
 		return err
 	}

@@ -96,3 +96,21 @@ func TestP1_RunPageNamesTheCommands(t *testing.T) {
 		t.Error("a run without a pull request has commands")
 	}
 }
+
+// U7: a recipe's page says what is behind its verdict, and where its repository is.
+func TestU7_RecipePageSaysWhatIsTested(t *testing.T) {
+	w := newWorld(t)
+	run := w.add("pocketbase", time.Hour, ccci.StatusPassed, func(r *ccci.Run) { r.Level, r.CloneURL = 5, "https://git.example.org/recipes/pocketbase.git" })
+	w.savePassed(run)
+	body := w.page("/recipes/pocketbase")
+	wantAll(t, body, "What is tested", "deployed once, health", "send mail: skipped, declared: needs a mail server", "No rule of admission is waived", `href="/runs/`+string(run.ID)+`">The run with`)
+	res := w.baseResult(run)
+	res.Stages = []ccci.Stage{{Name: ccci.StageUpgrade, Status: ccci.Skip, Reason: "declared: no <i>releases</i>"}}
+	res.Settings["waivers[0]"] = "privileged for app until 2027-01-01, ada: it needs a device"
+	w.saveResult(res)
+	w2 := w.add("pocketbase", time.Minute, ccci.StatusPassed, func(r *ccci.Run) { r.CloneURL = run.CloneURL; r.Level = 1 })
+	res.RunID = w2.ID
+	w.saveResult(res)
+	body = w.page("/recipes/pocketbase")
+	wantAll(t, body, `<a href="https://git.example.org/recipes/pocketbase">repository</a>`, "Waived</h3>", "privileged for app until 2027-01-01, ada: it needs a device", "declared: no &lt;i&gt;releases&lt;/i&gt;")
+}
