@@ -186,7 +186,7 @@ type Review struct {
 type Artifact struct {
 	Path  string `json:"path"`
 	Title string `json:"title"`
-	Kind  string `json:"kind"` // "screenshot", "log", "report", "archive"
+	Kind  string `json:"kind"` // "screenshot", "difference", "log", "report", "archive"
 	Size  int64  `json:"size"` // bytes
 }
 

@@ -187,7 +187,7 @@ type Run struct {
 	ID          RunID     `json:"id"`
 	Key         string    `json:"key"`
 	Recipe      string    `json:"recipe"`
-	PR          PRRef     `json:"pr"` // zero for a run by hand
+	PR          PRRef     `json:"pr"`                // zero for a run by hand
 	PullURL     string    `json:"pullUrl,omitempty"` // where people look at the pull request; "" where the forge names none
 	Commit      Commit    `json:"commit"`
 	CloneURL    string    `json:"cloneUrl"`

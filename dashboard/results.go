@@ -138,7 +138,7 @@ func (c *resultCache) keepPicture(id ccci.RunID, result *ccci.Result) {
 		delete(c.pictures, other)
 	}
 	c.pictures[id] = nil
-	if all := pictures(result); len(all) > 0 {
+	if all := pictures(result, "screenshot"); len(all) > 0 {
 		if last := all[len(all)-1]; len(last.Title)+len(last.URL) <= pictureKeepLimit {
 			c.pictures[id] = &picture{Title: strings.Clone(last.Title), URL: last.URL}
 		}
@@ -183,14 +183,15 @@ type picture struct {
 	URL   string
 }
 
-// pictures returns a run's screenshots in the order in which they were taken.
-func pictures(result *ccci.Result) []picture {
+// pictures returns a run's pictures of a kind, "screenshot" or "difference", in the order in which
+// they were taken.
+func pictures(result *ccci.Result, kind string) []picture {
 	var all []picture
 	if result == nil {
 		return nil
 	}
 	for _, a := range result.Artifacts {
-		if a.Kind == "screenshot" && imageKinds[ext(a.Path)] != "" {
+		if a.Kind == kind && imageKinds[ext(a.Path)] != "" {
 			all = append(all, picture{Title: a.Title, URL: fileURL(result.RunID, a.Path)})
 		}
 	}

@@ -158,7 +158,7 @@ func (d *Dashboard) fillFromResult(r *http.Request, b *runBody) {
 	b.Result, b.Cause = res, res.Cause
 	b.Told = saysTheCause(res)
 	b.Stages = saidOnce(stageViews(b.Run, res), res.Cause)
-	b.Pictures = pictures(res)
+	b.Pictures = append(pictures(res, "screenshot"), pictures(res, "difference")...)
 	for _, a := range res.Artifacts {
 		b.Files = append(b.Files, fileView{Title: a.Title, Kind: a.Kind, Path: a.Path, Size: a.Size, URL: fileURL(b.Run.ID, a.Path)})
 	}

@@ -517,10 +517,11 @@ func (w *world) savePassed(run ccci.Run) {
 		{Subject: "service app", Kind: "changed", What: "changed the proxy label traefik.http.routers.<stack>.rule", Before: "Host(`${DOMAIN}`)", After: "Host(`${DOMAIN}`) || Host(`<b>docs</b>.${DOMAIN}`)"},
 	}
 	res.Warnings = []string{"docker/cli ignores the key init_containers of service app"}
-	res.Artifacts = []ccci.Artifact{{Path: "screenshot-install.png", Title: "Before the upgrade", Kind: "screenshot", Size: 14000}, {Path: "screenshot-upgrade.png", Title: "After the upgrade", Kind: "screenshot", Size: 15000}, {Path: "logs/app.1.log", Title: "Log of app", Kind: "log", Size: 2048}, {Path: "report.html", Title: "Test report", Kind: "report", Size: 512}}
+	res.Artifacts = []ccci.Artifact{{Path: "screenshot-install.png", Title: "Before the upgrade", Kind: "screenshot", Size: 14000}, {Path: "screenshot-upgrade.png", Title: "After the upgrade", Kind: "screenshot", Size: 15000}, {Path: "difference-upgrade.png", Title: "What differs after the upgrade: 9.1 % of the picture", Kind: "difference", Size: 9000}, {Path: "logs/app.1.log", Title: "Log of app", Kind: "log", Size: 2048}, {Path: "report.html", Title: "Test report", Kind: "report", Size: 512}}
 	w.saveResult(res)
 	w.put(ccci.ArtifactKey(run.ID, "screenshot-install.png"), screenshot(color.RGBA{20, 22, 40, 255}, 4))
 	w.put(ccci.ArtifactKey(run.ID, "screenshot-upgrade.png"), screenshot(color.RGBA{48, 40, 110, 255}, 7))
+	w.put(ccci.ArtifactKey(run.ID, "difference-upgrade.png"), screenshot(color.RGBA{214, 0, 90, 255}, 5))
 	w.put(ccci.ArtifactKey(run.ID, "logs/app.1.log"), []byte("ready\n"))
 	w.put(ccci.ArtifactKey(run.ID, "report.html"), []byte("<script>alert(1)</script>"))
 	w.put(ccci.ArtifactKey(run.ID, ccci.ReproArchive), []byte("<html>"))

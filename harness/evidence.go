@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"image"
 	_ "image/png" // screenshots
 	"slices"
@@ -41,6 +42,29 @@ func (l *life) screenshot(ctx context.Context, stage string) {
 		title = "After the install"
 	}
 	l.picture("screenshot-"+stage+".png", title, shot.PNG)
+	if stage == "upgrade" {
+		l.comparePictures(shot.PNG)
+	} else {
+		l.pictured = shot.PNG
+	}
+}
+
+// comparePictures saves what differs between the pictures before and after the upgrade (P18). It never
+// changes a verdict.
+func (l *life) comparePictures(after []byte) {
+	if l.pictured == nil || after == nil {
+		return
+	}
+	picture, share, err := difference(l.pictured, after)
+	l.pictured = nil
+	switch {
+	case err != nil:
+		l.sayf("the pictures before and after the upgrade are not compared: %v", err)
+	case share == 0:
+		l.sayf("the pictures before and after the upgrade are the same")
+	default:
+		l.artifact("difference-upgrade.png", fmt.Sprintf("What differs after the upgrade: %.1f %% of the picture", 100*share), "difference", picture)
+	}
 }
 
 // picture saves a screenshot, if there is one.

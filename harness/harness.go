@@ -108,6 +108,7 @@ type life struct {
 	lastGood     *lastGood       // see lookUp; nil until it was asked for
 	canonical    *ccci.Canonical // what a quick run stands on
 	logsKept     bool            // the logs of the recipe under test are among the artifacts
+	pictured     []byte          // the picture before the upgrade
 
 	background sync.WaitGroup
 	browser    *browserStart

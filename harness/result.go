@@ -197,7 +197,7 @@ func (l *life) late() ccci.Status {
 
 // artifact saves a file of the run, masked when it is text.
 func (l *life) artifact(path, title, kind string, content []byte) {
-	if kind != "screenshot" {
+	if kind != "screenshot" && kind != "difference" {
 		content = l.Censor.Mask(content)
 	}
 	full := filepath.Join(l.OutDir, filepath.FromSlash(path))
