@@ -23,7 +23,7 @@ import (
 func (d *Dashboard) markdown(body string) (template.HTML, error) {
 	md := goldmark.New(
 		goldmark.WithExtensions(extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute)), extension.Strikethrough, extension.TaskList, extension.Linkify),
-		goldmark.WithParserOptions(parser.WithASTTransformers(util.Prioritized(ownPictures{d}, 100), util.Prioritized(drawSymbols{}, 200))),
+		goldmark.WithParserOptions(parser.WithASTTransformers(util.Prioritized(ownPictures{d}, 100), util.Prioritized(drawSymbols{}, 200), util.Prioritized(belowTitle{}, 300))),
 		goldmark.WithRendererOptions(renderer.WithNodeRenderers(util.Prioritized(&folds{}, 100), util.Prioritized(drawSymbols{}, 200))),
 	)
 	var b bytes.Buffer
@@ -31,7 +31,23 @@ func (d *Dashboard) markdown(body string) (template.HTML, error) {
 		return "", err
 	}
 	//nolint:gosec // goldmark without raw HTML
-	return template.HTML(closeFolds(b.String())), nil
+	return template.HTML(strings.ReplaceAll(closeFolds(b.String()), "<pre>", focusablePre)), nil
+}
+
+// focusablePre begins a block that the keyboard can scroll. Within text "<pre>" is escaped.
+const focusablePre = `<pre tabindex="0" role="group" aria-label="Code">`
+
+// belowTitle puts the headings of a comment right below the page's own, whatever ranks they were
+// written with: ranks of a page may not be passed over.
+type belowTitle struct{}
+
+func (belowTitle) Transform(doc *ast.Document, _ text.Reader, _ parser.Context) {
+	_ = ast.Walk(doc, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		if heading, ok := n.(*ast.Heading); ok && entering {
+			heading.Level = 2
+		}
+		return ast.WalkContinue, nil
+	})
 }
 
 // ownPictures rewrites links and pictures.

@@ -6,8 +6,15 @@ import (
 	"image/color"
 	"image/draw"
 	"image/png"
+	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/censor"
 )
 
 func drawnPicture(t *testing.T, w, h int, spots map[image.Rectangle]color.Color) []byte {
@@ -62,5 +69,30 @@ func TestP18_DifferencesAreMarked(t *testing.T) {
 	}
 	if _, _, err := difference(drawnPicture(t, 3000, 10, nil), drawnPicture(t, 10, 3000, nil)); err == nil {
 		t.Error("two pictures whose union is too large are compared")
+	}
+}
+
+// The picture of what differs is an artifact as it is, and takes part in no verdict.
+func TestP18_DifferenceIsKept(t *testing.T) {
+	c := Config{OutDir: t.TempDir(), Censor: &censor.Censor{}, Now: time.Now}
+	c.Censor.Add("short", ccci.NewSecret("PNG\r\n\x1a\n\x00\x00\x00\rIHDR")) // in every picture
+	l := &life{instance: &instance{Config: &c}, result: &ccci.Result{}, log: c.Censor.NewWriter(io.Discard)}
+	l.comparePictures(drawnPicture(t, 10, 10, nil)) // no picture before: nothing is compared
+	l.pictured = drawnPicture(t, 10, 10, nil)
+	l.comparePictures(drawnPicture(t, 10, 10, nil)) // the same
+	if len(l.result.Artifacts) > 0 {
+		t.Fatalf("kept: %+v", l.result.Artifacts)
+	}
+	l.pictured = drawnPicture(t, 10, 10, nil)
+	l.comparePictures(drawnPicture(t, 10, 10, map[image.Rectangle]color.Color{image.Rect(0, 0, 5, 5): color.Black}))
+	if len(l.result.Artifacts) != 1 || l.result.Artifacts[0].Kind != "difference" || l.result.Artifacts[0].Title != "What differs after the upgrade: 25.0 % of the picture" {
+		t.Fatalf("kept: %+v", l.result.Artifacts)
+	}
+	text, err := os.ReadFile(filepath.Join(c.OutDir, l.result.Artifacts[0].Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := png.Decode(bytes.NewReader(text)); err != nil {
+		t.Error(err)
 	}
 }
