@@ -222,7 +222,7 @@ func TestA27_PagesInABrowser(t *testing.T) {
 			for _, p := range pages {
 				name := fmt.Sprintf("%s-%s-%d", p.name, scheme, width)
 				b.do(chromedp.Navigate(w.server.URL + p.path))
-				for _, wrong := range eval[[]string](b, audit) {
+				for _, wrong := range append(eval[[]string](b, audit), b.axe()...) {
 					t.Errorf("%s: %s", name, wrong)
 				}
 				b.shoot(name)
