@@ -141,8 +141,10 @@ func TestA4_PollsAtMostThirtySecondsApart(t *testing.T) {
 		w.write(pr1, ada, "!testme")
 		(*bus)(w).Publish(context.Background(), ccci.TopicForge, repo.String())
 		idle(100 * time.Millisecond)
-		if len(w.runs()) != 1 {
+		if runs := w.runs(); len(runs) != 1 {
 			t.Error("a hint on the bus was not followed")
+		} else if runs[0].PullURL != w.prs[pr1].URL || runs[0].PullURL == "" { // pages link it
+			t.Errorf("the run's pull request is at %q", runs[0].PullURL)
 		}
 	})
 }

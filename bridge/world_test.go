@@ -99,7 +99,8 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) addPR(ref ccci.PRRef) {
-	w.prs[ref] = &ccci.PullRequest{Ref: ref, Open: true, Head: commitN(ref.Number * 1000), Base: "main", Branch: "fix", CloneURL: "file:///git/" + ref.Repo.String()}
+	w.prs[ref] = &ccci.PullRequest{Ref: ref, Open: true, Head: commitN(ref.Number * 1000), Base: "main", Branch: "fix", CloneURL: "file:///git/" + ref.Repo.String(),
+		URL: fmt.Sprintf("https://git.example.org/%s/pulls/%d", ref.Repo, ref.Number)}
 }
 
 // push moves a pull request's head.
