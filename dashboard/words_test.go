@@ -1,0 +1,54 @@
+package dashboard
+
+import (
+	"io/fs"
+	"strings"
+	"testing"
+
+	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/report"
+)
+
+// N7: pages, badges, comments and commit statuses have the same word for a status.
+func TestN7_OneWordForEachStatus(t *testing.T) {
+	for _, status := range ccci.Statuses {
+		word := status.Word()
+		run := ccci.Run{ID: "260314-120000-abcdef", Recipe: "x", Status: status, Attempt: 1, Level: 2, Finished: noon}
+		if got := markOf(status).Word; got != word {
+			t.Errorf("pages call %s %q", status, got)
+		}
+		if got := report.Status(run, nil, report.Links{}).Description; !strings.HasPrefix(got, word) {
+			t.Errorf("commit statuses call %s %q, want %q", status, got, word)
+		}
+		if got := report.Comment(run, nil, report.Links{}, nil); !strings.Contains(got, " "+word+": ") {
+			t.Errorf("comments call %s %.60q, want %q", status, got, word)
+		}
+		s := standing{Speaks: &run}
+		if got := s.face().full; status.Terminal() && status != ccci.StatusPassed && status != ccci.StatusCancelled && !strings.HasPrefix(got, word) {
+			t.Errorf("badges call %s %q, want %q", status, got, word)
+		}
+		if status.Verdict() != "" && status != ccci.StatusCancelled && classRank(string(status)) < 0 {
+			t.Errorf("the overview has no filter for %s", status)
+		}
+	}
+	for _, status := range []ccci.CheckStatus{"", ccci.Pass, ccci.Fail, ccci.Skip, ccci.Unverified} {
+		if got := checkMark(status); got.Word != status.Word() || got.Word == "" {
+			t.Errorf("pages call a check that is %q %q", status, got.Word)
+		}
+	}
+	files, err := fs.Glob(embedded, "templates/*.html")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		text, err := fs.ReadFile(embedded, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, word := range []string{"infrastructure error", "inconclusive", ">passed<", ">failed<", ">skipped<", ">running<", ">queued<", ">stale<", ">not tested<"} {
+			if strings.Contains(string(text), word) {
+				t.Errorf("%s writes %q itself", file, word)
+			}
+		}
+	}
+}
