@@ -752,11 +752,12 @@ func TestA20_JanitorReapsTheKilled(t *testing.T) {
 	nothingLeft(t, before)
 }
 
-// served starts a server with one recipe on its forge and an open pull request.
-func served(t *testing.T, recipe string) (s *started, url, config string) {
+// served starts a server with one recipe on its forge and an open pull request. more are lines of its
+// configuration.
+func served(t *testing.T, recipe string, more ...string) (s *started, url, config string) {
 	t.Helper()
 	binary(t)
-	dir, config := workspace(t, "repos:\n  - repo: coop/"+recipe+"\n")
+	dir, config := workspace(t, "repos:\n  - repo: coop/"+recipe+"\n"+strings.Join(more, ""))
 	repo, branch := example(t, dir, recipe)
 	for _, args := range [][]string{{"forge", "import", repo, "coop/" + recipe}, {"forge", "pr", "coop/" + recipe, branch}} {
 		f := start(t, append([]string{"--config", config}, args...)...)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -216,9 +217,12 @@ func (c *statusCmd) server(a *app, r *records) error {
 	if record.Serving, err = serving(r.cfg); err != nil {
 		return err
 	}
-	if record.Serving {
-		if record.Health, err = askHealth(a.ctx, r.cfg); err != nil {
-			record.Unknown = err.Error()
+	silent := false
+	if address := healthAddress(r.cfg); record.Serving && address == "" {
+		record.Unknown = "the configuration has no fixed port in listen"
+	} else if record.Serving {
+		if record.Health, err = askHealth(a.ctx, address); err != nil {
+			record.Unknown, silent = err.Error(), true
 		}
 	}
 	if c.JSON {
@@ -231,6 +235,8 @@ func (c *statusCmd) server(a *app, r *records) error {
 		return err
 	case !record.Serving:
 		return notServing(a, r.cfg)
+	case silent:
+		return ccci.Errorf(ccci.CodeInfra, "the server does not answer").WithHint("it does not while it starts; later its log says why")
 	case record.Health != nil && !record.Health.Ready:
 		return ccci.Errorf(ccci.CodeInfra, "the server is failing").WithHint("docs/runbook.md says what to do for each part; the server's log has more")
 	}
@@ -295,15 +301,21 @@ func notServing(a *app, cfg config.Config) error {
 // healthLimit is for how long the server's answer is waited for, which itself takes 3 s at most.
 const healthLimit = 5 * time.Second
 
-// askHealth asks the server how it is, at the address of its figures.
-func askHealth(ctx context.Context, cfg config.Config) (*health.Report, error) {
+// healthAddress is where the server answers how it is: with its figures, or beside its pages. It is
+// "" where the server chooses the port when it starts.
+func healthAddress(cfg config.Config) string {
 	listen := cmp.Or(cfg.Bridge.Listen, cfg.Listen)
 	if _, port, err := net.SplitHostPort(listen); err != nil || port == "0" {
-		return nil, fmt.Errorf("the configuration has no fixed port in listen")
+		return ""
 	}
+	return config.URLOf(listen) + "/healthz"
+}
+
+// askHealth asks the server how it is.
+func askHealth(ctx context.Context, address string) (*health.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, healthLimit)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, config.URLOf(listen)+"/healthz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -313,8 +325,8 @@ func askHealth(ctx context.Context, cfg config.Config) (*health.Report, error) {
 	}
 	defer answer.Body.Close()
 	var report health.Report
-	if err := json.NewDecoder(http.MaxBytesReader(nil, answer.Body, 1<<20)).Decode(&report); err != nil {
-		return nil, fmt.Errorf("%s/healthz gave no answer of a cc-ci: %w", config.URLOf(listen), err)
+	if err := json.NewDecoder(io.LimitReader(answer.Body, 1<<20)).Decode(&report); err != nil || report.Status == "" {
+		return nil, fmt.Errorf("%s is no answer of a server of cc-ci", address)
 	}
 	return &report, nil
 }

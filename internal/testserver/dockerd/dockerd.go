@@ -328,7 +328,7 @@ func ip(args ...string) error {
 // Import makes an image of programs: paths in the image and where they are on this machine. The image has
 // /tmp besides, and changes, as ENTRYPOINT ["/app"].
 func (s *Server) Import(ctx context.Context, reference string, programs map[string]string, changes ...string) error {
-	return importImage(ctx, s.Docker, reference, programs, changes)
+	return ImportImage(ctx, s.Docker, reference, programs, changes)
 }
 
 // answerError finds the error in the stream of a call that has begun to answer.

@@ -12,8 +12,8 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// importImage streams a file system with these programs into the daemon.
-func importImage(ctx context.Context, docker *client.Client, reference string, programs map[string]string, changes []string) error {
+// ImportImage streams a file system with these programs into the daemon.
+func ImportImage(ctx context.Context, docker *client.Client, reference string, programs map[string]string, changes []string) error {
 	r, w := io.Pipe()
 	defer r.Close()
 	go func() { w.CloseWithError(writeRoot(w, programs)) }()
