@@ -64,7 +64,7 @@ func TestA10_FromCommentToVerdict(t *testing.T) {
 		}
 		idle(time.Minute)
 		body = w.said("")
-		if len(body) != 1 || !strings.Contains(body[0], "✅ passed") || !strings.Contains(body[0], "Level 5 of 5") || !strings.Contains(body[0], "**Teardown:** proven") {
+		if len(body) != 1 || !strings.Contains(body[0], "✅ passed") || !strings.Contains(body[0], "Level 5 of 5") || !strings.Contains(body[0], "**Teardown:** complete") {
 			t.Errorf("at the end the comments are %q", body)
 		}
 		if s := w.status(run.Commit, "cc-ci/testme"); s.State != ccci.StateSuccess || s.Description != "passed, level 5" {

@@ -76,7 +76,7 @@ func TestN7_Endings(t *testing.T) {
 				if green := strings.HasPrefix(said, "### ✅"); green != (c.want == ccci.StatusPassed) {
 					t.Errorf("the comment says %.60q", said)
 				}
-				if c.want == ccci.StatusErrored && (!strings.Contains(said, "our side's fault") || !strings.Contains(said, "`!retest`")) {
+				if c.want == ccci.StatusErrored && (!strings.Contains(said, "The recipe did not cause it") || !strings.Contains(said, "`!retest`")) {
 					t.Errorf("an errored run's comment says %q", said)
 				}
 			})
@@ -300,7 +300,7 @@ func TestN7_OurFaultIsTriedOnceMore(t *testing.T) {
 				var told bool
 				for _, bodies := range w.history {
 					for _, body := range bodies {
-						told = told || strings.Contains(body, "tried once more")
+						told = told || strings.Contains(body, "This is the last attempt")
 					}
 				}
 				if told != (c.attempts == 2) {
@@ -314,8 +314,8 @@ func TestN7_OurFaultIsTriedOnceMore(t *testing.T) {
 // A cancellation that is faster than the harness's start leaves no result, and nothing to tear down.
 func TestA19_CancelledBeforeTheHarnessBegan(t *testing.T) {
 	for code, want := range map[int]string{
-		143: "**Teardown:** the run never started, so nothing was created.",
-		137: "**Teardown:** not proven, the harness left no result.", // killed in its teardown
+		143: "**Teardown:** not needed. The run never started.",
+		137: "**Teardown:** not confirmed.", // killed in its teardown
 	} {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.harness = 10 * time.Millisecond

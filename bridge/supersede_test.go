@@ -36,7 +36,7 @@ func TestP4_NewerCommandSupersedesWhatWaits(t *testing.T) {
 			t.Fatalf("the older run is %+v, the newer %+v", run, next)
 		}
 		said := strings.Join(w.said("run/"+string(run.ID)), "")
-		for _, want := range []string{"### 🚫 superseded: ", "A newer command on this pull request took its place in the queue: [run " + string(next.ID) + "](https://ci.example.org/runs/" + string(next.ID) + "), which tests the newer commit `" + pushed.Short() + "`", "the run never started"} {
+		for _, want := range []string{"### 🚫 superseded: ", "A newer command on this pull request took its place in the queue: [run " + string(next.ID) + "](https://ci.example.org/runs/" + string(next.ID) + "), which tests the newer commit `" + pushed.Short() + "`", "The run never started"} {
 			if !strings.Contains(said, want) {
 				t.Errorf("the old comment lacks %q: %s", want, said)
 			}

@@ -104,7 +104,7 @@ func TestRunPageShowsCauseFirstThenProof(t *testing.T) {
 	body = w.page("/runs/" + string(runs["passed"].ID))
 	wantAll(t, body, "Nothing was left behind", "Before the upgrade", "After the upgrade", "What differs after the upgrade: 9.1 % of the picture", "files/logs/app.1.log",
 		"231 MiB", "env.ADMIN_PASSWORD", "***", "R009", "init_containers", "the newest release older than the head", "needs a mail server")
-	wantAll(t, body, "Code and privileges that this commit changes</h2>", `Compared with main at <span class="mono">11111111</span>.`, "runs another command", "sh -c &lt;b&gt;",
+	wantAll(t, body, "Code and privileges that this commit changes</h2>", `Compared with main at <span class="mono">11111111</span>.`, "changed its command", "sh -c &lt;b&gt;",
 		"Not everything could be compared: half of it.", `<span class="mono">tests/pocketbase/recipe.yml:3</span> helth: there is no such setting; health`)
 	wantAll(t, body, "What the upgrade changes</h2>", "SMTP_HOST is new in .env.sample", "ghcr.io/muchobien/pocketbase:0.36.8</span>",
 		"traefik.http.routers.&lt;stack&gt;.rule", "Host(`&lt;b&gt;docs&lt;/b&gt;.${DOMAIN}`)") // N8

@@ -86,7 +86,7 @@ func TestP19_OneStageOfALog(t *testing.T) {
 	if err := log.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if want := "\x1b[1mupgrade\x1b[0m\n  in upgrade\n\x1b[31mupgrade: fail: no answer (2.0s)\x1b[0m\n"; out.String() != want {
+	if want := "\x1b[1mupgrade\x1b[0m\n  in upgrade\n\x1b[31mupgrade: failed: no answer (2.0s)\x1b[0m\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}
 	whole := newHumanLog(&out, false)

@@ -122,7 +122,7 @@ func TestU20_SweepAndQuickRun(t *testing.T) {
 	s := start(t, "--config", config, "serve")
 	url := s.awaitLine(t, `serving (http://\S+)`, 2*time.Minute)
 	comment(t, config, "canary-good", "!testme --quick")
-	page := awaitPage(t, url+"/pulls/coop/canary-good/1", `counts for neither the badge nor a canonical`, 4*time.Minute)
+	page := awaitPage(t, url+"/pulls/coop/canary-good/1", `does not change the badge`, 4*time.Minute)
 	s.cmd.Process.Signal(os.Interrupt)
 	s.wait(t, 2*time.Minute)
 	for _, run := range runsOn(page) {

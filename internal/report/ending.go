@@ -147,7 +147,7 @@ func again(run ccci.Run, result *ccci.Result, links Links) string {
 	case ccci.StatusRefused:
 		return strings.TrimSpace("Comment `!testme` when the recipe is changed or has its waivers. " + line)
 	case ccci.StatusErrored:
-		return strings.TrimSpace("Comment `!testme` to try again. If it ends the same way, tell the operator of cc-ci. " + line)
+		return strings.TrimSpace("Comment `!testme` to try again, or `!retest` to repeat only what did not pass. If it ends the same way, tell the operator of cc-ci. " + line)
 	case ccci.StatusInconclusive:
 		return strings.TrimSpace("Comment `!testme` to try again. If it ends the same way, read what the app waits for in its log. " + line)
 	case ccci.StatusFlaky:
