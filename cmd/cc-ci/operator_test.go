@@ -1,12 +1,18 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"net"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gofrs/flock"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -85,4 +91,67 @@ func TestN5_OperatorBesideAServer(t *testing.T) {
 		t.Errorf("the comment does not prove the teardown:\n%s", page)
 	}
 	nothingLeftOf(t, ccci.RunID(works))
+}
+
+// N5: a cancellation from a terminal reaches the bridge through the database, and the pull request
+// gets its answer. No run starts here: the engine does not work.
+func TestN5_OperatorCancelsWhatWaits(t *testing.T) {
+	s := halfServer(t, "repos: [{repo: coop/wiki}]\n")
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.bridges.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}()
+	pr := wikiPull(t, s)
+	if _, err := s.forge.AddComment(t.Context(), pr, "you", "!testme"); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(t.TempDir(), "cc-ci.yml")
+	writeFile(t, config, "data: "+s.cfg.Data+"\nlisten: 127.0.0.1:0\n")
+	cli := func(want int, args ...string) string {
+		t.Helper()
+		var out bytes.Buffer
+		if code := run(append([]string{"--config", config}, args...), &out, &out); code != want {
+			t.Fatalf("cc-ci %q: exit code %d, want %d\n%s", args, code, want, out.String())
+		}
+		return out.String()
+	}
+	var queue []runRecord
+	await(t, "the run", func() bool {
+		if err := json.Unmarshal([]byte(cli(0, "queue", "--json")), &queue); err != nil {
+			t.Fatal(err)
+		}
+		return len(queue) == 1
+	})
+	id := string(queue[0].Run)
+	if got := cli(exitUnfinished, "status", id); !strings.Contains(got, "queued, position 1") {
+		t.Errorf("status says\n%s", got)
+	}
+	cli(exitInfra, "cancel", id) // this server has no lock yet
+	lock := flock.New(lockPath(s.cfg))
+	if ok, err := lock.TryLock(); err != nil || !ok {
+		t.Fatalf("locking the data folder: %t, %v", ok, err)
+	}
+	defer lock.Close()
+	cli(0, "cancel", id)
+	await(t, "the run's end", func() bool { return strings.HasPrefix(cli(0, "queue"), "nothing runs and nothing waits\n") })
+	if got := cli(exitInterrupt, "status", id); !strings.Contains(got, "cancelled  by operator ") {
+		t.Errorf("status says\n%s", got)
+	}
+	await(t, "the answer", func() bool {
+		thread, err := s.forge.ThreadOf(t.Context(), pr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range thread {
+			if strings.Contains(c.Body, "Cancelled by `operator ") && strings.Contains(c.Body, "the run never started, so nothing was created") {
+				return true
+			}
+		}
+		return false
+	})
 }
