@@ -90,7 +90,7 @@ func TestN14_TheCommentHasTheRate(t *testing.T) {
 		w.script = func(job ccci.Job) (ccci.Build, any) {
 			r := resultOf(job, ccci.StatusFlaky)
 			r.Stages = []ccci.Stage{{Name: ccci.StageChecks, Status: ccci.Flaky, Checks: []ccci.Check{{Name: "checks/log-in", Status: ccci.Flaky}}}}
-			r.Cause = &ccci.Cause{Check: "checks/log-in", Message: "it failed, and passed when it was asked again: no answer"}
+			r.Cause = &ccci.Cause{Check: "checks/log-in", Message: "it failed, and passed when it was repeated: no answer"}
 			return ccci.Build{Ending: ccci.EndExited, ExitCode: 6}, r
 		}
 		_, stop := w.start(w.config())

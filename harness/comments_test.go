@@ -25,7 +25,7 @@ func TestN12_CommentsOfRealResults(t *testing.T) {
 	rejected := &DeployError{Err: ccci.Errorf(ccci.CodeRecipe, "deploying app: service app: its task failed 3 times in the same way: exit code 1").WithHint("the container ends by itself; read its log lines"),
 		Reason: "restart-loop", Tasks: []TaskFailure{{Service: "app", State: "failed", Message: "exit code 1", Log: []string{"[FATAL] config: no such key \"listen\""}}}}
 	missing := ccci.Errorf(ccci.CodeRecipe, "pulling image registry.example/app:9.9 of service app: manifest unknown").WithHint("check the name and the tag of registry.example/app:9.9")
-	down := ccci.Errorf(ccci.CodeInfra, "pulling image registry.example/app:1 of service app: received unexpected HTTP status: 503 Service Unavailable").WithHint("the registry has a fault of its own; try again later")
+	down := ccci.Errorf(ccci.CodeInfra, "pulling image registry.example/app:1 of service app: received unexpected HTTP status: 503 Service Unavailable").WithHint("the registry failed; try again later")
 	two := replacing(t, "    image:", "    privileged: true\n    pid: host\n    image:")
 	for name, c := range map[string]struct {
 		older  []string

@@ -62,7 +62,7 @@ func bothAttempts(first, second ccci.Check) ccci.Check {
 	}
 	c.Duration = second.Started.Add(second.Duration).Sub(first.Started)
 	if second.Status == ccci.Pass {
-		c.Status, c.Code, c.Message = ccci.Flaky, "", "it failed, and passed when it was asked again: "+first.Message
+		c.Status, c.Code, c.Message = ccci.Flaky, "", "it failed, and passed when it was repeated: "+first.Message
 	}
 	return c
 }

@@ -237,7 +237,7 @@ func (l *life) startBackground(ctx context.Context) {
 	l.background.Go(func() {
 		defer close(l.browser.done)
 		if l.Browser == nil {
-			l.browser.err = errors.New("none was given to the run")
+			l.browser.err = errors.New("this machine has none")
 			return
 		}
 		l.browser.browser, l.browser.stop, l.browser.err = l.Browser(ctx, l.reached)

@@ -79,7 +79,7 @@ func (l *life) status(ctx context.Context) ccci.Status {
 	}
 	for _, s := range r.Stages {
 		if s.Status == ccci.Unverified && withoutPicture(s) {
-			l.warn("the app's page was not looked at: " + s.Reason)
+			l.warn("the app's page was not opened: " + s.Reason)
 			continue
 		}
 		if s.Status == ccci.Unverified && s.Reason != NotAsked && !slices.Contains(l.unproven, s.Reason) && s.Reason != l.brokenUpgrade() {
@@ -107,7 +107,7 @@ func (l *life) status(ctx context.Context) ccci.Status {
 	if flaky := r.Flaky(); len(flaky) > 0 { // what passed only when asked again is no pass (N14)
 		c := flaky[0]
 		r.Cause = &ccci.Cause{Check: c.Name, Message: c.Message, Detail: c.Detail,
-			Hint: "let the check wait for what it needs, as with retry: or a probe under ready: in recipe.yml, or repair what the app does at times"}
+			Hint: "let the check wait for what it needs, with retry: in its step or a probe under ready: in recipe.yml, or fix the app"}
 		return ccci.StatusFlaky
 	}
 	return ccci.StatusPassed
@@ -159,7 +159,7 @@ func (l *life) compareWithBase() {
 	c := l.result.Cause
 	if i := len(l.result.BrokenBases) - 1; i >= 0 && l.base == nil && l.canonical == nil {
 		if b := l.result.BrokenBases[i]; b.Cause.Check == c.Check {
-			same := fmt.Sprintf("%s, %s, fails at the same check: look for what both have, as an image that is gone", b.Version, b.What)
+			same := fmt.Sprintf("%s, %s, fails at the same check: look for what both use, such as a configuration key or an image that was removed", b.Version, b.What)
 			c.Hint = strings.TrimPrefix(c.Hint+"; "+same, "; ")
 		}
 	}
@@ -182,14 +182,17 @@ func (l *life) late() ccci.Status {
 	if l.first != nil {
 		return statusOf(l.first.Code)
 	}
-	limit := "its deadline"
+	limit := "time"
 	if l.Job.Deadline > 0 {
 		limit = l.Job.Deadline.String()
 	}
-	c := &ccci.Cause{Check: "run/ended", Message: "the run was not done within " + limit}
+	c := &ccci.Cause{Check: "run/ended", Message: "the run reached its limit of " + limit}
 	if asked := l.interrupted; asked != nil {
 		c.Check, c.Detail = asked.Name, asked.Detail
-		c.Message = fmt.Sprintf("it had not ended when the time of the run, %s, was up: %s", limit, asked.Message)
+		c.Message = "not finished when the run reached its limit of " + limit
+		if words := strings.TrimSuffix(strings.TrimSuffix(asked.Message, context.DeadlineExceeded.Error()), ": "); words != "" {
+			c.Message += ": " + words
+		}
 	}
 	l.result.Cause = c
 	return ccci.StatusInconclusive

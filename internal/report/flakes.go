@@ -16,11 +16,16 @@ func flakes(run ccci.Run, result *ccci.Result) string {
 	const most = 10
 	var lines []string
 	add := func(check, line string) {
+		rate := ""
 		for _, f := range run.Flakes {
 			if f.Check == check {
-				line += ": " + f.String()
+				rate = ": " + f.String()
 			}
 		}
+		if rate == "" && result.Cause != nil && result.Cause.Check == check {
+			return // the cause says it
+		}
+		line += rate
 		lines = append(lines, "- "+Code(clip(check, 100))+" "+line)
 	}
 	flaky := result.Flaky()

@@ -115,9 +115,9 @@ func cases() map[string]struct {
 
 	run, res = ended(ccci.StatusFlaky, 3)
 	res.Stages[4].Checks = []ccci.Check{
-		{Name: "checks/log-in", Status: ccci.Flaky, Message: "it failed, and passed when it was asked again: the page shows @here `Error`", Detail: []string{"HTTP 500"},
+		{Name: "checks/log-in", Status: ccci.Flaky, Message: "it failed, and passed when it was repeated: the page shows @here `Error`", Detail: []string{"HTTP 500"},
 			Attempts: []ccci.Attempt{{Status: ccci.Fail, Message: "the page shows @here `Error`"}, {Status: ccci.Pass}}},
-		{Name: "checks/upload", Status: ccci.Flaky, Message: "it failed, and passed when it was asked again: no answer"},
+		{Name: "checks/upload", Status: ccci.Flaky, Message: "it failed, and passed when it was repeated: no answer"},
 	}
 	res.Stages[4].Settle()
 	res.Cause = &ccci.Cause{Check: "checks/log-in", Message: res.Stages[4].Checks[0].Message, Detail: []string{"HTTP 500"}}

@@ -371,7 +371,7 @@ func (d *Deployer) pullFault(activity, ref string, authorised bool, err error) e
 	case says("no space left on device"):
 		return fail(ccci.CodeInfra, "free space where Docker keeps its data (docker system df)")
 	case serverFault.MatchString(text):
-		return fail(ccci.CodeInfra, "the registry has a fault of its own; try again later")
+		return fail(ccci.CodeInfra, "the registry failed; try again later")
 	case says("no such host") && !onHub(ref):
 		return fail(ccci.CodeRecipe, "no registry has that name; check the part of %s before the first slash", ref)
 	case says("no such host", "server misbehaving", "temporary failure in name resolution"):
