@@ -45,7 +45,8 @@ func (c *logsCmd) Run(a *app) error {
 	} else {
 		err = l.copy(a.ctx, out, run, !run.Status.Terminal())
 	}
-	if errors.Is(err, ccci.ErrNotFound) {
+	// The engine may have an empty log of a run that waits.
+	if errors.Is(err, ccci.ErrNotFound) || err == nil && !out.shown && run.Status == ccci.StatusQueued {
 		return noLog(run)
 	}
 	if err == nil && out.only != "" && !out.shown {
