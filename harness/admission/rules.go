@@ -116,7 +116,7 @@ var ruleDocs = []RuleDoc{
 	{ruleMountPath, "targets of volumes, configs and secrets that hold .., are / or lie in /proc, /sys or /dev (except /dev/shm); volume subpaths that leave the volume", "They replace what confines a container, or leave it.", true},
 	{ruleHealth, "healthchecks more often than once a second", "The daemon starts a process for each.", true},
 	{ruleTemplate, "Go templates in environment, hostname, mounts and logging options, except fields of the task; in configs and secrets with a template driver everything but conditions, env, secret, config, comparisons and plain printing", "The daemon evaluates them, and a few lines can fill its memory.", false},
-	{ruleLogging, "logging drivers other than json-file, local, journald and none; none for a service with secrets; options other than max-size, max-file, compress, labels, env, tag and mode", "The daemon itself would connect elsewhere, and the run's logs would be lost.", true},
+	{ruleLogging, "logging drivers other than json-file, local, journald and none (json-file stands in place of the last two); none for a service with secrets; options other than max-size, max-file, compress, labels, env, tag and mode", "The daemon itself would connect elsewhere, and the run's logs would be lost.", true},
 	{ruleOOM, "a negative `oom_score_adj`", "Other processes would be killed first.", true},
 	{ruleControlVar, "variables in env files and abra.sh that steer tools on the host (DOCKER_HOST, COMPOSE_* except COMPOSE_FILE, PATH, LD_PRELOAD …), and a STACK_NAME or DOMAIN of another app", "Tools of operators read these files.", true},
 	{ruleWaiver, "a waiver that names no rule of this table, or a rule that cannot be waived", "It lifts nothing.", false},

@@ -430,7 +430,8 @@ func (b *Backup) resticList(ctx context.Context, snapshot Snapshot) ([]File, err
 }
 
 // resticRestore restores each volume in a container of its own, which can write into this volume alone: restic follows
-// links, and the app may make one while it runs. The app gets at nothing by a link that it cannot reach by itself.
+// links, and the app may make one while it runs. Such a link leads to the volume, to what is read-only, or to restic's own
+// /proc/self: code that an app brings into restic by that has the app's volume and can read the run's own snapshot.
 func (b *Backup) resticRestore(ctx context.Context, snapshot Snapshot) error {
 	for _, v := range b.plan.Volumes {
 		err := b.dropContainer(ctx)

@@ -368,7 +368,7 @@ func logs(t *testing.T, s *suite) {
 	// Daemons keep a line in messages of 16 KiB; this one runs over several of them.
 	long := strings.Repeat("x", 16<<10-4) + "good morning" + strings.Repeat("y", 40<<10)
 	stack := a.stack("version: '3.8'\nservices:\n  app:" + healthy + "    environment: [SAY=" + long + "]\n" +
-		"  mute:" + healthy + "    logging: {driver: none}\n")
+		"  mute:" + healthy + "    logging: {driver: gelf, options: {gelf-address: 'udp://127.0.0.1:9', cache-disabled: 'true'}}\n") // Docker keeps nothing of it
 	a.deploy(stack)
 	got := map[string]string{}
 	var unread []string

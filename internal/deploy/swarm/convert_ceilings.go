@@ -245,11 +245,13 @@ func (l *lowering) clampHealth(s *service, h *container.HealthConfig, least time
 }
 
 // logDriver bounds what the daemon writes to its disk. The journal is the host's own, and a
-// flood of one app would push everything else out of it: json-file stands in its place. A log
-// that is not kept (none), and a driver for which the operator has written a waiver,
-// stay.
+// flood of one app would push everything else out of it: json-file stands in its place, and in that
+// of a log that is not kept (none), which nothing measures though dockerd reads it all. A driver for
+// which the operator has written a waiver stays.
 func (l *lowering) logDriver(s *service, d *swarm.Driver, most int64) *swarm.Driver {
-	const files = 2
+	// dockerd renames every file of a log when one is full, so that many small files cost it
+	// 300 ms of processor time for a line.
+	const files, mostFiles, leastFile = 2, 10, 64 << 10
 	bounded := func(name string, size, count int64) *swarm.Driver {
 		return &swarm.Driver{Name: name, Options: map[string]string{"max-size": strconv.FormatInt(size, 10), "max-file": strconv.FormatInt(count, 10)}}
 	}
@@ -259,8 +261,8 @@ func (l *lowering) logDriver(s *service, d *swarm.Driver, most int64) *swarm.Dri
 	name := cmp.Or(d.Name, "json-file")
 	switch name {
 	case "json-file", "local":
-	case "journald":
-		l.note(s, "logging driver json-file in place of journald")
+	case "journald", "none":
+		l.note(s, "logging driver json-file in place of %s", name)
 		return bounded("json-file", most/files, files)
 	default:
 		return d
@@ -275,6 +277,10 @@ func (l *lowering) logDriver(s *service, d *swarm.Driver, most int64) *swarm.Dri
 		if d.Options["max-size"] != "" {
 			l.note(s, "log lowered to %s", bytesText(most))
 		}
+		return bounded(name, most/files, files)
+	}
+	if size < leastFile || count > mostFiles {
+		l.note(s, "log of %d files of %s changed to %d files of %s", count, bytesText(size), files, bytesText(most/files))
 		return bounded(name, most/files, files)
 	}
 	return bounded(name, size, count)

@@ -237,7 +237,7 @@ func TestN3_ImagesAreBoundedBeforeTheyRun(t *testing.T) {
 		images []image.InspectResponse
 		want   string
 	}{
-		"an image without a configuration": {[]image.InspectResponse{{}}, ""},
+		"an image without a configuration": {[]image.InspectResponse{{}}, "shows no configuration"},
 		"what build tools write":           {[]image.InspectResponse{inspected(4, 5), inspected(4, 5)}, ""},
 		"5 MB of labels":                   {[]image.InspectResponse{inspected(100, 0)}, "configuration has 4.769MiB"},
 		"many services together":           {[]image.InspectResponse{inspected(20, 0), inspected(20, 0), inspected(20, 0)}, "image i:2 of service s2"},

@@ -130,8 +130,9 @@ const (
 )
 
 func (w *imageWeight) add(service, ref string, img image.InspectResponse) error {
-	if img.Config == nil {
-		return nil
+	if img.Config == nil { // the containerd store does not show that of every image which it runs
+		return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: Docker shows no configuration of it for this machine's platform", ref, service).
+			WithHint("build the image for this platform, without another manifest in its index that claims to be one")
 	}
 	text, err := json.Marshal(img.Config)
 	if err != nil {
@@ -207,8 +208,9 @@ func (d *Deployer) pullOne(ctx context.Context, services, ref string) (image.Ins
 	}
 	img, err := d.fetch(ctx, activity, services, ref, name)
 	switch {
-	case err != nil && here.ID != "" && ctx.Err() == nil:
-		// As swarm did it: a registry that is down or limits this host fails no run that has the image.
+	case err != nil && here.ID != "" && ctx.Err() == nil && ccci.CodeOf(err) == ccci.CodeInfra:
+		// A registry that is down or limits this host fails no run that has the image. One that answers
+		// that there is no such image does: an operator could not deploy the recipe.
 		d.log.Warn("the registry does not answer for an image; the one of this machine is used", "image", ref, "service", services, "id", here.ID, "error", err)
 		return here, nil
 	case err == nil && here.ID != "" && here.ID != img.ID:
