@@ -65,13 +65,12 @@ func tableOf(turns []ccci.Turn) *checkTable {
 	return t
 }
 
-// countWords words how many checks say what, as "20 pass, 1 failed".
+// countWords words how many checks say what, as "20 passed, 1 failed".
 func countWords(counts map[ccci.CheckStatus]int) string {
 	var parts []string
 	for _, s := range []ccci.CheckStatus{ccci.Pass, ccci.Fail, ccci.Flaky, ccci.Unverified, ccci.Skip} {
 		if n := counts[s]; n > 0 {
-			word := map[ccci.CheckStatus]string{ccci.Pass: "passed", ccci.Fail: "failed", ccci.Flaky: "flaky", ccci.Unverified: "unverified", ccci.Skip: "skipped"}[s]
-			parts = append(parts, fmt.Sprintf("%d %s", n, word))
+			parts = append(parts, fmt.Sprintf("%d %s", n, s.Word()))
 		}
 	}
 	return strings.Join(parts, ", ")

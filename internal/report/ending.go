@@ -141,7 +141,7 @@ func again(run ccci.Run, result *ccci.Result, links Links) string {
 	case ccci.StatusFailed:
 		next := "Push a fix, then comment `!testme`. "
 		if result != nil && slices.ContainsFunc(result.Stages, func(s ccci.Stage) bool { return s.Status == ccci.Fail }) {
-			next = "Push a fix, then comment `!testme`, or `!retest` to test the failed stages only. "
+			next = "Push a fix, then comment `!testme`. To repeat the failed stages of this commit, comment `!retest`. "
 		}
 		return strings.TrimSpace(next + line)
 	case ccci.StatusRefused:
@@ -151,7 +151,7 @@ func again(run ccci.Run, result *ccci.Result, links Links) string {
 	case ccci.StatusInconclusive:
 		return strings.TrimSpace("Comment `!testme` to try again. If it ends the same way, read what the app waits for in its log. " + line)
 	case ccci.StatusFlaky:
-		return strings.TrimSpace("Comment `!testme` to test again. " + line)
+		return strings.TrimSpace("Fix the app or make the check wait, then comment `!testme`. " + line)
 	case ccci.StatusCancelled:
 		if !run.Superseded.IsZero() { // which says itself what to do
 			return ""

@@ -127,7 +127,11 @@ func blame(run ccci.Run, result *ccci.Result) string {
 		case result.Cause == nil:
 			return "The recipe passed what was tested, but objects were left after its removal."
 		case slices.ContainsFunc(result.BrokenBases, func(b ccci.BrokenBase) bool { return b.Cause.Check == result.Cause.Check }):
-			return "The last release fails in the same way. The cause is probably older than this commit."
+			return "The last release fails at the same check. This commit probably did not cause it, but cannot pass until it is fixed."
+		case strings.HasPrefix(result.Cause.Check, "lint/"):
+			return "abra does not deploy this recipe. The recipe has to change."
+		case strings.HasPrefix(result.Cause.Check, "checks/"):
+			return "The app did not do what a check expects. The recipe has to change, or the check."
 		}
 		return "The recipe has to change."
 	case ccci.StatusRefused:
@@ -283,6 +287,9 @@ func checklist(run ccci.Run, rows []ccci.StageRow) string {
 				continue
 			}
 			line := fmt.Sprintf("- %s **%s** %s", symbolOf(row.Status), name, row.Status.Word())
+			if row.Status == ccci.Fail && run.Status == ccci.StatusRefused {
+				line = fmt.Sprintf("- %s **%s** %s", runSymbols[run.Status], name, run.Status.Word())
+			}
 			if row.Duration > 0 {
 				line += " in " + Duration(row.Duration)
 			}
@@ -457,11 +464,11 @@ func brokenBases(result *ccci.Result, detail int) string {
 	deployed := slices.ContainsFunc(result.Images, func(i ccci.Image) bool { return i.Stage == "head" })
 	switch {
 	case result.Base != nil && deployed:
-		parts = append(parts, "The upgrade started from "+Code(clip(result.Base.Version, 100))+" instead.")
+		parts = append(parts, "The upgrade started from "+Code(clip(result.Base.Version, 100))+" instead. This pull request did not cause the failure of the release.")
 	case deployed && result.Stage(ccci.StageInstall).Status != ccci.Pass:
 		parts = append(parts, "This commit was installed without the release, and failed as well.")
 	case deployed:
-		parts = append(parts, "This commit was installed without the release. The upgrade to it was not tested. If this commit does not fix the release, publish one that installs.")
+		parts = append(parts, "This commit was installed without the release, and the upgrade to it was not tested. This pull request did not cause that. A release made from it gives later upgrades a start that works.")
 	default:
 		parts = append(parts, "This commit was not deployed.")
 	}
@@ -491,7 +498,10 @@ func skips(rows []ccci.StageRow) string {
 	if len(names) == 0 {
 		return ""
 	}
-	return "**Not tested: " + strings.Join(names, ", ") + ".** This run says nothing about it."
+	if len(names) == 1 {
+		return "**Not tested: " + names[0] + ".** This run says nothing about it."
+	}
+	return "**Not tested: " + strings.Join(names, ", ") + ".** This run says nothing about them."
 }
 
 func footer(run ccci.Run, links Links) string {
