@@ -93,11 +93,14 @@ func TestU20_TheSweepHasANameInTheQueue(t *testing.T) {
 		}
 		_, stop := w.start(w.config())
 		defer stop()
-		w.write(pr1, ada, "!testme")
+		pr2 := ccci.PRRef{Repo: repo, Number: 2}
+		w.addPR(pr2)
+		w.write(pr2, ada, "!testme") // keeps the engine busy
+		idle(20 * time.Second)
 		w.write(pr1, ada, "!testme")
 		asked := w.write(pr1, ada, "!status")
 		idle(20 * time.Second)
-		if said := strings.Join(w.said("reply/"+string(asked.ID)), ""); !strings.Contains(said, "behind the sweep of wiki (running)") || strings.Contains(said, "/#0") {
+		if said := strings.Join(w.said("reply/"+string(asked.ID)), ""); !strings.Contains(said, "behind ") || !strings.Contains(said, "the sweep of wiki (running)") || strings.Contains(said, "/#0") {
 			t.Errorf("said %q", said)
 		}
 	})

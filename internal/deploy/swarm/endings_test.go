@@ -70,8 +70,6 @@ func TestN3_EndedTasksEndTheRun(t *testing.T) {
 			t.Errorf("Remove: %v", err)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
 	compose := `
 version: "3.8"
 services:
@@ -79,7 +77,13 @@ services:
   job: {image: IMAGE, command: [exit, "0"], networks: [inside], deploy: {replicas: 2, restart_policy: {delay: 100ms}}}
 networks: {inside: {}}
 `
-	err := d.Deploy(ctx, deploytest.Stack(t, app.StackName, t.TempDir(), strings.ReplaceAll(compose, "IMAGE", img)))
+	stack := deploytest.Stack(t, app.StackName, t.TempDir(), strings.ReplaceAll(compose, "IMAGE", img))
+	if _, err := d.Pull(t.Context(), stack); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := d.Deploy(ctx, stack)
 	t.Log(err)
 	select {
 	case err = <-d.Exceeded():
