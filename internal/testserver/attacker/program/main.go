@@ -21,6 +21,7 @@
 //	deep DIR                 make a path that is longer than the kernel takes
 //	obstruct CANARY PATH     once the canary was changed, put a folder with a file in the place of PATH
 //	flood MIB                write that much to the log
+//	pour MIB                 write that much to the log in each second, beside all that follows
 //	secret FILE CODING       write a secret to the log: see codings
 //	print TEXT               write a text, with the escapes of a Go string, to the log
 //	stubborn                 ignore SIGTERM
@@ -164,6 +165,8 @@ func attack(words []string, rest string) {
 		go obstruct(arg(1), arg(2))
 	case "flood":
 		flood(number(arg(1)))
+	case "pour":
+		go pour(number(arg(1)))
 	case "secret":
 		text, err := os.ReadFile(arg(1))
 		if err != nil {
@@ -312,6 +315,14 @@ func flood(mib int) {
 	line := append(bytes.Repeat([]byte("x"), 127), '\n')
 	for range mib << 13 {
 		os.Stdout.Write(line)
+	}
+}
+
+// pour writes so many MiB in each second.
+func pour(mib int) {
+	some := bytes.Repeat(append(bytes.Repeat([]byte("x"), 127), '\n'), mib<<13/10)
+	for range time.Tick(100 * time.Millisecond) {
+		os.Stdout.Write(some)
 	}
 }
 
