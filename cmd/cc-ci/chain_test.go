@@ -283,7 +283,7 @@ func (c *chain) testme(pull int) (run ccci.RunID, overhead time.Duration) {
 		c.t.Errorf("the commit's status is %q", got)
 	}
 	verdict := c.ours(pull)
-	for _, want := range []string{"**Code and privileges that this commit changes**, compared with `main` at `", "(asking for this run approved `" + commit[:8] + "` alone", "service app changed its image: `"} { // P2
+	for _, want := range []string{"**Code and privileges that this commit changes**, compared with `main` at `", "This run was approved for commit `" + commit[:8] + "` only", "service app changed its image: `"} { // P2
 		if last := verdict[len(verdict)-1]; !strings.Contains(last, want) {
 			c.t.Errorf("the comment lacks %q:\n%s", want, last)
 		}

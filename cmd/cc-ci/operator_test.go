@@ -148,7 +148,7 @@ func TestN5_OperatorCancelsWhatWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range thread {
-			if strings.Contains(c.Body, "Cancelled by `operator ") && strings.Contains(c.Body, "the run never started, so nothing was created") {
+			if strings.Contains(c.Body, "Cancelled by `operator ") && strings.Contains(c.Body, "The run never started") {
 				return true
 			}
 		}

@@ -137,7 +137,7 @@ func reproOf(t *testing.T, dir, past string, args ...string) (code int, result c
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
-	if code = cmd.ProcessState.ExitCode(); code == exitPassed || code == exitFailed {
+	if code = cmd.ProcessState.ExitCode(); code == exitPassed || code == exitFailed || code == exitFlaky {
 		result = readResult(t, filepath.Join(out, "result.json"), text.String())
 	}
 	return code, result, text.String()

@@ -56,6 +56,8 @@ const (
 	// mostFailures is how many measurements in a row may give nothing, before what is not
 	// measured counts as too much.
 	mostFailures = 5
+	// logsTake is how long Box.Measure watches logs.
+	logsTake = 500 * time.Millisecond
 	// freeInterval is the time between two looks at what is free.
 	freeInterval = time.Second
 	// dropInterval is the time between two readings of the free space.
@@ -116,10 +118,19 @@ func (d *Deployer) awaitFull(ctx context.Context) error {
 }
 
 func (k *disk) watch(ctx context.Context) {
+	var logs time.Time // when they were measured last
 	for {
 		started, free := time.Now(), k.free()
-		all, err := k.measure(ctx)
+		// Logs are watched for a while, which a measurement that free space has brought forward has no time for.
+		withLogs := started.Sub(logs) >= diskInterval
+		if withLogs {
+			logs = started
+		}
+		all, err := k.measure(ctx, withLogs)
 		took := time.Since(started)
+		if withLogs {
+			took = max(took-logsTake, 0)
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -127,7 +138,7 @@ func (k *disk) watch(ctx context.Context) {
 			k.d.log.Warn("measuring the disk of the run", "error", err)
 		}
 		over := k.judge(all, err)
-		if over == nil {
+		if over == nil && withLogs {
 			over = k.floods.judge(all)
 		}
 		if over != nil {
@@ -211,7 +222,9 @@ func overLimit(all []usage, limit int64) error {
 	return nil
 }
 
-func (k *disk) measure(ctx context.Context) ([]usage, error) {
+// measure returns what the run takes. What its containers take is known first: where that alone is too
+// much, nothing else is measured.
+func (k *disk) measure(ctx context.Context, logs bool) ([]usage, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, measureLimit, fmt.Errorf("it takes longer than %s", measureLimit))
 	defer cancel()
 	ours := filters.NewArgs(filters.Arg("label", LabelRun+"="+string(k.d.o.RunID)))
@@ -227,9 +240,12 @@ func (k *disk) measure(ctx context.Context) ([]usage, error) {
 	services := map[string]string{} // by container, of those whose log is measured
 	for _, c := range containers {
 		all = append(all, usage{what: "container " + containerName(c), bytes: c.SizeRw})
-		if service := c.Labels[labelServiceName]; service != "" && c.State == container.StateRunning && k.d.o.Box.Logs != "" {
+		if service := c.Labels[labelServiceName]; service != "" && c.State == container.StateRunning && logs && k.d.o.Box.Logs != "" {
 			services[c.ID] = service
 		}
+	}
+	if overLimit(all, k.d.o.DiskLimit) != nil {
+		return all, nil
 	}
 	volumes, err := k.d.docker.VolumeList(ctx, volume.ListOptions{})
 	if err != nil {
