@@ -80,20 +80,12 @@ func LockSlot(ctx context.Context, dir string, run ccci.RunID, capacity int, hol
 			}
 			held = ""
 		}
-		for n := range max(capacity, 1) {
-			place, err := slotFile(dir, fmt.Sprintf("slot-%d", n))
-			if err != nil {
-				presence.Unlock()
-				return nil, err
-			}
-			ok, err := place.TryLock()
-			if err != nil && !errors.Is(err, fs.ErrPermission) {
-				presence.Unlock()
-				return nil, ccci.Errorf(ccci.CodeInfra, "taking a slot: %w", err).WithHint("check that %s is writable", dir)
-			}
-			if !ok {
-				continue
-			}
+		place, _, err := lockFree(dir, "slot", max(capacity, 1))
+		if err != nil {
+			presence.Unlock()
+			return nil, err
+		}
+		if place != nil {
 			self := process.Of(os.Getpid())
 			// The presence's file says which kind it is; it means something while locked.
 			if err := writeOwn(presence.Path(), fmt.Appendf(nil, workingFormat, self.PID, self.Start, self.Boot)); err != nil {
@@ -115,20 +107,30 @@ func LockSlot(ctx context.Context, dir string, run ccci.RunID, capacity int, hol
 // LockPart takes one of n parts of a machine that has all runs of dir, for as long as the
 // process lives or until release. It returns its number from 0, or -1 when other runs have all.
 func LockPart(dir string, n int) (part int, release func(), err error) {
-	for part := range n {
-		lock, err := slotFile(dir, fmt.Sprintf("part-%d", part))
+	lock, part, err := lockFree(dir, "part", n)
+	if lock == nil {
+		return -1, func() {}, err
+	}
+	return part, func() { lock.Unlock() }, nil
+}
+
+// lockFree locks the first of n files of a kind that no process has locked. It returns a nil lock
+// where there is none.
+func lockFree(dir, kind string, n int) (lock *flock.Flock, i int, err error) {
+	for i := range n {
+		lock, err := slotFile(dir, fmt.Sprintf("%s-%d", kind, i))
 		if err != nil {
-			return -1, nil, err
+			return nil, -1, err
 		}
 		ok, err := lock.TryLock()
 		if err != nil && !errors.Is(err, fs.ErrPermission) {
-			return -1, nil, ccci.Errorf(ccci.CodeInfra, "taking a part of the processors: %w", err).WithHint("check that %s is writable", dir)
+			return nil, -1, ccci.Errorf(ccci.CodeInfra, "taking a %s: %w", kind, err).WithHint("check that %s is writable", dir)
 		}
 		if ok {
-			return part, func() { lock.Unlock() }, nil
+			return lock, i, nil
 		}
 	}
-	return -1, func() {}, nil
+	return nil, -1, nil
 }
 
 const (
