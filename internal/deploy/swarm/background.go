@@ -12,12 +12,12 @@ type background struct {
 	done   chan struct{}
 }
 
-// start runs do, unless it runs already.
-func (b *background) start(do func(ctx context.Context)) {
+// start runs do, unless it runs already. It reports whether it did.
+func (b *background) start(do func(ctx context.Context)) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.cancel != nil {
-		return
+		return false
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -26,6 +26,7 @@ func (b *background) start(do func(ctx context.Context)) {
 		defer close(done)
 		do(ctx)
 	}()
+	return true
 }
 
 // stop ends the work and waits for it. Legal at any time.

@@ -27,15 +27,20 @@ func (d *Deployer) endRun(ctx context.Context, why error) {
 
 // freeze pauses the run's tasks: they write nothing more, and their logs can be read.
 func (d *Deployer) freeze(ctx context.Context) {
-	list, err := d.docker.ContainerList(ctx, container.ListOptions{
-		Filters: filters.NewArgs(filters.Arg("label", LabelRun+"="+string(d.o.RunID)), filters.Arg("label", labelServiceName)),
-	})
+	list, err := d.taskContainers(ctx)
 	for _, c := range list {
 		err = errors.Join(err, d.pause(ctx, c.ID))
 	}
 	if err != nil {
 		d.log.Warn("pausing a run that takes too much", "error", err)
 	}
+}
+
+// taskContainers lists the running containers of the run's tasks.
+func (d *Deployer) taskContainers(ctx context.Context) ([]container.Summary, error) {
+	return d.docker.ContainerList(ctx, container.ListOptions{
+		Filters: filters.NewArgs(filters.Arg("label", LabelRun+"="+string(d.o.RunID)), filters.Arg("label", labelServiceName)),
+	})
 }
 
 // pause tries again: on a busy machine the kernel may refuse to freeze a container at first.

@@ -39,12 +39,11 @@ const (
 // does not take a network away that has a container on it, not later either. So the
 // proxy joins after the first task has started, and leaves before the last one goes.
 type proxyLink struct {
-	d *Deployer
+	background // started and stopped with mu held
+	d          *Deployer
 
 	mu     sync.Mutex
-	stacks map[string]bool    // those of the run with a task on the network
-	cancel context.CancelFunc // nil while nothing is watched
-	done   chan struct{}
+	stacks map[string]bool // those of the run with a task on the network
 
 	joining sync.Mutex // one at a time looks and joins
 }
@@ -63,7 +62,7 @@ func (l *proxyLink) follow(ctx context.Context, stack string, proxied bool) erro
 	if len(l.stacks) > 0 || l.cancel == nil {
 		return nil
 	}
-	l.stopWatching()
+	l.background.stop()
 	return l.d.detachProxy(ctx, l.d.o.RunID)
 }
 
@@ -72,31 +71,13 @@ func (l *proxyLink) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.stacks)
-	l.stopWatching()
-}
-
-func (l *proxyLink) stopWatching() {
-	if l.cancel == nil {
-		return
-	}
-	l.cancel()
-	<-l.done
-	l.cancel = nil
+	l.background.stop()
 }
 
 // watch starts, once, the goroutine that attaches the proxy whenever a container starts that
 // makes it possible or necessary.
 func (l *proxyLink) watch() {
-	if l.cancel != nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	l.cancel, l.done = cancel, done
-	go func() {
-		defer close(done)
-		keepWatching(ctx, l.watchEvents)
-	}()
+	l.start(func(ctx context.Context) { keepWatching(ctx, l.watchEvents) })
 }
 
 // keepWatching has watch follow one stream of the daemon's events after the other, until ctx ends. A

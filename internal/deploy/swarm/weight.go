@@ -45,13 +45,12 @@ func part(k, n, processors int) string {
 // Swarm has no field for either. The weight is set at the event of a container's creation: usually
 // before the container starts, and for each one that swarm makes later.
 type weights struct {
+	background
 	d          *Deployer
 	processors string // "" stands for all
 
-	mu       sync.Mutex
+	mu       sync.Mutex                  // of services
 	services map[string]map[string]int64 // stack -> service -> shares of each of its containers
-	cancel   context.CancelFunc          // nil while nothing is watched
-	done     chan struct{}
 
 	refused sync.Once
 }
@@ -63,37 +62,13 @@ func (w *weights) follow(ctx context.Context, stack string, services []service) 
 		shares[s.name] = s.shares
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	before := w.services[stack]
 	w.services[stack] = shares
-	if w.cancel == nil {
-		w.watch()
-	} else if len(before) > 0 && !maps.Equal(before, shares) {
+	w.mu.Unlock() // the goroutine takes it too
+	started := w.start(func(ctx context.Context) { keepWatching(ctx, w.watchEvents) })
+	if !started && len(before) > 0 && !maps.Equal(before, shares) {
 		w.weighAll(ctx, shares)
 	}
-}
-
-// stop ends watching. It is legal at any time.
-func (w *weights) stop() {
-	w.mu.Lock()
-	cancel, done := w.cancel, w.done
-	w.cancel = nil
-	w.mu.Unlock()
-	if cancel != nil {
-		cancel()
-		<-done
-	}
-}
-
-// watch starts the goroutine that follows the daemon's events.
-func (w *weights) watch() {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	w.cancel, w.done = cancel, done
-	go func() {
-		defer close(done)
-		keepWatching(ctx, w.watchEvents)
-	}()
 }
 
 // watchEvents follows one stream of events until it ends.
@@ -125,9 +100,7 @@ func (w *weights) watchEvents(ctx context.Context) {
 
 // weighAll sets the weights of the containers that there are.
 func (w *weights) weighAll(ctx context.Context, shares map[string]int64) {
-	list, err := w.d.docker.ContainerList(ctx, container.ListOptions{
-		Filters: filters.NewArgs(filters.Arg("label", LabelRun+"="+string(w.d.o.RunID)), filters.Arg("label", labelServiceName)),
-	})
+	list, err := w.d.taskContainers(ctx)
 	if err != nil {
 		w.d.log.Warn("listing the containers whose CPU weight has changed", "run", w.d.o.RunID, "error", err)
 		return
