@@ -75,7 +75,7 @@ func TestN7_AttemptsAreApart(t *testing.T) {
 	}
 }
 
-// The pages act for nobody: they name the comment, and link the pull request.
+// The pages cannot start or cancel a run: they name the comment, and link the pull request.
 func TestP1_RunPageNamesTheCommands(t *testing.T) {
 	w := newWorld(t, func(c *dashboard.Config) { c.Forge = nil })
 	address := "https://git.example.org/recipes/miniflux/pulls/1"

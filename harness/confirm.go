@@ -47,7 +47,7 @@ func (l *life) confirmed(ctx context.Context, s *ccci.Stage, name string, ask fu
 }
 
 // confirmable reports whether a check failed in a way that may be different the next time: the app
-// answered otherwise than expected. What nobody of the recipe decides is repeated with the whole
+// answered otherwise than expected. An infrastructure error is repeated with the whole
 // run, and what cannot change is not asked again.
 func confirmable(c ccci.Check, err error) bool {
 	var failure *checks.Failure

@@ -14,7 +14,7 @@ type cancelCmd struct {
 	Of string `arg:"" name:"run" help:"Id of the run, the beginning of it, or the address of its page."`
 }
 
-// Run records the wish in the database, as the comment !cancel does. The server ends the run: it
+// Run records the request in the database, as the comment !cancel does. The server ends the run: it
 // tears down, proves it and answers on the forge. Who may write the database may cancel.
 func (c *cancelCmd) Run(a *app) error {
 	r, err := a.openRecords()

@@ -244,7 +244,7 @@ func TestN3_ATagThatMovesDuringARun(t *testing.T) {
 		t.Errorf("the second pull of a run asks %v", asked)
 	}
 
-	// Another run asks anew. On the same service the other image makes new tasks.
+	// Another run asks again. On the same service the other image makes new tasks.
 	other := m.deployer()
 	second := m.pull(other)
 	if second.Digest == first.Digest || second.Reference != first.Reference || !strings.HasSuffix(second.RepoDigest, "@"+m.tag) {

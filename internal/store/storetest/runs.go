@@ -217,7 +217,7 @@ func testUpdateRaces(t *testing.T, o Options) {
 	}
 }
 
-// A wish to cancel is recorded once, in an unfinished run alone, and no update takes it away.
+// A request to cancel is recorded once, in an unfinished run alone, and no update takes it away.
 func testCancel(t *testing.T, o Options) {
 	s := o.Open(t, t.TempDir())
 	run := aRun(1)
@@ -232,12 +232,12 @@ func testCancel(t *testing.T, o Options) {
 		return got
 	}
 	if got := cancel("ada"); got.CancelledBy != "ada" || got.Status != ccci.StatusQueued {
-		t.Errorf("after the first wish it is %s, cancelled by %q", got.Status, got.CancelledBy)
+		t.Errorf("after the first request it is %s, cancelled by %q", got.Status, got.CancelledBy)
 	}
 	if got := cancel("bob"); got.CancelledBy != "ada" {
-		t.Errorf("after the second wish it is cancelled by %q", got.CancelledBy)
+		t.Errorf("after the second request it is cancelled by %q", got.CancelledBy)
 	}
-	run.Status = ccci.StatusRunning // read before the wish
+	run.Status = ccci.StatusRunning // read before the request
 	update(t, s, run)
 	if got := find(t, s, run.ID); got.CancelledBy != "ada" || got.Status != ccci.StatusRunning {
 		t.Errorf("after an update it is %s, cancelled by %q", got.Status, got.CancelledBy)
@@ -250,7 +250,7 @@ func testCancel(t *testing.T, o Options) {
 	}
 }
 
-// A wish and an update of another process take nothing from each other, whichever comes first.
+// A request and an update of another process take nothing from each other, whichever comes first.
 func testCancelRaces(t *testing.T, o Options) {
 	place := t.TempDir()
 	handles := []ccci.Store{o.Open(t, place), o.Open(t, place)}
