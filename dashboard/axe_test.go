@@ -80,7 +80,7 @@ func (b *tab) axe() []string {
 // A checker that finds nothing anywhere proves nothing.
 func TestAxeFindsMistakes(t *testing.T) {
 	b := openBrowser(t)
-	b.do(chromedp.Navigate("data:text/html,<img src=x><h1>a</h1><h4>b</h4>"))
+	b.open("data:text/html,<img src=x><h1>a</h1><h4>b</h4>")
 	if found := b.axe(); len(found) < 3 {
 		t.Errorf("axe finds %q", found)
 	}

@@ -30,6 +30,7 @@ type tab struct {
 	mu       sync.Mutex
 	troubles []string
 	requests []string
+	changed  bool // the network of this machine changed, which ends all that Chromium loads
 }
 
 // openBrowser starts a Chromium with one page.
@@ -74,7 +75,9 @@ func (b *tab) watch(event any) {
 	defer b.mu.Unlock()
 	switch e := event.(type) {
 	case *log.EventEntryAdded:
-		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
+		if strings.Contains(e.Entry.Text, networkChanged) {
+			b.changed = true
+		} else if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
 			b.troubles = append(b.troubles, fmt.Sprintf("console: %s %s", e.Entry.Text, e.Entry.URL))
 		}
 	case *runtime.EventExceptionThrown:
@@ -94,6 +97,32 @@ func (b *tab) taken() (troubles, requests []string) {
 	defer b.mu.Unlock()
 	troubles, requests, b.troubles, b.requests = b.troubles, b.requests, nil, nil
 	return troubles, requests
+}
+
+// networkChanged is Chromium's error for what it was loading when an interface came or went: tests that
+// run beside this one start containers.
+const networkChanged = "net::ERR_NETWORK_CHANGED"
+
+// open loads a page, and once more when the network of the machine changed meanwhile.
+func (b *tab) open(url string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+	defer cancel()
+	for {
+		b.mu.Lock()
+		b.changed = false
+		b.mu.Unlock()
+		err := chromedp.Do(ctx, chromedp.Navigate(url))
+		b.mu.Lock()
+		changed := b.changed
+		b.mu.Unlock()
+		if err == nil && !changed {
+			return
+		}
+		if err != nil && !strings.Contains(err.Error(), networkChanged) {
+			b.t.Fatal(err)
+		}
+	}
 }
 
 func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
@@ -221,7 +250,7 @@ func TestA27_PagesInABrowser(t *testing.T) {
 			b.show(width, scheme)
 			for _, p := range pages {
 				name := fmt.Sprintf("%s-%s-%d", p.name, scheme, width)
-				b.do(chromedp.Navigate(w.server.URL + p.path))
+				b.open(w.server.URL + p.path)
 				for _, wrong := range append(eval[[]string](b, audit), b.axe()...) {
 					t.Errorf("%s: %s", name, wrong)
 				}
@@ -248,7 +277,7 @@ func TestCommentByKeyboard(t *testing.T) {
 	w := newWorld(t)
 	w.populate()
 	b.show(1280, "light")
-	b.do(chromedp.Navigate(w.server.URL + "/pulls/recipes/pocketbase/1"))
+	b.open(w.server.URL + "/pulls/recipes/pocketbase/1")
 	b.do(chromedp.KeyEvent(kb.Tab))
 	if got := eval[string](b, `document.activeElement.className`); got != "skip" {
 		t.Errorf("the first stop of the keyboard is %q, want the skip link", got)
@@ -276,7 +305,7 @@ func TestRunIsWatchedLive(t *testing.T) {
 	run := w.add("miniflux", 0, ccci.StatusQueued, nil)
 	w.fillForge(map[string]ccci.Run{"passed": run, "failed": run})
 	b.show(1280, "light")
-	b.do(chromedp.Navigate(w.server.URL + "/runs/" + string(run.ID)))
+	b.open(w.server.URL + "/runs/" + string(run.ID))
 	eval[bool](b, `window.stays = true`)
 	sees := func(what, script string) {
 		t.Helper()
@@ -326,7 +355,8 @@ func TestTypedTextSurvivesALiveRefresh(t *testing.T) {
 	w := newWorld(t)
 	runs := w.populate()
 	b.show(1280, "dark")
-	b.do(chromedp.Navigate(w.server.URL+"/pulls/recipes/pocketbase/1"), chromedp.SendKeys("#body", "half a thought"))
+	b.open(w.server.URL + "/pulls/recipes/pocketbase/1")
+	b.do(chromedp.SendKeys("#body", "half a thought"))
 	_, _ = w.forge.AddComment(t.Context(), runs["passed"].PR, ccci.User{ID: "2", Name: "grace"}, "a word in between")
 	_ = w.bus.Publish(t.Context(), ccci.TopicForge, "recipes/pocketbase")
 	eventually(t, func() bool {

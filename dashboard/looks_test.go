@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/dashboard"
 )
@@ -57,7 +55,7 @@ func TestA27_ManyRecipesInABrowser(t *testing.T) {
 			b.show(width, scheme)
 			for _, p := range pages {
 				name := fmt.Sprintf("big-%s-%s-%d", p.name, scheme, width)
-				b.do(chromedp.Navigate(w.server.URL + p.path))
+				b.open(w.server.URL + p.path)
 				if height := eval[int](b, `document.documentElement.scrollHeight`); p.height > 0 && height > p.height {
 					t.Errorf("%s: it is %d px high", name, height)
 				}
@@ -79,11 +77,11 @@ func TestTrendAndLogByKeyboard(t *testing.T) {
 	w := newWorld(t)
 	runs := w.populate()
 	b.show(1280, "light")
-	b.do(chromedp.Navigate(w.server.URL + "/recipes/pocketbase"))
+	b.open(w.server.URL + "/recipes/pocketbase")
 	if n := eval[int](b, `[...document.querySelectorAll(".trend a")].filter((a) => { a.focus(); return document.activeElement === a && a.getAttribute("aria-label"); }).length`); n < 30 {
 		t.Errorf("the keyboard reaches %d bars", n)
 	}
-	b.do(chromedp.Navigate(w.server.URL + "/runs/" + string(runs["failed"].ID)))
+	b.open(w.server.URL + "/runs/" + string(runs["failed"].ID))
 	wrong := eval[[]string](b, `[...document.querySelectorAll("pre, .lines")].filter((e) => e.tabIndex !== 0 || !e.getAttribute("aria-label")).map((e) => e.outerHTML.slice(0, 100))`)
 	if len(wrong) > 0 {
 		t.Errorf("blocks that scroll cannot be focused or have no name: %s", strings.Join(wrong, "\n"))

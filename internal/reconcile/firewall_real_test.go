@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -77,9 +78,13 @@ func TestN3_RealFirewall(t *testing.T) {
 			s.await(t, name+" runs again", func() bool { return s.container(t, name) != "" })
 		}
 		s.judge(t, true)
-		s.await(t, "the proxy serves again", func() bool {
-			_, err := s.client(false).Get("https://" + domain + pingPath)
-			return err == nil
+		s.await(t, "the proxy serves again", func() bool { // it answers 404 until it has read its routers from swarm
+			res, err := s.client(false).Get("https://" + domain + pingPath)
+			if err != nil {
+				return false
+			}
+			res.Body.Close()
+			return res.StatusCode == http.StatusOK
 		})
 		s.proxyServes(t)
 		if did := s.reconcile(t); len(did) != 0 {

@@ -19,6 +19,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/deploy/deploytest"
+	"github.com/recipe-maintainers/cc-ci/internal/testserver/race"
 )
 
 const hostileCompose = `
@@ -74,6 +75,9 @@ func consumptionOf(t *testing.T, cli *client.Client, stack string) map[string]co
 // A run that takes all that it can get stays under its ceilings, and a good one beside it
 // comes out green and takes at most a fifth longer.
 func TestN3_AHostileRunLeavesItsNeighbourAlone(t *testing.T) {
+	if race.Detector {
+		t.Skip("it compares durations: .ci/test runs it when nothing else runs")
+	}
 	cli := docker(t)
 	img := deploytest.BuildImage(t, daemon(cli))
 	info, err := cli.Info(t.Context())
