@@ -86,7 +86,8 @@ func convert(stack *recipe.Stack, images map[string]string, run ccci.RunID, dnsr
 			WithHint("compose.yml needs a services section with at least one service")
 	}
 	slices.SortFunc(m.services, func(a, b service) int { return strings.Compare(a.key, b.key) })
-	if err := checkSizes(m.services, ceilings.Specs); err != nil {
+	c.shared(m)
+	if err := checkSizes(m, ceilings.Specs); err != nil {
 		return nil, err
 	}
 	if m.lowered, err = clamp(m.services, ceilings); err != nil {
@@ -100,7 +101,6 @@ func convert(stack *recipe.Stack, images map[string]string, run ccci.RunID, dnsr
 		}
 		s.spec.TaskTemplate.ContainerSpec.Labels[LabelSpec] = s.hash
 	}
-	c.shared(m)
 	return m, nil
 }
 
@@ -251,38 +251,59 @@ func (c converter) hostPorts() []string {
 	return notes
 }
 
-// specLimit bounds a service's specification, in bytes. Swarm keeps it in one message,
-// and a copy of its task in each task.
+// specLimit bounds a service's specification with its networks, in bytes. Swarm keeps it in one
+// message, and a copy of its task and its networks in each task.
 const specLimit = 512 << 10
 
 // checkSizes bounds each specification, and the sum over all tasks: swarm's log has a copy of the
-// specification for each change of each task's state.
-func checkSizes(services []service, most int64) error {
+// specification for each change of each task's state, and with it a copy of each of the task's networks.
+func checkSizes(m *model, most int64) error {
 	var sum, largest, copies int64
-	var key string
-	for i := range services {
-		s := &services[i]
+	var key, included string
+	for i := range m.services {
+		s := &m.services[i]
 		text, err := json.Marshal(s.spec)
 		if err != nil {
 			return ccci.Errorf(ccci.CodeRecipe, "service %s: encoding its specification: %w", s.key, err)
 		}
-		size := int64(len(text))
+		networks, err := m.networkBytes(s)
+		if err != nil {
+			return ccci.Errorf(ccci.CodeRecipe, "service %s: encoding its networks: %w", s.key, err)
+		}
+		size, with := int64(len(text))+networks, ""
+		if networks > size/2 {
+			with = " with its networks"
+		}
 		if size > specLimit {
-			return ccci.Errorf(ccci.CodeRecipe, "service %s: its specification has %d bytes, at most %d are allowed", s.key, size, specLimit).WithHint(shorten)
+			return ccci.Errorf(ccci.CodeRecipe, "service %s: its specification has %d bytes%s, at most %d are allowed", s.key, size, with, specLimit).WithHint(shorten)
 		}
 		sum += size * s.tasks()
 		if size*s.tasks() > largest {
-			largest, copies, key = size*s.tasks(), s.tasks(), s.key
+			largest, copies, key, included = size*s.tasks(), s.tasks(), s.key, with
 		}
 	}
 	if most > 0 && sum > most {
-		return ccci.Errorf(ccci.CodeRecipe, "service %s: its specification has %d bytes for each of %d tasks; all tasks of the app together have %d, at most %d are allowed",
-			key, largest/copies, copies, sum, most).WithHint(shorten + ", or use fewer replicas")
+		return ccci.Errorf(ccci.CodeRecipe, "service %s: its specification has %d bytes%s for each of %d tasks; all tasks of the app together have %d, at most %d are allowed",
+			key, largest/copies, included, copies, sum, most).WithHint(shorten + ", or use fewer replicas")
 	}
 	return nil
 }
 
-const shorten = "shorten the service's command, environment and labels: put long texts into a config or a volume"
+// networkBytes is the size of what the stack's networks that a service is on are created with.
+func (m *model) networkBytes(s *service) (sum int64, err error) {
+	for _, n := range s.spec.TaskTemplate.Networks {
+		if options, ours := m.networks[n.Target]; ours {
+			text, err := json.Marshal(options)
+			if err != nil {
+				return 0, err
+			}
+			sum += int64(len(text))
+		}
+	}
+	return sum, nil
+}
+
+const shorten = "shorten the service's command, environment and labels, and the labels of its networks: put long texts into a config or a volume"
 
 // tasks is how many tasks the service has. A global one counts as that of a single node.
 func (s *service) tasks() int64 {

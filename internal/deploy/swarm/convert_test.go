@@ -99,11 +99,18 @@ func TestN3_SpecificationsAreBoundedInSum(t *testing.T) {
 	large := func(name string, size int, deploy string) string {
 		return "  " + name + ":\n    image: x:1\n    command: [exit, '0', '" + strings.Repeat("x", size) + "']\n    deploy: {" + deploy + "}\n"
 	}
+	onNetwork := func(size int, replicas string) string {
+		return "  app: {image: 'x:1', networks: [a, b], deploy: {" + replicas + "}}\n  other: {image: 'x:1', networks: [b]}\n" +
+			"networks:\n  a: {labels: {x: '" + strings.Repeat("x", size) + "'}}\n  b: {}\n"
+	}
 	for name, c := range map[string]struct {
 		services string
 		apps     int
 		want     string // of the error; "" when it is converted
 	}{
+		"labels of a network":        {onNetwork(40*kb, "replicas: 20"), 1, ""},
+		"long labels of a network":   {onNetwork(400*kb, "replicas: 20"), 1, "service app: its specification has 40"},
+		"longer ones, for one task":  {onNetwork(600*kb, ""), 1, "bytes with its networks, at most 524288 are allowed"},
 		"one large service":          {large("app", 500*kb, ""), 1, ""},
 		"a service over its limit":   {large("app", 600*kb, ""), 1, "service app: its specification has 60"},
 		"many small tasks":           {large("app", 20*kb, "replicas: 40"), 1, ""},

@@ -68,8 +68,11 @@ func (e *endings) count(tasks []swarm.Task) {
 		e.seen[t.ID] = true
 		e.services[t.ServiceID]++
 		e.words = cmp.Or(taskWords(t), "exit code 0")
-		if text, err := json.Marshal(t.Spec); err == nil {
-			e.bytes += int64(len(text))
+		// The attachments hold a copy of each network, with its labels.
+		for _, part := range []any{t.Spec, t.NetworksAttachments} {
+			if text, err := json.Marshal(part); err == nil {
+				e.bytes += int64(len(text))
+			}
 		}
 	}
 }
