@@ -119,7 +119,7 @@ type machineFacts struct {
 	Docker          map[string]any
 	DockerSlice     string
 	Etc             map[string]*string
-	Kernel          struct{ Settings map[string]int64 }
+	Kernel          struct{ Settings map[string]any }
 	Secrets         map[string]struct{ Key, Path string }
 	SecretsFile     string // from the repository's root
 	Tmpfiles        []string
@@ -136,17 +136,26 @@ func machine(t *testing.T, h host) machineFacts {
 
 // The hosts have the settings of the kernel that the doctor looks for, and the doctor looks at all such settings of the hosts.
 func TestN3_SharedTablesAreAsTheDoctorWantsThem(t *testing.T) {
-	want := map[string]int64{}
+	want := map[string]any{}
 	for _, table := range doctor.SharedTables {
-		want[table.Setting] = table.Least
+		want[table.Setting] = float64(table.Least) // as JSON has numbers
 	}
 	for name, h := range hosts(t) {
 		got := machine(t, h).Kernel.Settings
-		maps.DeleteFunc(got, func(setting string, _ int64) bool {
+		maps.DeleteFunc(got, func(setting string, _ any) bool {
 			return !strings.HasPrefix(setting, "fs.") && !strings.Contains(setting, ".neigh.")
 		})
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-doctor +host):\n%s", name, diff)
+		}
+	}
+}
+
+// N3: on the hosts no crash of an app starts systemd-coredump, whose file in sysctl.d NixOS's own settings replace.
+func TestN3_CoreDumpsStayInTheContainer(t *testing.T) {
+	for name, h := range hosts(t) {
+		if got := machine(t, h).Kernel.Settings["kernel.core_pattern"]; got != "core" {
+			t.Errorf("%s: kernel.core_pattern is %v", name, got)
 		}
 	}
 }

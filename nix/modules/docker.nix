@@ -57,6 +57,8 @@ in
       "net.ipv6.neigh.default.gc_thresh1" = 4096;
       "net.ipv6.neigh.default.gc_thresh2" = 524288;
       "net.ipv6.neigh.default.gc_thresh3" = 1048576;
+      # A crash of an app starts no program of the host; see internal/doctor/dumps.go.
+      "kernel.core_pattern" = "core";
     };
 
     # Our image comes with the system and from no registry. What is there already is not
