@@ -68,8 +68,9 @@ func (e *endings) count(tasks []swarm.Task) {
 		e.seen[t.ID] = true
 		e.services[t.ServiceID]++
 		e.words = cmp.Or(taskWords(t), "exit code 0")
-		// The attachments hold a copy of each network, with its labels.
-		for _, part := range []any{t.Spec, t.NetworksAttachments} {
+		// The attachments hold a copy of each network, with its labels; the status why the container did
+		// not start, which may quote its whole command several times.
+		for _, part := range []any{t.Spec, t.NetworksAttachments, t.Status} {
 			if text, err := json.Marshal(part); err == nil {
 				e.bytes += int64(len(text))
 			}

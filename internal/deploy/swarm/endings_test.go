@@ -29,6 +29,11 @@ func TestN3_EndedTasksAreCountedOnce(t *testing.T) {
 		one.NetworksAttachments = []swarm.NetworkAttachment{{Network: network}}
 		return one
 	}
+	complaining := func(id string) swarm.Task {
+		one := task(id, "s", swarm.TaskStateRejected, 1)
+		one.Status.Err = strings.Repeat("x", 600)
+		return one
+	}
 	many := func(state swarm.TaskState, n, size int) (all []swarm.Task) {
 		for i := range n {
 			all = append(all, task(fmt.Sprint(state, i), "s", state, size))
@@ -46,8 +51,9 @@ func TestN3_EndedTasksAreCountedOnce(t *testing.T) {
 		"those that swarm forgot":    {[][]swarm.Task{many(swarm.TaskStateFailed, 4, 1), many(swarm.TaskStateRejected, 2, 1)}, "6 tasks"},
 		"exit code 0":                {[][]swarm.Task{many(swarm.TaskStateComplete, 6, 1)}, "6 tasks"},
 		"those that swarm stopped":   {[][]swarm.Task{many(swarm.TaskStateShutdown, 20, 1), many(swarm.TaskStateRunning, 20, 1)}, ""},
-		"few with a large one":       {[][]swarm.Task{many(swarm.TaskStateFailed, 2, 600)}, "2 tasks of the run have ended, and their specifications have 1.2"},
+		"few with a large one":       {[][]swarm.Task{many(swarm.TaskStateFailed, 2, 600)}, "2 tasks of the run have ended, and their specifications have 1."},
 		"with a large network":       {[][]swarm.Task{{onNetwork("a"), onNetwork("b")}}, "2 tasks of the run have ended, and their specifications have 1."},
+		"with a long error":          {[][]swarm.Task{{complaining("a"), complaining("b")}}, "2 tasks of the run have ended, and their specifications have 1."},
 		"the same large one again":   {[][]swarm.Task{many(swarm.TaskStateFailed, 1, 600), many(swarm.TaskStateFailed, 1, 600)}, ""},
 		"large ones that still run":  {[][]swarm.Task{many(swarm.TaskStateRunning, 20, 600)}, ""},
 		"one that ends after a poll": {[][]swarm.Task{many(swarm.TaskStateRunning, 6, 1), many(swarm.TaskStateFailed, 5, 1), {task("running5", "s", swarm.TaskStateFailed, 1)}}, "6 tasks"},
