@@ -1,12 +1,9 @@
 package harness
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"image"
-	_ "image/png" // screenshots
 	"slices"
 	"strings"
 	"time"
@@ -106,9 +103,9 @@ func (l *life) noteRefused() {
 	}
 }
 
-// blank reports whether a picture shows one colour only.
+// blank reports whether a picture shows one colour only. One that is too large to be read counts as blank.
 func blank(picture []byte) bool {
-	img, _, err := image.Decode(bytes.NewReader(picture))
+	img, err := decodePicture(picture)
 	if err != nil {
 		return true
 	}

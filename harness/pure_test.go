@@ -1,6 +1,8 @@
 package harness
 
 import (
+	"image"
+	"image/color"
 	"slices"
 	"strings"
 	"testing"
@@ -97,6 +99,10 @@ func TestBlank(t *testing.T) {
 	}
 	if blank(picture(false)) {
 		t.Error("two colours are blank")
+	}
+	// The browser's have 1280 by 800 pixels. A larger one is not decoded: it may take gigabytes.
+	if spot := map[image.Rectangle]color.Color{image.Rect(0, 0, 9, 9): color.Black}; !blank(drawnPicture(t, 4097, 1025, spot)) || blank(drawnPicture(t, 4096, 1024, spot)) {
+		t.Error("a picture that is too large was read, or one that is not was not")
 	}
 	if !blank([]byte("no picture")) || !blank(nil) {
 		t.Error("what is no picture is not blank")
