@@ -18,6 +18,7 @@ type humanLog struct {
 	out      io.Writer
 	coloured bool
 	rest     []byte
+	within   bool // rest goes on with a line that was cut
 
 	only   ccci.StageName // lines of other stages, and between stages, are left out; "": none
 	inside bool           // the stage has begun and not ended
@@ -33,17 +34,17 @@ func (h *humanLog) Write(p []byte) (int, error) {
 	defer h.mu.Unlock()
 	h.rest = append(h.rest, p...)
 	for {
-		line, rest, ok := bytes.Cut(h.rest, []byte("\n"))
-		if !ok && len(h.rest) > longestLogLine {
-			line, rest, ok = h.rest[:longestLogLine], h.rest[longestLogLine:], true
-		}
-		if !ok {
+		line, rest, ended := bytes.Cut(h.rest, []byte("\n"))
+		if !ended && len(h.rest) <= longestLogLine {
 			return len(p), nil
 		}
-		h.rest = rest
+		if !ended {
+			line, rest = h.rest[:longestLogLine], h.rest[longestLogLine:]
+		}
 		if err := h.print(string(line)); err != nil {
 			return 0, err
 		}
+		h.rest, h.within = rest, !ended
 	}
 }
 
@@ -63,6 +64,7 @@ func (h *humanLog) Flush() error {
 func (h *humanLog) print(line string) error {
 	line = plain.Line(line)
 	m, marker := ccci.ParseMarker(line)
+	marker = marker && !h.within
 	ends := marker && !m.Begin && m.Stage == h.only
 	if marker && m.Begin {
 		h.inside = m.Stage == h.only

@@ -15,11 +15,20 @@ func TestU17_TerminalGetsTextAlone(t *testing.T) {
 	hostile := "\x1b]0;owned\x07\x1b[2Jgone \x1b]8;;https://evil.example\x1b\\link\u009b31m \u202egnp.exe"
 	var out, stderr bytes.Buffer
 	log := newHumanLog(&out, false)
-	if _, err := log.Write([]byte(hostile + "\n" + strings.Repeat("x", 10<<20))); err != nil {
+	if _, err := log.Write([]byte(hostile + "\n" + strings.Repeat("x", 160*longestLogLine))); err != nil {
 		t.Fatal(err)
 	}
 	if len(log.rest) > longestLogLine {
 		t.Errorf("%d bytes of a line are held back", len(log.rest))
+	}
+	// What follows where a long line was cut begins no stage.
+	for _, text := range []string{"##[stage checks end pass 1.000s]", "\n##[stage install begin]\n"} {
+		if _, err := log.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := out.String(); strings.Contains(text, "checks: ") || !strings.HasSuffix(text, "\ninstall\n") {
+		t.Errorf("the log ends with %q", text[max(0, len(text)-200):])
 	}
 	exitCode(ccci.Errorf(ccci.CodeRecipe, "the app says %s", hostile).WithHint("%s", hostile), &stderr)
 	exitCode(errors.New(hostile), &stderr)
