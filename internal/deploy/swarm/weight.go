@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
@@ -49,8 +50,9 @@ type weights struct {
 	d          *Deployer
 	processors string // "" stands for all
 
-	mu       sync.Mutex                  // of services
+	mu       sync.Mutex                  // of what follows
 	services map[string]map[string]int64 // stack -> service -> shares of each of its containers
+	since    string                      // when the first stack was followed, in seconds
 
 	refused sync.Once
 }
@@ -64,6 +66,9 @@ func (w *weights) follow(ctx context.Context, stack string, services []service) 
 	w.mu.Lock()
 	before := w.services[stack]
 	w.services[stack] = shares
+	if w.since == "" {
+		w.since = strconv.FormatInt(time.Now().Add(-time.Second).Unix(), 10) // the daemon may have a clock of its own
+	}
 	w.mu.Unlock() // the goroutine takes it too
 	started := w.start(func(ctx context.Context) { keepWatching(ctx, w.watchEvents) })
 	if !started && len(before) > 0 && !maps.Equal(before, shares) {
@@ -75,7 +80,10 @@ func (w *weights) follow(ctx context.Context, stack string, services []service) 
 func (w *weights) watchEvents(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	made, broken := w.d.docker.Events(ctx, events.ListOptions{Filters: filters.NewArgs(
+	w.mu.Lock()
+	since := w.since // containers that were made before the stream began are weighed too
+	w.mu.Unlock()
+	made, broken := w.d.docker.Events(ctx, events.ListOptions{Since: since, Filters: filters.NewArgs(
 		filters.Arg("type", string(events.ContainerEventType)), filters.Arg("event", string(events.ActionCreate)),
 		filters.Arg("label", LabelRun+"="+string(w.d.o.RunID)),
 	)})

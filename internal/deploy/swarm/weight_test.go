@@ -3,9 +3,11 @@ package swarm
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +107,47 @@ func TestN3_EachContainerIsWeighed(t *testing.T) {
 		t.Fatal(err)
 	}
 	weighed(killed)
+}
+
+// Each stream of events, also one after the daemon has broken off another, has what happened since the first
+// deployment: a container that is made in between is weighed as well.
+func TestN3_NoContainerIsMadeBetweenTwoStreams(t *testing.T) {
+	asked, weighed := make(chan string), make(chan string, 2)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/events"):
+			if asked <- r.URL.Query().Get("since"); r.URL.Query().Get("since") != "" {
+				fmt.Fprintln(w, `{"Type":"container","Action":"create","Actor":{"ID":"c1","Attributes":{"com.docker.stack.namespace":"s","com.docker.swarm.service.name":"s_app"}}}`)
+			}
+		case strings.HasSuffix(r.URL.Path, "/containers/c1/update"):
+			weighed <- "c1"
+			fmt.Fprintln(w, "{}")
+		}
+	}))
+	defer server.Close()
+	cli, err := client.NewClientWithOpts(client.WithHost(strings.Replace(server.URL, "http", "tcp", 1)), client.WithVersion("1.47"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(Options{RunID: "r", Docker: cli})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now().Unix()
+	d.weights.follow(t.Context(), "s", []service{{name: "s_app", shares: 1024}})
+	for range 2 {
+		if since, err := strconv.ParseInt(<-asked, 10, 64); err != nil || since < before-2 || since > time.Now().Unix() {
+			t.Fatalf("events are asked for since %d, %v; the deployment was at %d", since, err, before)
+		}
+		<-weighed
+	}
+	go func() {
+		for range asked { // what the last look asks for
+		}
+	}()
+	d.weights.stop()
+	server.Close()
+	close(asked)
 }
 
 // A container that has ended meanwhile is no error. What the daemon refuses is logged once.
