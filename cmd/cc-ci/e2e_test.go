@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -46,9 +45,6 @@ type shared struct {
 	docker *client.Client
 	before harness.Snapshot
 	err    error
-
-	network sync.Once
-	made    bool // the proxy network is ours
 }
 
 // close says what the tests left on the daemon.
@@ -58,12 +54,6 @@ func (s *shared) close() (left []string, err error) {
 	}
 	defer s.docker.Close()
 	defer os.RemoveAll(filepath.Dir(s.path))
-	if s.made {
-		p := platform{docker: s.docker, log: slog.New(slog.DiscardHandler)}
-		if err := p.removeNetwork(context.Background(), proxyNetwork); err != nil {
-			return nil, err
-		}
-	}
 	after, err := snapshot(s.docker)
 	if err != nil {
 		return nil, err
@@ -75,19 +65,11 @@ func (s *shared) close() (left []string, err error) {
 	return append(left, proxies...), err
 }
 
-const proxyNetwork = "proxy"
-
-// together lets a test run beside others. The network under their proxies stays
-// for all of them: one that has just gone needs seconds to come back.
+// together lets a test run beside others.
 func together(t *testing.T) {
 	t.Helper()
 	binary(t)
 	t.Parallel()
-	build.network.Do(func() {
-		if build.made, build.err = ingress.EnsureNetwork(context.Background(), build.docker, proxyNetwork); build.err != nil {
-			t.Fatal(build.err)
-		}
-	})
 }
 
 // binary builds cc-ci once, makes the example images, and returns the path.

@@ -20,14 +20,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/client"
 	"github.com/docker/go-units"
-	"github.com/gofrs/flock"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
@@ -47,8 +43,8 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/scratch"
 )
 
-// platform is the machine made ready for runs: Docker, a swarm, the proxy
-// network, the helper image and the proxy.
+// platform is the machine made ready for runs: Docker, a swarm, the helper
+// image and the proxy.
 type platform struct {
 	cfg     config.Config
 	log     *slog.Logger
@@ -111,9 +107,6 @@ func openPlatform(ctx context.Context, cfg config.Config, log *slog.Logger, o pl
 		}
 		p.undo = append(p.undo, func(context.Context) error { p.slot.Release(); return nil })
 	}
-	if err := p.useNetwork(ctx); err != nil {
-		return p, err
-	}
 	program, err := os.Executable()
 	if err != nil {
 		return p, fmt.Errorf("finding this program: %w", err)
@@ -143,7 +136,7 @@ func (p *platform) openProxy(ctx context.Context) (proxyServer, error) {
 		return openKeptProxy(ctx, p.cfg.Ingress)
 	}
 	own, err := ingress.Ensure(ctx, ingress.Options{
-		Docker: p.docker, Box: p.box, Network: p.cfg.Network, Domain: p.cfg.Domain, StateDir: filepath.Join(p.cfg.Data, "ingress"),
+		Docker: p.docker, Box: p.box, Domain: p.cfg.Domain, StateDir: filepath.Join(p.cfg.Data, "ingress"),
 		Addr: p.cfg.Ingress.Listen, Logger: p.log,
 	})
 	if err != nil {
@@ -199,64 +192,6 @@ func (p *platform) Close(ctx context.Context) error {
 		p.log.Error("cleaning up", "error", err)
 	}
 	return err
-}
-
-// useNetwork makes the network that proxy and apps share. Of all cc-ci on this daemon the
-// last to end removes it, if cc-ci made it: each holds the folder of locks, shared, while
-// it needs the network.
-func (p *platform) useNetwork(ctx context.Context) error {
-	use := flock.New(p.lockDir, flock.SetFlag(os.O_RDONLY))
-	if _, err := use.TryRLockContext(ctx, 50*time.Millisecond); err != nil {
-		return ccci.Errorf(ccci.CodeInfra, "waiting for another cc-ci that ends: %w", err)
-	}
-	made, err := ingress.EnsureNetwork(ctx, p.docker, p.cfg.Network)
-	if err != nil {
-		use.Close()
-		return err
-	}
-	p.undo = append(p.undo, func(ctx context.Context) error {
-		defer use.Close()
-		if err := use.Unlock(); err != nil || !made {
-			return err
-		}
-		if last, err := use.TryLock(); err != nil || !last {
-			return err
-		}
-		return p.removeNetwork(ctx, p.cfg.Network)
-	})
-	return nil
-}
-
-// inUsePatience is how long the daemon may take to free a network's last endpoints.
-const inUsePatience = 5 * time.Second
-
-// removeNetwork removes a network, unless containers are in it, and returns when the daemon
-// has forgotten it: until then it is listed, and whoever looks for it finds it and cannot use it.
-func (p *platform) removeNetwork(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, inUsePatience)
-	defer cancel()
-	leave := func(why error) error {
-		p.log.Info("leaving the network to those who use it", "network", name, "daemon", why)
-		return nil
-	}
-	for {
-		err := p.docker.NetworkRemove(ctx, name)
-		if err == nil || client.IsErrNotFound(err) {
-			if _, err = p.docker.NetworkInspect(ctx, name, network.InspectOptions{}); client.IsErrNotFound(err) {
-				return nil
-			}
-		}
-		users, listErr := p.docker.ContainerList(ctx, container.ListOptions{Filters: filters.NewArgs(filters.Arg("network", name))})
-		stays := func(c container.Summary) bool { return c.Labels[swarm.LabelTaskID] == "" } // a task may be ending
-		if listErr == nil && slices.ContainsFunc(users, stays) {
-			return leave(err)
-		}
-		select {
-		case <-ctx.Done():
-			return leave(err)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }
 
 // harnessConfig wires one run, with its temporary files in files.

@@ -65,10 +65,7 @@ const patience = 3 * time.Minute
 
 // newProxy starts the operator's proxy, once for all lives.
 func newProxy(b *testing.B, w *world, domain string) *ingress.Ingress {
-	if _, err := ingress.EnsureNetwork(b.Context(), w.docker, network); err != nil { // a cc-ci that ended took it away
-		b.Fatal(err)
-	}
-	p, err := ingress.Ensure(b.Context(), ingress.Options{Docker: w.docker, Box: w.box, Network: network, Domain: domain, StateDir: filepath.Join(w.dir, "proxy")})
+	p, err := ingress.Ensure(b.Context(), ingress.Options{Docker: w.docker, Box: w.box, Domain: domain, StateDir: filepath.Join(w.dir, "proxy")})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -77,6 +74,9 @@ func newProxy(b *testing.B, w *world, domain string) *ingress.Ingress {
 			b.Error(err)
 		}
 	})
+	if err := w.docker.NetworkConnect(b.Context(), network, p.Container(), nil); err != nil {
+		b.Fatal(err)
+	}
 	return p
 }
 

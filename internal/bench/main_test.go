@@ -16,16 +16,16 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/image"
+	dockernetwork "github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
 
 	"github.com/recipe-maintainers/cc-ci/internal/box"
 	"github.com/recipe-maintainers/cc-ci/internal/browser"
 	"github.com/recipe-maintainers/cc-ci/internal/demoimages"
-	"github.com/recipe-maintainers/cc-ci/internal/ingress"
 	"github.com/recipe-maintainers/cc-ci/tests"
 )
 
-// network is the one that proxy and apps share; cc-ci's default.
+// network is the one that proxy and apps share by hand.
 const network = "proxy"
 
 func TestMain(m *testing.M) {
@@ -142,8 +142,9 @@ func (w *world) open(ctx context.Context) (err error) {
 	if err := demoimages.Ensure(ctx, w.docker, demoimages.Options{Only: []string{"miniflux", "postgres", "tinyapp"}, Out: say}); err != nil {
 		return err
 	}
-	made, err := ingress.EnsureNetwork(ctx, w.docker, network)
-	if made {
+	// The scripts by hand have one network for the proxy and all apps, as operators have.
+	_, err = w.docker.NetworkCreate(ctx, network, dockernetwork.CreateOptions{Driver: "overlay", Attachable: true})
+	if err == nil {
 		w.undo = append(w.undo, func(ctx context.Context) error { return w.removeNetwork(ctx) })
 	}
 	return err

@@ -29,7 +29,7 @@ type Config struct {
 	URL     string `yaml:"url" doc:"Where people reach the dashboard; goes into comments. Default: http:// and listen."`
 	Title   string `yaml:"title" default:"cc-ci" doc:"Name shown on the dashboard."`
 	Domain  string `yaml:"domain" default:"ci.localhost" doc:"Apps under test live one label under it."`
-	Network string `yaml:"network" default:"proxy" doc:"Overlay network that the proxy and the apps share."`
+	Network string `yaml:"network" default:"proxy" doc:"Name of the network by which recipes reach the proxy. A run replaces it by a network of its own; cc-ci reconcile makes it for apps that are deployed by hand."`
 	Log     string `yaml:"log" default:"info" doc:"How much is logged: debug, info, warn or error."`
 
 	Dashboard Dashboard    `yaml:"dashboard" doc:"What readers of the dashboard may hold at a time."`
@@ -226,7 +226,7 @@ func (c *Config) finish(d *settings.Decoder) error {
 	for _, required := range []struct{ key, value, what string }{
 		{"title", c.Title, "the dashboard needs a name"},
 		{"tests", c.Tests, "enrolments need a folder"},
-		{"network", c.Network, "the proxy and the apps need a network to meet in"},
+		{"network", c.Network, "recipes reach the proxy by a network of this name"},
 		{"forge.org", c.Forge.Org, "without an organisation nobody is a member"},
 		{"forge.user", c.Forge.User, "whoever writes in the comment box needs a name"},
 	} {

@@ -1,6 +1,7 @@
 // Package ingress is the small reverse proxy of the embedded profile. It brings
 // HTTPS to the apps under test by the same Traefik labels that production reads,
-// in one container on the proxy network, published on a loopback address only.
+// in one container, published on a loopback address only. Deployments attach the
+// container to the networks of their apps.
 //
 // The host side ([Ensure], [Ingress]) owns the truth: certificates and one file
 // of routes per stack, in a state directory that the container sees read-only.
@@ -32,7 +33,6 @@ import (
 type Options struct {
 	Docker   *client.Client
 	Box      string // reference of the helper image, see package box
-	Network  string // overlay network it serves; default "proxy"
 	Domain   string // it holds a certificate for this name and *.Domain
 	StateDir string // certificates, routes and socket; created with mode 0700
 	Addr     string // where HTTPS is published; default "127.0.0.1:0", port 0: a free one
@@ -54,7 +54,7 @@ type Ingress struct {
 }
 
 // Ensure returns the running ingress of this state directory, starting it when
-// there is none, and replacing one of another box, domain, network or address.
+// there is none, and replacing one of another box, domain or address.
 // Routes outlive the replacement. The certificate is renewed when a third of its life is left.
 // Every process that uses the ingress calls Close in the end; one that is killed has closed.
 // Trouble is an Error with CodeInfra; bad options are CodeInvalid.
@@ -105,9 +105,6 @@ func (o Options) filled() (Options, error) {
 		return o, ccci.Errorf(ccci.CodeInvalid, "starting the ingress: %q is not a directory for its state", o.StateDir)
 	}
 	o.StateDir = abs
-	if o.Network == "" {
-		o.Network = "proxy"
-	}
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"
 	}

@@ -78,9 +78,8 @@ func setup(t *testing.T) (docker *client.Client, networkName, boxRef string) {
 		_, _ = docker.ImageRemove(after, boxRef, image.RemoveOptions{Force: true, PruneChildren: true})
 		docker.Close()
 	})
-	made, err := EnsureNetwork(t.Context(), docker, networkName)
-	if err != nil || !made {
-		t.Fatalf("EnsureNetwork = %t, %v", made, err)
+	if _, err := docker.NetworkCreate(t.Context(), networkName, network.CreateOptions{Driver: "overlay", Attachable: true}); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		eventually(t, func() error { return docker.NetworkRemove(after, networkName) })
@@ -118,24 +117,9 @@ func TestA24_ServesAnAppOfTheSwarm(t *testing.T) {
 	docker, networkName, boxRef := setup(t)
 	ctx := t.Context()
 	after := context.WithoutCancel(ctx)
-	if ours, err := EnsureNetwork(ctx, docker, networkName); !ours || err != nil {
-		t.Fatalf("a network that an earlier process made: %t, %v", ours, err)
-	}
-	foreign := networkName + "-foreign"
-	if _, err := docker.NetworkCreate(ctx, foreign, network.CreateOptions{Driver: "overlay", Attachable: true}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { docker.NetworkRemove(after, foreign) })
-	if ours, err := EnsureNetwork(ctx, docker, foreign); ours || err != nil {
-		t.Fatalf("a network that somebody else made: %t, %v", ours, err)
-	}
-	if n, err := docker.NetworkInspect(ctx, networkName, network.InspectOptions{}); err != nil || !strings.HasSuffix(n.IPAM.Config[0].Subnet, "/16") {
-		t.Fatalf("network is %+v, %v; want a /16", n.IPAM, err)
-	}
-
 	// A path deeper than a socket's name may be.
 	state := filepath.Join(t.TempDir(), strings.Repeat("deep/", 30))
-	opts := Options{Docker: docker, Box: boxRef, Network: networkName, Domain: "ci.localhost", StateDir: state}
+	opts := Options{Docker: docker, Box: boxRef, Domain: "ci.localhost", StateDir: state}
 	in, err := Ensure(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
@@ -174,6 +158,11 @@ func TestA24_ServesAnAppOfTheSwarm(t *testing.T) {
 	if err := in.Route(ctx, stack); err != nil {
 		t.Fatal(err)
 	}
+	join := func(in *Ingress) { // as a deployment does
+		t.Helper()
+		eventually(t, func() error { return docker.NetworkConnect(ctx, networkName, in.Container(), nil) })
+	}
+	join(in)
 	eventually(t, func() error {
 		code, body, err := get(page)
 		if err != nil || code != 200 || body != "app at blog-1a2b3c.ci.localhost/x" {
@@ -228,9 +217,13 @@ func TestA24_ServesAnAppOfTheSwarm(t *testing.T) {
 			}
 		}
 		in = back
-		if code, body, err := get(page); code != 200 {
-			t.Errorf("after replacement: %d %q, %v", code, body, err)
-		}
+		join(in)
+		eventually(t, func() error {
+			if code, body, err := get(page); code != 200 {
+				return fmt.Errorf("after replacement: %d %q, %v", code, body, err)
+			}
+			return nil
+		})
 	})
 	t.Run("unroute", func(t *testing.T) {
 		for range 2 { // twice is legal
@@ -275,30 +268,5 @@ func TestEnsureRefuses(t *testing.T) {
 		if _, err := Ensure(t.Context(), o); ccci.CodeOf(err) != ccci.CodeInvalid {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-}
-
-func TestFreeSubnet(t *testing.T) {
-	taken := func(subnets ...string) (all []network.Summary) {
-		for _, s := range subnets {
-			all = append(all, network.Summary{IPAM: network.IPAM{Config: []network.IPAMConfig{{Subnet: s}}}})
-		}
-		return all
-	}
-	for _, tc := range []struct {
-		taken []network.Summary
-		want  string
-	}{
-		{nil, "10.10.0.0/16"},
-		{taken("172.17.0.0/16", "", "fd00::/8"), "10.10.0.0/16"},
-		{taken("10.10.3.0/24"), "10.110.0.0/16"},
-		{taken("10.0.0.0/8"), "172.31.0.0/16"},
-	} {
-		if got, err := freeSubnet(tc.taken); err != nil || got != tc.want {
-			t.Errorf("freeSubnet(%v) = %s, %v; want %s", tc.taken, got, err, tc.want)
-		}
-	}
-	if _, err := freeSubnet(taken("0.0.0.0/0")); err == nil {
-		t.Error("a subnet was found where all is taken")
 	}
 }
