@@ -9,6 +9,37 @@ func (s Status) Word() string {
 	return string(s)
 }
 
+// WordSuperseded is what people read for a run whose place a newer command or push took while it
+// waited, WordCancelling for one that was cancelled and has not ended yet.
+const (
+	WordSuperseded = "superseded"
+	WordCancelling = "cancelling"
+)
+
+// Word is what people read for the state of a run, the same in the terminal, on pages, in comments
+// and in commit statuses.
+func (r Run) Word() string {
+	switch {
+	case !r.Superseded.IsZero() && (r.Status == StatusQueued || r.Status == StatusCancelled):
+		return WordSuperseded
+	case r.CancelledBy != "" && !r.Status.Terminal():
+		return WordCancelling
+	}
+	return r.Status.Word()
+}
+
+// By names what superseded a run, as "run 260314-092653-a1b2c3" or "the push of 6f2c1c0d"; "" if
+// nothing did.
+func (s Supersession) By() string {
+	switch {
+	case s.Run != "":
+		return "run " + string(s.Run)
+	case s.Head != "":
+		return "the push of " + s.Head.Short()
+	}
+	return ""
+}
+
 // Word is what people read for the outcome of a check or a stage. The zero value is one that did
 // not end yet.
 func (s CheckStatus) Word() string {

@@ -41,7 +41,7 @@ func (b *Bridge) statusReply(ctx context.Context, pr ccci.PRRef) (string, error)
 	}
 	if i := slices.IndexFunc(ended, func(r ccci.Run) bool { return r.Status.Terminal() && r.Superseded.IsZero() }); i >= 0 {
 		last := ended[i]
-		line := fmt.Sprintf("Last ended: %s at %s: %s", b.link(last), report.Code(last.Commit.Short()), last.Status)
+		line := fmt.Sprintf("Last ended: %s at %s: %s", b.link(last), report.Code(last.Commit.Short()), last.Word())
 		if last.Status.Judged() {
 			_, level := ccci.LevelWords(last.Level, last.Stages)
 			line += ", " + level
@@ -57,11 +57,11 @@ func (b *Bridge) statusReply(ctx context.Context, pr ccci.PRRef) (string, error)
 
 func (b *Bridge) describe(run ccci.Run, slot *report.Queue) string {
 	what := fmt.Sprintf("%s at %s", b.link(run), report.Code(run.Commit.Short()))
-	switch {
-	case !run.Superseded.IsZero():
-		return what + ": superseded, leaving the queue"
-	case run.CancelledBy != "":
-		return what + ": cancelled, tearing down"
+	switch word := run.Word(); word {
+	case ccci.WordSuperseded:
+		return what + ": " + word + " by " + report.Text(run.Superseded.By()) + ", leaving the queue"
+	case ccci.WordCancelling:
+		return what + ": " + word + ", tearing down"
 	}
 	if run.Status == ccci.StatusRunning {
 		what += ": running for " + report.Duration(b.cfg.Now().Sub(run.Started))

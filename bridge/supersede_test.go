@@ -41,7 +41,7 @@ func TestP4_NewerCommandSupersedesWhatWaits(t *testing.T) {
 				t.Errorf("the old comment lacks %q: %s", want, said)
 			}
 		}
-		if s := w.status(run.Commit, "cc-ci/testme"); s.State != ccci.StateError || !strings.Contains(s.Description, "superseded by a newer command") {
+		if s := w.status(run.Commit, "cc-ci/testme"); s.State != ccci.StateError || !strings.Contains(s.Description, "superseded by run "+string(next.ID)+", not tested") {
 			t.Errorf("the status of the older commit is %+v", s)
 		}
 		idle(30 * time.Second) // the newer one is at work

@@ -136,6 +136,34 @@ func TestRunPageBelievesTheResultAlone(t *testing.T) {
 	}
 }
 
+// P4: run, list, queue and pull request say that a run was superseded, and by which.
+func TestP4_PagesSayWhatSuperseded(t *testing.T) {
+	w := newWorld(t)
+	next := w.add("hedgedoc", time.Minute, ccci.StatusQueued, nil)
+	by := ccci.Supersession{Run: next.ID, Head: next.Commit}
+	old := w.add("hedgedoc", time.Hour, ccci.StatusCancelled, func(r *ccci.Run) { r.Started, r.CancelledBy, r.Superseded = time.Time{}, "ada", by })
+	leaving := w.add("hedgedoc", 30*time.Minute, ccci.StatusQueued, func(r *ccci.Run) { r.CancelledBy, r.Superseded = "cc-ci", ccci.Supersession{Head: next.Commit} })
+	torn := w.add("miniflux", 20*time.Minute, ccci.StatusRunning, func(r *ccci.Run) { r.CancelledBy = "ada" })
+	w.forge.pulls = []ccci.PullRequest{{Ref: old.PR, Title: "x", Open: true, Head: next.Commit, Branch: "x", Base: "main"}}
+	link := `<a class="mono" href="/runs/` + string(next.ID) + `">`
+	page := w.page("/runs/" + string(old.ID))
+	wantAll(t, page, "<span>superseded</span>", "Superseded by "+link+"run "+string(next.ID)+"</a>", next.Commit.Short(), "never started")
+	pushed := w.page("/runs/" + string(leaving.ID))
+	wantAll(t, pushed, "<span>superseded</span>", "Superseded by the push of "+next.Commit.Short())
+	list := w.page("/runs")
+	wantAll(t, list, "<span>superseded</span>", "by "+link+string(next.ID)+"</a>", "by the push of "+next.Commit.Short(), "<span>cancelling</span>")
+	queue := w.page("/queue")
+	wantAll(t, queue, "<span>superseded</span>", "<span>cancelling</span>")
+	pull := w.page("/pulls/recipes/hedgedoc/1")
+	wantAll(t, pull, "<span>superseded</span>", "by run "+string(next.ID))
+	for _, body := range []string{page, pushed, list, queue, pull} {
+		if strings.Contains(body, ">cancelled<") || strings.Contains(body, "Cancelled by") {
+			t.Error("a page says cancelled too")
+		}
+	}
+	wantAll(t, w.page("/runs/"+string(torn.ID)), "<span>cancelling</span>", "Cancelled by ada.")
+}
+
 func TestQueuePage(t *testing.T) {
 	w := newWorld(t)
 	w.populate()

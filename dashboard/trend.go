@@ -48,8 +48,8 @@ func drawTrend(runs []ccci.Run) *trend {
 		h := max(float64(all[i])*scale, 3)
 		t.Bars = append(t.Bars, trendBar{
 			X: round(float64(i) * slot), W: round(slot - min(4, slot/4)), H: round(h), Y: round(float64(t.Height) - h),
-			Mark: markOf(r.Status), Run: r.ID,
-			Label: fmt.Sprintf("%s, %s, %s", r.Finished.UTC().Format("2 Jan 2006"), markOf(r.Status).Word, duration(all[i])),
+			Mark: runMark(r), Run: r.ID,
+			Label: fmt.Sprintf("%s, %s, %s", r.Finished.UTC().Format("2 Jan 2006"), r.Word(), duration(all[i])),
 		})
 	}
 	t.MedianY = round(float64(t.Height) - float64(mid)*scale)

@@ -15,6 +15,7 @@ func (d *Dashboard) functions() template.FuncMap {
 		"asset":    d.assets.path,
 		"icon":     icon,
 		"mark":     markOf,
+		"run":      runMark,
 		"check":    checkMark,
 		"commit":   commitMark,
 		"stale":    func() mark { return staleMark },
@@ -108,6 +109,13 @@ func markOf(s ccci.Status) mark {
 		return mark{look[0], s.Word(), look[1]}
 	}
 	return mark{"ask", s.Word(), "idle"}
+}
+
+// runMark is the mark of a run, whose word may be another than that of its status.
+func runMark(r ccci.Run) mark {
+	m := markOf(r.Status)
+	m.Word = r.Word()
+	return m
 }
 
 var checkLooks = map[ccci.CheckStatus][2]string{

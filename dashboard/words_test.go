@@ -52,3 +52,32 @@ func TestN7_OneWordForEachStatus(t *testing.T) {
 		}
 	}
 }
+
+// P4, N7: a run that was superseded is called that wherever people read it, with what took its place.
+func TestP4_SupersededIsOneWord(t *testing.T) {
+	newer, head := ccci.RunID("260314-130000-abcdef"), ccci.Commit("0123456789abcdef0123456789abcdef01234567")
+	for by, why := range map[string]ccci.Supersession{
+		"run " + string(newer):        {Run: newer, Head: head},
+		"the push of " + head.Short(): {Head: head},
+	} {
+		run := ccci.Run{ID: "260314-120000-abcdef", Recipe: "x", Status: ccci.StatusQueued, CancelledBy: "ada", Superseded: why, Attempt: 1}
+		for _, run.Status = range []ccci.Status{ccci.StatusQueued, ccci.StatusCancelled} {
+			if got := run.Word(); got != "superseded" {
+				t.Errorf("a %s run is called %q", run.Status, got)
+			}
+			if got := runMark(run).Word; got != run.Word() {
+				t.Errorf("pages call it %q", got)
+			}
+			if got := report.Status(run, nil, report.Links{}).Description; !strings.HasPrefix(got, "superseded by "+by) && run.Status.Terminal() || !strings.HasPrefix(got, "superseded") {
+				t.Errorf("commit statuses call it %q", got)
+			}
+			if got := report.Comment(run, nil, report.Links{}, nil); !strings.Contains(got, " superseded: ") {
+				t.Errorf("comments call it %.60q", got)
+			}
+		}
+	}
+	cancelling := ccci.Run{Recipe: "x", Status: ccci.StatusRunning, CancelledBy: "ada"}
+	if got := cancelling.Word(); got != ccci.WordCancelling {
+		t.Errorf("a run that is torn down is called %q", got)
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"os/user"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
-	"github.com/recipe-maintainers/cc-ci/internal/report"
 	"github.com/recipe-maintainers/cc-ci/internal/store/sqlstore"
 )
 
@@ -27,7 +26,7 @@ func (c *cancelCmd) Run(a *app) error {
 		return err
 	}
 	if run.Status.Terminal() {
-		return ccci.Errorf(ccci.CodeConflict, "run %s has ended: %s", run.ID, report.Word(run)).WithHint("cc-ci queue lists the runs that have not ended")
+		return ccci.Errorf(ccci.CodeConflict, "run %s has ended: %s", run.ID, run.Word()).WithHint("cc-ci queue lists the runs that have not ended")
 	}
 	if serves, err := serving(r.cfg); err != nil {
 		return err
@@ -43,7 +42,7 @@ func (c *cancelCmd) Run(a *app) error {
 		return err
 	}
 	if run.Status.Terminal() {
-		fmt.Fprintf(a.stdout, "run %s has just ended: %s\n", run.ID, report.Word(run))
+		fmt.Fprintf(a.stdout, "run %s has just ended: %s\n", run.ID, run.Word())
 		return nil
 	}
 	fmt.Fprintf(a.stdout, "run %s is being cancelled by %s; it ends when everything that it made is removed\n", run.ID, run.CancelledBy)

@@ -10,7 +10,6 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/blob/dirblob"
-	"github.com/recipe-maintainers/cc-ci/internal/report"
 	"github.com/recipe-maintainers/cc-ci/internal/runlog"
 )
 
@@ -61,7 +60,7 @@ func noLog(run ccci.Run) error {
 		return ccci.Errorf(ccci.CodeNotFound, "run %s is queued; its log begins when it starts", run.ID).
 			WithHint("--follow waits for it; cc-ci queue shows its position")
 	case run.Status.Terminal():
-		return ccci.Errorf(ccci.CodeNotFound, "run %s has no log: it is %s, and never started or its files are removed", run.ID, report.Word(run)).
+		return ccci.Errorf(ccci.CodeNotFound, "run %s has no log: it is %s, and never started or its files are removed", run.ID, run.Word()).
 			WithHint("cc-ci status %s shows what is known of it; keep.runs in the configuration says how long files are kept", run.ID)
 	}
 	return ccci.Errorf(ccci.CodeNotFound, "run %s has no log yet", run.ID).WithHint("--follow waits for it")

@@ -98,11 +98,7 @@ func queueTable(running, queued []ccci.Run, now time.Time) table {
 	var t table
 	t.add(text("POSITION"), text("RUN"), text("RECIPE"), text("STATUS"), text("SINCE"), text("BY"), text("FOR"))
 	row := func(position string, run ccci.Run, since time.Time) {
-		word := wordOf(run)
-		if run.CancelledBy != "" {
-			word = cell{"cancelling", yellow}
-		}
-		t.add(orDash(position), text(string(run.ID)), text(run.Recipe), word, text(report.Duration(now.Sub(since))), orDash(requester(run)), text(subject(run)))
+		t.add(orDash(position), text(string(run.ID)), text(run.Recipe), wordOf(run), text(report.Duration(now.Sub(since))), orDash(requester(run)), text(subject(run)))
 	}
 	for _, run := range running {
 		row("", run, run.Started)

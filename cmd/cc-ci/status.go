@@ -107,6 +107,9 @@ func runFacts(run ccci.Run, position int, page string, now time.Time) table {
 	fact("run", text(string(run.ID)))
 	fact("recipe", text(strings.TrimSpace(run.Recipe+" "+run.Version)))
 	word := wordOf(run)
+	if by := run.Superseded.By(); by != "" && run.Word() == ccci.WordSuperseded {
+		word.text += " by " + by
+	}
 	if position > 0 {
 		word.text += fmt.Sprintf(", position %d", position)
 	}
@@ -115,9 +118,10 @@ func runFacts(run ccci.Run, position int, page string, now time.Time) table {
 	}
 	fact("status", word)
 	switch {
+	case run.Word() == ccci.WordSuperseded:
 	case run.CancelledBy != "" && !run.Status.Terminal():
 		fact("cancelled", text("by "+run.CancelledBy+"; it is torn down"))
-	case run.CancelledBy != "" && run.Status == ccci.StatusCancelled && run.Superseded.IsZero():
+	case run.CancelledBy != "" && run.Status == ccci.StatusCancelled:
 		fact("cancelled", text("by "+run.CancelledBy))
 	}
 	if run.Status.Judged() {
@@ -187,7 +191,7 @@ func (c *statusCmd) recipe(a *app, r *records, latest []ccci.Run) error {
 		t.add(text("verdict"), word)
 		t.add(text("from"), text(fmt.Sprintf("run %s, %s at %s", run.ID, subject(run), run.Commit.Short())))
 	}
-	t.add(text("newest run"), cell{fmt.Sprintf("%s, %s, %s at %s", newest.ID, report.Word(newest), subject(newest), newest.Commit.Short()), runColour(newest)})
+	t.add(text("newest run"), cell{fmt.Sprintf("%s, %s, %s at %s", newest.ID, newest.Word(), subject(newest), newest.Commit.Short()), runColour(newest)})
 	return t.print(a.stdout, a.colours(a.stdout))
 }
 

@@ -11,7 +11,6 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/plain"
-	"github.com/recipe-maintainers/cc-ci/internal/report"
 )
 
 // When a command colours what it prints.
@@ -57,6 +56,9 @@ func (a *app) colours(w io.Writer) bool {
 
 // runColour is that of a run's word.
 func runColour(run ccci.Run) colour {
+	if run.CancelledBy != "" && !run.Status.Terminal() {
+		return yellow
+	}
 	switch run.Status {
 	case ccci.StatusPassed:
 		return green
@@ -91,7 +93,7 @@ func orDash(s string) cell {
 	return text(s)
 }
 
-func wordOf(run ccci.Run) cell { return cell{report.Word(run), runColour(run)} }
+func wordOf(run ccci.Run) cell { return cell{run.Word(), runColour(run)} }
 
 // table is rows of cells in columns. Cells are one line each, without what a terminal obeys.
 type table [][]cell

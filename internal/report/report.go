@@ -110,7 +110,7 @@ func headline(run ccci.Run, result *ccci.Result) string {
 		what += " " + Code(v)
 	}
 	what += " at " + Code(run.Commit.Short())
-	line := fmt.Sprintf("### %s %s: %s", runSymbols[run.Status], Word(run), what)
+	line := fmt.Sprintf("### %s %s: %s", runSymbols[run.Status], run.Word(), what)
 	if !run.Options.Whole() {
 		line += " (" + Text(partOf(run.Options)) + ")"
 	}
@@ -144,14 +144,6 @@ func blame(run ccci.Run, result *ccci.Result) string {
 		return "A check failed and then passed on the same deployment. Either the app or the check is unreliable: cc-ci cannot tell which. This is no pass."
 	}
 	return ""
-}
-
-// Word is what a run is called in lists and headlines: "queued", "running", or how it ended.
-func Word(run ccci.Run) string {
-	if run.Status == ccci.StatusCancelled && !run.Superseded.IsZero() {
-		return "superseded"
-	}
-	return run.Status.Word()
 }
 
 func version(run ccci.Run, result *ccci.Result) string {
@@ -198,7 +190,7 @@ func repeated(run ccci.Run) string {
 
 func waiting(run ccci.Run, queue *Queue) string {
 	if !run.Superseded.IsZero() {
-		return "Superseded by a newer command or push. It will not run."
+		return "Superseded by " + Text(run.Superseded.By()) + ". It will not run."
 	}
 	if run.CancelledBy != "" {
 		return "Cancelled by " + Code(run.CancelledBy) + ". cc-ci removes what the run created; this comment will say when that is complete."

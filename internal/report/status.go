@@ -21,7 +21,7 @@ const StatusLimit = 140
 
 // Status renders the commit status of a run.
 func Status(run ccci.Run, result *ccci.Result, links Links) ccci.CommitStatus {
-	s := ccci.CommitStatus{Context: contextOf(run.Options), URL: links.Run, Description: run.Status.Word()}
+	s := ccci.CommitStatus{Context: contextOf(run.Options), URL: links.Run, Description: run.Word()}
 	switch run.Status {
 	case ccci.StatusQueued, ccci.StatusRunning:
 		s.State = ccci.StatePending
@@ -47,10 +47,8 @@ func Status(run ccci.Run, result *ccci.Result, links Links) ccci.CommitStatus {
 	case ccci.StatusCancelled:
 		s.State = ccci.StateError
 		switch {
-		case run.Superseded.Run != "":
-			s.Description = "superseded by a newer command, not tested"
-		case run.Superseded.Head != "":
-			s.Description = "superseded by a push, not tested"
+		case !run.Superseded.IsZero():
+			s.Description += " by " + run.Superseded.By() + ", not tested"
 		case run.CancelledBy != "":
 			s.Description += " by " + run.CancelledBy
 		}
