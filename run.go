@@ -204,9 +204,12 @@ type Run struct {
 	// ours. A later command about runs (!cancel) holds for those asked for before it.
 	Asked time.Time `json:"asked,omitzero"`
 
-	Status  Status     `json:"status"`
-	Attempt int        `json:"attempt"` // 1 for the first; raised when infrastructure trouble requeues it
-	Build   BuildRef   `json:"build,omitempty"`
+	Status  Status   `json:"status"`
+	Attempt int      `json:"attempt"` // 1 for the first; raised when infrastructure trouble requeues it
+	Build   BuildRef `json:"build,omitempty"`
+	// Earlier are the builds of the attempts before Build, oldest first: those that the bridge
+	// repeated after an infrastructure error. Their logs come before that of Build.
+	Earlier []BuildRef `json:"earlier,omitempty"`
 	Stages  []StageRow `json:"stages,omitempty"`
 	Level   int        `json:"level"`           // 0 to 5; meaningful when Status is terminal and a result was read
 	Version string     `json:"version"`         // the recipe version under test, once known

@@ -291,6 +291,9 @@ func TestN7_OurFaultIsTriedOnceMore(t *testing.T) {
 				if len(w.runs()) != 1 || run.Status != c.want || len(attempts) != c.attempts || run.Attempt != c.attempts {
 					t.Errorf("%d runs, the first is %s in attempt %d, attempts %v", len(w.runs()), run.Status, run.Attempt, attempts)
 				}
+				if len(run.Earlier) != c.attempts-1 || run.Build == "" {
+					t.Errorf("the builds of its attempts are %q and %q", run.Earlier, run.Build)
+				}
 				if !strings.Contains(run.Cause, c.cause) || c.want == ccci.StatusPassed && run.Cause != "" {
 					t.Errorf("cause %q, want %q", run.Cause, c.cause)
 				}

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -38,6 +39,9 @@ func neverBegan(build ccci.Build, result *ccci.Result) bool {
 func (b *Bridge) requeue(ctx context.Context, t *tracked, cause string) error {
 	b.log.Warn("a run errored; it is tried again", "run", t.snapshot().ID, "cause", cause)
 	if err := b.change(ctx, t, func(r *ccci.Run) {
+		if r.Build != "" {
+			r.Earlier = append(slices.Clone(r.Earlier), r.Build)
+		}
 		r.Status, r.Build, r.Stages, r.Started = ccci.StatusQueued, "", nil, time.Time{}
 		r.Attempt++
 		r.Cause = cause

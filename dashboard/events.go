@@ -181,6 +181,7 @@ type runFollower struct {
 	batch  logEvent
 	size   int // bytes of the batch's lines
 	log    <-chan runlog.Chunk
+	opened ccci.BuildRef // whose log was opened last
 }
 
 // follow returns nil when the run is over and everything was sent.
@@ -196,6 +197,13 @@ func (f *runFollower) follow(ctx context.Context, wake <-chan struct{}) error {
 		return err
 	}
 	for {
+		// A run that is repeated has the log of its next attempt after this one.
+		if f.log == nil && f.run.Build != "" && f.run.Build != f.opened {
+			if err := f.open(ctx); err != nil {
+				return err
+			}
+			f.opened = f.run.Build
+		}
 		if f.log == nil && f.run.Status.Terminal() {
 			return f.s.send("end", "", map[string]any{"status": f.run.Status})
 		}
@@ -237,7 +245,7 @@ func (f *runFollower) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.log = runlog.Pump(ctx, r)
+	f.log, f.opened = runlog.Pump(ctx, r), f.run.Build
 	return nil
 }
 
@@ -249,11 +257,6 @@ func (f *runFollower) reload(ctx context.Context) error {
 	}
 	before, after := f.run, run
 	f.run = run
-	if before.Build == "" && after.Build != "" && f.log == nil {
-		if err := f.open(ctx); err != nil {
-			return err
-		}
-	}
 	if sameRun(before, after) {
 		return nil
 	}

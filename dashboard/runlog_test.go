@@ -2,6 +2,7 @@ package dashboard_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,56 @@ func TestN7_AttemptsAreApart(t *testing.T) {
 	wantAll(t, body, "A search does not follow the run")
 	if strings.Contains(body, "data-live-from") || strings.Contains(body, "first</li>") {
 		t.Error("a search follows the run, or shows more than it found")
+	}
+}
+
+// N7: a run that the bridge repeated has a build for each attempt. Page and raw log have the logs of
+// all, in their order, and a reader who follows goes on into the next one.
+func TestN7_BuildsOfARunAreOneLog(t *testing.T) {
+	w := newWorld(t)
+	run := w.add("miniflux", time.Minute, ccci.StatusRunning, nil)
+	first := run.Build
+	w.engine.log(first).write("##[stage install begin]\nfirst\nno end", true)
+	next, hangUp := w.listen("/runs/" + string(run.ID) + "/events")
+	defer time.AfterFunc(20*time.Second, hangUp).Stop()
+	until := func(line string) {
+		t.Helper()
+		for {
+			e := next()
+			if e.name == "" {
+				t.Fatalf("the stream ended before %q", line)
+			}
+			if e.name == "log" && slices.Contains(linesOf(t, e), line) {
+				return
+			}
+		}
+	}
+	until("no end")
+	run.Status, run.Build, run.Earlier, run.Attempt = ccci.StatusQueued, "", []ccci.BuildRef{first}, 2
+	w.update(run)
+	wantAll(t, w.page("/runs/"+string(run.ID)), "first</li>", "no end</li>")
+	run.Status, run.Build = ccci.StatusRunning, "second-build"
+	w.engine.log(run.Build).write("##[stage install begin]\nsecond\n", false)
+	w.update(run)
+	until("second")
+	body := w.page("/runs/" + string(run.ID))
+	wantAll(t, body, `<h3 class="attempt">Attempt 2</h3>`)
+	if i, j, k := strings.Index(body, "no end</li>"), strings.Index(body, `class="attempt"`), strings.Index(body, "second</li>"); i < 0 || i > j || j > k {
+		t.Errorf("the second attempt is at %d, between %d and %d", j, i, k)
+	}
+	raw := "/runs/" + string(run.ID) + "/log?follow=0"
+	_, whole := w.get(raw)
+	if want := "first\nno end\n=== cc-ci: attempt 2, because attempt 1 ended with an infrastructure error ===\n##[stage install begin]\nsecond\n"; !strings.HasSuffix(whole, want) {
+		t.Errorf("the raw log is %q", whole)
+	}
+	for _, offset := range []int{1, len(whole) / 2, len(whole) - 3} {
+		if _, rest := w.get(raw + fmt.Sprintf("&offset=%d", offset)); rest != whole[offset:] {
+			t.Errorf("from byte %d: %q", offset, rest)
+		}
+	}
+	delete(w.engine.logs, first)
+	if body := w.page("/runs/" + string(run.ID)); strings.Contains(body, "no end") || !strings.Contains(body, "second</li>") {
+		t.Error("without the first build the page lacks the second, or has the first")
 	}
 }
 

@@ -114,7 +114,7 @@ const look = time.Second
 func (r *records) follow(ctx context.Context, l *runLogs, out *humanLog, id ccci.RunID) (ccci.Run, error) {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
-	var printed ccci.BuildRef
+	var printed, announced ccci.BuildRef
 	begun := false
 	for {
 		run, err := r.store.FindRun(ctx, id)
@@ -122,6 +122,13 @@ func (r *records) follow(ctx context.Context, l *runLogs, out *humanLog, id ccci
 			return run, err
 		}
 		over := run.Status.Terminal()
+		if begun && run.Build != "" && run.Build != printed { // the attempts before are printed already
+			if announced != run.Build {
+				fmt.Fprintln(out, runlog.AttemptLine(len(run.Earlier)+1))
+				announced = run.Build
+			}
+			run.Earlier = nil
+		}
 		if run.Build != "" && run.Build != printed || over && !begun {
 			switch err := l.copy(ctx, out, run, false); {
 			case err == nil:

@@ -120,7 +120,7 @@ func testRoundTrip(t *testing.T, o Options) {
 	claim(t, s, run)
 	run.Status = ccci.StatusFailed
 	run.Attempt = 2
-	run.Build = "build/1"
+	run.Build, run.Earlier = "build/2", []ccci.BuildRef{"build/1"}
 	run.Stages = []ccci.StageRow{{Name: ccci.StageInstall, Status: ccci.Fail, Reason: "it’s \x00 \"quoted\" <b>", Duration: 3 * time.Second}}
 	run.Level, run.Version, run.Cause, run.CancelledBy = 3, "1.2.0+3.4", "no answer\nafter 5 m", "bob"
 	run.Head, run.Superseded = run.Commit, ccci.Supersession{Run: "260101-000000-000000", Head: run.Commit}
