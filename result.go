@@ -35,9 +35,10 @@ func (s CheckStatus) Worked() bool { return s == Pass || s == Flaky }
 type Check struct {
 	Name     string        `json:"name"` // "install/health": stage, slash, lower-case words with hyphens
 	Status   CheckStatus   `json:"status"`
-	Message  string        `json:"message,omitempty"` // one sentence; for skip and unverified the reason
-	Detail   []string      `json:"detail,omitempty"`  // log lines or a body excerpt, at most 40 lines
-	Code     Code          `json:"code,omitempty"`    // for fail: whose fault; recipe or infra
+	Message  string        `json:"message,omitempty"`  // one sentence; for skip and unverified the reason
+	Detail   []string      `json:"detail,omitempty"`   // log lines or a body excerpt, at most 40 lines
+	DetailOf string        `json:"detailOf,omitempty"` // what Detail is, as "Service app: its task, and the last 20 lines of its log"
+	Code     Code          `json:"code,omitempty"`     // for fail: whose fault; recipe or infra
 	Started  time.Time     `json:"started"`
 	Duration time.Duration `json:"duration"` // nanoseconds
 	// Attempts are both answers of a check that was asked twice, in their order; else it is empty.
@@ -120,6 +121,8 @@ type Cause struct {
 	Message string   `json:"message"`
 	Hint    string   `json:"hint,omitempty"`
 	Detail  []string `json:"detail,omitempty"`
+	// DetailOf is what the lines of Detail are, as [Check.DetailOf].
+	DetailOf string `json:"detailOf,omitempty"`
 	// Findings lists what a recipe is refused for, each with the waiver that would lift it.
 	Findings []Finding `json:"findings,omitempty"`
 }

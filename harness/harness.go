@@ -373,7 +373,7 @@ func (l *life) ask(ctx context.Context, name string, ask func(context.Context) e
 	c.Duration = l.Now().Sub(c.Started)
 	if err != nil {
 		describe(&c, err)
-		c.Message, c.Detail = l.clean(c.Message), l.cleanLines(c.Detail)
+		c.Message, c.Detail, c.DetailOf = l.clean(c.Message), l.cleanLines(c.Detail), l.clean(c.DetailOf)
 		if ctx.Err() != nil { // what is torn from under a question is no answer
 			if l.interrupted == nil {
 				asked := c
@@ -435,7 +435,7 @@ func describe(c *ccci.Check, err error) {
 	case errors.Is(err, checks.ErrNoBrowser), errors.Is(err, checks.ErrNoPicture):
 		c.Status, c.Code = ccci.Unverified, ccci.CodeInfra
 	case errors.As(err, &failure):
-		c.Code, c.Detail = ccci.CodeRecipe, failure.Detail
+		c.Code, c.Detail, c.DetailOf = ccci.CodeRecipe, failure.Detail, failure.Of
 	case errors.As(err, &deploy):
 		for _, task := range deploy.Tasks {
 			c.Detail = append(c.Detail, fmt.Sprintf("%s: %s: %s", task.Service, task.State, task.Message))
@@ -443,11 +443,12 @@ func describe(c *ccci.Check, err error) {
 				c.Detail = append(c.Detail, "  "+line)
 			}
 		}
+		c.DetailOf = tasksAndLogs(deploy.Tasks)
 		if line := lastWords(deploy); line != "" {
 			c.Message += "; " + line
 		}
 	case errors.As(err, &said):
-		c.Detail = said.Lines()
+		c.Detail, c.DetailOf = said.Lines(), "Output of the program that failed"
 	}
 	var dependency *dependencyError
 	if errors.As(err, &dependency) {
@@ -468,6 +469,27 @@ func lastWords(e *DeployError) string {
 	return ""
 }
 
+// tasksAndLogs says what the lines are that a check has of failed tasks.
+func tasksAndLogs(tasks []TaskFailure) string {
+	switch {
+	case len(tasks) == 0:
+		return ""
+	case len(tasks) > 1:
+		return "Tasks that failed, with the last lines of their logs"
+	case len(tasks[0].Log) == 0:
+		return "Task of service " + tasks[0].Service
+	}
+	return fmt.Sprintf("Task of service %s, and the last %s of its log", tasks[0].Service, linesOf(tasks[0].Log))
+}
+
+// linesOf counts lines, as "20 lines".
+func linesOf(lines []string) string {
+	if len(lines) == 1 {
+		return "1 line"
+	}
+	return fmt.Sprintf("%d lines", len(lines))
+}
+
 func (l *life) sayCheck(c ccci.Check, err error) {
 	line := fmt.Sprintf("%-10s %s (%.1fs)", c.Status.Word(), c.Name, c.Duration.Seconds())
 	if c.FailedTwice() {
@@ -477,6 +499,9 @@ func (l *life) sayCheck(c ccci.Check, err error) {
 		line += ": " + c.Message
 	}
 	l.sayf("%s", line)
+	if len(c.Detail) > 0 && c.DetailOf != "" {
+		l.sayf("           %s:", c.DetailOf)
+	}
 	for _, detail := range c.Detail {
 		l.sayf("           | %s", detail)
 	}

@@ -183,7 +183,7 @@ func (in *instance) readiness() []question {
 			err := ask(limited)
 			var failure *checks.Failure
 			if errors.As(err, &failure) && limited.Err() != nil && ctx.Err() == nil {
-				return &checks.Failure{Message: fmt.Sprintf("the app did not become healthy within %s: %s", in.settings.Timeouts.Healthy, failure.Message), Detail: failure.Detail,
+				return &checks.Failure{Message: fmt.Sprintf("the app did not become healthy within %s: %s", in.settings.Timeouts.Healthy, failure.Message), Detail: failure.Detail, Of: failure.Of,
 					Hint: "read the log of the app for what it waits for; timeouts.healthy in recipe.yml is the limit, and health says what counts as an answer"}
 			}
 			return err
@@ -207,7 +207,7 @@ func (in *instance) readiness() []question {
 func inStep(name string, err error) error {
 	var failure *checks.Failure
 	if errors.As(err, &failure) {
-		return &checks.Failure{Message: fmt.Sprintf("step %q: %s", name, failure.Message), Detail: failure.Detail, Hint: failure.Hint}
+		return &checks.Failure{Message: fmt.Sprintf("step %q: %s", name, failure.Message), Detail: failure.Detail, Of: failure.Of, Hint: failure.Hint}
 	}
 	return fmt.Errorf("step %q: %w", name, err)
 }

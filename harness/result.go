@@ -106,7 +106,7 @@ func (l *life) status(ctx context.Context) ccci.Status {
 	}
 	if flaky := r.Flaky(); len(flaky) > 0 { // what passed only when asked again is no pass (N14)
 		c := flaky[0]
-		r.Cause = &ccci.Cause{Check: c.Name, Message: c.Message, Detail: c.Detail,
+		r.Cause = &ccci.Cause{Check: c.Name, Message: c.Message, Detail: c.Detail, DetailOf: c.DetailOf,
 			Hint: "let the check wait for what it needs, with retry: in its step or a probe under ready: in recipe.yml, or fix the app"}
 		return ccci.StatusFlaky
 	}
@@ -133,7 +133,7 @@ func withoutPicture(s ccci.Stage) bool {
 
 // causeOf makes a cause of a check that failed.
 func causeOf(c *ccci.Check, err error) *ccci.Cause {
-	cause := &ccci.Cause{Check: c.Name, Code: c.Code, Message: c.Message, Hint: hintOf(err), Detail: c.Detail}
+	cause := &ccci.Cause{Check: c.Name, Code: c.Code, Message: c.Message, Hint: hintOf(err), Detail: c.Detail, DetailOf: c.DetailOf}
 	var refused *admission.RefusedError
 	if errors.As(err, &refused) { // each finding has its own
 		cause.Findings, cause.Hint = refused.Findings(), ""
@@ -188,7 +188,7 @@ func (l *life) late() ccci.Status {
 	}
 	c := &ccci.Cause{Check: "run/ended", Message: "the run reached its limit of " + limit}
 	if asked := l.interrupted; asked != nil {
-		c.Check, c.Detail = asked.Name, asked.Detail
+		c.Check, c.Detail, c.DetailOf = asked.Name, asked.Detail, asked.DetailOf
 		c.Message = "not finished when the run reached its limit of " + limit
 		if words := strings.TrimSuffix(strings.TrimSuffix(asked.Message, context.DeadlineExceeded.Error()), ": "); words != "" {
 			c.Message += ": " + words

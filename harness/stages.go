@@ -269,7 +269,7 @@ func (l *life) backup(ctx context.Context, s *ccci.Stage) {
 			}
 			l.stored = content.Stored
 			if len(content.Problems) > 0 {
-				return &checks.Failure{Message: "the snapshot lacks data: " + strings.Join(content.Problems, "; "), Detail: content.Beside}
+				return &checks.Failure{Message: "the snapshot lacks data: " + strings.Join(content.Problems, "; "), Detail: content.Beside, Of: "What the snapshot has instead"}
 			}
 			return nil
 		}) &&
@@ -369,9 +369,10 @@ func (l *life) page(ctx context.Context, s *ccci.Stage) {
 		}
 		l.picture("screenshot-final.png", "At the end", shot.PNG)
 		if shot.Status >= http.StatusBadRequest && !slices.Contains(l.settings.Health.Status, shot.Status) {
+			lines := tail([]byte(shot.Text), 20)
 			return &checks.Failure{
 				Message: fmt.Sprintf("the browser shows an error page at %s: it was answered with %d", l.settings.Screenshot.Path, shot.Status),
-				Detail:  tail([]byte(shot.Text), 20),
+				Detail:  lines, Of: "Text of the page, its last " + linesOf(lines),
 			}
 		}
 		if strings.TrimSpace(shot.Text) == "" && blank(shot.PNG) {

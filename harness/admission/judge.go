@@ -147,6 +147,11 @@ const (
 // refuse records a refusal unless a waiver lifts it. what completes the
 // sentence "service app …".
 func (j *judge) refuse(rule, service, value string, at place, hint, what string, args ...any) {
+	j.add(true, rule, service, value, at, hint, what, args...)
+}
+
+// add is refuse. Without offer the refusal has no entry of a waiver: one would change nothing.
+func (j *judge) add(offer bool, rule, service, value string, at place, hint, what string, args ...any) {
 	id := [3]string{rule, service, value}
 	if j.seen[id] || len(j.out)+len(j.pending) >= maxRefusals {
 		return
@@ -162,7 +167,9 @@ func (j *judge) refuse(rule, service, value string, at place, hint, what string,
 	var open []int
 	if doc.Waivable {
 		lifted, open, note = j.waived(rule, service, value)
-		entry = j.waiverEntry(rule, service, value)
+		if offer {
+			entry = j.waiverEntry(rule, service, value)
+		}
 	}
 	if lifted {
 		return

@@ -148,7 +148,7 @@ service, what it asks for, and the rule.
 
 Change the recipe if it can do without. If it cannot, the operator of cc-ci lifts the rule in tests/&lt;recipe&gt;/recipe.yml.
 A waiver in the pull request itself has no effect. Below each refusal that can be waived stands the entry for it: copy it,
-and fill in reason, owner and expires.
+and fill in reason, owner and expires. A setting that swarm ignores has none: it changes nothing, so remove it.
 
 ` + "```yaml" + `
 waivers:

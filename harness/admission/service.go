@@ -71,12 +71,19 @@ func (j *judge) ccciLabel(service, label string, at place) {
 // plain judges one value of a key that confines, or should confine, a container.
 func (j *judge) plain(service, key, value string, at place) {
 	low := strings.ToLower(strings.TrimSpace(value))
-	no := func(rule, format string, args ...any) { j.refuse(rule, service, value, at, "", format, args...) }
+	why, ignored := recipe.Dropped(key)
+	hint := ""
+	if ignored {
+		hint = "remove it: swarm ignores " + key + " (" + why + ")"
+	}
+	no := func(rule, format string, args ...any) {
+		j.add(!ignored, rule, service, value, at, hint, format, args...)
+	}
 	switch key {
 	case "privileged":
 		if low != "false" && low != "" {
-			j.refuse(rulePrivileged, service, "true", at, "name the one capability that is needed, and ask for a waiver of cap-add",
-				"asks for privileged mode")
+			value, hint = "true", hint+"; an app that needs a capability names it under cap_add, which can be waived"
+			no(rulePrivileged, "asks for privileged mode")
 		}
 	case "cap_add":
 		capability := strings.TrimPrefix(strings.ToUpper(low), "CAP_")

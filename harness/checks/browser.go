@@ -70,8 +70,8 @@ func (r *Runner) walk(ctx context.Context, page Page, steps []ccci.BrowserStep) 
 		if ccci.CodeOf(err) == ccci.CodeInvalid {
 			return err
 		}
-		seen, _ := page.Visible(context.WithoutCancel(ctx))
-		return failf([]byte(seen), "browser step %d, %s: %v", i+1, what, inTime(err))
+		text, _ := page.Visible(context.WithoutCancel(ctx))
+		return failf(seen{"Text of the page", []byte(text)}, "browser step %d, %s: %v", i+1, what, inTime(err))
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (r *Runner) Screenshot(ctx context.Context, shot ccci.Screenshot, hide []st
 	}
 	defer page.Close()
 	if err := page.Open(ctx, "https://"+r.Target.Domain+or(shot.Path, "/")); err != nil {
-		return Shot{}, failf(nil, "opening %s in the browser: %v", or(shot.Path, "/"), inTime(err))
+		return Shot{}, failf(seen{}, "opening %s in the browser: %v", or(shot.Path, "/"), inTime(err))
 	}
 	walked := r.walk(ctx, page, shot.Steps)
 	if walked != nil {
@@ -157,15 +157,15 @@ func (r *Runner) Screenshot(ctx context.Context, shot ccci.Screenshot, hide []st
 	}
 	png, err := page.Screenshot(ctx, hide)
 	if err != nil && !errors.Is(err, ErrSecretShown) {
-		return Shot{}, failf(nil, "taking a screenshot: %v", inTime(err))
+		return Shot{}, failf(seen{}, "taking a screenshot: %v", inTime(err))
 	}
 	text, err := page.Visible(ctx)
 	if err != nil {
-		return Shot{}, failf(nil, "reading the page in the browser: %v", inTime(err))
+		return Shot{}, failf(seen{}, "reading the page in the browser: %v", inTime(err))
 	}
 	status, err := page.Status(ctx)
 	if err != nil {
-		return Shot{}, failf(nil, "reading the page in the browser: %v", inTime(err))
+		return Shot{}, failf(seen{}, "reading the page in the browser: %v", inTime(err))
 	}
 	return Shot{png, text, status}, walked
 }

@@ -43,14 +43,29 @@ type Target struct {
 type Failure struct {
 	Message string
 	Detail  []string // what was seen, at most 40 lines
+	Of      string   // what the lines of Detail are, as "Answer, its first 40 lines"
 	Hint    string   // the way out, if one is known
 	Final   bool     // asking again cannot help
 }
 
 func (f *Failure) Error() string { return f.Message }
 
-func failf(detail []byte, format string, args ...any) *Failure {
-	return &Failure{Message: clip(fmt.Sprintf(format, args...)), Detail: excerpt(detail)}
+// seen is what a step saw in place of what it expected; the zero value is nothing.
+type seen struct {
+	what string
+	text []byte
+}
+
+func bodyOf(body []byte) seen { return seen{"Answer", body} }
+
+func failf(saw seen, format string, args ...any) *Failure {
+	lines, cut := excerpt(saw.text)
+	if len(lines) == 0 {
+		saw.what = ""
+	} else if cut {
+		saw.what += fmt.Sprintf(", its first %d lines", len(lines))
+	}
+	return &Failure{Message: clip(fmt.Sprintf(format, args...)), Detail: lines, Of: saw.what}
 }
 
 // clip bounds a message: it may quote what an app answered or a page threw.
@@ -63,20 +78,20 @@ func clip(message string) string {
 	return message
 }
 
-// excerpt keeps the first lines of a body or of a command's output.
-func excerpt(b []byte) []string {
+// excerpt keeps the first lines of a body or of a command's output, and says whether there are more.
+func excerpt(b []byte) (lines []string, cut bool) {
 	const maxLines, maxWidth = 40, 400
-	var lines []string
 	for line := range strings.Lines(strings.ToValidUTF8(string(b), "?")) {
+		if len(lines) == maxLines {
+			return lines, true
+		}
 		line = strings.TrimRight(line, "\r\n")
 		if len(line) > maxWidth {
 			line = line[:maxWidth] + "…"
 		}
-		if lines = append(lines, line); len(lines) == maxLines {
-			break
-		}
+		lines = append(lines, line)
 	}
-	return lines
+	return lines, false
 }
 
 // ErrNoBrowser says that a browser step could not be run.

@@ -25,7 +25,7 @@ func (r *Runner) http(ctx context.Context, step ccci.HTTPStep) error {
 	}
 	resp, err := r.Target.HTTP.Do(req)
 	if err != nil {
-		return failf(nil, "%s %s: %v", req.Method, req.URL, unwrapURL(err))
+		return failf(seen{}, "%s %s: %v", req.Method, req.URL, unwrapURL(err))
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
@@ -33,10 +33,10 @@ func (r *Runner) http(ctx context.Context, step ccci.HTTPStep) error {
 		err = ctx.Err() // the end of a body that came with the end of its time may be no end
 	}
 	if err != nil {
-		return failf(body, "%s %s: reading the response: %v", req.Method, req.URL, err)
+		return failf(bodyOf(body), "%s %s: reading the response: %v", req.Method, req.URL, err)
 	}
 	if _, to := r.redirection(resp); to != "" && !judges(step.Expect, "Location") {
-		return failf(body, "%s %s redirects to %s, which is no address of this run", req.Method, req.URL, to)
+		return failf(bodyOf(body), "%s %s redirects to %s, which is no address of this run", req.Method, req.URL, to)
 	}
 	if err := r.expect(req, resp, body, step.Expect); err != nil {
 		return err
@@ -44,10 +44,10 @@ func (r *Runner) http(ctx context.Context, step ccci.HTTPStep) error {
 	for name, path := range step.Save {
 		value, err := jsonAt(body, path)
 		if err != nil {
-			return failf(body, "%s %s: %v", req.Method, req.URL, err)
+			return failf(bodyOf(body), "%s %s: %v", req.Method, req.URL, err)
 		}
 		if value == "" {
-			return failf(body, "%s %s: %s is empty, and every text holds an empty one", req.Method, req.URL, path)
+			return failf(bodyOf(body), "%s %s: %s is empty, and every text holds an empty one", req.Method, req.URL, path)
 		}
 		r.save(name, value)
 	}
@@ -73,7 +73,7 @@ func (r *Runner) request(ctx context.Context, step ccci.HTTPStep) (*http.Request
 	}
 	// A path may hold what the app answered: it must not make another host of this one.
 	if req.URL.Host != host || req.URL.User != nil {
-		return nil, failf(nil, "the path %q leads away from https://%s", path, host)
+		return nil, failf(seen{}, "the path %q leads away from https://%s", path, host)
 	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
@@ -167,7 +167,7 @@ func (r *Runner) expect(req *http.Request, resp *http.Response, body []byte, wan
 		statuses = []int{http.StatusOK}
 	}
 	if !slices.Contains(statuses, resp.StatusCode) {
-		return failf(body, "%s answered %d, expected %s", where, resp.StatusCode, codes(statuses))
+		return failf(bodyOf(body), "%s answered %d, expected %s", where, resp.StatusCode, codes(statuses))
 	}
 	for _, text := range want.Contains {
 		text, err := r.Vars.Expand(text)
@@ -175,7 +175,7 @@ func (r *Runner) expect(req *http.Request, resp *http.Response, body []byte, wan
 			return err
 		}
 		if !bytes.Contains(body, []byte(text)) {
-			return failf(body, "%s: the answer does not hold %q", where, text)
+			return failf(bodyOf(body), "%s: the answer does not hold %q", where, text)
 		}
 	}
 	for _, text := range want.Lacks {
@@ -184,7 +184,7 @@ func (r *Runner) expect(req *http.Request, resp *http.Response, body []byte, wan
 			return err
 		}
 		if bytes.Contains(body, []byte(text)) {
-			return failf(body, "%s: the answer holds %q", where, text)
+			return failf(bodyOf(body), "%s: the answer holds %q", where, text)
 		}
 	}
 	for path, text := range want.JSON {
@@ -194,10 +194,10 @@ func (r *Runner) expect(req *http.Request, resp *http.Response, body []byte, wan
 		}
 		got, err := jsonAt(body, path)
 		if err != nil {
-			return failf(body, "%s: %v", where, err)
+			return failf(bodyOf(body), "%s: %v", where, err)
 		}
 		if got != text {
-			return failf(body, "%s: %s is %q, expected %q", where, path, got, text)
+			return failf(bodyOf(body), "%s: %s is %q, expected %q", where, path, got, text)
 		}
 	}
 	for name, text := range want.Headers {
@@ -206,7 +206,7 @@ func (r *Runner) expect(req *http.Request, resp *http.Response, body []byte, wan
 			return err
 		}
 		if got := resp.Header.Get(name); !strings.Contains(got, text) {
-			return failf(nil, "%s: header %s is %q, expected it to hold %q", where, name, got, text)
+			return failf(seen{}, "%s: header %s is %q, expected it to hold %q", where, name, got, text)
 		}
 	}
 	return nil

@@ -163,7 +163,7 @@ func TestFailureShowsWhatCame(t *testing.T) {
 	if !ok || !slices.Equal(failure.Detail, []string{"stack trace", "at line 7"}) {
 		t.Errorf("%#v", err)
 	}
-	long := excerpt([]byte(strings.Repeat("x", 1000) + "\n" + strings.Repeat("y\n", 100)))
+	long, _ := excerpt([]byte(strings.Repeat("x", 1000) + "\n" + strings.Repeat("y\n", 100)))
 	if len(long) != 40 || len(long[0]) > 410 {
 		t.Errorf("%d lines, the first of %d bytes", len(long), len(long[0]))
 	}

@@ -57,18 +57,18 @@ func (r *Runner) arrives(ctx context.Context, got answer, accepted []int) error 
 	first := got
 	for hops := 0; got.next != nil; hops++ {
 		if hops == maxHops {
-			return failf(got.body, "https://%s redirects more than %d times, at last to %s", first.where, maxHops, got.next)
+			return failf(bodyOf(got.body), "https://%s redirects more than %d times, at last to %s", first.where, maxHops, got.next)
 		}
 		var err error
 		if got, err = r.fetch(ctx, got.next, got.cookies); err != nil {
 			return err
 		}
 		if got.elsewhere != "" {
-			return failf(got.body, "https://%s redirects to https://%s and from there to %s, which is no address of this run", first.where, got.where, got.elsewhere)
+			return failf(bodyOf(got.body), "https://%s redirects to https://%s and from there to %s, which is no address of this run", first.where, got.where, got.elsewhere)
 		}
 	}
 	if got.where != first.where && got.status/100 != 2 && !slices.Contains(accepted, got.status) {
-		return failf(got.body, "https://%s redirects to https://%s, which answered %d, expected success or %s", first.where, got.where, got.status, codes(accepted))
+		return failf(bodyOf(got.body), "https://%s redirects to https://%s, which answered %d, expected success or %s", first.where, got.where, got.status, codes(accepted))
 	}
 	return nil
 }
@@ -140,7 +140,7 @@ func (r *Runner) probeHTTP(ctx context.Context, probe ccci.HTTPProbe) (answer, e
 		return answer{}, err
 	}
 	if got.elsewhere != "" {
-		return answer{}, failf(got.body, "https://%s%s redirects to %s, which is no address of this run", host, path, got.elsewhere)
+		return answer{}, failf(bodyOf(got.body), "https://%s%s redirects to %s, which is no address of this run", host, path, got.elsewhere)
 	}
 	// What does the proxy say for a name that no app has?
 	strange, strangeErr := answer{}, error(nil)
@@ -154,13 +154,13 @@ func (r *Runner) probeHTTP(ctx context.Context, probe ccci.HTTPProbe) (answer, e
 		}
 	}
 	if !slices.Contains(probe.Status, got.status) {
-		return answer{status: got.status}, failf(got.body, "https://%s%s answered %d, expected %s", host, path, got.status, codes(probe.Status))
+		return answer{status: got.status}, failf(bodyOf(got.body), "https://%s%s answered %d, expected %s", host, path, got.status, codes(probe.Status))
 	}
 	if !bytes.Contains(got.body, []byte(probe.Contains)) {
-		return answer{}, failf(got.body, "https://%s%s: the answer does not hold %q", host, path, probe.Contains)
+		return answer{}, failf(bodyOf(got.body), "https://%s%s: the answer does not hold %q", host, path, probe.Contains)
 	}
 	if proxys {
-		return answer{}, failf(got.body, "https://%s%s answers what the proxy answers for any unknown name: the app is not behind it", host, path)
+		return answer{}, failf(bodyOf(got.body), "https://%s%s answers what the proxy answers for any unknown name: the app is not behind it", host, path)
 	}
 	return got, nil
 }
@@ -193,12 +193,12 @@ func (r *Runner) fetch(ctx context.Context, u *url.URL, cookies http.CookieJar) 
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return answer{}, failf(nil, "https://%s: %v", where, unwrapURL(err))
+		return answer{}, failf(seen{}, "https://%s: %v", where, unwrapURL(err))
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
-		return answer{}, failf(nil, "https://%s: reading the answer: %v", where, err)
+		return answer{}, failf(seen{}, "https://%s: reading the answer: %v", where, err)
 	}
 	next, elsewhere := r.redirection(resp)
 	return answer{where, resp.StatusCode, body, next, elsewhere, client.Jar}, nil
@@ -207,7 +207,7 @@ func (r *Runner) fetch(ctx context.Context, u *url.URL, cookies http.CookieJar) 
 func (r *Runner) probeTCP(ctx context.Context, probe ccci.TCPProbe) error {
 	conn, err := r.Target.Dial(ctx, or(probe.Service, "app"), probe.Port)
 	if err != nil {
-		return failf(nil, "connecting to %s:%d: %v", or(probe.Service, "app"), probe.Port, err)
+		return failf(seen{}, "connecting to %s:%d: %v", or(probe.Service, "app"), probe.Port, err)
 	}
 	return conn.Close()
 }
@@ -224,14 +224,14 @@ func (r *Runner) tcp(ctx context.Context, step ccci.TCPStep) error {
 	where := fmt.Sprintf("%s:%d", or(step.Service, "app"), step.Port)
 	conn, err := r.Target.Dial(ctx, or(step.Service, "app"), step.Port)
 	if err != nil {
-		return failf(nil, "connecting to %s: %v", where, err)
+		return failf(seen{}, "connecting to %s: %v", where, err)
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	defer conn.Close()
 	if send != "" { // with nothing to send it is the other side that speaks first, and may hang up at once
 		if _, err := io.WriteString(conn, send); err != nil {
-			return failf(nil, "sending to %s: %v", where, err)
+			return failf(seen{}, "sending to %s: %v", where, err)
 		}
 	}
 	var got []byte
@@ -246,7 +246,7 @@ func (r *Runner) tcp(ctx context.Context, step ccci.TCPStep) error {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
-			return failf(got, "%s did not send %q: %v", where, expect, err)
+			return failf(seen{"What it sent", got}, "%s did not send %q: %v", where, expect, err)
 		}
 	}
 	return nil
@@ -271,12 +271,12 @@ func (r *Runner) exec(ctx context.Context, step ccci.ExecStep) error {
 	exit, output, err := r.Target.Exec(ctx, service, step.User, args, []byte(stdin))
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
-			return failf(output, "%s in %s did not end in time", args[0], service)
+			return failf(seen{"Output of the command", output}, "%s in %s did not end in time", args[0], service)
 		}
 		return err
 	}
 	if exit != step.Exit {
-		return failf(output, "%s in %s exited with %d, expected %d", args[0], service, exit, step.Exit)
+		return failf(seen{"Output of the command", output}, "%s in %s exited with %d, expected %d", args[0], service, exit, step.Exit)
 	}
 	for _, text := range step.Contains {
 		text, err := r.Vars.Expand(text)
@@ -284,7 +284,7 @@ func (r *Runner) exec(ctx context.Context, step ccci.ExecStep) error {
 			return err
 		}
 		if !bytes.Contains(output, []byte(text)) {
-			return failf(output, "%s in %s: the output does not hold %q", args[0], service, text)
+			return failf(seen{"Output of the command", output}, "%s in %s: the output does not hold %q", args[0], service, text)
 		}
 	}
 	for _, text := range step.Lacks {
@@ -293,13 +293,13 @@ func (r *Runner) exec(ctx context.Context, step ccci.ExecStep) error {
 			return err
 		}
 		if bytes.Contains(output, []byte(text)) {
-			return failf(output, "%s in %s: the output holds %q", args[0], service, text)
+			return failf(seen{"Output of the command", output}, "%s in %s: the output holds %q", args[0], service, text)
 		}
 	}
 	for name := range step.Save {
 		value := string(bytes.TrimSpace(output))
 		if value == "" {
-			return failf(output, "%s in %s: there is no output to save as %s, and every text holds an empty one", args[0], service, name)
+			return failf(seen{"Output of the command", output}, "%s in %s: there is no output to save as %s, and every text holds an empty one", args[0], service, name)
 		}
 		r.save(name, value)
 	}

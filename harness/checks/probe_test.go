@@ -225,7 +225,7 @@ func TestU1_RedirectionCountsByWhatItLeadsTo(t *testing.T) {
 			last(w, req)
 		}
 	}
-	dead := failf(nil, "nothing listens")
+	dead := failf(seen{}, "nothing listens")
 	for name, c := range map[string]struct {
 		accepted []int
 		app      http.HandlerFunc

@@ -76,6 +76,12 @@ var dropped = map[string]string{
 	"depends_on":     "swarm starts services in no order; let the entrypoint wait",
 }
 
+// Dropped reports whether swarm ignores a key of a service, and says why or what to write in its place.
+func Dropped(key string) (why string, ok bool) {
+	why, ok = dropped[key]
+	return why, ok
+}
+
 func (f *composeFile) droppedProperties() []Warning {
 	var out []Warning
 	services := f.section("services")

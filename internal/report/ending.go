@@ -138,6 +138,10 @@ func again(run ccci.Run, result *ccci.Result, links Links) string {
 		line = "Reproduce it on your machine: " + Code(command)
 	}
 	switch run.Status {
+	case ccci.StatusPassed:
+		if run.PR.Number > 0 && run.Options.Whole() {
+			return strings.TrimSpace("Once these files are on the default branch, this is the recipe's verdict, and its badge shows it. " + line)
+		}
 	case ccci.StatusFailed:
 		next := "Push a fix, then comment `!testme`. "
 		if result != nil && slices.ContainsFunc(result.Stages, func(s ccci.Stage) bool { return s.Status == ccci.Fail }) {

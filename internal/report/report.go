@@ -69,7 +69,7 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 	if !run.Status.Terminal() {
 		add(repeated(run))
 		add(waiting(run, queue))
-		add(checklist(run, stageRows(run, nil)))
+		add(checklist(run, stageRows(run, nil), nil))
 		add(footer(run, links))
 		return strings.Join(parts, "\n\n") + "\n"
 	}
@@ -82,7 +82,7 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 	add(brokenBases(result, min(detail, 10)))
 	if run.Superseded.IsZero() || result != nil { // otherwise no stage was reached
 		rows := withoutCause(stageRows(run, result), result)
-		add(checklist(run, rows))
+		add(checklist(run, rows, versions(run, result)))
 		if run.Status == ccci.StatusPassed { // any other word says that already
 			add(skips(rows))
 		}
@@ -257,7 +257,21 @@ func withoutCause(rows []ccci.StageRow, result *ccci.Result) []ccci.StageRow {
 	return rows
 }
 
-func checklist(run ccci.Run, rows []ccci.StageRow) string {
+// versions says what install and upgrade deployed: the upgrade starts from the base, which is what
+// is installed first; without one the commit itself is.
+func versions(run ccci.Run, result *ccci.Result) map[ccci.StageName]string {
+	if result == nil || result.Version == "" {
+		return nil
+	}
+	head := Code(clip(result.Version, 100))
+	if result.Base == nil || !run.Options.Wants(ccci.StageUpgrade) {
+		return map[ccci.StageName]string{ccci.StageInstall: "of " + head}
+	}
+	return map[ccci.StageName]string{ccci.StageInstall: "of " + Code(clip(result.Base.Version, 100)), ccci.StageUpgrade: "to " + head}
+}
+
+// checklist lists the stages. of says what was deployed in them.
+func checklist(run ccci.Run, rows []ccci.StageRow, of map[ccci.StageName]string) string {
 	var lines []string
 	for i := 0; i < len(rows); i++ {
 		row := rows[i]
@@ -279,6 +293,9 @@ func checklist(run ccci.Run, rows []ccci.StageRow) string {
 				continue
 			}
 			line := fmt.Sprintf("- %s **%s** %s", symbolOf(row.Status), name, row.Status.Word())
+			if of := of[row.Name]; of != "" && (row.Status == ccci.Pass || row.Status == ccci.Fail || row.Status == ccci.Flaky) {
+				line = fmt.Sprintf("- %s **%s** %s %s", symbolOf(row.Status), name, of, row.Status.Word())
+			}
 			if row.Status == ccci.Fail && run.Status == ccci.StatusRefused {
 				line = fmt.Sprintf("- %s **%s** %s", runSymbols[run.Status], name, run.Status.Word())
 			}
@@ -387,7 +404,7 @@ func cause(run ccci.Run, result *ccci.Result, detail int) string {
 			parts = append(parts, "**Hint:** "+Text(clip(c.Hint, 400)))
 		}
 		if n := min(len(c.Detail), detail); n > 0 {
-			parts = append(parts, Block(c.Detail[:n]))
+			parts = append(parts, titled(*c, n))
 		}
 	}
 	switch {
@@ -395,6 +412,18 @@ func cause(run ccci.Run, result *ccci.Result, detail int) string {
 		parts = append([]string{"Cancelled by " + Code(run.CancelledBy) + ". This says nothing about the recipe."}, parts...)
 	}
 	return strings.Join(parts, "\n\n")
+}
+
+// titled is the block of a cause's first lines, under a line that says what they are.
+func titled(c ccci.Cause, lines int) string {
+	title := "Lines of the check"
+	if c.DetailOf != "" {
+		title = Text(clip(c.DetailOf, 200))
+	}
+	if lines < len(c.Detail) {
+		title += fmt.Sprintf(" (%d of %d lines; the run's page has all)", lines, len(c.Detail))
+	}
+	return title + ":\n\n" + Block(c.Detail[:lines])
 }
 
 // findings lists what a recipe is refused for, and what would lift it.
@@ -445,7 +474,7 @@ func brokenBases(result *ccci.Result, detail int) string {
 		if c := result.Cause; c == nil || c.Check != b.Cause.Check || c.Message != b.Cause.Message {
 			line += ": " + Code(clip(b.Cause.Check, 100)) + ": " + Text(clip(b.Cause.Message, 600))
 			if n := min(len(b.Cause.Detail), detail); n > 0 {
-				line += "\n\n" + Block(b.Cause.Detail[:n])
+				line += "\n\n" + titled(b.Cause, n)
 			}
 			if b.Cause.Hint != "" {
 				line += "\n\n**Hint:** " + Text(clip(b.Cause.Hint, 400))

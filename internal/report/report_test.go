@@ -109,7 +109,7 @@ func cases() map[string]struct {
 	}
 	res.LevelReason = "upgrade: swarm rolled the upgrade back"
 	res.Cause = &ccci.Cause{Check: "upgrade/converged", Code: ccci.CodeRecipe, Message: "swarm rolled app back to the old version: task: non-zero exit (1)",
-		Hint: "look at the migration log", Detail: []string{"[INFO] migrating to schema 99", "[FATAL] column \"feed_id\" does not exist"}}
+		Hint: "look at the migration log", DetailOf: "Task of service app, and the last 2 lines of its log", Detail: []string{"[INFO] migrating to schema 99", "[FATAL] column \"feed_id\" does not exist"}}
 	run.Cause = report.OneLine(res.Cause)
 	out["failed"] = c{run: run, res: res}
 
