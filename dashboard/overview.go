@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/forecast"
 	"github.com/recipe-maintainers/cc-ci/internal/report"
 )
 
@@ -118,7 +118,7 @@ func (d *Dashboard) history(w http.ResponseWriter, r *http.Request) error {
 }
 
 type queueBody struct {
-	Running, Queued []forecastRow
+	Running, Queued []forecast.Row
 	Capacity        int
 	Free            int
 	Held            string // that no queued run starts, and why; "" when one would
@@ -149,25 +149,7 @@ func (d *Dashboard) queue(w http.ResponseWriter, r *http.Request) error {
 	return d.render(w, r, http.StatusOK, "queue", frame{Title: "Queue", Nav: "queue", Live: "/events", Refresh: 10, Body: b})
 }
 
-const (
-	pastRuns    = 50 // that are read of a recipe: some may be partial
-	typicalRuns = 10 // whole ones among them that say how long one takes
-)
-
 // forecastOf plays the queue forward with what past runs of each recipe took.
-func (d *Dashboard) forecastOf(ctx context.Context, unfinished []ccci.Run) ([]forecastRow, error) {
-	typical := map[string]time.Duration{}
-	for _, run := range unfinished {
-		if _, ok := typical[run.Recipe]; ok {
-			continue
-		}
-		past, err := d.cfg.Store.FindRuns(ctx, ccci.RunFilter{Recipe: run.Recipe, Limit: pastRuns,
-			Statuses: []ccci.Status{ccci.StatusPassed, ccci.StatusFailed}})
-		if err != nil {
-			return nil, fmt.Errorf("reading past runs of %s: %w", run.Recipe, err)
-		}
-		took := spans(past)
-		typical[run.Recipe] = median(took[:min(len(took), typicalRuns)])
-	}
-	return forecast(unfinished, d.cfg.Capacity, func(recipe string) time.Duration { return typical[recipe] }, d.now()), nil
+func (d *Dashboard) forecastOf(ctx context.Context, unfinished []ccci.Run) ([]forecast.Row, error) {
+	return forecast.Read(ctx, d.cfg.Store, unfinished, d.cfg.Capacity, d.now())
 }

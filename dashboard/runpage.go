@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/forecast"
 )
 
 type runBody struct {
@@ -27,7 +28,8 @@ type runBody struct {
 	LogCut   bool    // the page shows only the log's beginning
 	NoLog    string  // why there is none
 	Long     bool    // record and log are too long for a page, and left out
-	Queue    *forecastRow
+	Queue    *forecast.Row
+	Held     bool     // no queued run starts at the moment
 	Pull     string   // address of the pull request; "" where none is known
 	Commands []string // comments on the pull request that act on this run
 }
@@ -131,7 +133,7 @@ func (d *Dashboard) runPage(r *http.Request) (page []byte, release func(), err e
 	}
 	page, err = d.draw("run", f)
 	if errors.Is(err, errLong) {
-		f.Body = runBody{Run: run, Stages: stageViews(run, nil), Cause: &ccci.Cause{Message: run.Cause}, Queue: b.Queue, Pull: b.Pull, Commands: b.Commands, Long: true}
+		f.Body = runBody{Run: run, Stages: stageViews(run, nil), Cause: &ccci.Cause{Message: run.Cause}, Queue: b.Queue, Held: b.Held, Pull: b.Pull, Commands: b.Commands, Long: true}
 		page, err = d.draw("run", f)
 	}
 	if err != nil {
@@ -195,6 +197,7 @@ func (d *Dashboard) fillQueue(r *http.Request, b *runBody) error {
 	if err != nil {
 		return err
 	}
+	b.Held = d.cfg.Held != nil && d.cfg.Held() != ""
 	rows, err := d.forecastOf(r.Context(), runs)
 	if err != nil {
 		return err

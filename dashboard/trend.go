@@ -6,6 +6,7 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/forecast"
 )
 
 // trend is a chart of how long runs took, oldest on the left, with the same in words.
@@ -31,7 +32,7 @@ const trendBars = 40
 func drawTrend(runs []ccci.Run) *trend {
 	var done []ccci.Run
 	for _, r := range runs {
-		if len(spans([]ccci.Run{r})) == 1 && len(done) < trendBars {
+		if len(forecast.Spans([]ccci.Run{r})) == 1 && len(done) < trendBars {
 			done = append(done, r)
 		}
 	}
@@ -39,8 +40,8 @@ func drawTrend(runs []ccci.Run) *trend {
 		return nil
 	}
 	slices.Reverse(done)
-	all := spans(done)
-	longest, mid := slices.Max(all), median(all)
+	all := forecast.Spans(done)
+	longest, mid := slices.Max(all), forecast.Median(all)
 	t := &trend{Width: 640, Height: 120, Median: duration(mid)}
 	slot := float64(t.Width) / float64(max(len(done), 12))
 	scale := float64(t.Height-8) / float64(longest)
@@ -68,7 +69,7 @@ func trendWords(done []ccci.Run, all []time.Duration, mid time.Duration) string 
 	words := fmt.Sprintf("Of the last %d whole runs %d passed. Half of them took less than %s; the last took %s",
 		len(done), passed, duration(mid), duration(last))
 	if len(all) >= 4 {
-		before := median(all[:len(all)-1])
+		before := forecast.Median(all[:len(all)-1])
 		switch change := float64(last)/float64(before) - 1; {
 		case change > 0.2:
 			words += fmt.Sprintf(", %.0f %% longer than usual", change*100)

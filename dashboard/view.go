@@ -7,6 +7,8 @@ import (
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/forecast"
+	"github.com/recipe-maintainers/cc-ci/internal/report"
 )
 
 // functions are what templates may call.
@@ -21,8 +23,7 @@ func (d *Dashboard) functions() template.FuncMap {
 		"stale":    func() mark { return staleMark },
 		"untested": func() mark { return untestedMark },
 		"ago":      d.ago,
-		"overdue":  func(r forecastRow) bool { return r.Overdue(d.now()) },
-		"due":      func(t time.Time) bool { return !t.After(d.now()) },
+		"start":    func(r forecast.Row, held bool) forecast.Start { return r.Expected(d.now(), held) },
 		"stamp":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"day":      func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04") },
@@ -180,36 +181,7 @@ func (d *Dashboard) ago(t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	return agoAt(t, d.now())
-}
-
-func agoAt(t, now time.Time) string {
-	past := now.Sub(t)
-	switch {
-	case past < 0:
-		return "in " + about(-past)
-	case past < 10*time.Second:
-		return "just now"
-	}
-	return about(past) + " ago"
-}
-
-func about(t time.Duration) string {
-	units := []struct {
-		of   time.Duration
-		name string
-	}{{365 * 24 * time.Hour, "year"}, {30 * 24 * time.Hour, "month"}, {24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "min"}, {time.Second, "s"}}
-	for _, u := range units {
-		n := int(t / u.of)
-		if n < 1 {
-			continue
-		}
-		if n > 1 && u.name != "min" && u.name != "s" {
-			return fmt.Sprintf("%d %ss", n, u.name)
-		}
-		return fmt.Sprintf("%d %s", n, u.name)
-	}
-	return "moments"
+	return report.Ago(t, d.now())
 }
 
 // duration prints a span as a person would say it: 480 ms, 3.2 s, 1 min 04 s.

@@ -15,6 +15,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/forecast"
 	"github.com/recipe-maintainers/cc-ci/internal/report"
 	"github.com/recipe-maintainers/cc-ci/internal/settings"
 	"github.com/recipe-maintainers/cc-ci/internal/store/sqlstore"
@@ -181,6 +182,15 @@ func (r *records) unfinished(ctx context.Context) (running, queued []ccci.Run, e
 	}
 }
 
+// forecast returns the unfinished runs, those at work first, with what is expected of each.
+func (r *records) forecast(ctx context.Context, now time.Time) ([]forecast.Row, error) {
+	running, queued, err := r.unfinished(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return forecast.Read(ctx, r.store, append(running, queued...), r.cfg.Engine.Capacity, now)
+}
+
 // held says why no queued run starts, or "".
 func (r *records) held() string { return needsOf(r.cfg, "").Short() }
 
@@ -199,12 +209,15 @@ type runRecord struct {
 	Status      ccci.Status     `json:"status"`
 	Verdict     ccci.Verdict    `json:"verdict,omitempty"` // once it has ended
 	Superseded  bool            `json:"superseded,omitempty"`
-	Level       *int            `json:"level"` // null unless the recipe passed or failed
+	By          string          `json:"supersededBy,omitempty"` // "run ID" or "the push of COMMIT"
+	Level       *int            `json:"level"`                  // null unless the recipe passed or failed
 	Stages      []ccci.StageRow `json:"stages,omitempty"`
 	Cause       string          `json:"cause,omitempty"`
 	CancelledBy string          `json:"cancelledBy,omitempty"`
 	Attempt     int             `json:"attempt"`
-	Position    int             `json:"position,omitempty"` // in the queue, from 1
+	Position    int             `json:"position,omitempty"`     // in the queue, from 1
+	Start       time.Time       `json:"expectedStart,omitzero"` // the earliest time where a run ahead is late; absent where it is not known
+	End         time.Time       `json:"expectedEnd,omitzero"`
 	Created     time.Time       `json:"created"`
 	Started     time.Time       `json:"started,omitzero"`
 	Finished    time.Time       `json:"finished,omitzero"`
@@ -214,7 +227,7 @@ func (r *records) record(run ccci.Run) runRecord {
 	rec := runRecord{
 		Run: run.ID, RunURL: r.page(run.ID), Recipe: run.Recipe, Version: run.Version, Commit: run.Commit,
 		Trigger: run.Trigger, Release: run.Release, Options: run.Options.Restriction(), RequestedBy: requester(run),
-		Status: run.Status, Verdict: run.Status.Verdict(), Superseded: !run.Superseded.IsZero(), Stages: run.Stages, Cause: run.Cause, CancelledBy: run.CancelledBy,
+		Status: run.Status, Verdict: run.Status.Verdict(), Superseded: !run.Superseded.IsZero(), By: run.Superseded.By(), Stages: run.Stages, Cause: run.Cause, CancelledBy: run.CancelledBy,
 		Attempt: run.Attempt, Created: run.Created.UTC(), Started: run.Started.UTC(), Finished: run.Finished.UTC(),
 	}
 	if run.PR.Number > 0 {
@@ -224,6 +237,15 @@ func (r *records) record(run ccci.Run) runRecord {
 		rec.Level = &run.Level
 	}
 	return rec
+}
+
+// expect adds what is expected of an unfinished run. While runs are held nothing is known.
+func (rec *runRecord) expect(row forecast.Row, held bool) {
+	rec.Position = row.Position
+	if row.Position > 0 && held {
+		return
+	}
+	rec.Start, rec.End = row.Start.UTC(), row.End.UTC()
 }
 
 // page is the address of a run's page, "" where the configuration does not say it.

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/forecast"
 	"github.com/recipe-maintainers/cc-ci/internal/report"
 )
 
@@ -67,46 +69,52 @@ func (c *queueCmd) Run(a *app) error {
 		return err
 	}
 	defer r.Close()
-	running, queued, err := r.unfinished(a.ctx)
+	now := time.Now()
+	rows, err := r.forecast(a.ctx, now)
 	if err != nil {
 		return err
 	}
+	held := report.Held(r.held())
 	if c.JSON {
 		records := []runRecord{}
-		for _, run := range running {
-			records = append(records, r.record(run))
-		}
-		for i, run := range queued {
-			record := r.record(run)
-			record.Position = i + 1
+		for _, row := range rows {
+			record := r.record(row.Run)
+			record.expect(row, held != "")
 			records = append(records, record)
 		}
 		return printJSON(a.stdout, records)
 	}
-	if len(running)+len(queued) == 0 {
+	if len(rows) == 0 {
 		fmt.Fprintln(a.stdout, "nothing runs and nothing waits")
-	} else if err := queueTable(running, queued, time.Now()).print(a.stdout, a.colours(a.stdout)); err != nil {
+	} else if err := queueTable(rows, held != "", now).print(a.stdout, a.colours(a.stdout)); err != nil {
 		return err
 	}
-	if held := report.Held(r.held()); held != "" {
+	if held != "" {
 		fmt.Fprintln(a.stdout, held)
 	}
 	return nil
 }
 
-func queueTable(running, queued []ccci.Run, now time.Time) table {
+func queueTable(rows []forecast.Row, held bool, now time.Time) table {
 	var t table
-	t.add(text("POSITION"), text("RUN"), text("RECIPE"), text("STATUS"), text("SINCE"), text("BY"), text("FOR"))
-	row := func(position string, run ccci.Run, since time.Time) {
-		t.add(orDash(position), text(string(run.ID)), text(run.Recipe), wordOf(run), text(report.Duration(now.Sub(since))), orDash(requester(run)), text(subject(run)))
-	}
-	for _, run := range running {
-		row("", run, run.Started)
-	}
-	for i, run := range queued {
-		row(fmt.Sprint(i+1), run, asked(run))
+	t.add(text("POSITION"), text("RUN"), text("RECIPE"), text("STATUS"), text("SINCE"), text("EXPECTED START"), text("BY"), text("FOR"))
+	for _, row := range rows {
+		run, position, since, start := row.Run, "", row.Run.Started, ""
+		if row.Position > 0 {
+			position, since, start = fmt.Sprint(row.Position), asked(run), startOf(row, held, now)
+		}
+		t.add(orDash(position), text(string(run.ID)), text(run.Recipe), wordOf(run), text(report.Duration(now.Sub(since))), orDash(start), orDash(requester(run)), text(subject(run)))
 	}
 	return t
+}
+
+// startOf says when a queued run is expected to start, in the words of the pages.
+func startOf(row forecast.Row, held bool, now time.Time) string {
+	start := row.Expected(now, held)
+	if start.At.IsZero() {
+		return start.Words
+	}
+	return strings.TrimSpace(report.Ago(start.At, now) + " " + start.Words)
 }
 
 // printJSON prints v for programs.

@@ -19,6 +19,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/forecast"
 	"github.com/recipe-maintainers/cc-ci/internal/health"
 	"github.com/recipe-maintainers/cc-ci/internal/report"
 )
@@ -69,21 +70,25 @@ func runExit(run ccci.Run) error {
 }
 
 func (c *statusCmd) run(a *app, r *records, run ccci.Run) error {
-	position := 0
-	if run.Status == ccci.StatusQueued {
-		_, queued, err := r.unfinished(a.ctx)
+	now := time.Now()
+	row := forecast.Row{Run: run}
+	held := r.held() != ""
+	if !run.Status.Terminal() {
+		rows, err := r.forecast(a.ctx, now)
 		if err != nil {
 			return err
 		}
-		position = 1 + slices.IndexFunc(queued, func(q ccci.Run) bool { return q.ID == run.ID })
+		if i := slices.IndexFunc(rows, func(q forecast.Row) bool { return q.Run.ID == run.ID }); i >= 0 {
+			row = rows[i]
+		}
 	}
 	if c.JSON {
 		record := r.record(run)
-		record.Position = position
+		record.expect(row, held)
 		return printJSON(a.stdout, record)
 	}
 	coloured := a.colours(a.stdout)
-	if err := runFacts(run, position, r.page(run.ID), time.Now()).print(a.stdout, coloured); err != nil {
+	if err := runFacts(run, row, held, r.page(run.ID), now).print(a.stdout, coloured); err != nil {
 		return err
 	}
 	if len(run.Stages) == 0 {
@@ -96,8 +101,8 @@ func (c *statusCmd) run(a *app, r *records, run ccci.Run) error {
 // factWidth is that of the longest name of a fact, so that all runs have the same columns.
 const factWidth = len("cancelled")
 
-// runFacts says in lines what is known of a run. position is its place in the queue.
-func runFacts(run ccci.Run, position int, page string, now time.Time) table {
+// runFacts says in lines what is known of a run, and what is expected of one that is queued.
+func runFacts(run ccci.Run, expected forecast.Row, held bool, page string, now time.Time) table {
 	var t table
 	fact := func(name string, value cell) {
 		if value.text != "" {
@@ -110,13 +115,16 @@ func runFacts(run ccci.Run, position int, page string, now time.Time) table {
 	if by := run.Superseded.By(); by != "" && run.Word() == ccci.WordSuperseded {
 		word.text += " by " + by
 	}
-	if position > 0 {
-		word.text += fmt.Sprintf(", position %d", position)
+	if expected.Position > 0 {
+		word.text += fmt.Sprintf(", position %d", expected.Position)
 	}
 	if run.Attempt > 1 {
 		word.text += fmt.Sprintf(", attempt %d", run.Attempt)
 	}
 	fact("status", word)
+	if expected.Position > 0 {
+		fact("start", text(startOf(expected, held, now)))
+	}
 	switch {
 	case run.Word() == ccci.WordSuperseded:
 	case run.CancelledBy != "" && !run.Status.Terminal():

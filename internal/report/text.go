@@ -179,3 +179,33 @@ func Duration(d time.Duration) string {
 	}
 	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
 }
+
+// Ago says how long before now t was, or how long after, in few words: "3 min ago", "in 2 hours".
+func Ago(t, now time.Time) string {
+	past := now.Sub(t)
+	switch {
+	case past < 0:
+		return "in " + about(-past)
+	case past < 10*time.Second:
+		return "just now"
+	}
+	return about(past) + " ago"
+}
+
+func about(t time.Duration) string {
+	units := []struct {
+		of   time.Duration
+		name string
+	}{{365 * 24 * time.Hour, "year"}, {30 * 24 * time.Hour, "month"}, {24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "min"}, {time.Second, "s"}}
+	for _, u := range units {
+		n := int(t / u.of)
+		if n < 1 {
+			continue
+		}
+		if n > 1 && u.name != "min" && u.name != "s" {
+			return fmt.Sprintf("%d %ss", n, u.name)
+		}
+		return fmt.Sprintf("%d %s", n, u.name)
+	}
+	return "moments"
+}

@@ -1,14 +1,18 @@
-package dashboard
+// Package forecast expects when runs that wait start, and when runs end, from how long past runs of
+// their recipes took. Pages and terminal have the words for it from here.
+package forecast
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// forecastRow is an unfinished run and what is expected of it.
-type forecastRow struct {
+// Row is an unfinished run and what is expected of it.
+type Row struct {
 	Run      ccci.Run
 	Position int // of a queued run, from 1; 0 for a running one
 	Ahead    int // queued runs before it
@@ -26,7 +30,7 @@ type forecastRow struct {
 }
 
 // Overdue reports that a queued run could have started already, but for a run that is late.
-func (r forecastRow) Overdue(now time.Time) bool { return r.Late && !r.Start.After(now) }
+func (r Row) Overdue(now time.Time) bool { return r.Late && !r.Start.After(now) }
 
 // slot is one of the places in which runs are at work, played forward.
 type slot struct {
@@ -35,10 +39,10 @@ type slot struct {
 	unknown string // recipe of a run in it of which nothing is known: free means nothing
 }
 
-// forecast orders unfinished runs, running ones first, then queued ones in
+// Of orders unfinished runs, running ones first, then queued ones in
 // the order in which engines take them, and plays the queue forward: each queued run starts on the
 // slot that is free first. typical returns how long a run of a recipe takes, or 0.
-func forecast(unfinished []ccci.Run, capacity int, typical func(recipe string) time.Duration, now time.Time) []forecastRow {
+func Of(unfinished []ccci.Run, capacity int, typical func(recipe string) time.Duration, now time.Time) []Row {
 	runs := slices.Clone(unfinished)
 	slices.SortStableFunc(runs, func(a, b ccci.Run) int {
 		if rank(a) != rank(b) {
@@ -50,9 +54,9 @@ func forecast(unfinished []ccci.Run, capacity int, typical func(recipe string) t
 	for i := range slots {
 		slots[i].free = now
 	}
-	rows := make([]forecastRow, 0, len(runs))
+	rows := make([]Row, 0, len(runs))
 	for _, run := range runs {
-		row := forecastRow{Run: run, Takes: typical(run.Recipe)}
+		row := Row{Run: run, Takes: typical(run.Recipe)}
 		place := &slots[earliest(slots)]
 		if run.Status == ccci.StatusRunning {
 			row.work(now)
@@ -68,7 +72,7 @@ func forecast(unfinished []ccci.Run, capacity int, typical func(recipe string) t
 }
 
 // work expects the end of a running run.
-func (r *forecastRow) work(now time.Time) {
+func (r *Row) work(now time.Time) {
 	if r.Takes <= 0 {
 		return
 	}
@@ -79,7 +83,7 @@ func (r *forecastRow) work(now time.Time) {
 }
 
 // wait expects start and end of a run that takes the place next.
-func (r *forecastRow) wait(place slot) {
+func (r *Row) wait(place slot) {
 	if place.unknown != "" {
 		r.Unknown = place.unknown
 		return
@@ -91,7 +95,7 @@ func (r *forecastRow) wait(place slot) {
 }
 
 // take puts a run into the place.
-func (s *slot) take(r forecastRow) {
+func (s *slot) take(r Row) {
 	switch {
 	case s.unknown != "":
 	case r.End.IsZero():
@@ -108,7 +112,7 @@ func rank(r ccci.Run) int {
 	return 1
 }
 
-func queuedAhead(rows []forecastRow) int {
+func queuedAhead(rows []Row) int {
 	n := 0
 	for _, r := range rows {
 		if r.Position > 0 {
@@ -130,8 +134,63 @@ func earliest(slots []slot) int {
 	return at
 }
 
-// median returns the middle of durations, the upper one of two; 0 of none.
-func median(all []time.Duration) time.Duration {
+// Start is when a queued run is expected to start, in words. At is zero where the words stand alone;
+// else they follow it.
+type Start struct {
+	At    time.Time
+	Words string
+}
+
+// Held are the words for the start of every queued run while none starts.
+const Held = "when runs start again"
+
+// Expected says when a queued run is expected to start. held is that no run starts at the moment.
+func (r Row) Expected(now time.Time, held bool) Start {
+	switch {
+	case held:
+		return Start{Words: Held}
+	case r.Unknown != "":
+		return Start{Words: "unknown: how long " + r.Unknown + " takes is not known yet"}
+	case r.Overdue(now):
+		return Start{Words: "when the run that is late ends"}
+	case r.Late:
+		return Start{At: r.Start, Words: "at the earliest"}
+	case !r.Start.After(now):
+		return Start{Words: "now"}
+	}
+	return Start{At: r.Start}
+}
+
+// Runs finds runs, as [ccci.Store] does.
+type Runs interface {
+	FindRuns(ctx context.Context, filter ccci.RunFilter) ([]ccci.Run, error)
+}
+
+const (
+	pastRuns    = 50 // that are read of a recipe: some may be partial
+	typicalRuns = 10 // whole ones among them that say how long one takes
+)
+
+// Read plays the queue forward with what past runs of each recipe took.
+func Read(ctx context.Context, runs Runs, unfinished []ccci.Run, capacity int, now time.Time) ([]Row, error) {
+	typical := map[string]time.Duration{}
+	for _, run := range unfinished {
+		if _, ok := typical[run.Recipe]; ok {
+			continue
+		}
+		past, err := runs.FindRuns(ctx, ccci.RunFilter{Recipe: run.Recipe, Limit: pastRuns,
+			Statuses: []ccci.Status{ccci.StatusPassed, ccci.StatusFailed}})
+		if err != nil {
+			return nil, fmt.Errorf("reading past runs of %s: %w", run.Recipe, err)
+		}
+		took := Spans(past)
+		typical[run.Recipe] = Median(took[:min(len(took), typicalRuns)])
+	}
+	return Of(unfinished, capacity, func(recipe string) time.Duration { return typical[recipe] }, now), nil
+}
+
+// Median returns the middle of durations, the upper one of two; 0 of none.
+func Median(all []time.Duration) time.Duration {
 	if len(all) == 0 {
 		return 0
 	}
@@ -139,8 +198,8 @@ func median(all []time.Duration) time.Duration {
 	return sorted[len(sorted)/2]
 }
 
-// spans returns how long finished whole runs were at work.
-func spans(runs []ccci.Run) []time.Duration {
+// Spans returns how long finished whole runs were at work.
+func Spans(runs []ccci.Run) []time.Duration {
 	var all []time.Duration
 	for _, r := range runs {
 		if r.Status.Terminal() && r.Status != ccci.StatusCancelled && r.Options.Whole() && r.Finished.After(r.Started) && !r.Started.IsZero() {
