@@ -16,15 +16,11 @@ type cancelCmd struct {
 // Run records the request in the database, as the comment !cancel does. The server ends the run: it
 // tears down, proves it and answers on the forge. Who may write the database may cancel.
 func (c *cancelCmd) Run(a *app) error {
-	r, err := a.openRecords()
+	r, run, err := a.openRun(c.Of)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	run, err := r.run(a.ctx, c.Of)
-	if err != nil {
-		return err
-	}
 	if run.Status.Terminal() {
 		return ccci.Errorf(ccci.CodeConflict, "run %s has ended: %s", run.ID, run.Word()).WithHint("cc-ci queue lists the runs that have not ended")
 	}

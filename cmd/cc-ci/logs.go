@@ -23,15 +23,11 @@ func (c *logsCmd) Run(a *app) error {
 	if c.Stage != "" && !slices.Contains(ccci.StageNames, ccci.StageName(c.Stage)) {
 		return unknownStage(c.Stage)
 	}
-	r, err := a.openRecords()
+	r, run, err := a.openRun(c.Of)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	run, err := r.run(a.ctx, c.Of)
-	if err != nil {
-		return err
-	}
 	l, err := r.openRunLogs()
 	if err != nil {
 		return err

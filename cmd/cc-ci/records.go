@@ -53,6 +53,20 @@ func (a *app) openRecords() (*records, error) {
 	return &records{cfg: cfg, store: store}, nil
 }
 
+// openRun opens the records and finds the run that a person names. The caller closes them unless
+// there is an error.
+func (a *app) openRun(word string) (*records, ccci.Run, error) {
+	r, err := a.openRecords()
+	if err != nil {
+		return nil, ccci.Run{}, err
+	}
+	run, err := r.run(a.ctx, word)
+	if err != nil {
+		return nil, ccci.Run{}, errors.Join(err, r.Close())
+	}
+	return r, run, nil
+}
+
 func (r *records) Close() error { return r.store.Close() }
 
 // runWord matches the id of a run and each beginning of one.
