@@ -153,9 +153,9 @@ func stagesTable(run ccci.Run) table {
 	var t table
 	t.add(text("STAGE"), text("STATUS"), text("TOOK"), text("REASON"))
 	for _, row := range run.Stages {
-		status, spent := cell{string(row.Status), checkColour(row.Status)}, ""
+		status, spent := cell{row.Status.Word(), checkColour(row.Status)}, ""
 		if row.Running {
-			status = cell{string(ccci.StatusRunning), cyan}
+			status = cell{ccci.StatusRunning.Word(), cyan}
 		} else {
 			spent = report.Duration(row.Duration)
 		}
