@@ -25,6 +25,9 @@ func bigWorld(t *testing.T) (w *world, runs map[string]ccci.Run) {
 		r.Cause = "upgrade/converged: swarm rolled app back to the old version"
 	})
 	w.saveFailed(runs["failed"])
+	w.manyChecks(runs["passed"], runs["failed"])
+	by := ccci.Supersession{Run: runs["passed"].ID}
+	w.add(longName(3), 20*time.Minute, ccci.StatusCancelled, func(r *ccci.Run) { r.CancelledBy, r.Superseded = "ada", by })
 	runs["running"] = w.add(longName(1), 10*time.Minute, ccci.StatusRunning, func(r *ccci.Run) {
 		r.Attempt = 2
 		r.Stages = []ccci.StageRow{{Name: ccci.StageInstall, Running: true}}
@@ -34,6 +37,24 @@ func bigWorld(t *testing.T) (w *world, runs map[string]ccci.Run) {
 		w.add(longName(i+2), time.Duration(i+1)*time.Minute, ccci.StatusQueued, nil)
 	}
 	return w, runs
+}
+
+// manyChecks gives each recipe a history of checks with names of 60 characters.
+func (w *world) manyChecks(newest ...ccci.Run) {
+	for _, now := range newest {
+		for i, run := range []ccci.Run{w.add(now.Recipe, 90*time.Hour, ccci.StatusPassed, func(r *ccci.Run) { r.Level, r.Version = 5, now.Version }), now} {
+			var all []ccci.CheckOutcome
+			for k, status := range []ccci.CheckStatus{ccci.Pass, ccci.Pass, ccci.Flaky, ccci.Fail, ccci.Skip, ccci.Unverified} {
+				if i == 0 {
+					status = ccci.Pass
+				}
+				all = append(all, ccci.CheckOutcome{Name: fmt.Sprintf("checks/%02d-%s", k, longName(k)[:50]), Status: status, Duration: time.Duration(k*40) * time.Second})
+			}
+			if err := w.store.KeepChecks(w.t.Context(), run.ID, all); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	}
 }
 
 // A27: with many recipes, long names and long logs the pages stay short, nothing is wider than the
@@ -46,7 +67,7 @@ func TestA27_ManyRecipesInABrowser(t *testing.T) {
 		height     int // most pixels at 390, 0 for no bound
 	}{
 		{"list", "/", 6500}, {"list-search", "/?q=recipe-12", 2500}, {"list-last", "/?page=5", 6500}, {"cards", "/?view=cards", 6500},
-		{"recipe", "/recipes/" + longName(0), 0}, {"recipe-failed", "/recipes/" + longName(7), 0}, {"runs", "/runs", 0}, {"queue", "/queue", 3000},
+		{"recipe", "/recipes/" + longName(0), 0}, {"recipe-failed", "/recipes/" + longName(7), 0}, {"runs", "/runs", 3500}, {"queue", "/queue", 3000},
 		{"run-long", "/runs/" + string(runs["long"].ID), 6000}, {"run-line", "/runs/" + string(runs["long"].ID) + "?line=5000#L5000", 6000}, {"run-search", "/runs/" + string(runs["long"].ID) + "?q=request+77", 6000},
 		{"run-passed", "/runs/" + string(runs["passed"].ID), 0}, {"run-failed", "/runs/" + string(runs["failed"].ID), 0}, {"run-running", "/runs/" + string(runs["running"].ID), 0},
 	}

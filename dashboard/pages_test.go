@@ -55,7 +55,7 @@ func TestU18_RecipePageHasTheWholeHistory(t *testing.T) {
 	w.populate()
 	seen := map[string]bool{}
 	path, pages := "/recipes/pocketbase", 0
-	row := regexp.MustCompile(`<td role="cell" data-label="Run"><a class="mono" href="/runs/([^"]+)"`)
+	row := regexp.MustCompile(`<td role="cell" class="t-run"><a class="mono" href="/runs/([^"]+)"`)
 	next := regexp.MustCompile(`href="([^"]+)" rel="next"`)
 	for path != "" {
 		body := w.page(path)
