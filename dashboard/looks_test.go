@@ -67,7 +67,7 @@ func TestA27_ManyRecipesInABrowser(t *testing.T) {
 		height     int // most pixels at 390, 0 for no bound
 	}{
 		{"list", "/", 6500}, {"list-search", "/?q=recipe-12", 2500}, {"list-last", "/?page=5", 6500}, {"cards", "/?view=cards", 6500},
-		{"recipe", "/recipes/" + longName(0), 0}, {"recipe-failed", "/recipes/" + longName(7), 0}, {"runs", "/runs", 3500}, {"queue", "/queue", 3000},
+		{"recipe", "/recipes/" + longName(0), 0}, {"recipe-failed", "/recipes/" + longName(7), 0}, {"runs", "/runs", 3650}, {"queue", "/queue", 3000},
 		{"run-long", "/runs/" + string(runs["long"].ID), 6000}, {"run-line", "/runs/" + string(runs["long"].ID) + "?line=5000#L5000", 6000}, {"run-search", "/runs/" + string(runs["long"].ID) + "?q=request+77", 6000},
 		{"run-passed", "/runs/" + string(runs["passed"].ID), 0}, {"run-failed", "/runs/" + string(runs["failed"].ID), 0}, {"run-running", "/runs/" + string(runs["running"].ID), 0},
 	}
