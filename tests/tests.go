@@ -13,7 +13,7 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-//go:embed all:pocketbase all:miniflux all:canary-*
+//go:embed all:pocketbase all:miniflux all:wordpress all:canary-*
 var content embed.FS
 
 // Materialise writes the enrolments of the named recipes, or of all without a

@@ -26,7 +26,7 @@ import (
 type demoCmd struct {
 	Once   bool   `help:"End when the run has ended, with its exit code."`
 	Out    string `type:"path" placeholder:"DIR" help:"Leave result.json, comment.md, badge.svg and overview.png there."`
-	Recipe string `enum:"pocketbase,miniflux" default:"pocketbase" help:"pocketbase or miniflux."`
+	Recipe string `enum:"pocketbase,miniflux,wordpress" default:"pocketbase" help:"pocketbase, miniflux or wordpress."`
 	Listen string `default:"127.0.0.1:0" placeholder:"ADDRESS" help:"Address of the dashboard; port 0 takes a free one."`
 }
 
@@ -158,7 +158,7 @@ func (d *demo) buildImages(ctx context.Context, say func(string)) error {
 			d.made = append(d.made, ref)
 		}
 	}
-	only := map[string][]string{"pocketbase": {"pocketbase"}, "miniflux": {"miniflux", "postgres"}}[d.Recipe]
+	only := map[string][]string{"pocketbase": {"pocketbase"}, "miniflux": {"miniflux", "postgres"}, "wordpress": {"wordpress", "mariadb"}}[d.Recipe]
 	return demoimages.Ensure(ctx, docker, demoimages.Options{Only: only, Out: say})
 }
 

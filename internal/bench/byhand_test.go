@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -15,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +30,7 @@ import (
 //   - the proxy runs already, as an operator's Traefik does (cc-ci starts its own);
 //   - restic works as root on the daemon's own volume folder, without a container;
 //   - the restic repository is made beside the first deployment;
-//   - Miniflux's login is tried over HTTP, without a browser;
+//   - the login is tried over HTTP, without a browser;
 //   - containers are killed, not waited for, once the services are gone.
 //
 // endpoint_mode is set by an overlay file, where the kernel needs it.
@@ -41,6 +39,7 @@ type operator struct {
 	w       *world
 	ctx     context.Context
 	proxy   *ingress.Ingress
+	app     app
 	repo    string // of the recipe
 	dir     string
 	domain  string
@@ -60,6 +59,25 @@ services:
   app: {deploy: {endpoint_mode: dnsrr}}
   db: {deploy: {endpoint_mode: dnsrr}}
 `
+
+// app is what the script must know of a recipe with the services app and db.
+type app struct {
+	recipe  string
+	vars    []string // of its env file and its abra.sh
+	secrets []string // besides admin_password
+	image   string   // of the new version
+
+	healthy func(*operator) bool     // once the first version serves
+	seed    func(*operator, string)  // the first marker
+	change  func(*operator, string)  // another one
+	read    func(*operator) string   // the marker that is there, "" where it cannot be read
+	serves  func(*operator) bool     // whether the new version answers
+	check   func(*operator)          // its own questions
+	login   func(*operator)          // through the form
+	hook    string                   // of the database: it takes backup, clean and restore
+	stored  func(*operator) []string // what is backed up, once the hook has run
+	volumes []string                 // what is restored
+}
 
 const patience = 3 * time.Minute
 
@@ -82,14 +100,17 @@ func newProxy(b *testing.B, w *world, domain string) *ingress.Ingress {
 
 // newOperator prepares what a host has before an app is made: the proxy knows
 // the name. (Traefik reads it from the labels; this proxy is told.)
-func newOperator(b *testing.B, w *world, proxy *ingress.Ingress, parent, repo string) *operator {
+func newOperator(b *testing.B, w *world, proxy *ingress.Ingress, parent, repo string, a app) *operator {
 	domain := "hand-" + strings.ToLower(rand.Text()[:6]) + "." + parent
-	o := &operator{b: b, w: w, proxy: proxy, repo: repo, domain: domain, stack: recipe.StackName(domain), admin: rand.Text()}
+	o := &operator{b: b, w: w, proxy: proxy, app: a, repo: repo, domain: domain, stack: recipe.StackName(domain), admin: rand.Text()}
 	o.dir = b.TempDir()
 	o.backups = filepath.Join(o.dir, "restic")
-	o.vars = append(os.Environ(), "STACK_NAME="+o.stack, "DOMAIN="+domain, "LETS_ENCRYPT_ENV=production", "ADMIN_USERNAME=admin", "POLLING_FREQUENCY=60",
-		"SECRET_DB_PASSWORD_VERSION=v1", "SECRET_ADMIN_PASSWORD_VERSION=v1", "MINIFLUX_CONF_VERSION=v1", "PG_BACKUP_SH_VERSION=v1", "EXTRA_DOMAINS=",
-		"RESTIC_REPOSITORY="+o.backups, "RESTIC_PASSWORD=by-hand")
+	o.vars = append(os.Environ(), "STACK_NAME="+o.stack, "DOMAIN="+domain, "LETS_ENCRYPT_ENV=production", "EXTRA_DOMAINS=",
+		"SECRET_ADMIN_PASSWORD_VERSION=v1", "RESTIC_REPOSITORY="+o.backups, "RESTIC_PASSWORD=by-hand")
+	o.vars = append(o.vars, a.vars...)
+	for _, secret := range a.secrets {
+		o.vars = append(o.vars, "SECRET_"+strings.ToUpper(secret)+"_VERSION=v1")
+	}
 	tree, err := recipe.Open(repo, "")
 	if err != nil {
 		b.Fatal(err)
@@ -150,18 +171,15 @@ func (o *operator) install() {
 		repository <- err
 	}()
 	o.run("", "git", "clone", "--quiet", o.repo, o.path("tree"))
-	o.git("checkout", "--quiet", examples.Versions("miniflux")[0])
+	o.git("checkout", "--quiet", examples.Versions(o.app.recipe)[0])
 	o.write("dnsrr.yml", dnsrr)
-	o.run(rand.Text(), "docker", "secret", "create", o.stack+"_db_password_v1", "-")
+	for _, secret := range o.app.secrets {
+		o.run(rand.Text(), "docker", "secret", "create", o.stack+"_"+secret+"_v1", "-")
+	}
 	o.run(o.admin, "docker", "secret", "create", o.stack+"_admin_password_v1", "-")
 	o.deploy()
-	o.until("the app answers", func() bool {
-		status, body := o.get("/healthcheck")
-		return status == http.StatusOK && strings.Contains(body, "OK")
-	})
-	o.put(http.MethodPost, "/v1/import", `<?xml version="1.0"?><opml version="2.0"><body><outline text="cc-ci">`+
-		`<outline type="rss" title="seed" text="seed" xmlUrl="http://feed.invalid/feed.xml" htmlUrl="http://feed.invalid/"/></outline></body></opml>`)
-	o.rename("A")
+	o.until("the app answers", func() bool { return o.app.healthy(o) })
+	o.app.seed(o, "A")
 	o.screenshot("install")
 	if err := <-repository; err != nil {
 		o.b.Fatal(err)
@@ -170,20 +188,19 @@ func (o *operator) install() {
 }
 
 func (o *operator) upgrade() {
-	branch, err := examples.UpgradeBranch("miniflux")
+	branch, err := examples.UpgradeBranch(o.app.recipe)
 	if err != nil {
 		o.b.Fatal(err)
 	}
 	o.git("checkout", "--quiet", branch)
 	o.deploy()
 	o.until("the new version serves alone", func() bool {
-		status, body := o.get("/version")
-		if status != http.StatusOK || !strings.HasPrefix(body, "2.2.3") {
+		if !o.app.serves(o) {
 			return false
 		}
 		// All that lives of the app is one task of the new image.
 		tasks := strings.Fields(o.run("", "docker", "ps", "--filter", "label=com.docker.swarm.service.name="+o.stack+"_app", "--format", "{{.Image}}"))
-		return len(tasks) == 1 && strings.HasPrefix(tasks[0], "cc-ci.local/miniflux:2.2.3")
+		return len(tasks) == 1 && tasks[0] == o.app.image
 	})
 	o.mustRead("A")
 	o.screenshot("upgrade")
@@ -192,22 +209,29 @@ func (o *operator) upgrade() {
 
 func (o *operator) backup() (snapshot string) {
 	db := o.container("db")
-	o.run("", "docker", "exec", db, "/pg_backup.sh", "backup")
-	dump := filepath.Join(o.volume(), "dump", "miniflux.pgdump")
-	o.run("", o.w.restic, "--no-cache", "backup", "--quiet", "--host", "by-hand", dump)
-	o.run("", "docker", "exec", db, "/pg_backup.sh", "clean")
-	if files := o.run("", o.w.restic, "--no-cache", "ls", "latest"); !strings.Contains(files, dump) {
-		o.b.Fatalf("the snapshot lacks %s:\n%s", dump, files)
+	o.run("", "docker", "exec", db, o.app.hook, "backup")
+	stored := o.app.stored(o)
+	o.run("", o.w.restic, append([]string{"--no-cache", "backup", "--quiet", "--host", "by-hand"}, stored...)...)
+	o.run("", "docker", "exec", db, o.app.hook, "clean")
+	files := o.run("", o.w.restic, "--no-cache", "ls", "latest")
+	for _, path := range stored {
+		if !strings.Contains(files, path) {
+			o.b.Fatalf("the snapshot lacks %s:\n%s", path, files)
+		}
 	}
 	o.done("backup")
 	return "latest"
 }
 
 func (o *operator) restore(snapshot string) {
-	o.rename("B")
+	o.app.change(o, "B")
 	o.mustRead("B")
-	o.run("", o.w.restic, "--no-cache", "restore", snapshot, "--quiet", "--target", "/", "--include", o.volume())
-	o.run("", "docker", "exec", o.container("db"), "/pg_backup.sh", "restore")
+	args := []string{"--no-cache", "restore", snapshot, "--quiet", "--target", "/"}
+	for _, volume := range o.app.volumes {
+		args = append(args, "--include", o.volume(volume))
+	}
+	o.run("", o.w.restic, args...)
+	o.run("", "docker", "exec", o.container("db"), o.app.hook, "restore")
 	o.until("swarm has ended the update", func() bool {
 		state := o.run("", "docker", "service", "inspect", "--format", "{{.UpdateStatus.State}}", o.stack+"_app")
 		if strings.Contains(state, "rollback") || strings.Contains(state, "paused") {
@@ -215,23 +239,13 @@ func (o *operator) restore(snapshot string) {
 		}
 		return strings.TrimSpace(state) == "completed"
 	})
-	o.until("the old data is there", func() bool { return o.title() == "A" })
+	o.until("the old data is there", func() bool { return o.app.read(o) == "A" })
 	o.done("restore")
 }
 
 func (o *operator) check() {
-	if _, body := o.get("/version"); !strings.HasPrefix(body, "2.2.") {
-		o.b.Fatalf("/version says %q", body)
-	}
-	schema := o.run("", "docker", "exec", o.container("db"), "psql", "--no-psqlrc", "--tuples-only", "--no-align", "--username=miniflux", "--dbname=miniflux",
-		"--command=SELECT 'migrated' FROM schema_version WHERE version::int >= 99")
-	if !strings.Contains(schema, "migrated") {
-		o.b.Fatalf("the schema is not migrated: %s", schema)
-	}
-	if status, _ := o.request(http.MethodGet, "/v1/me", "", "not-the-password"); status != http.StatusUnauthorized {
-		o.b.Fatalf("a wrong password gets %d", status)
-	}
-	o.login()
+	o.app.check(o)
+	o.app.login(o)
 	o.screenshot("final")
 	for _, service := range []string{"app", "db"} {
 		if strings.Contains(o.run("", "docker", "service", "logs", o.stack+"_"+service), o.admin) {
@@ -239,28 +253,6 @@ func (o *operator) check() {
 		}
 	}
 	o.done("checks")
-}
-
-var csrf = regexp.MustCompile(`name="csrf" value="([^"]+)"`)
-
-func (o *operator) login() {
-	_, page := o.request(http.MethodGet, "/", "", "")
-	token := csrf.FindStringSubmatch(page)
-	if token == nil {
-		o.b.Fatalf("no form on the first page:\n%.500s", page)
-	}
-	form := url.Values{"csrf": {token[1]}, "username": {"admin"}, "password": {o.admin}}
-	answer, err := o.http.PostForm("https://"+o.domain+"/login", form)
-	if err != nil {
-		o.b.Fatal(err)
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusFound {
-		o.b.Fatalf("logging in: %s", answer.Status)
-	}
-	if status, page := o.request(http.MethodGet, "/unread", "", ""); status != http.StatusOK || !strings.Contains(page, `href="/logout"`) {
-		o.b.Fatalf("the login did not last: %d", status)
-	}
 }
 
 // teardown is legal twice.
@@ -294,32 +286,13 @@ func (o *operator) container(service string) string {
 	return strings.TrimSpace(o.run("", "docker", "ps", "--quiet", "--filter", "label=com.docker.swarm.service.name="+o.stack+"_"+service))
 }
 
-func (o *operator) volume() string {
-	return strings.TrimSpace(o.run("", "docker", "volume", "inspect", "--format", "{{.Mountpoint}}", o.stack+"_postgres"))
-}
-
-// rename gives the one feed another title.
-func (o *operator) rename(title string) {
-	var feeds []struct{ ID int }
-	_, body := o.get("/v1/feeds")
-	if err := json.Unmarshal([]byte(body), &feeds); err != nil || len(feeds) != 1 {
-		o.b.Fatalf("reading the feeds: %v: %s", err, body)
-	}
-	o.put(http.MethodPut, fmt.Sprintf("/v1/feeds/%d", feeds[0].ID), fmt.Sprintf(`{"title": %q}`, title))
-}
-
-func (o *operator) title() string {
-	var feeds []struct{ Title string }
-	_, body := o.get("/v1/feeds")
-	if json.Unmarshal([]byte(body), &feeds) != nil || len(feeds) != 1 {
-		return ""
-	}
-	return feeds[0].Title
+func (o *operator) volume(name string) string {
+	return strings.TrimSpace(o.run("", "docker", "volume", "inspect", "--format", "{{.Mountpoint}}", o.stack+"_"+name))
 }
 
 func (o *operator) mustRead(title string) {
-	if got := o.title(); got != title {
-		o.b.Fatalf("the feed's title is %q, want %q", got, title)
+	if got := o.app.read(o); got != title {
+		o.b.Fatalf("the title that is there is %q, want %q", got, title)
 	}
 }
 
@@ -327,10 +300,24 @@ func (o *operator) get(path string) (int, string) {
 	return o.request(http.MethodGet, path, "", o.admin)
 }
 
-func (o *operator) put(method, path, body string) {
-	if status, answer := o.request(method, path, body, o.admin); status != http.StatusCreated {
+func (o *operator) put(method, path, body, password string) {
+	if status, answer := o.request(method, path, body, password); status != http.StatusCreated && status != http.StatusOK {
 		o.b.Fatalf("%s %s: %d %s", method, path, status, answer)
 	}
+}
+
+// post sends a form and returns the status and where it leads to.
+func (o *operator) post(path string, form url.Values) (status int, location, page string) {
+	answer, err := o.http.PostForm("https://"+o.domain+path, form)
+	if err != nil {
+		o.b.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		o.b.Fatal(err)
+	}
+	return answer.StatusCode, answer.Header.Get("Location"), string(text)
 }
 
 // request returns status 0 where nobody answers.
@@ -341,6 +328,9 @@ func (o *operator) request(method, path, body, password string) (int, string) {
 	}
 	if password != "" {
 		req.SetBasicAuth("admin", password)
+	}
+	if strings.HasPrefix(body, "{") {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	answer, err := o.http.Do(req)
 	if err != nil {

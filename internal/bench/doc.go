@@ -1,8 +1,8 @@
 // Package bench measures what cc-ci promises about speed, each figure side by
 // side with a reference in the same run, so that a busy machine slows both:
 //
-//   - a whole life of Miniflux, next to the docker and restic commands that a
-//     careful operator would type for the same;
+//   - a whole life of Miniflux and one of WordPress, next to the docker and restic
+//     commands that a careful operator would type for the same;
 //   - the teardown of a tiny app, proven empty, next to docker stack rm;
 //   - the time from a comment to the first line of the harness, next to the
 //     start of a harness by hand;

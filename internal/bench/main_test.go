@@ -139,7 +139,7 @@ func (w *world) open(ctx context.Context) (err error) {
 		return err
 	})
 	say := func(line string) { fmt.Println(line) }
-	if err := demoimages.Ensure(ctx, w.docker, demoimages.Options{Only: []string{"miniflux", "postgres", "tinyapp"}, Out: say}); err != nil {
+	if err := demoimages.Ensure(ctx, w.docker, demoimages.Options{Only: []string{"miniflux", "postgres", "wordpress", "mariadb", "tinyapp"}, Out: say}); err != nil {
 		return err
 	}
 	// The scripts by hand have one network for the proxy and all apps, as operators have.

@@ -43,7 +43,8 @@ type program struct {
 type debian struct {
 	suite    string
 	packages []string
-	files    map[string]string // absolute path -> content, executable
+	unpacked []string          // packages whose files alone are taken, without what they depend on
+	files    map[string]string // absolute path -> content; executable when it begins with #!
 	// passwd and group are lines that exist before the packages are installed, so
 	// that user numbers are ours and the same in every build.
 	passwd, group string
@@ -58,6 +59,12 @@ var (
 	tinyappSource string
 	//go:embed postgres/entrypoint.sh
 	postgresEntrypoint string
+	//go:embed mariadb/entrypoint.sh
+	mariadbEntrypoint string
+	//go:embed wordpress/entrypoint.sh
+	wordpressEntrypoint string
+	//go:embed wordpress/apache.conf
+	wordpressApache string
 )
 
 // appUser is the user of the images without Debian.
@@ -78,6 +85,9 @@ var catalogue = []image{
 	miniflux("2.0.51"),
 	miniflux("2.2.3"),
 	postgres15(),
+	mariadb10(),
+	wordpress("6.1", "bookworm"),
+	wordpress("6.8", "trixie"),
 }
 
 func pocketbase(version string) image {
@@ -174,6 +184,65 @@ func postgres15() image {
 			`EXPOSE 5432`,
 			`ENTRYPOINT ["postgres-entrypoint"]`,
 			`CMD ["postgres"]`,
+		},
+	}
+}
+
+// scrap is what no image needs of Debian's packages.
+var scrap = []string{
+	"/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/perl", "/usr/lib/*/perl", "/usr/lib/*/perl5",
+	"/var/cache/apt", "/var/lib/apt/lists", "/var/log/*",
+}
+
+func mariadb10() image {
+	return image{
+		ref: registry + "mariadb:10.11",
+		debian: &debian{
+			suite:    "bookworm",
+			packages: []string{"mariadb-server-core", "mariadb-client-core"},
+			unpacked: []string{"mariadb-client"}, // mariadb-dump and mariadb-admin; it depends on Perl for others
+			files:    map[string]string{"/usr/local/bin/mariadb-entrypoint": mariadbEntrypoint},
+			passwd:   "mysql:x:999:999:MariaDB:/var/lib/mysql:/bin/bash",
+			group:    "mysql:x:999:",
+			owned:    map[string]string{"/var/lib/mysql": "999:999:0755"},
+			remove: append([]string{
+				"/usr/bin/mariadb-binlog", "/usr/bin/mariadb-slap", "/usr/bin/mariadb-import", "/usr/bin/mariadb-show", "/usr/bin/mariadb-plugin",
+				"/usr/bin/mariadb-conv", "/usr/bin/mariadb-waitpid", "/usr/bin/innochecksum", "/usr/bin/perror", "/usr/bin/replace",
+			}, scrap...),
+		},
+		config: []string{
+			`ENV LANG=C.UTF-8`,
+			`USER 999:999`,
+			`EXPOSE 3306`,
+			`ENTRYPOINT ["mariadb-entrypoint"]`,
+			`CMD ["mariadbd"]`,
+		},
+	}
+}
+
+// wordpress is the version that a suite of Debian has, with Apache and PHP.
+func wordpress(version, suite string) image {
+	return image{
+		ref: registry + "wordpress:" + version,
+		debian: &debian{
+			suite:    suite,
+			packages: []string{"apache2-bin", "libapache2-mod-php", "php-mysql"},
+			// The package wants a database client, another web server's files and fonts.
+			unpacked: []string{"wordpress", "wordpress-theme-twentytwentythree", "libjs-underscore", "libjs-lodash", "libjs-cropper", "php-getid3"},
+			files: map[string]string{
+				"/usr/local/bin/wordpress-entrypoint": wordpressEntrypoint,
+				"/etc/wordpress/apache.conf":          wordpressApache,
+			},
+			owned:  map[string]string{"/var/lib/wordpress/wp-content": "33:33:0755", "/var/lib/wordpress/wp-content/themes": "33:33:0755", "/var/lib/wordpress/wp-content/uploads": "33:33:0755"},
+			remove: scrap,
+		},
+		config: []string{
+			`ENV LANG=C.UTF-8`,
+			`WORKDIR /usr/share/wordpress`,
+			`USER 33:33`,
+			`EXPOSE 8080`,
+			`ENTRYPOINT ["wordpress-entrypoint"]`,
+			`CMD ["apache2"]`,
 		},
 	}
 }

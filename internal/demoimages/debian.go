@@ -82,14 +82,24 @@ func bootstrapArgs(work string, d *debian) ([]string, error) {
 	args := []string{
 		"--quiet", "--variant=minbase",
 		"--include=" + strings.Join(d.packages, ","),
-		"--essential-hook=echo '" + d.passwd + `' >> "$1/etc/passwd"; echo '` + d.group + `' >> "$1/etc/group"`,
+	}
+	if d.passwd != "" {
+		args = append(args, "--essential-hook=echo '"+d.passwd+`' >> "$1/etc/passwd"; echo '`+d.group+`' >> "$1/etc/group"`)
+	}
+	if len(d.unpacked) > 0 {
+		args = append(args, `--customize-hook=cd "$1/tmp" && APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qq download `+strings.Join(d.unpacked, " ")+
+			` && for p in *.deb; do dpkg-deb --extract "$p" "$1" || exit 1; done && rm *.deb`)
 	}
 	for i, name := range slices.Sorted(maps.Keys(d.files)) {
 		file := filepath.Join(work, fmt.Sprint(i))
-		if err := os.WriteFile(file, []byte(d.files[name]), 0o755); err != nil {
+		if err := os.WriteFile(file, []byte(d.files[name]), 0o644); err != nil {
 			return nil, ccci.Errorf(ccci.CodeInfra, "writing %s for the image: %w", name, err)
 		}
-		args = append(args, fmt.Sprintf(`--customize-hook=install -D -m 0755 '%s' "$1%s"`, file, name))
+		mode := "0644"
+		if strings.HasPrefix(d.files[name], "#!") {
+			mode = "0755"
+		}
+		args = append(args, fmt.Sprintf(`--customize-hook=install -D -m %s '%s' "$1%s"`, mode, file, name))
 	}
 	for _, name := range d.remove {
 		args = append(args, fmt.Sprintf(`--customize-hook=rm -rf "$1"%s`, name))

@@ -3,8 +3,8 @@
 // software without any image registry.
 //
 // PocketBase, Miniflux and the small programs beside them are compiled from
-// their Go modules at the tagged version; PostgreSQL comes from Debian's own
-// packages. What is slow to make (programs, root file systems) is kept in a
+// their Go modules at the tagged version; PostgreSQL, MariaDB and WordPress come
+// from Debian's own packages. What is slow to make (programs, root file systems) is kept in a
 // cache folder, and an image that the daemon already has in its present
 // definition is left alone: a second call does nothing but look.
 package demoimages
@@ -73,7 +73,8 @@ func References() []string {
 
 // Ensure makes every wanted image that the daemon lacks. It is idempotent; what
 // was built before a failure is kept. The daemon's architecture decides what is
-// compiled; PostgreSQL can only be made where it is the machine's own.
+// compiled; what comes from Debian's packages can only be made where it is the
+// machine's own.
 //
 // Errors: CodeInvalid for a name in o.Only that no image has and for a missing
 // program (go, mmdebstrap) with a hint how to get it; CodeInfra when building or

@@ -113,6 +113,27 @@ func TestWriteRoot(t *testing.T) {
 	}
 }
 
+// Only what a kernel can start is executable, and packages without their dependencies are
+// unpacked before anything is removed.
+func TestBootstrapArgs(t *testing.T) {
+	args, err := bootstrapArgs(t.TempDir(), wordpress("6.8", "trixie").debian)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(args, "\n")
+	for _, want := range []string{`-m 0755 '`, `"$1/usr/local/bin/wordpress-entrypoint"`, `-m 0644 '`, `apt-get -qq download wordpress `, `chown 33:33 "$1/var/lib/wordpress/wp-content"`} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no %s in\n%s", want, all)
+		}
+	}
+	if strings.Contains(all, "etc/passwd") {
+		t.Errorf("an empty line for /etc/passwd:\n%s", all)
+	}
+	if strings.Index(all, "download") > strings.Index(all, "rm -rf") {
+		t.Error("files are removed before the packages with them are unpacked")
+	}
+}
+
 func TestImportErrorIsSeen(t *testing.T) {
 	if err := importError(strings.NewReader(`{"status":"sha256:1"}` + "\n")); err != nil {
 		t.Error(err)
