@@ -57,7 +57,7 @@ type Dependency struct {
 type Health struct {
 	Path     string `yaml:"path" default:"/" doc:"Path that is asked for on the app's domain."`
 	Status   []int  `yaml:"status" default:"[200, 301, 302]" doc:"Accepted status codes."`
-	Contains string `yaml:"contains" doc:"Text that the body must hold."`
+	Contains string `yaml:"contains" doc:"Text that the body must hold; after a redirection, that of the page it leads to."`
 }
 
 // Timeouts bound each wait.

@@ -20,14 +20,21 @@ import (
 // redirection counts by what it leads to, and before either that or a refusal counts,
 // [Target.Behind] must have found the app.
 func (r *Runner) Healthy(ctx context.Context, health ccci.Health) error {
-	probe := ccci.HTTPProbe{Path: health.Path, Status: health.Status, Contains: health.Contains}
+	probe := ccci.HTTPProbe{Path: health.Path, Status: health.Status}
 	return r.until(ctx, 1, func(ctx context.Context) error {
 		got, err := r.probeHTTP(ctx, probe)
 		if err != nil {
 			return r.unreached(ctx, got.status, err)
 		}
-		if err := r.arrives(ctx, got, health.Status); err != nil || r.Target.Behind == nil {
+		last, err := r.arrives(ctx, got, health.Status)
+		if err != nil {
 			return err
+		}
+		if !bytes.Contains(last.body, []byte(health.Contains)) {
+			return lacks(last, health.Contains)
+		}
+		if r.Target.Behind == nil {
+			return nil
 		}
 		return r.Target.Behind(ctx, got.status)
 	})
@@ -52,25 +59,29 @@ func (r *Runner) unreached(ctx context.Context, status int, err error) error {
 const maxHops = 10
 
 // arrives follows an answer that redirects, within the run and with its cookies, and fails
-// unless the last one succeeds or has an accepted status.
-func (r *Runner) arrives(ctx context.Context, got answer, accepted []int) error {
+// unless the last one succeeds or has an accepted status. It returns the last one.
+func (r *Runner) arrives(ctx context.Context, got answer, accepted []int) (answer, error) {
 	first := got
 	for hops := 0; got.next != nil; hops++ {
 		if hops == maxHops {
-			return failf(bodyOf(got.body), "https://%s redirects more than %d times, at last to %s", first.where, maxHops, got.next)
+			return answer{}, failf(bodyOf(got.body), "https://%s redirects more than %d times, at last to %s", first.where, maxHops, got.next)
 		}
 		var err error
 		if got, err = r.fetch(ctx, got.next, got.cookies); err != nil {
-			return err
+			return answer{}, err
 		}
 		if got.elsewhere != "" {
-			return failf(bodyOf(got.body), "https://%s redirects to https://%s and from there to %s, which is no address of this run", first.where, got.where, got.elsewhere)
+			return answer{}, failf(bodyOf(got.body), "https://%s redirects to https://%s and from there to %s, which is no address of this run", first.where, got.where, got.elsewhere)
 		}
 	}
 	if got.where != first.where && got.status/100 != 2 && !slices.Contains(accepted, got.status) {
-		return failf(bodyOf(got.body), "https://%s redirects to https://%s, which answered %d, expected success or %s", first.where, got.where, got.status, codes(accepted))
+		return answer{}, failf(bodyOf(got.body), "https://%s redirects to https://%s, which answered %d, expected success or %s", first.where, got.where, got.status, codes(accepted))
 	}
-	return nil
+	return got, nil
+}
+
+func lacks(got answer, text string) error {
+	return failf(bodyOf(got.body), "https://%s: the answer does not hold %q", got.where, text)
 }
 
 // Ready waits until a probe has succeeded as often in a row as it demands.
@@ -157,7 +168,7 @@ func (r *Runner) probeHTTP(ctx context.Context, probe ccci.HTTPProbe) (answer, e
 		return answer{status: got.status}, failf(bodyOf(got.body), "https://%s%s answered %d, expected %s", host, path, got.status, codes(probe.Status))
 	}
 	if !bytes.Contains(got.body, []byte(probe.Contains)) {
-		return answer{}, failf(bodyOf(got.body), "https://%s%s: the answer does not hold %q", host, path, probe.Contains)
+		return answer{}, lacks(got, probe.Contains)
 	}
 	if proxys {
 		return answer{}, failf(bodyOf(got.body), "https://%s%s answers what the proxy answers for any unknown name: the app is not behind it", host, path)

@@ -75,6 +75,28 @@ func TestHealthyDemandsTextAndWaitsForIt(t *testing.T) {
 	}
 }
 
+// U1: an app that sends its visitors to an installer or to a login answers on that page.
+func TestU1_TextIsLookedForWhereARedirectionLeads(t *testing.T) {
+	r := runner(t, func(w http.ResponseWriter, req *http.Request) {
+		switch {
+		case req.Host != domain:
+			http.NotFound(w, req)
+		case req.URL.Path == "/":
+			http.Redirect(w, req, "/install", http.StatusFound)
+		default:
+			fmt.Fprint(w, "choose a password")
+		}
+	})
+	for text, want := range map[string]string{
+		"choose": "",
+		"Found":  "https://" + domain + `/install: the answer does not hold "Found"`,
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		outcome(t, r.Healthy(ctx, ccci.Health{Path: "/", Status: []int{302}, Contains: text}), want)
+		cancel()
+	}
+}
+
 // answers is a proxy whose app gives one answer after the other.
 type answers struct {
 	list  []int // status codes; 0: the connection is refused; the last one stays
