@@ -39,7 +39,7 @@ const heldScript = `selector => {
 // Fill replaces what a field holds, reads it back after a moment, in which a page that is starting may
 // undo it, and tries again until it is kept.
 func (p *page) Fill(ctx context.Context, selector, value string) error {
-	if err := p.act(ctx, chromedp.WaitVisible(selector)); err != nil {
+	if err := p.act(ctx, chromedp.WaitVisible(chromedp.CSS(selector))); err != nil {
 		return err
 	}
 	held, filled := "", false

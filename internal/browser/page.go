@@ -145,16 +145,19 @@ func (p *page) act(ctx context.Context, steps ...chromedp.Action[chromedp.Void])
 	return p.do(ctx, steps...)
 }
 
+// Selectors are CSS and name the first element that matches: a plain string is searched for in
+// the text of scripts and style sheets as well, which are never visible.
+
 func (p *page) Select(ctx context.Context, selector, value string) error {
-	return p.act(ctx, chromedp.WaitVisible(selector), chromedp.SetValue(selector, value))
+	return p.act(ctx, chromedp.WaitVisible(chromedp.CSS(selector)), chromedp.SetValue(chromedp.CSS(selector), value))
 }
 
 func (p *page) Click(ctx context.Context, selector string) error {
-	return p.act(ctx, chromedp.WaitVisible(selector), chromedp.Click(selector))
+	return p.act(ctx, chromedp.WaitVisible(chromedp.CSS(selector)), chromedp.Click(chromedp.CSS(selector)))
 }
 
 func (p *page) See(ctx context.Context, selector string) error {
-	if err := p.act(ctx, chromedp.WaitVisible(selector)); err != nil {
+	if err := p.act(ctx, chromedp.WaitVisible(chromedp.CSS(selector))); err != nil {
 		return err
 	}
 	return p.settled(ctx)

@@ -49,11 +49,15 @@ func (p *page) finish(why error) {
 func (p *page) watch(event any) {
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
-		p.count(func() {
-			if len(p.inFlight) < maxInFlight {
-				p.inFlight[e.RequestID] = true
-			}
-		})
+		// A worker's own script is asked for in the tab, for no document, and loaded elsewhere: the
+		// tab hears of no end of it.
+		if e.LoaderID != "" {
+			p.count(func() {
+				if len(p.inFlight) < maxInFlight {
+					p.inFlight[e.RequestID] = true
+				}
+			})
+		}
 		p.browser.refuse(e.Request.URL)
 		if e.Type == network.ResourceTypeDocument && e.FrameID == p.frame() && !p.browser.route.reaches(e.Request.URL) {
 			p.finish(elsewhere(e.Request.URL))
