@@ -146,6 +146,7 @@ var wordpress = app{
 		return []string{filepath.Join(o.volume("mariadb"), "dump", "wordpress.sql"), o.volume("content")}
 	},
 	volumes: []string{"mariadb", "content"},
+	whole:   "content",
 }
 
 const newWordPress = `content="WordPress 6.8`

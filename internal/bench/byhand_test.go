@@ -77,6 +77,7 @@ type app struct {
 	hook    string                   // of the database: it takes backup, clean and restore
 	stored  func(*operator) []string // what is backed up, once the hook has run
 	volumes []string                 // what is restored
+	whole   string                   // the one of them that is stored as a whole, if any
 }
 
 const patience = 3 * time.Minute
@@ -229,6 +230,9 @@ func (o *operator) restore(snapshot string) {
 	args := []string{"--no-cache", "restore", snapshot, "--quiet", "--target", "/"}
 	for _, volume := range o.app.volumes {
 		args = append(args, "--include", o.volume(volume))
+	}
+	if o.app.whole != "" { // restic stumbles over symbolic links that are there
+		o.run("", "find", o.volume(o.app.whole), "-mindepth", "1", "-delete")
 	}
 	o.run("", o.w.restic, args...)
 	o.run("", "docker", "exec", o.container("db"), o.app.hook, "restore")
