@@ -355,7 +355,14 @@ func (o *operator) screenshot(name string) {
 	if os.Geteuid() == 0 {
 		args = append(args, "--no-sandbox")
 	}
-	o.run("", o.w.chrome, append(args, "https://"+o.domain+"/")...)
+	args = append(args, "https://"+o.domain+"/")
+	o.until("chromium takes a picture", func() bool {
+		out, err := o.command("", o.w.chrome, args...).CombinedOutput()
+		if err != nil && !bytes.Contains(out, []byte("ERR_NETWORK_CHANGED")) { // another program's interface: once more
+			o.b.Fatalf("by hand: chromium: %v: %s", err, out)
+		}
+		return err == nil
+	})
 	if info, err := os.Stat(png); err != nil || info.Size() < 1000 {
 		o.b.Fatalf("no picture of the page: %v", err)
 	}
