@@ -90,6 +90,9 @@ type Backup struct {
 	use       use
 	ownVolume string
 	closed    bool
+
+	listed  string   // the snapshot that was listed last
+	special []string // what it has that is neither file nor folder
 }
 
 // New makes a Backup. It touches nothing until [Backup.Open].

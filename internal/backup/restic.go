@@ -200,7 +200,7 @@ func (b *Backup) restic(ctx context.Context, lines func([]byte) error, args ...s
 	}()
 	var stderr complaints
 	started := time.Now().Add(-time.Second) // the daemon has a clock of its own
-	command := args[0]
+	began, command := time.Now(), args[0]
 	options := []string{box.Restic, "--repo", repository, "--no-cache"}
 	if b.use == forRestore {
 		options = append(options, "--no-lock") // a lock is a file in the repository
@@ -209,6 +209,7 @@ func (b *Backup) restic(ctx context.Context, lines func([]byte) error, args ...s
 	args = append(options, args...)
 	env := []string{"RESTIC_PASSWORD=" + b.opts.Password.Reveal(), "HOME=/tmp"}
 	code, err := box.Exec(ctx, b.opts.Docker, b.container, args, env, w, &stderr)
+	b.opts.Logger.DebugContext(ctx, "restic has ended", "command", command, "code", code, "took", time.Since(began))
 	w.Close()
 	if readErr := <-read; err == nil && readErr != nil {
 		err = readErr
@@ -426,6 +427,12 @@ func (b *Backup) resticList(ctx context.Context, snapshot Snapshot) ([]File, err
 	if err != nil {
 		return nil, b.fault("listing the snapshot of", err)
 	}
+	b.listed, b.special = snapshot.ID, nil
+	for _, f := range files {
+		if f.Type != "file" && f.Type != "dir" {
+			b.special = append(b.special, f.Path)
+		}
+	}
 	return files, nil
 }
 
@@ -454,10 +461,19 @@ func (b *Backup) restoreVolume(ctx context.Context, snapshot Snapshot, v Volume)
 	for _, target := range v.Targets() {
 		args = append(args, "--include", escapePattern(target))
 	}
+	// restic before 0.15 does not replace links, pipes and devices. Which there are is known of a snapshot that was
+	// looked into; otherwise its failure shows that there are some.
+	if b.listed == snapshot.ID {
+		if err := b.clear(ctx, v); err != nil {
+			return err
+		}
+	}
 	err := b.restic(ctx, nil, args...)
 	if failed := (*resticError)(nil); errors.As(err, &failed) && strings.Contains(failed.stderr, "file exists") {
-		// restic before 0.15 does not replace links, pipes and devices.
-		if err := b.clear(ctx, snapshot, v); err != nil {
+		if _, err := b.resticList(ctx, snapshot); err != nil {
+			return err
+		}
+		if err := b.clear(ctx, v); err != nil {
 			return err
 		}
 		err = b.restic(ctx, nil, args...)
@@ -468,15 +484,11 @@ func (b *Backup) restoreVolume(ctx context.Context, snapshot Snapshot, v Volume)
 	return nil
 }
 
-// clear removes what the snapshot has of a volume and is neither file nor folder.
-func (b *Backup) clear(ctx context.Context, snapshot Snapshot, v Volume) error {
-	files, err := b.resticList(ctx, snapshot)
-	if err != nil {
-		return err
-	}
+// clear removes what the snapshot that was listed last has of a volume and is neither file nor folder.
+func (b *Backup) clear(ctx context.Context, v Volume) error {
 	var names []string
-	for _, f := range files {
-		if rest, ok := strings.CutPrefix(f.Path, v.Root()+"/"); ok && f.Type != "file" && f.Type != "dir" {
+	for _, path := range b.special {
+		if rest, ok := strings.CutPrefix(path, v.Root()+"/"); ok {
 			names = append(names, rest)
 		}
 	}
