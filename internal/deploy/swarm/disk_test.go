@@ -235,19 +235,23 @@ func TestN3_ImagesAreBoundedBeforeTheyRun(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		images []image.InspectResponse
+		tasks  int // of each
 		want   string
 	}{
-		"an image without a configuration": {[]image.InspectResponse{{}}, "shows no configuration"},
-		"what build tools write":           {[]image.InspectResponse{inspected(4, 5), inspected(4, 5)}, ""},
-		"5 MB of labels":                   {[]image.InspectResponse{inspected(100, 0)}, "configuration has 4.769MiB"},
-		"many services together":           {[]image.InspectResponse{inspected(20, 0), inspected(20, 0), inspected(20, 0)}, "image i:2 of service s2"},
-		"3000 volumes":                     {[]image.InspectResponse{inspected(0, 3000)}, "declares 3000 volumes"},
+		"an image without a configuration": {[]image.InspectResponse{{}}, 1, "shows no configuration"},
+		"what build tools write":           {[]image.InspectResponse{inspected(4, 5), inspected(4, 5)}, 1, ""},
+		"5 MB of labels":                   {[]image.InspectResponse{inspected(100, 0)}, 1, "configuration has 4.769MiB, and"},
+		"many services together":           {[]image.InspectResponse{inspected(20, 0), inspected(20, 0), inspected(20, 0)}, 1, "image i:2 of service s2"},
+		"3000 volumes":                     {[]image.InspectResponse{inspected(0, 3000)}, 1, "declares 3000 volumes"},
+		"many tasks together":              {[]image.InspectResponse{inspected(4, 0)}, 20, "configuration has 195.4KiB for each of 20 tasks"},
+		"volumes of many tasks":            {[]image.InspectResponse{inspected(0, 20)}, 20, "declares 20 volumes for each of 20 tasks"},
+		"small images of many tasks":       {[]image.InspectResponse{inspected(0, 4), inspected(0, 4)}, 20, ""},
 	} {
 		var w imageWeight
 		var err error
 		for i, img := range c.images {
 			if err == nil {
-				err = w.add(fmt.Sprint("s", i), fmt.Sprint("i:", i), img)
+				err = w.add(fmt.Sprint("s", i), fmt.Sprint("i:", i), img, c.tasks)
 			}
 		}
 		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || ccci.CodeOf(err) != ccci.CodeRecipe) {

@@ -13,6 +13,7 @@ import (
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/docker/cli/cli/compose/types"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/swarm"
@@ -68,7 +69,7 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 	var weight imageWeight
 	for _, s := range stack.Config.Services {
 		img := found[slices.Index(references, s.Image)]
-		if err := weight.add(s.Name, s.Image, img); err != nil {
+		if err := weight.add(s.Name, s.Image, img, containersOf(s)); err != nil {
 			return nil, err
 		}
 		if img.Config != nil {
@@ -120,16 +121,26 @@ func repoDigest(ref string, digests []string) string {
 	return ""
 }
 
-// imageWeight sums what the images of a stack bring into the daemon's answers: each list of
-// containers, of every run of the machine, has the labels of all of them.
+// imageWeight sums what the images of a stack bring into the daemon's answers: each container has a copy
+// of its image's configuration, and each list of containers, of every run of the machine, has the labels of
+// all of them.
 type imageWeight struct{ bytes, volumes int }
 
 const (
-	mostImageConfig  = 2 << 20 // bytes of all services' image configurations, as JSON
-	mostImageVolumes = 256
+	mostImageConfig  = 2 << 20 // bytes of the image configurations of all tasks, as JSON
+	mostImageVolumes = 256     // of all tasks
 )
 
-func (w *imageWeight) add(service, ref string, img image.InspectResponse) error {
+// containersOf is how many containers a service has at a time, at least 1.
+func containersOf(s types.ServiceConfig) int {
+	if s.Deploy.Replicas == nil {
+		return 1
+	}
+	return int(min(max(*s.Deploy.Replicas, 1), 1<<20))
+}
+
+// add counts the image of a service with n containers.
+func (w *imageWeight) add(service, ref string, img image.InspectResponse, n int) error {
 	if img.Config == nil { // the containerd store does not show that of every image which it runs
 		return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: Docker shows no configuration of it for this machine's platform", ref, service).
 			WithHint("build the image for this platform, without another manifest in its index that claims to be one")
@@ -138,14 +149,18 @@ func (w *imageWeight) add(service, ref string, img image.InspectResponse) error 
 	if err != nil {
 		return fmt.Errorf("image %s of service %s: %w", ref, service, err)
 	}
-	w.bytes += len(text)
-	w.volumes += len(img.Config.Volumes)
+	w.bytes += len(text) * n
+	w.volumes += len(img.Config.Volumes) * n
+	tasks := ""
+	if n > 1 {
+		tasks = fmt.Sprintf(" for each of %d tasks", n)
+	}
 	switch {
 	case w.bytes > mostImageConfig:
-		return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: its configuration has %s, and those of all services together may have %s", ref, service, bytesText(int64(len(text))), bytesText(mostImageConfig)).
+		return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: its configuration has %s%s, and those of all tasks together may have %s", ref, service, bytesText(int64(len(text))), tasks, bytesText(mostImageConfig)).
 			WithHint("the labels of an image and its environment belong to its configuration; docker image inspect %s shows them", ref)
 	case w.volumes > mostImageVolumes:
-		return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: it declares %d volumes, and the images of all services together may declare %d", ref, service, len(img.Config.Volumes), mostImageVolumes).
+		return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: it declares %d volumes%s, and the images of all tasks together may declare %d", ref, service, len(img.Config.Volumes), tasks, mostImageVolumes).
 			WithHint("docker image inspect %s shows them", ref)
 	}
 	return nil
