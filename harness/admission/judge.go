@@ -56,22 +56,23 @@ func (r *Refusal) addNote(format string, args ...any) {
 
 // judge collects refusals about one stack.
 type judge struct {
-	stack   *recipe.Stack
-	policy  Policy
-	sources []source
-	out     []Refusal
-	seen    map[[3]string]bool // rule, service, value: said once
-	large   map[string]bool    // services of which nothing but the size is judged
-	matched map[int]bool       // waivers of the policy, by index, that name something refused
-	pending []pending          // refusals that only waivers without a value may lift
-	notes   []recipe.Warning   // what is admitted and does not work as its author expects
-	located int                // lines searched for
-	routed  int                // routers of the proxy
-	chains  chains             // of the proxy's middlewares
-	uses    []use              // of middlewares, by routers
-	fills   map[*yaml.Node]string
-	paths   map[string]bool  // absolute paths that the files hold, see written
-	set     map[string]place // where variables are set, see variable
+	stack    *recipe.Stack
+	policy   Policy
+	sources  []source
+	out      []Refusal
+	seen     map[[3]string]bool // rule, service, value: said once
+	large    map[string]bool    // services of which nothing but the size is judged
+	matched  map[int]bool       // waivers of the policy, by index, that name something refused
+	pending  []pending          // refusals that only waivers without a value may lift
+	notes    []recipe.Warning   // what is admitted and does not work as its author expects
+	located  int                // lines searched for
+	contents map[object]int     // bytes of configs and secrets at their longest
+	routed   int                // routers of the proxy
+	chains   chains             // of the proxy's middlewares
+	uses     []use              // of middlewares, by routers
+	fills    map[*yaml.Node]string
+	paths    map[string]bool  // absolute paths that the files hold, see written
+	set      map[string]place // where variables are set, see variable
 }
 
 // Judge looks at a rendered stack, and at the files it was made from, and
@@ -105,6 +106,7 @@ func judgeStack(stack *recipe.Stack, p Policy) ([]Refusal, []recipe.Warning) {
 	j.networks()
 	j.fileObjects()
 	j.templates()
+	j.fileMemory()
 	j.variables()
 	j.settle()
 	j.idleWaivers()
@@ -127,7 +129,7 @@ func JudgeFiles(stack *recipe.Stack, p Policy) []Refusal {
 func newJudge(stack *recipe.Stack, p Policy) (*judge, error) {
 	p.Network = cmp.Or(p.Network, "proxy")
 	sources, err := readSources(stack.Dir, stack.Files)
-	return &judge{stack: stack, policy: p, sources: sources, seen: map[[3]string]bool{}, large: map[string]bool{}, matched: map[int]bool{}, fills: map[*yaml.Node]string{}}, err
+	return &judge{stack: stack, policy: p, sources: sources, seen: map[[3]string]bool{}, large: map[string]bool{}, matched: map[int]bool{}, contents: map[object]int{}, fills: map[*yaml.Node]string{}}, err
 }
 
 func (j *judge) sorted() []Refusal {

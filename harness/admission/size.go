@@ -26,6 +26,7 @@ const (
 	maxEnvSum     = 1 << 20   // of all services
 	maxWords      = 1000      // of command, entrypoint and healthcheck of one service
 	maxFileSum    = 8 << 20   // bytes of all files of configs and secrets
+	maxFileMemory = 32 << 20  // bytes of configs and secrets in the containers of all tasks
 	maxEnvFileSum = 1 << 20   // bytes of all files of env_file, counted as often as they are named
 	maxRouters    = 100
 )
@@ -174,6 +175,40 @@ func (j *judge) tasks() {
 	}
 	if sum > maxTasks {
 		j.refuse(ruleSize, "", "tasks", j.locate("", "services"), "ask for fewer replicas", "asks for %d tasks, and may have %d", sum, maxTasks)
+	}
+}
+
+// object is a config or a secret, by its key.
+type object struct{ kind, key string }
+
+// fileMemory judges how much memory configs and secrets take, with templates at their longest. dockerd writes
+// them for each container to a file system in memory, which no limit of the container counts.
+func (j *judge) fileMemory() {
+	sum, largest, most := 0, "", 0
+	for _, s := range j.stack.Config.Services {
+		named := map[object]bool{} // one that is named twice is written once
+		for _, ref := range s.Configs {
+			named[object{"config", ref.Source}] = true
+		}
+		for _, ref := range s.Secrets {
+			named[object{"secret", ref.Source}] = true
+		}
+		size := 0
+		for o := range named {
+			size += j.contents[o]
+		}
+		if s.Deploy.Replicas != nil {
+			size *= int(min(*s.Deploy.Replicas, maxTasks))
+		}
+		sum += size
+		if size > most {
+			largest, most = s.Name, size
+		}
+	}
+	if sum > maxFileMemory {
+		j.refuse(ruleSize, "", "files", j.locate("", "services", largest), "use fewer replicas, or keep long texts in the image or a volume",
+			"has configs and secrets of %d MiB in the containers of all its tasks, templates at their longest, and may have %d MiB; those of service %s have %d MiB",
+			sum>>20, maxFileMemory>>20, largest, most>>20)
 	}
 }
 

@@ -38,12 +38,13 @@ func fieldTemplate(text string, fields []string) error {
 	return p.prove(text)
 }
 
-// configTemplate returns nil when a template of a config or secret is bounded: it may
-// ask conditions and print variables, secrets, configs and fields of the task. output
-// says how long what a function returns can be.
-func configTemplate(text string, output func(function string) int) error {
+// configTemplate returns how long the output of a template of a config or secret can be, and an error when
+// the template is not bounded: it may ask conditions and print variables, secrets, configs and fields of the
+// task. output says how long what a function returns can be.
+func configTemplate(text string, output func(function string) int) (size int, err error) {
 	p := &templateProver{fields: taskFields, config: true, output: output, size: len(text)}
-	return p.prove(text)
+	err = p.prove(text)
+	return p.size, err
 }
 
 type templateProver struct {
@@ -336,10 +337,13 @@ func (j *judge) configTemplates(longest int) {
 		return longest
 	}
 	one := func(kind, key, driver string, data []byte) {
+		j.contents[object{kind, key}] = len(data)
 		if driver == "" {
 			return
 		}
-		if err := configTemplate(string(data), output); err != nil {
+		size, err := configTemplate(string(data), output)
+		j.contents[object{kind, key}] = size
+		if err != nil {
 			j.refuse(ruleTemplate, "", key, j.locate("", kind+"s", key), `conditions, {{ env "X" }}, {{ secret "x" }} and {{ config "x" }} are evaluated`,
 				"has the %s %s with a template that cannot be admitted: %s", kind, key, err)
 		}
@@ -349,5 +353,8 @@ func (j *judge) configTemplates(longest int) {
 	}
 	for _, key := range sorted(j.stack.Config.Secrets) {
 		one("secret", key, j.stack.Config.Secrets[key].TemplateDriver, j.stack.SecretData[key])
+		if j.stack.Config.Secrets[key].External.External {
+			j.contents[object{"secret", key}] = maxSecretOutput
+		}
 	}
 }
