@@ -77,6 +77,14 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 		}
 		out = append(out, ccci.Image{Service: s.Name, Reference: s.Image, Digest: img.ID, RepoDigest: repoDigest(d.source(s.Image), img.RepoDigests), Size: img.Size})
 	}
+	group, groupCtx = errgroup.WithContext(ctx)
+	group.SetLimit(3)
+	for i, ref := range references {
+		group.Go(func() error { return d.checkUserFiles(groupCtx, strings.Join(users[ref], ", "), ref, found[i]) })
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i, ref := range references {

@@ -160,6 +160,7 @@ type Deployer struct {
 	pulled []string                           // qualified references
 	images map[string]string                  // by reference as stated: the ID of what Pull brought
 	probes map[string]*container.HealthConfig // by ID of the image: how its own healthcheck is to be changed
+	looked map[string]bool                    // by ID of the image: its user files are harmless
 	ready  bool
 
 	dockerRoot string            // the daemon's data directory, on its machine; known when ready
@@ -216,6 +217,7 @@ func New(o Options) (*Deployer, error) {
 		floor:     map[string]uint64{},
 		images:    map[string]string{},
 		probes:    map[string]*container.HealthConfig{},
+		looked:    map[string]bool{},
 		exceeded:  make(chan error, 1),
 	}
 	d.memory = &memory{docker: o.Docker, interval: o.MemoryInterval, seen: d.noteVolumes}
