@@ -85,6 +85,10 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
+	imageOf := func(s types.ServiceConfig) image.InspectResponse { return found[slices.Index(references, s.Image)] }
+	if err := d.checkCopies(ctx, stack, imageOf); err != nil {
+		return nil, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i, ref := range references {
