@@ -50,7 +50,7 @@ var pretenders = []string{".errors.statusrewrites.", ".circuitbreaker.responseco
 // reports whether the proxy may answer by itself with success.
 func backendsOf(stack *recipe.Stack) (backends []backend, pretends bool) {
 	for _, s := range stack.Config.Services {
-		if s.Deploy.Replicas != nil && *s.Deploy.Replicas == 0 {
+		if recipe.Replicas(s) == 0 {
 			continue
 		}
 		labels := map[string]string{}

@@ -56,7 +56,7 @@ func (c canary) in(stack *recipe.Stack, writable bool) (service, file string, ok
 // unless it must, at least one that reads it.
 func mountOf(stack *recipe.Stack, volume string, writable bool) (service, target string, ok bool) {
 	for _, s := range stack.Config.Services {
-		if s.Deploy.Replicas != nil && *s.Deploy.Replicas == 0 {
+		if recipe.Replicas(s) == 0 {
 			continue
 		}
 		for _, v := range s.Volumes {

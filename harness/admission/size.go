@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
 // Bounds of a stack. The largest known recipe has a third of each.
@@ -167,11 +168,7 @@ func (j *judge) tooLarge(service, what string, at place, hint, format string, ar
 func (j *judge) tasks() {
 	sum := uint64(0)
 	for _, s := range j.stack.Config.Services {
-		count := uint64(1)
-		if s.Deploy.Replicas != nil {
-			count = min(*s.Deploy.Replicas, 1<<32)
-		}
-		sum += count
+		sum += min(recipe.Replicas(s), 1<<32)
 	}
 	if sum > maxTasks {
 		j.refuse(ruleSize, "", "tasks", j.locate("", "services"), "ask for fewer replicas", "asks for %d tasks, and may have %d", sum, maxTasks)
@@ -197,9 +194,7 @@ func (j *judge) fileMemory() {
 		for o := range named {
 			size += j.contents[o]
 		}
-		if s.Deploy.Replicas != nil {
-			size *= int(min(*s.Deploy.Replicas, maxTasks))
-		}
+		size *= int(min(recipe.Replicas(s), maxTasks))
 		sum += size
 		if size > most {
 			largest, most = s.Name, size

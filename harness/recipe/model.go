@@ -98,6 +98,14 @@ func readPayloads(s *Stack, files []*composeFile) error {
 	return nil
 }
 
+// Replicas is how many tasks a service asks for. A global one counts as that of a single node.
+func Replicas(s types.ServiceConfig) uint64 {
+	if s.Deploy.Replicas == nil {
+		return 1
+	}
+	return *s.Deploy.Replicas
+}
+
 // app returns the service that abra labels and feeds, or nil.
 func (s *Stack) app() *types.ServiceConfig {
 	for i := range s.Config.Services {

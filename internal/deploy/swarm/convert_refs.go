@@ -12,6 +12,8 @@ import (
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
+
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
 // This file converts what services share: volumes, networks, secrets, configs.
@@ -221,8 +223,7 @@ func (c converter) shared(m *model) {
 	var usedSecrets, usedConfigs, usedNetworks, usedVolumes []string
 	for _, s := range c.stack.Config.Services {
 		usedNetworks = append(usedNetworks, networkKeys(s)...)
-		stopped := s.Deploy.Replicas != nil && *s.Deploy.Replicas == 0
-		m.proxied = m.proxied || c.onRunNetwork(s) && !stopped
+		m.proxied = m.proxied || c.onRunNetwork(s) && recipe.Replicas(s) > 0
 		for _, v := range s.Volumes {
 			if v.Type == "volume" || v.Type == "" {
 				usedVolumes = append(usedVolumes, v.Source)

@@ -145,10 +145,7 @@ const (
 
 // containersOf is how many containers a service has at a time, at least 1.
 func containersOf(s types.ServiceConfig) int {
-	if s.Deploy.Replicas == nil {
-		return 1
-	}
-	return int(min(max(*s.Deploy.Replicas, 1), 1<<20))
+	return int(min(max(recipe.Replicas(s), 1), 1<<20))
 }
 
 // add counts the image of a service with n containers.
