@@ -205,7 +205,7 @@ type Run struct {
 	Asked time.Time `json:"asked,omitzero"`
 
 	Status  Status   `json:"status"`
-	Attempt int      `json:"attempt"` // 1 for the first; raised when infrastructure trouble requeues it
+	Attempt int      `json:"attempt"` // 1 for the first; raised when an infrastructure error requeues it
 	Build   BuildRef `json:"build,omitempty"`
 	// Earlier are the builds of the attempts before Build, oldest first: those that the bridge
 	// repeated after an infrastructure error. Their logs come before that of Build.

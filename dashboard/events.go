@@ -181,7 +181,7 @@ type runFollower struct {
 	batch  logEvent
 	size   int // bytes of the batch's lines
 	log    <-chan runlog.Chunk
-	opened ccci.BuildRef // whose log was opened last
+	opened ccci.BuildRef // whose log was asked for last
 }
 
 // follow returns nil when the run is over and everything was sent.
@@ -202,7 +202,6 @@ func (f *runFollower) follow(ctx context.Context, wake <-chan struct{}) error {
 			if err := f.open(ctx); err != nil {
 				return err
 			}
-			f.opened = f.run.Build
 		}
 		if f.log == nil && f.run.Status.Terminal() {
 			return f.s.send("end", "", map[string]any{"status": f.run.Status})
@@ -238,6 +237,7 @@ func (f *runFollower) follow(ctx context.Context, wake <-chan struct{}) error {
 
 // open begins to read the log where there is one already.
 func (f *runFollower) open(ctx context.Context) error {
+	f.opened = f.run.Build
 	r, err := f.d.openLog(ctx, f.run, f.offset+int64(len(f.rest))+f.left)
 	if errors.Is(err, ccci.ErrNotFound) {
 		return nil
@@ -245,7 +245,7 @@ func (f *runFollower) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.log, f.opened = runlog.Pump(ctx, r), f.run.Build
+	f.log = runlog.Pump(ctx, r)
 	return nil
 }
 

@@ -134,10 +134,7 @@ func (d *Dashboard) queue(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	b := queueBody{Capacity: d.cfg.Capacity}
-	if d.cfg.Held != nil {
-		b.Held = report.Held(d.cfg.Held())
-	}
+	b := queueBody{Capacity: d.cfg.Capacity, Held: report.Held(d.held())}
 	for _, row := range rows {
 		if row.Position == 0 {
 			b.Running = append(b.Running, row)
@@ -147,6 +144,14 @@ func (d *Dashboard) queue(w http.ResponseWriter, r *http.Request) error {
 	}
 	b.Free = max(d.cfg.Capacity-len(b.Running), 0)
 	return d.render(w, r, http.StatusOK, "queue", frame{Title: "Queue", Nav: "queue", Live: "/events", Refresh: 10, Body: b})
+}
+
+// held says why no queued run starts, or "".
+func (d *Dashboard) held() string {
+	if d.cfg.Held == nil {
+		return ""
+	}
+	return d.cfg.Held()
 }
 
 // forecastOf plays the queue forward with what past runs of each recipe took.

@@ -197,7 +197,7 @@ func (d *Dashboard) fillQueue(r *http.Request, b *runBody) error {
 	if err != nil {
 		return err
 	}
-	b.Held = d.cfg.Held != nil && d.cfg.Held() != ""
+	b.Held = d.held() != ""
 	rows, err := d.forecastOf(r.Context(), runs)
 	if err != nil {
 		return err
