@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
 	dockernetwork "github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
@@ -144,6 +145,9 @@ func (w *world) open(ctx context.Context) (err error) {
 	}
 	// The scripts by hand have one network for the proxy and all apps, as operators have.
 	_, err = w.docker.NetworkCreate(ctx, network, dockernetwork.CreateOptions{Driver: "overlay", Attachable: true})
+	if cerrdefs.IsConflict(err) { // the machine has one: it stays
+		return nil
+	}
 	if err == nil {
 		w.undo = append(w.undo, func(ctx context.Context) error { return w.removeNetwork(ctx) })
 	}
