@@ -10,12 +10,17 @@ import (
 )
 
 // Deployer drives the place where apps run. One Deployer serves one run; its
-// methods are called one after the other, Progress possibly from other goroutines.
+// methods are called one after the other, except Prepare and Exceeded.
 // The conformance suite is internal/deploy/deploytest.
 type Deployer interface {
 	// Snapshot lists every object of the daemon that could be left over: services,
 	// containers, networks, volumes, secrets and configs.
 	Snapshot(ctx context.Context) (Snapshot, error)
+
+	// Prepare makes what all apps of the run use, before the first of them; that takes about a
+	// second. It may be left out, called twice, and run beside any method but Remove. Deploy makes what
+	// it could not, and says why that fails; Remove of the run removes it.
+	Prepare(ctx context.Context)
 
 	// Pull makes every image of the stack present, and reports what they are. Deploy runs
 	// these very images, also when their tags are moved meanwhile. An image that cannot be

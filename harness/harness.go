@@ -112,7 +112,7 @@ type life struct {
 
 	background sync.WaitGroup
 	browser    *browserStart
-	prepared   chan error // of Backup.Prepare
+	prepared   chan error // of Backup.Prepare; nil until that was begun
 }
 
 type browserStart struct {
@@ -233,6 +233,7 @@ const keepLogsLimit = time.Minute
 
 // startBackground begins what takes time and depends on nothing.
 func (l *life) startBackground(ctx context.Context) {
+	l.background.Go(func() { l.Deployer.Prepare(ctx) })
 	l.browser = &browserStart{done: make(chan struct{})}
 	l.background.Go(func() {
 		defer close(l.browser.done)
@@ -242,10 +243,16 @@ func (l *life) startBackground(ctx context.Context) {
 		}
 		l.browser.browser, l.browser.stop, l.browser.err = l.Browser(ctx, l.reached)
 	})
-	l.prepared = make(chan error, 1)
-	if l.Job.Options.Wants(ccci.StageBackup) && l.skipReason(ccci.StageBackup) == "" {
-		l.background.Go(func() { l.prepared <- l.Backup.Prepare(ctx) })
+}
+
+// prepareBackup begins, once, to make the repository. That takes seconds of a processor, so it is begun
+// while swarm is waited for in the upgrade, or else as early as it is known that there is none.
+func (l *life) prepareBackup(ctx context.Context) {
+	if l.prepared != nil || !l.Job.Options.Wants(ccci.StageBackup) || l.skipReason(ccci.StageBackup) != "" {
+		return
 	}
+	l.prepared = make(chan error, 1)
+	l.background.Go(func() { l.prepared <- l.Backup.Prepare(ctx) })
 }
 
 // startedBrowser waits for the browser.

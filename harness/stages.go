@@ -20,6 +20,9 @@ func (l *life) install(ctx context.Context, s *ccci.Stage) {
 	if !l.check(ctx, s, "install/fetch", l.fetchTrees) {
 		return
 	}
+	if l.baseTree == nil || !l.Job.Options.Wants(ccci.StageUpgrade) {
+		l.prepareBackup(ctx)
+	}
 	for before := s.Checks; !l.bringUp(ctx, s) && l.baseFailed(ctx); before = s.Checks {
 		l.noteBroken(l.result.Base, l.first, l.firstErr)
 		if l.canonical != nil { // a quick run has nothing else to start from
@@ -172,6 +175,7 @@ func (l *life) backupPlan(stack *recipe.Stack) (BackupPlan, error) {
 
 // upgrade brings the app with its data and its old env file to the head.
 func (l *life) upgrade(ctx context.Context, s *ccci.Stage) {
+	l.prepareBackup(ctx)
 	if l.base == nil {
 		if s.Reason = l.brokenUpgrade(); s.Reason == "" {
 			s.Status, s.Reason, s.Absent = ccci.Skip, l.noBase, l.firstRelease
@@ -242,6 +246,7 @@ func (l *life) backup(ctx context.Context, s *ccci.Stage) {
 		l.noBackup(ctx, s)
 		return
 	}
+	l.prepareBackup(ctx)
 	_ = l.check(ctx, s, "backup/repository", func(ctx context.Context) error {
 		select {
 		case err := <-l.prepared:

@@ -105,6 +105,8 @@ func (d worldDeployer) Snapshot(context.Context) (Snapshot, error) {
 	return nil, err
 }
 
+func (d worldDeployer) Prepare(context.Context) {}
+
 // worldDigest is that of every image.
 var worldDigest = "sha256:" + strings.Repeat("d", 64)
 

@@ -89,6 +89,7 @@ func (a *App) Inspect(ctx context.Context, id string, expect []string) (harness.
 	if err != nil {
 		return harness.SnapshotContent{}, err
 	}
+	a.backup.PrepareRestore(ctx) // the app's data is changed meanwhile
 	content := harness.SnapshotContent{Stored: storedOf(plan, files)}
 	for _, p := range Verify(plan, snapshot, files, expect) {
 		content.Problems = append(content.Problems, p.String())

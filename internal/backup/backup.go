@@ -88,6 +88,7 @@ type Backup struct {
 	opened    bool   // the repository is ready
 	container string // holds the repository and what use says
 	use       use
+	ahead     *ahead // the container of the next volume to restore, nil when none was begun
 	ownVolume string
 	closed    bool
 
@@ -128,7 +129,11 @@ func (b *Backup) Open(ctx context.Context, plan Plan) error {
 func (b *Backup) setPlan(ctx context.Context, plan Plan) error {
 	same := reflect.DeepEqual(b.plan.Volumes, plan.Volumes)
 	b.plan = plan
-	if same || b.use == forRepository {
+	if same {
+		return nil
+	}
+	b.dropAhead(ctx)
+	if b.use == forRepository {
 		return nil
 	}
 	return b.dropContainer(ctx)
@@ -164,7 +169,13 @@ func (b *Backup) Create(ctx context.Context) (snapshot Snapshot, err error) {
 	defer func() {
 		err = errors.Join(err, b.hooksAfter(ctx, "backup post-hook", b.plan.BackupPost))
 	}()
-	if err := b.hooks(ctx, "backup pre-hook", b.plan.BackupPre); err != nil {
+	mounted := make(chan error, 1) // beside the hooks: it takes as long as they do
+	go func() { mounted <- b.mount(ctx) }()
+	err = b.hooks(ctx, "backup pre-hook", b.plan.BackupPre)
+	if mountErr := <-mounted; err == nil {
+		err = mountErr
+	}
+	if err != nil {
 		return Snapshot{}, err
 	}
 	if err := b.resticBackup(ctx, &snapshot); err != nil {
@@ -178,6 +189,9 @@ func (b *Backup) List(ctx context.Context, snapshot Snapshot) ([]File, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.ready(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.mount(ctx); err != nil {
 		return nil, err
 	}
 	return b.resticList(ctx, snapshot)
@@ -207,6 +221,7 @@ func (b *Backup) Close(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed, b.opened = true, false
+	b.dropAhead(ctx)
 	if err := b.dropContainer(ctx); err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "closing the backup of %s: %w", b.plan.Stack, err)
 	}
@@ -216,7 +231,7 @@ func (b *Backup) Close(ctx context.Context) error {
 	return nil
 }
 
-// ready makes sure of an open repository and a container that can read the volumes.
+// ready makes sure of an open repository and a plan that has something to store.
 func (b *Backup) ready(ctx context.Context) error {
 	switch {
 	case b.closed:
@@ -227,16 +242,19 @@ func (b *Backup) ready(ctx context.Context) error {
 		return ccci.Errorf(ccci.CodeRecipe, "backing up %s: the labels leave no volume to back up", b.plan.Stack).
 			WithHint("mount a named volume in a service, or take an exclusion away")
 	}
-	if err := b.openLocked(ctx); err != nil {
-		return err
-	}
+	return b.openLocked(ctx)
+}
+
+// mount makes sure of a container that can read the volumes.
+func (b *Backup) mount(ctx context.Context) error {
 	if b.use == forBackup {
 		return nil
 	}
-	if err := b.dropContainer(ctx); err != nil {
-		return ccci.Errorf(ccci.CodeInfra, "mounting the volumes of %s: %w", b.plan.Stack, err)
+	err := b.dropContainer(ctx)
+	if err == nil {
+		err = b.start(ctx, forBackup, b.plan.Volumes...)
 	}
-	if err := b.start(ctx, forBackup, b.plan.Volumes...); err != nil {
+	if err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "mounting the volumes of %s: %w", b.plan.Stack, err)
 	}
 	return nil

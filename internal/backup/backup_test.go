@@ -555,3 +555,60 @@ func TestRestoreOfDevicesAndFileCapabilities(t *testing.T) {
 		t.Errorf("a device: %s, %v", ccci.CodeOf(err), err)
 	}
 }
+
+// The container of a restore is started beside other work, is the one that restores, and leaves with the backup also
+// when nothing is restored.
+func TestARestoreIsPrepared(t *testing.T) {
+	a := newApp(t)
+	ctx := t.Context()
+	a.sh("echo A > /data/file")
+	ours := func() (ids []string) {
+		t.Helper()
+		list, err := a.docker.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", harness.RunLabel+"=prepared"))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range list {
+			ids = append(ids, c.ID)
+		}
+		return ids
+	}
+	for _, restore := range []bool{true, false} {
+		b := a.backup("prepared")
+		b.PrepareRestore(ctx) // before Open it does nothing
+		if err := b.Open(ctx, a.plan()); err != nil {
+			t.Fatal(err)
+		}
+		snapshot, err := b.Create(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancelled, cancel := context.WithCancel(ctx)
+		b.PrepareRestore(cancelled)
+		cancel() // the caller's end does not end it
+		<-b.ahead.done
+		first := b.ahead.id
+		if got := ours(); len(got) != 2 || !slices.Contains(got, first) {
+			t.Errorf("containers %v, one of them %s", got, first)
+		}
+		if restore {
+			a.sh("echo B > /data/file")
+			if err := b.Restore(ctx, snapshot); err != nil {
+				t.Fatal(err)
+			}
+			if got := ours(); !slices.Equal(got, []string{first}) {
+				t.Errorf("after the restore there are %v, want %s", got, first)
+			}
+			if got := a.sh("read x < /data/file; echo $x"); got != "A" {
+				t.Errorf("after the restore: %q", got)
+			}
+		}
+		if err := b.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+		b.PrepareRestore(ctx)
+		if got := ours(); len(got) > 0 {
+			t.Errorf("after the end there are %v", got)
+		}
+	}
+}

@@ -46,8 +46,7 @@ const (
 	forRestore               // volumes are written, the repository is read
 )
 
-// start runs the container. Volumes are mounted where the snapshot shall have them; a
-// volume that does not exist is not made, because it would lack its labels.
+// start runs the container, unless there is one.
 func (b *Backup) start(ctx context.Context, what use, volumes ...Volume) error {
 	if b.container != "" {
 		return nil
@@ -56,11 +55,22 @@ func (b *Backup) start(ctx context.Context, what use, volumes ...Volume) error {
 	if err != nil {
 		return err
 	}
+	id, err := b.run(ctx, what, repo, volumes...)
+	if err != nil {
+		return err
+	}
+	b.container, b.use = id, what
+	return nil
+}
+
+// run makes and starts a container for restic. Volumes are mounted where the snapshot shall have them; a
+// volume that does not exist is not made, because it would lack its labels.
+func (b *Backup) run(ctx context.Context, what use, repo mount.Mount, volumes ...Volume) (id string, err error) {
 	repo.ReadOnly = what == forRestore
 	mounts := []mount.Mount{repo}
 	for _, v := range volumes {
 		if _, err := b.opts.Docker.VolumeInspect(ctx, v.Name); err != nil {
-			return fmt.Errorf("volume %s: %w", v.Key, err)
+			return "", fmt.Errorf("volume %s: %w", v.Key, err)
 		}
 		mounts = append(mounts, mount.Mount{Type: mount.TypeVolume, Source: v.Name, Target: v.Root(), ReadOnly: what == forBackup, VolumeOptions: &mount.VolumeOptions{NoCopy: true}})
 	}
@@ -89,13 +99,12 @@ func (b *Backup) start(ctx context.Context, what use, volumes ...Volume) error {
 			Labels: map[string]string{harness.RunLabel: string(b.opts.RunID)},
 		}, host, nil, nil, "")
 	if err != nil {
-		return err
+		return "", err
 	}
-	b.container, b.use = created.ID, what
 	if err := b.opts.Docker.ContainerStart(ctx, created.ID, container.StartOptions{}); err != nil {
-		return errors.Join(err, b.dropContainer(context.WithoutCancel(ctx)))
+		return "", errors.Join(err, b.remove(context.WithoutCancel(ctx), created.ID))
 	}
-	return nil
+	return created.ID, nil
 }
 
 // above is what holds the folders above volumes: restic sets their times too. It is larger than the memory that the
@@ -153,15 +162,23 @@ func lasting(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 func (b *Backup) dropContainer(ctx context.Context) error {
-	if b.container == "" {
+	if err := b.remove(ctx, b.container); err != nil {
+		return err
+	}
+	b.container, b.use = "", forRepository
+	return nil
+}
+
+// remove removes a container of ours; "" is none.
+func (b *Backup) remove(ctx context.Context, id string) error {
+	if id == "" {
 		return nil
 	}
-	err := b.opts.Docker.ContainerRemove(ctx, b.container, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	err := b.opts.Docker.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
 	// Conflict: AutoRemove is at it already; the volumes are waited for by their own removal.
 	if err != nil && !cerrdefs.IsNotFound(err) && !cerrdefs.IsConflict(err) {
 		return err
 	}
-	b.container, b.use = "", forRepository
 	return nil
 }
 
@@ -440,10 +457,10 @@ func (b *Backup) resticList(ctx context.Context, snapshot Snapshot) ([]File, err
 // links, and the app may make one while it runs. Such a link leads to the volume, to what is read-only, or to restic's own
 // /proc/self: code that an app brings into restic by that has the app's volume and can read the run's own snapshot.
 func (b *Backup) resticRestore(ctx context.Context, snapshot Snapshot) error {
-	for _, v := range b.plan.Volumes {
-		err := b.dropContainer(ctx)
-		if err == nil {
-			err = b.start(ctx, forRestore, v)
+	for i, v := range b.plan.Volumes {
+		err := b.turnTo(ctx, v)
+		if err == nil && i+1 < len(b.plan.Volumes) {
+			err = b.startAhead(ctx, b.plan.Volumes[i+1])
 		}
 		if err != nil {
 			return ccci.Errorf(ccci.CodeInfra, "mounting volume %s of %s: %w", v.Key, b.plan.Stack, err)

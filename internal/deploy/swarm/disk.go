@@ -160,13 +160,14 @@ func (k *disk) free() int64 {
 }
 
 // rest waits until the next measurement is due: after least at the earliest, then as soon as
-// much was written since the disk had free bytes free, or the interval is over. It reports false
-// when ctx has ended.
+// much was written since the disk had free bytes free, or the interval is over. When more than the
+// whole limit was written it does not wait. It reports false when ctx has ended.
 func (k *disk) rest(ctx context.Context, least time.Duration, free int64) bool {
 	most := max(orDefault(k.d.o.DiskInterval, diskInterval), least)
 	for waited := time.Duration(0); waited < most; {
-		if waited >= least && free >= 0 {
-			if now := k.free(); now >= 0 && free-now > k.d.o.DiskLimit/8 {
+		if now := k.free(); now >= 0 && free >= 0 {
+			written, limit := free-now, k.d.o.DiskLimit
+			if written > limit || waited >= least && written > limit/8 {
 				return true
 			}
 		}

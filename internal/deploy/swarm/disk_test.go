@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/docker/docker/api/types/image"
@@ -154,6 +155,30 @@ func TestN3_FastWritesAreMeasuredAtOnce(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("400 MiB of 300 MiB are not measured before the interval is over")
 	}
+}
+
+// A slow measurement is followed by a rest, which ends at once when the run writes more than it may in it.
+func TestN3_MoreThanTheLimitEndsTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		written := int64(0)
+		d := &Deployer{o: Options{DiskLimit: 300 << 20, Free: func() int64 { return 10<<30 - written }}}
+		d.disk = &disk{d: d}
+		rested := func(write int64) time.Duration {
+			started := time.Now()
+			written = 0
+			time.AfterFunc(2*time.Second, func() { written = write })
+			if !d.disk.rest(t.Context(), 20*time.Second, 10<<30) {
+				t.Error("the rest was ended")
+			}
+			return time.Since(started)
+		}
+		if took := rested(400 << 20); took > 2*time.Second+dropInterval {
+			t.Errorf("400 MiB of 300 MiB are measured after %s", took)
+		}
+		if took := rested(200 << 20); took < 20*time.Second {
+			t.Errorf("200 MiB of 300 MiB are measured after %s", took)
+		}
+	})
 }
 
 // A registry sends the daemon to a service of this machine, which answers that there is no such page.

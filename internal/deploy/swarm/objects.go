@@ -116,9 +116,9 @@ func (d *Deployer) createConfig(ctx context.Context, stack *recipe.Stack, spec s
 	return <-id, nil
 }
 
-func (d *Deployer) createNetwork(ctx context.Context, stack *recipe.Stack, name string, options network.CreateOptions) (string, error) {
+func (d *Deployer) createNetwork(ctx context.Context, stack, name string, options network.CreateOptions) (string, error) {
 	id := make(chan string, 1)
-	err := d.create(ctx, kindNetwork, name, stack.Name, func(ctx context.Context) error {
+	err := d.create(ctx, kindNetwork, name, stack, func(ctx context.Context) error {
 		made, err := d.docker.NetworkCreate(ctx, name, options)
 		id <- made.ID
 		return err
@@ -185,6 +185,8 @@ func (d *Deployer) prepare(ctx context.Context, stack *recipe.Stack, m *model) (
 	if err := d.checkVolumes(ctx, stack, m.external.volumes); err != nil {
 		return refs, err
 	}
+	d.networking.Lock()
+	defer d.networking.Unlock()
 	networks, err := d.docker.NetworkList(ctx, network.ListOptions{})
 	if err != nil {
 		return refs, d.fault("listing networks", err)
@@ -227,7 +229,7 @@ func (d *Deployer) prepare(ctx context.Context, stack *recipe.Stack, m *model) (
 		if refs.networks[name] != "" {
 			continue
 		}
-		id, err := d.createNetwork(ctx, stack, name, options)
+		id, err := d.createNetwork(ctx, stack.Name, name, options)
 		if err != nil {
 			return refs, d.fault(fmt.Sprintf("deploying %s: creating network %s", stack.Name, name), err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,8 +37,9 @@ const (
 //
 // Swarm makes a network on a node with the first task that needs it and takes it away with
 // the last. A task's container can join a network that is there; swarm does not know, and
-// does not take a network away that has a container on it, not later either. So the
-// proxy joins after the first task has started, and leaves before the last one goes.
+// does not take a network away that has a container on it, not later either. So such a
+// proxy joins after the first task has started, and leaves before the last one goes. For a proxy that
+// is no task swarm makes the network: it joins at once, see [Deployer.Prepare].
 type proxyLink struct {
 	background // started and stopped with mu held
 	d          *Deployer
@@ -135,6 +137,40 @@ func (l *proxyLink) attach(ctx context.Context) (int, error) {
 	l.joining.Lock()
 	defer l.joining.Unlock()
 	return l.d.attachProxy(ctx, RunNetwork(l.d.o.RunID))
+}
+
+// Prepare makes the run's network and brings the proxy onto it, which costs most of a second that the
+// first task need not wait for.
+func (d *Deployer) Prepare(ctx context.Context) {
+	if err := d.prepareNetwork(ctx); err != nil && ctx.Err() == nil {
+		d.log.Debug("preparing the run's network", "run", d.o.RunID, "error", err)
+	}
+}
+
+func (d *Deployer) prepareNetwork(ctx context.Context) error {
+	if err := d.check(ctx); err != nil {
+		return err
+	}
+	if err := d.makeRunNetwork(ctx); err != nil {
+		return err
+	}
+	_, err := d.link.attach(ctx)
+	return err
+}
+
+func (d *Deployer) makeRunNetwork(ctx context.Context) error {
+	d.networking.Lock()
+	defer d.networking.Unlock()
+	name := RunNetwork(d.o.RunID)
+	list, err := d.docker.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("name", name))})
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(list, func(n network.Summary) bool { return n.Name == name }) {
+		return nil
+	}
+	_, err = d.createNetwork(ctx, "", name, runNetworkOptions(d.o.RunID))
+	return err
 }
 
 // await returns when the proxy is on the run's network, or why it cannot be. That

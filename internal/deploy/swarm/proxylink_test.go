@@ -415,3 +415,57 @@ func TestN3_AStoppedAppLeavesNoNetwork(t *testing.T) {
 		t.Errorf("the network of the run that ended: %v", err)
 	}
 }
+
+// A proxy that is no task of swarm is on the run's network before there is an app: making a network
+// costs most of a second, which the first task need not wait for.
+func TestN3_TheProxyIsOnTheNetworkBeforeTheApp(t *testing.T) {
+	e := newEdge(t)
+	ctx := t.Context()
+	made, err := e.Docker.ContainerCreate(ctx, &container.Config{Image: e.image, Labels: map[string]string{LabelProxy: "true"}}, nil, nil, nil, "own-proxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Docker.ContainerStart(ctx, made.ID, container.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	newRun := func(id string) *testRun {
+		d, err := New(Options{RunID: ccci.RunID("260102-030405-" + id), Docker: e.Docker, EndpointMode: EndpointDNSRR, Proxy: "own-proxy", RemovePatience: 20 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &testRun{Deployer: d, app: harness.App{RunID: d.o.RunID, StackName: "tiny-" + id + "_ci_test"}}
+	}
+	gone := func(r *testRun) {
+		t.Helper()
+		if _, err := r.Remove(ctx, r.app); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Docker.NetworkInspect(ctx, RunNetwork(r.o.RunID), dnetwork.InspectOptions{}); !cerrdefs.IsNotFound(err) {
+			t.Errorf("the network stays: %v", err)
+		}
+		if got := e.networks(made.ID); len(got) > 0 {
+			t.Errorf("the proxy stays on %v", got)
+		}
+	}
+
+	// A run that is refused: nothing else was made.
+	refused := newRun("cccccc")
+	refused.Prepare(ctx)
+	refused.Prepare(ctx)
+	if !e.on(made.ID, refused) {
+		t.Error("the proxy is not on the network of the run")
+	}
+	gone(refused)
+
+	// Beside a deployment, which makes the same network.
+	r := newRun("dddddd")
+	r.stack = deploytest.Stack(t, r.app.StackName, t.TempDir(), "version: '3.8'\nservices:\n  app:\n    image: "+e.image+"\n    networks: [proxy]\nnetworks: {proxy: {external: true}}\n")
+	prepared := make(chan struct{})
+	go func() { defer close(prepared); r.Prepare(ctx) }()
+	r.deploy(t)
+	<-prepared
+	if !e.on(made.ID, r) {
+		t.Error("the proxy is not on the network of the run")
+	}
+	gone(r)
+}

@@ -156,6 +156,8 @@ type Deployer struct {
 	creations creations
 	anonymous anonymous
 
+	networking sync.Mutex // held while networks are looked for and made
+
 	mu     sync.Mutex
 	pulled []string                           // qualified references
 	images map[string]string                  // by reference as stated: the ID of what Pull brought
