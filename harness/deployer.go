@@ -52,7 +52,10 @@ type Deployer interface {
 	// tasks is alive: so an app is stopped.
 	Deploy(ctx context.Context, stack *recipe.Stack) error
 
-	// Settle waits, like Deploy, for what is deployed, without changing it, and until the
+	// Converge waits, like Deploy, for what is deployed, without changing it.
+	Converge(ctx context.Context, stack *recipe.Stack) error
+
+	// Settle waits like Converge, and until the
 	// daemon has stopped monitoring the last update: what it accepts is not rolled back any more.
 	// A service that ended by itself before, and is not meant to, must run for longer than it did
 	// then, and one without a healthcheck for some seconds; one that ends again fails as in Deploy.

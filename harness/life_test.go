@@ -45,7 +45,7 @@ func live(t *testing.T, w *world, c Config, ctx context.Context) *ccci.Result {
 }
 
 // beside are operations that run beside the stages or as often as is needed.
-var beside = []string{"start browser", "stop browser", "prepare", "open page", "request", "plan", "copy out"}
+var beside = []string{"start browser", "stop browser", "prepare", "prepare daemon", "open page", "request", "plan", "copy out"}
 
 func TestU2_WholeRunDoesEachThingOnceInOrder(t *testing.T) {
 	repo, head := example(t)
@@ -71,7 +71,7 @@ func TestU2_WholeRunDoesEachThingOnceInOrder(t *testing.T) {
 			"pull base", "new", "route base", "deploy base", "copy in", // install, with the first data
 			"pull head", "route head", "deploy head", "label", "label", // upgrade, proven at its begin and end
 			"backup", "inspect",
-			"copy in", "restore", "settle", // other data, then the old
+			"copy in", "restore", "converge", // other data, then the old
 			"logs",            // looked through for secrets and kept
 			"settle", "label", // the last look
 			"close backup", "unroute", "remove", "snapshot",
@@ -79,7 +79,7 @@ func TestU2_WholeRunDoesEachThingOnceInOrder(t *testing.T) {
 		if diff := cmp.Diff(want, without(w.events, beside...)); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
-		if w.count("prepare") != 1 || w.count("start browser") != 1 || w.count("stop browser") != 1 {
+		if w.count("prepare") != 1 || w.count("prepare daemon") != 1 || w.count("start browser") != 1 || w.count("stop browser") != 1 {
 			t.Errorf("what runs beside the stages: %v", w.events)
 		}
 		if td := r.Teardown; td == nil || !td.Clean || td.Removed["service"] != 1 {
@@ -119,7 +119,8 @@ func TestA19_TeardownWhereverARunBreaks(t *testing.T) {
 		{"inspect", errors.New("a problem"), "backup/expected-paths", ccci.StatusFailed},
 		{"restore", theirs, "restore/restored", ccci.StatusFailed},
 		{"restore", errors.New("does nothing"), "restore/verify", ccci.StatusFailed},
-		{"settle", theirs, "restore/converged", ccci.StatusFailed},
+		{"converge", theirs, "restore/converged", ccci.StatusFailed},
+		{"settle", theirs, "checks/still-running", ccci.StatusFailed},
 		{"open page", errors.New("page crashed"), "checks/page", ccci.StatusFailed},
 		{"close backup", ours, "teardown/clean", ccci.StatusErrored},
 		{"unroute", ours, "teardown/clean", ccci.StatusErrored},
@@ -200,12 +201,11 @@ func TestU3_EveryRunLooksAgainBeforeItsVerdict(t *testing.T) {
 		options  ccci.Options
 		skip     []ccci.SkipStage
 		disabled bool // there is no backup
-		settles  int  // the one that fails
 		at       string
 	}{
-		"after a restore":       {settles: 2, at: "checks/still-running"},
+		"after a restore":       {at: "checks/still-running"},
 		"without a backup":      {disabled: true, at: "checks/still-running"},
-		"without checks":        {skip: []ccci.SkipStage{{Stage: ccci.StageChecks, Reason: "x"}}, settles: 2, at: "restore/still-running"},
+		"without checks":        {skip: []ccci.SkipStage{{Stage: ccci.StageChecks, Reason: "x"}}, at: "restore/still-running"},
 		"without a restore too": {skip: []ccci.SkipStage{{Stage: ccci.StageChecks, Reason: "x"}}, disabled: true, at: "restore/still-running"},
 		"only install":          {options: ccci.Options{Stages: []ccci.StageName{ccci.StageInstall}}, at: "install/still-running"},
 		"only upgrade":          {options: ccci.Options{Stages: []ccci.StageName{ccci.StageUpgrade}}, at: "upgrade/still-running"},
@@ -217,12 +217,7 @@ func TestU3_EveryRunLooksAgainBeforeItsVerdict(t *testing.T) {
 				w.plan = func(*recipe.Stack) BackupPlan {
 					return BackupPlan{Enabled: !c.disabled, Volumes: []BackupVolume{{Key: "data"}}}
 				}
-				w.on["settle"] = func() error {
-					if w.count("settle") < c.settles {
-						return nil
-					}
-					return why
-				}
+				w.on["settle"] = func() error { return why }
 				config := w.config(t, repo, head)
 				config.Job.Options, config.Settings.Skip = c.options, c.skip
 				synctest.Test(t, func(t *testing.T) {
@@ -534,7 +529,7 @@ func TestU1_CanariesFollowTheDeployedVersion(t *testing.T) {
 func TestA19_BackgroundEndsBeforeTheRemoval(t *testing.T) {
 	repo, head := example(t)
 	w := newWorld()
-	w.fail("pull base", errors.New("the daemon is gone"))
+	w.fail("pull head", errors.New("the daemon is gone"))
 	w.on["prepare"] = func() error {
 		time.Sleep(time.Minute) // of the test's own time: it passes when all others wait
 		return w.did("prepared")

@@ -303,7 +303,7 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 				return l.Backup.Restore(ctx, l.current, l.snapshot)
 			})
 		}) &&
-		l.check(ctx, s, "restore/converged", l.settle) &&
+		l.check(ctx, s, "restore/converged", l.converge) &&
 		l.serves(ctx, s, "restore") &&
 		l.confirmed(ctx, s, "restore/verify", func(ctx context.Context) error {
 			if err := l.verifySoon(ctx, "A"); err != nil {
@@ -314,18 +314,24 @@ func (l *life) restore(ctx context.Context, s *ccci.Stage) {
 		l.hook(ctx, s, "post-restore")
 }
 
-// settle waits until what is deployed stays as it is.
-func (l *life) settle(ctx context.Context) error {
+// converge waits until what is deployed runs. That swarm keeps it is for the last look: swarm monitors an
+// upgrade for seconds, and what follows takes as long.
+func (l *life) converge(ctx context.Context) error {
+	return l.within(ctx, l.Deployer.Converge)
+}
+
+// within gives the app as long as for a deployment.
+func (l *life) within(ctx context.Context, wait func(context.Context, *recipe.Stack) error) error {
 	ctx, cancel := context.WithTimeout(ctx, max(l.settings.Timeouts.Deploy, l.current.Timeout))
 	defer cancel()
-	return l.Deployer.Settle(ctx, l.current)
+	return wait(ctx, l.current)
 }
 
 // stillRuns is the last look before the verdict: what the run has tested is there, and is
 // the commit under test. Swarm may have rolled it back since the upgrade, and the old
 // version answers as well.
 func (l *life) stillRuns(ctx context.Context) error {
-	if err := l.settle(ctx); err != nil {
+	if err := l.within(ctx, l.Deployer.Settle); err != nil {
 		return err
 	}
 	if l.current != l.head {

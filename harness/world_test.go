@@ -105,7 +105,7 @@ func (d worldDeployer) Snapshot(context.Context) (Snapshot, error) {
 	return nil, err
 }
 
-func (d worldDeployer) Prepare(context.Context) {}
+func (d worldDeployer) Prepare(context.Context) { _ = d.did("prepare daemon") }
 
 // worldDigest is that of every image.
 var worldDigest = "sha256:" + strings.Repeat("d", 64)
@@ -140,6 +140,8 @@ func (d worldDeployer) Deploy(_ context.Context, stack *recipe.Stack) error {
 	d.stack, d.up = stack, true
 	return d.did("deploy %s", kindOf(stack))
 }
+
+func (d worldDeployer) Converge(context.Context, *recipe.Stack) error { return d.did("converge") }
 
 func (d worldDeployer) Settle(context.Context, *recipe.Stack) error { return d.did("settle") }
 

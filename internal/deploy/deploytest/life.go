@@ -147,8 +147,19 @@ func upgrade(t *testing.T, s *suite) {
 	if label, err := a.Label(a.deadline(10*time.Second), after, "app", "which"); err != nil || label != "two" {
 		t.Errorf("Label = %q, %v", label, err)
 	}
+	started := time.Now()
+	if err := a.Converge(a.deadline(30*time.Second), after); err != nil {
+		t.Errorf("Converge: %v", err)
+	}
+	converged := time.Since(started)
 	if err := a.Settle(a.deadline(30*time.Second), after); err != nil {
 		t.Errorf("Settle: %v", err)
+	}
+	if settled := time.Since(started); converged > settled/2 {
+		t.Errorf("Converge took %s, Settle ended after %s: Converge waited for the monitor", converged, settled)
+	}
+	if err := a.Converge(a.deadline(30*time.Second), before); err == nil {
+		t.Error("Converge is content with a version that was replaced")
 	}
 	if err := a.Settle(a.deadline(30*time.Second), before); err == nil {
 		t.Error("Settle is content with a version that was replaced")

@@ -64,7 +64,7 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 	return d.link.await(ctx)
 }
 
-// model is what the daemon is to be brought to. Deploy and Settle make the same of a stack.
+// model is what the daemon is to be brought to. Deploy, Converge and Settle make the same of a stack.
 func (d *Deployer) model(ctx context.Context, stack *recipe.Stack) (*model, error) {
 	images, err := d.imagesOf(stack)
 	if err != nil {
@@ -85,6 +85,11 @@ func (d *Deployer) Limits(ctx context.Context, stack *recipe.Stack) (map[string]
 	return m.lowered.effective, m.lowered.notes, nil
 }
 
+// Converge waits, like Deploy, until what is deployed has converged, without changing it.
+func (d *Deployer) Converge(ctx context.Context, stack *recipe.Stack) error {
+	return d.await(ctx, stack, false)
+}
+
 // Settle waits until what is deployed has converged, and beyond Deploy until swarm
 // has stopped monitoring the last update (Ceilings.UpdateMonitor bounds that): from
 // then on swarm does not roll it back any more. A service of which tasks have ended by
@@ -92,6 +97,10 @@ func (d *Deployer) Limits(ctx context.Context, stack *recipe.Stack) (map[string]
 // Call it as late in a stage as its verdict allows; the time passes meanwhile and usually
 // nothing is left to wait for.
 func (d *Deployer) Settle(ctx context.Context, stack *recipe.Stack) error {
+	return d.await(ctx, stack, true)
+}
+
+func (d *Deployer) await(ctx context.Context, stack *recipe.Stack, settle bool) error {
 	if err := d.check(ctx); err != nil {
 		return err
 	}
@@ -99,7 +108,7 @@ func (d *Deployer) Settle(ctx context.Context, stack *recipe.Stack) error {
 	if err != nil {
 		return err
 	}
-	return d.wait(ctx, stack, m.services, true)
+	return d.wait(ctx, stack, m.services, settle)
 }
 
 func (d *Deployer) stackServices(ctx context.Context, stack string) ([]swarm.Service, error) {
@@ -151,6 +160,10 @@ func (d *Deployer) warn(stack *recipe.Stack, svc service, warnings []string) {
 	}
 }
 
+// confirmations is how many looks at what has converged fit into one PollInterval: they confirm what
+// was seen, and wait for nothing.
+const confirmations = 3
+
 // wait looks until the services have converged, have failed, or ctx ends.
 func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []service, settle bool) error {
 	h := newHistory(services)
@@ -190,7 +203,11 @@ func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []ser
 				return nil
 			}
 		}
-		if d.sleep(ctx) != nil {
+		pause := d.o.PollInterval
+		if last.converged {
+			pause /= confirmations
+		}
+		if sleep(ctx, pause) != nil {
 			return d.timeout(ctx, stack, last)
 		}
 	}

@@ -60,7 +60,8 @@ type Options struct {
 	// EndpointMode is one of EndpointAuto (default), EndpointVIP, EndpointDNSRR.
 	EndpointMode string
 
-	// PollInterval is the time between two looks at the daemon, default 150 ms.
+	// PollInterval is the time between two looks at the daemon, default 150 ms. What has converged is
+	// looked at again after a third of it.
 	PollInterval time.Duration
 	// Stable is how many looks in a row must find the stack converged, default 3.
 	Stable int
@@ -275,8 +276,10 @@ func owned(labels map[string]string, run ccci.RunID, stack string) map[string]st
 }
 
 // sleep waits for a poll interval, or until ctx ends.
-func (d *Deployer) sleep(ctx context.Context) error {
-	timer := time.NewTimer(d.o.PollInterval)
+func (d *Deployer) sleep(ctx context.Context) error { return sleep(ctx, d.o.PollInterval) }
+
+func sleep(ctx context.Context, long time.Duration) error {
+	timer := time.NewTimer(long)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
