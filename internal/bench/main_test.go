@@ -202,8 +202,8 @@ func await(ctx context.Context, every time.Duration, holds func() (bool, error))
 	}
 }
 
-func median(all []time.Duration) time.Duration {
-	in := sorted(all)
+func median[T time.Duration | float64](all []T) T {
+	in := slices.Sorted(slices.Values(all))
 	n := len(in)
 	if n%2 == 1 {
 		return in[n/2]
