@@ -216,7 +216,7 @@ func (p *platform) harnessConfig(o order, files, out string, log io.Writer) (har
 	if err != nil {
 		return harness.Config{}, err
 	}
-	restic := backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, NanoCPUs: p.helperCPUs(), Logger: p.log}
+	restic := backup.Options{Docker: p.docker, Box: p.box, RunID: job.RunID, NanoCPUs: p.helperCPUs(), Logger: p.log, Creating: deployer.Creating}
 	return harness.Config{
 		Job: job, Settings: o.enrolment, Repeat: o.repeat, Environment: p.environment(),
 		Enrolment: func(recipe string) (ccci.Recipe, error) { return enrol.Read(o.tests, recipe) },

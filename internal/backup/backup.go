@@ -27,6 +27,11 @@ type Options struct {
 	// Exec runs a command in a service of the app, as harness.Deployer does.
 	Exec func(ctx context.Context, cmd harness.ExecCmd) (harness.ExecResult, error)
 
+	// Creating sends a request to create an object, of kind "container" or "volume", and returns its error. What removes
+	// the objects of the run must outlive a request whose caller has given up: the daemon may carry it out later.
+	// Default: the request is waited for, for at most createLimit, whatever becomes of ctx.
+	Creating func(ctx context.Context, kind, name string, request func(context.Context) error) error
+
 	Repo     Repo
 	Password ccci.Secret // of the repository; default a random one, good for a new repository only
 	NanoCPUs int64       // of restic's container, in billionths of a processor; 0 is for all
@@ -103,6 +108,9 @@ func New(opts Options) *Backup {
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Creating == nil {
+		opts.Creating = awaited
 	}
 	if opts.Password.Reveal() == "" {
 		opts.Password = ccci.NewSecret(rand.Text())

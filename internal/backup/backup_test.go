@@ -612,3 +612,32 @@ func TestARestoreIsPrepared(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a backup creates is announced to what removes the run's objects.
+func TestA19_CreationsAreAnnounced(t *testing.T) {
+	a := newApp(t)
+	ctx := t.Context()
+	a.sh("echo A > /data/file")
+	var announced []string
+	b := New(Options{Docker: a.docker, Box: a.box, RunID: "announced", Exec: a.exec,
+		Creating: func(ctx context.Context, kind, name string, request func(context.Context) error) error {
+			announced = append(announced, kind+" "+name)
+			return request(ctx)
+		}})
+	defer func() {
+		if err := b.Close(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := b.Open(ctx, a.plan()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Create(ctx); err != nil {
+		t.Fatal(err)
+	}
+	// The volume is asked for with each container, and made once.
+	want := []string{"volume cc-ci-backup-announced", "container of restic", "volume cc-ci-backup-announced", "container of restic"}
+	if !slices.Equal(announced, want) {
+		t.Errorf("announced %q, want %q", announced, want)
+	}
+}

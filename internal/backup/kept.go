@@ -38,7 +38,12 @@ type Kept struct {
 var _ harness.Keeper = (*Kept)(nil)
 
 // NewKept keeps data below dir. Of opts Exec, Repo and Password are ignored.
-func NewKept(dir string, opts Options) *Kept { return &Kept{dir: dir, opts: opts} }
+func NewKept(dir string, opts Options) *Kept {
+	if opts.Creating == nil {
+		opts.Creating = awaited
+	}
+	return &Kept{dir: dir, opts: opts}
+}
 
 // keptSecrets is what secrets.json holds.
 type keptSecrets struct {
@@ -172,9 +177,10 @@ func (k *Kept) makeVolume(ctx context.Context, stack *recipe.Stack, v Volume) er
 		labels = map[string]string{}
 	}
 	labels[harness.RunLabel], labels[labelStack] = string(k.opts.RunID), stack.Name
-	asked, cancel := lasting(ctx)
-	defer cancel()
-	_, err := k.opts.Docker.VolumeCreate(asked, volume.CreateOptions{Name: v.Name, Driver: declared.Driver, DriverOpts: declared.DriverOpts, Labels: labels})
+	err := k.opts.Creating(ctx, "volume", v.Name, func(ctx context.Context) error {
+		_, err := k.opts.Docker.VolumeCreate(ctx, volume.CreateOptions{Name: v.Name, Driver: declared.Driver, DriverOpts: declared.DriverOpts, Labels: labels})
+		return err
+	})
 	if err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "making volume %s: %w", v.Key, err)
 	}

@@ -90,21 +90,25 @@ func (b *Backup) run(ctx context.Context, what use, repo mount.Mount, volumes ..
 	if what == forRestore {
 		host.Tmpfs = above(volumes)
 	}
-	asked, cancel := lasting(ctx)
-	defer cancel()
-	created, err := b.opts.Docker.ContainerCreate(asked,
-		&container.Config{
-			Image:  b.opts.Box,
-			Cmd:    box.HoldCommand(holdFor),
-			Labels: map[string]string{harness.RunLabel: string(b.opts.RunID)},
-		}, host, nil, nil, "")
+	made := make(chan string, 1) // the answer may come when nothing waits for it any more
+	err = b.opts.Creating(ctx, "container", "of restic", func(ctx context.Context) error {
+		created, err := b.opts.Docker.ContainerCreate(ctx,
+			&container.Config{
+				Image:  b.opts.Box,
+				Cmd:    box.HoldCommand(holdFor),
+				Labels: map[string]string{harness.RunLabel: string(b.opts.RunID)},
+			}, host, nil, nil, "")
+		made <- created.ID
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
-	if err := b.opts.Docker.ContainerStart(ctx, created.ID, container.StartOptions{}); err != nil {
-		return "", errors.Join(err, b.remove(context.WithoutCancel(ctx), created.ID))
+	id = <-made
+	if err := b.opts.Docker.ContainerStart(ctx, id, container.StartOptions{}); err != nil {
+		return "", errors.Join(err, b.remove(context.WithoutCancel(ctx), id))
 	}
-	return created.ID, nil
+	return id, nil
 }
 
 // above is what holds the folders above volumes: restic sets their times too. It is larger than the memory that the
@@ -132,9 +136,10 @@ func (b *Backup) repositoryMount(ctx context.Context) (mount.Mount, error) {
 	name := b.opts.Repo.Volume
 	if name == "" {
 		name = "cc-ci-backup-" + strings.ToLower(string(b.opts.RunID))
-		asked, cancel := lasting(ctx)
-		defer cancel()
-		_, err := b.opts.Docker.VolumeCreate(asked, volume.CreateOptions{Name: name, Labels: map[string]string{harness.RunLabel: string(b.opts.RunID)}})
+		err := b.opts.Creating(ctx, "volume", name, func(ctx context.Context) error {
+			_, err := b.opts.Docker.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: map[string]string{harness.RunLabel: string(b.opts.RunID)}})
+			return err
+		})
 		if err != nil {
 			return mount.Mount{}, err
 		}
@@ -159,6 +164,13 @@ const createLimit = 30 * time.Second
 // it short: the daemon could carry the request out after the teardown.
 func lasting(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), createLimit)
+}
+
+// awaited is the default of Options.Creating.
+func awaited(ctx context.Context, _, _ string, request func(context.Context) error) error {
+	ctx, cancel := lasting(ctx)
+	defer cancel()
+	return request(ctx)
 }
 
 func (b *Backup) dropContainer(ctx context.Context) error {

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
+
 	"github.com/recipe-maintainers/cc-ci/examples"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/ingress"
@@ -93,7 +95,17 @@ func newProxy(b *testing.B, w *world, domain string) *ingress.Ingress {
 			b.Error(err)
 		}
 	})
-	if err := w.docker.NetworkConnect(b.Context(), network, p.Container(), nil); err != nil {
+	// Where a container has just left the network the daemon is still taking it off the node.
+	ctx, cancel := context.WithTimeout(b.Context(), 20*time.Second)
+	defer cancel()
+	err = await(ctx, 200*time.Millisecond, func() (bool, error) {
+		err := w.docker.NetworkConnect(ctx, network, p.Container(), nil)
+		if cerrdefs.IsNotFound(err) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
 		b.Fatal(err)
 	}
 	return p

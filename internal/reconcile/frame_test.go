@@ -111,6 +111,9 @@ func TestNotYet(t *testing.T) {
 			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) || begun != 1 {
 				t.Errorf("%d times: %v, told %d times", times, err, begun)
 			}
+			if hint := ccci.HintOf(err); want != "" && !strings.Contains(hint, "docker network rm") {
+				t.Errorf("the hint is %q", hint)
+			}
 		})
 	}
 }

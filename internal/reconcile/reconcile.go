@@ -264,8 +264,12 @@ func (r *unitRun) act(ctx context.Context, o Observed, a Action) error {
 	}
 	if err := r.Daemon.Apply(ctx, r.desired, o, a); err != nil {
 		var early *NotYet
-		if errors.As(err, &early) && o.At.Sub(r.notYet(text, o.At)) < notYetLimit {
-			return r.sleep(ctx)
+		if errors.As(err, &early) {
+			if o.At.Sub(r.notYet(text, o.At)) < notYetLimit {
+				return r.sleep(ctx)
+			}
+			return ccci.Errorf(ccci.CodeInfra, "%s: for %s Docker has said: %w", a, notYetLimit, err).
+				WithHint("Docker lists a network that its swarm does not know: remove it with docker network rm, or restart Docker (systemctl restart docker); cc-ci reconcile then makes it again")
 		}
 		var own *ccci.Error
 		if errors.As(err, &own) {

@@ -54,6 +54,12 @@ func (d *Deployer) create(ctx context.Context, kind, name, stack string, request
 	}
 }
 
+// Creating sends a request of another part of the run to create an object with the run's label. Remove of
+// the run outlives it like the Deployer's own.
+func (d *Deployer) Creating(ctx context.Context, kind, name string, request func(context.Context) error) error {
+	return d.create(ctx, kind, name, "", request)
+}
+
 func (cs *creations) add(c *creation) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

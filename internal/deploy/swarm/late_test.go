@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	dswarm "github.com/docker/docker/api/types/swarm"
@@ -194,5 +195,47 @@ func TestN6_AnonymousVolumesOfLaterDockers(t *testing.T) {
 		if got := a.has(&volume.Volume{Name: name, CreatedAt: created, Labels: c.labels}); got != c.ours {
 			t.Errorf("%v: %t", c.labels, got)
 		}
+	}
+}
+
+// A volume that another part of the run asks for, and that Docker makes when nothing waits for it any more, does
+// not outlive the removal of the run.
+func TestA19_RemovalOutlivesRequestsOfTheBackup(t *testing.T) {
+	cli := docker(t)
+	const run = ccci.RunID("010203-040506-1a7e00")
+	name := "cc-ci-backup-" + string(run)
+	d := newDeployer(t, cli, run)
+	ctx, cancel := context.WithCancel(t.Context())
+	asked, release := make(chan struct{}), make(chan struct{})
+	made := make(chan error, 1)
+	go func() {
+		made <- d.Creating(ctx, kindVolume, name, func(ctx context.Context) error {
+			close(asked)
+			<-release
+			_, err := cli.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: owned(nil, run, "")})
+			return err
+		})
+	}()
+	<-asked
+	cancel()
+	if err := <-made; err == nil {
+		t.Fatal("a request whose caller has given up succeeds")
+	}
+	removed := make(chan error, 1)
+	go func() {
+		_, err := d.Remove(t.Context(), harness.App{RunID: run, StackName: "late_ci_test"})
+		removed <- err
+	}()
+	select {
+	case err := <-removed:
+		t.Errorf("Remove ends while Docker may still make the volume: %v", err)
+	case <-time.After(5 * d.o.PollInterval):
+	}
+	close(release)
+	if err := <-removed; err != nil {
+		t.Errorf("Remove: %v", err)
+	}
+	if _, err := cli.VolumeInspect(t.Context(), name); !cerrdefs.IsNotFound(err) {
+		t.Errorf("the volume stays: %v", err)
 	}
 }
