@@ -95,8 +95,8 @@ type Dashboard struct {
 	facts  *resultCache
 	limits Limits
 
-	requests, streams, waiting *quota.Quota  // waiting holds bytes of pages
-	drawing                    chan struct{} // one for each page with a log or a result that is put together
+	requests, streams, waiting *quota.Quota // waiting holds bytes of pages
+	turns                      *turns
 
 	http http.Handler
 
@@ -154,7 +154,7 @@ func New(cfg Config) (*Dashboard, error) {
 	d.badges = newBadgeCache(d.drawBadge, cfg.Now)
 	d.limits = cfg.Limits.orDefault()
 	d.requests, d.streams = quota.New(d.limits.Requests, d.limits.PerAddress), quota.New(d.limits.Streams, d.limits.StreamsPer)
-	d.waiting, d.drawing = quota.New(pageBytes, pageBytesPerAddress), make(chan struct{}, drawers)
+	d.waiting, d.turns = quota.New(pageBytes, pageBytesPerAddress), newTurns(drawers)
 	d.http = d.routes()
 	d.stopped, d.stop = context.WithCancel(context.Background())
 	if cfg.Bus != nil {

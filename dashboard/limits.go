@@ -107,17 +107,8 @@ func (d *Dashboard) stream(w http.ResponseWriter, r *http.Request) (leave func()
 }
 
 // turn waits for one of the places in which pages with a log or a result are put together.
-func (d *Dashboard) turn(ctx context.Context) (leave func(), err error) {
-	timer := time.NewTimer(5 * time.Second)
-	defer timer.Stop()
-	select {
-	case d.drawing <- struct{}{}:
-		return func() { <-d.drawing }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-timer.C:
-		return nil, errBusy
-	}
+func (d *Dashboard) turn(r *http.Request) (leave func(), err error) {
+	return d.turns.take(r.Context(), d.limits.clientOf(r))
 }
 
 // paced is an answer whose reader has to take a piece of it now and then.

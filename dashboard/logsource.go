@@ -14,6 +14,10 @@ import (
 // the page shows the beginning; the raw log has it all.
 const pageLogLimit = 8 << 20
 
+// growingLimit bounds how long a page reads a log that is being written: an app that writes all the time would
+// keep the page's place, and the page follows the log anyway.
+const growingLimit = 300 * time.Millisecond
+
 // openLog opens a run's log at a byte offset.
 func (d *Dashboard) openLog(ctx context.Context, run ccci.Run, offset int64) (io.ReadCloser, error) {
 	return runlog.Open(ctx, d.cfg.Engine, d.cfg.Blobs, run, offset)
@@ -31,6 +35,10 @@ func (d *Dashboard) writtenSoFar(ctx context.Context, run ccci.Run, limit int) (
 	}
 	quiet := time.NewTimer(runlog.Settle)
 	defer quiet.Stop()
+	var enough <-chan time.Time // nil: the whole log is waited for
+	if !run.Status.Terminal() {
+		enough = time.After(growingLimit)
+	}
 	in := runlog.Pump(ctx, r)
 	for {
 		select {
@@ -47,6 +55,8 @@ func (d *Dashboard) writtenSoFar(ctx context.Context, run ccci.Run, limit int) (
 			}
 			quiet.Reset(runlog.Settle)
 		case <-quiet.C:
+			return data, false, nil
+		case <-enough:
 			return data, false, nil
 		case <-ctx.Done():
 			return nil, false, ctx.Err()

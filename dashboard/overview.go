@@ -47,7 +47,7 @@ func (d *Dashboard) recipe(w http.ResponseWriter, r *http.Request) error {
 	b := historyBody{standing: stand(name, ccci.SubjectRecipe, latest, d.now(), d.cfg.StaleAfter)}
 	b.Enrolled = enrolled
 	b.Thumb = d.thumbnail(r.Context(), b.Speaks)
-	if b.Tested, err = d.testedBy(r.Context(), b.Speaks); err != nil {
+	if b.Tested, err = d.testedBy(r, b.Speaks); err != nil {
 		return err
 	}
 	if b.Newest != nil {

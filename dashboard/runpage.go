@@ -105,7 +105,7 @@ func (d *Dashboard) runPage(r *http.Request) (page []byte, release func(), err e
 	}
 	withLog := r.URL.Query().Get("live") == "" // a page that refreshes its record has the log already
 	if withLog || run.Status.Terminal() {      // logs and results are long
-		leave, err := d.turn(r.Context())
+		leave, err := d.turn(r)
 		if err != nil {
 			return nil, nil, err
 		}

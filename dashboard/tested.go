@@ -1,8 +1,8 @@
 package dashboard
 
 import (
-	"context"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -31,16 +31,16 @@ const testedNames = 30
 
 // testedBy reads what a run tested; nil when there is none. A result that cannot be read is left
 // out: the run's own record has the stages.
-func (d *Dashboard) testedBy(ctx context.Context, run *ccci.Run) (*testedView, error) {
+func (d *Dashboard) testedBy(r *http.Request, run *ccci.Run) (*testedView, error) {
 	if run == nil {
 		return nil, nil
 	}
-	leave, err := d.turn(ctx)
+	leave, err := d.turn(r)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	result, err := d.facts.of(ctx, run.ID)
+	result, err := d.facts.of(r.Context(), run.ID)
 	if err != nil {
 		d.log.Error("reading a result", "run", run.ID, "error", err)
 	}

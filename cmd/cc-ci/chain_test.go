@@ -25,6 +25,7 @@ type chain struct {
 	gitea  *gitea.Server
 	drone  *drone.Server
 	repo   string // of the recipe, on Gitea
+	fork   string // of it, bob's
 	clone  string // of it, where branches are pushed from
 	dir    string
 	config string
@@ -93,10 +94,10 @@ func startChain(t *testing.T, recipe string, watch func(*http.Response)) *chain 
 	c.gitea.AddMember(t, "coop", chainBot)
 	c.gitea.Collaborator(t, c.repo, chainBot, "write")
 	c.gitea.OpenPull(t, c.repo, gitea.Admin, "Upgrade", branch, "main")
-	fork := c.gitea.Fork(t, c.repo, "bob")
+	c.fork = c.gitea.Fork(t, c.repo, "bob")
 	c.git(repo, "checkout", "--quiet", branch)
 	c.git(repo, "-c", "user.name=bob", "-c", "user.email=bob@example.org", "commit", "--quiet", "--allow-empty", "--message=Mine")
-	c.git(repo, "push", "--quiet", c.gitea.PushURL(fork, "bob"), "HEAD:refs/heads/mine")
+	c.git(repo, "push", "--quiet", c.gitea.PushURL(c.fork, "bob"), "HEAD:refs/heads/mine")
 	c.gitea.OpenPull(t, c.repo, "bob", "Upgrade, from a fork", "bob:mine", "main")
 
 	for name, secret := range map[string]string{
@@ -117,6 +118,44 @@ func (c *chain) freshPull(branch string) (pull int) {
 	c.git(c.clone, "-c", "user.name=ada", "-c", "user.email=ada@example.org", "commit", "--quiet", "--allow-empty", "--message="+branch)
 	c.git(c.clone, "push", "--quiet", c.gitea.PushURL(c.repo, gitea.Admin), "HEAD:refs/heads/"+branch)
 	return c.gitea.OpenPull(c.t, c.repo, gitea.Admin, branch, branch, "main")
+}
+
+// forkPull opens another pull request from bob's fork, whose compose file is changed.
+func (c *chain) forkPull(branch, old, new string) (pull int) {
+	c.t.Helper()
+	c.git(c.clone, "checkout", "--quiet", "-b", branch)
+	defer c.git(c.clone, "checkout", "--quiet", "-")
+	path := filepath.Join(c.clone, "compose.yml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if strings.Count(string(text), old) != 1 {
+		c.t.Fatalf("%q is not there once", old)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), old, new, 1)), 0o644); err != nil {
+		c.t.Fatal(err)
+	}
+	c.git(c.clone, "-c", "user.name=bob", "-c", "user.email=bob@example.org", "commit", "--quiet", "--all", "--message="+branch)
+	c.git(c.clone, "push", "--quiet", c.gitea.PushURL(c.fork, "bob"), "HEAD:refs/heads/"+branch)
+	return c.gitea.OpenPull(c.t, c.repo, "bob", branch, "bob:"+branch, "main")
+}
+
+// redOnGitea has a member test a pull request that cannot pass, and returns the comment that says so and what
+// the run found.
+func (c *chain) redOnGitea(pull int, word string) (comment string, r ccci.Result) {
+	c.t.Helper()
+	c.gitea.Comment(c.t, c.repo, pull, "ada", "!testme")
+	c.until("the verdict "+word, 4*time.Minute, func() bool {
+		for _, body := range c.ours(pull) {
+			if strings.Contains(body, " "+word+": ") {
+				comment = body
+			}
+		}
+		return comment != ""
+	})
+	c.until("the status on the commit", 20*time.Second, func() bool { return c.state(c.head(pull)) == "failure" })
+	return comment, c.result(pull)
 }
 
 // configure names the addresses by which cc-ci reaches Gitea and Drone.
@@ -355,9 +394,35 @@ func TestA11_GiteaDroneSwarm(t *testing.T) {
 		t.Errorf("%d builds were started for what is no command\n%s", n-comments, c.serve.out)
 	}
 
+	// N3, N7: what bob's fork asks for is refused before anything is created, and he is told what and where.
+	const at = "  db:\n    image: cc-ci.local/postgres:15\n"
+	hostile := c.forkPull("hostile", at, "  cc-ci_socket-proxy:\n    image: cc-ci.local/miniflux:2.2.3\n    hostname: drone\n    pid: host\n    networks: [proxy]\n"+
+		"    volumes: [/var/run/docker.sock:/var/run/docker.sock]\n\n"+at)
+	comment, refused := c.redOnGitea(hostile, "refused")
+	for _, want := range []string{"`pid`", "cc-ci\\_socket-proxy", "docker.sock", "compose.yml:"} {
+		if !strings.Contains(comment, want) {
+			t.Errorf("the comment lacks %q:\n%s", want, comment)
+		}
+	}
+	if refused.Status != ccci.StatusRefused || refused.Deployments != 0 || refused.Level != 0 || !refused.Teardown.Clean {
+		t.Errorf("%s, %d deployments, level %d, teardown %+v", refused.Status, refused.Deployments, refused.Level, refused.Teardown)
+	}
+
+	// N7: an image that does not exist is the recipe's. The base was installed, and is gone.
+	missing := c.forkPull("missing", "image: cc-ci.local/miniflux:2.2.3", "image: nowhere.invalid/miniflux:9.9.9")
+	comment, red := c.redOnGitea(missing, "failed")
+	for _, want := range []string{"The recipe has to change", "nowhere.invalid/miniflux:9.9.9", "upgrade/images"} {
+		if !strings.Contains(comment, want) {
+			t.Errorf("the comment lacks %q:\n%s", want, comment)
+		}
+	}
+	if red.Status != ccci.StatusFailed || red.Level != 1 || red.Cause == nil || red.Cause.Code != ccci.CodeRecipe || !red.Teardown.Clean {
+		t.Errorf("%s, level %d, cause %+v, teardown %+v", red.Status, red.Level, red.Cause, red.Teardown)
+	}
+
 	c.serve.cmd.Process.Signal(os.Interrupt)
 	c.serve.wait(t, time.Minute)
-	for _, run := range []ccci.RunID{first, second} {
+	for _, run := range []ccci.RunID{first, second, refused.RunID, red.RunID} {
 		nothingLeftOf(t, run)
 	}
 }
