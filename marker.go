@@ -14,6 +14,7 @@ import (
 //
 //	##[stage install begin]
 //	##[stage install end pass 12.345s reason in plain words]
+//	##[stage install end refused 0.100s what the recipe asks for]
 //
 // Who follows the log shows live stages by it. It is a picture, never the
 // verdict: the verdict is in the [Result] alone, so that text in a log which
@@ -23,6 +24,7 @@ type Marker struct {
 	Begin bool // else it is an end, and the fields below count
 
 	Status   CheckStatus
+	Refused  bool          // it failed since the recipe is refused; in place of "fail" the line has "refused"
 	Duration time.Duration // kept to the millisecond
 	Reason   string        // one line, at most MarkerReasonLimit bytes; may be empty
 }
@@ -31,8 +33,9 @@ type Marker struct {
 const MarkerReasonLimit = 500
 
 const (
-	markerPrefix = "##[stage "
-	markerSuffix = "]"
+	markerPrefix  = "##[stage "
+	markerSuffix  = "]"
+	markerRefused = "refused"
 )
 
 // String prints the marker as one line without its line end.
@@ -40,12 +43,21 @@ func (m Marker) String() string {
 	if m.Begin {
 		return markerPrefix + string(m.Stage) + " begin" + markerSuffix
 	}
-	line := markerPrefix + string(m.Stage) + " end " + string(m.Status) + " " +
+	status := string(m.Status)
+	if m.Refused {
+		status = markerRefused
+	}
+	line := markerPrefix + string(m.Stage) + " end " + status + " " +
 		strconv.FormatFloat(m.Duration.Round(time.Millisecond).Seconds(), 'f', 3, 64) + "s"
 	if reason := oneLine(m.Reason, MarkerReasonLimit); reason != "" {
 		line += " " + reason
 	}
 	return line + markerSuffix
+}
+
+// Row is an ended stage as lists show it.
+func (m Marker) Row() StageRow {
+	return StageRow{Name: m.Stage, Status: m.Status, Reason: m.Reason, Refused: m.Refused, Duration: m.Duration}
 }
 
 // ParseMarker reads one line of a log. White space after the marker is
@@ -74,6 +86,9 @@ func ParseMarker(line string) (Marker, bool) {
 	}
 	status, rest, _ := strings.Cut(rest, " ")
 	m.Status = CheckStatus(status)
+	if m.Refused = status == markerRefused; m.Refused {
+		m.Status = Fail
+	}
 	if !slices.Contains(CheckStatuses, m.Status) {
 		return Marker{}, false
 	}

@@ -14,6 +14,7 @@ func TestMarkerRoundTrip(t *testing.T) {
 		{"##[stage install begin]", Marker{Stage: StageInstall, Begin: true}},
 		{"##[stage install end pass 12.345s]", Marker{Stage: StageInstall, Status: Pass, Duration: 12345 * time.Millisecond}},
 		{"##[stage upgrade end fail 0.000s version 2.2.3 answers [404]]", Marker{Stage: StageUpgrade, Status: Fail, Reason: "version 2.2.3 answers [404]"}},
+		{"##[stage install end refused 0.100s the recipe asks for 2 settings]", Marker{Stage: StageInstall, Status: Fail, Refused: true, Duration: 100 * time.Millisecond, Reason: "the recipe asks for 2 settings"}},
 		{"##[stage backup end skip 3600.500s no volumes]", Marker{Stage: StageBackup, Status: Skip, Duration: time.Hour + 500*time.Millisecond, Reason: "no volumes"}},
 		{"##[stage checks end unverified 1.000s the run ended before it]", Marker{Stage: StageChecks, Status: Unverified, Duration: time.Second, Reason: "the run ended before it"}},
 	} {

@@ -2,6 +2,7 @@ package ccci
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -88,6 +89,21 @@ type Stage struct {
 	Started  time.Time     `json:"started,omitzero"`
 	Duration time.Duration `json:"duration"` // nanoseconds
 	Checks   []Check       `json:"checks"`
+}
+
+// Refused reports whether the check ended since the recipe asks for what no run gets.
+func (c Check) Refused() bool { return c.Status == Fail && c.Code == CodeRefused }
+
+// Refused reports whether the stage ended since the recipe asks for what no run gets: it is the
+// first of its failures that counts.
+func (s Stage) Refused() bool {
+	i := slices.IndexFunc(s.Checks, func(c Check) bool { return c.Status == Fail })
+	return s.Status == Fail && i >= 0 && s.Checks[i].Refused()
+}
+
+// Row is the stage as lists show it.
+func (s Stage) Row() StageRow {
+	return StageRow{Name: s.Name, Status: s.Status, Reason: s.Reason, Refused: s.Refused(), Duration: s.Duration}
 }
 
 // Settle computes the stage's status from its checks: any fail fails it, else

@@ -241,7 +241,9 @@ func (r *Run) Take(result *Result) {
 // Rows are the stages as lists show them.
 func (r *Result) Rows() (rows []StageRow) {
 	for _, s := range r.Stages {
-		rows = append(rows, StageRow{Name: s.Name, Status: s.Status, Reason: oneLine(s.Reason, MarkerReasonLimit), Duration: s.Duration})
+		row := s.Row()
+		row.Reason = oneLine(row.Reason, MarkerReasonLimit)
+		rows = append(rows, row)
 	}
 	return rows
 }
@@ -275,6 +277,8 @@ type StageRow struct {
 	Name   StageName   `json:"name"`
 	Status CheckStatus `json:"status,omitempty"` // empty: not finished
 	Reason string      `json:"reason,omitempty"`
+	// Refused says of one that failed that the recipe was refused in it, and not tested.
+	Refused bool `json:"refused,omitempty"`
 	// Running is true between a stage's begin and end.
 	Running  bool          `json:"running,omitempty"`
 	Duration time.Duration `json:"duration,omitempty"` // nanoseconds

@@ -56,6 +56,18 @@ func (s CheckStatus) Word() string {
 	return string(s)
 }
 
+// Word is what people read for the outcome of a stage, the same in comments, on pages and in the
+// terminal. One in which the recipe was refused did not fail: it was not tested.
+func (s StageRow) Word() string {
+	if s.Refused {
+		return StatusRefused.Word()
+	}
+	return s.Status.Word()
+}
+
+// Row is the check as lists show a stage, with its word.
+func (c Check) Row() StageRow { return StageRow{Status: c.Status, Refused: c.Refused()} }
+
 // WordNotAskedFor and WordNotReached are what people read for a stage that has no outcome: the
 // comment left it out, or the run ended before it. WordNotTested is for a recipe without a verdict,
 // WordStale for one whose verdict is too old to count.

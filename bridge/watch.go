@@ -367,7 +367,7 @@ func applyMarker(rows []ccci.StageRow, m ccci.Marker) []ccci.StageRow {
 		rows = slices.DeleteFunc(rows, func(r ccci.StageRow) bool { return slices.Index(ccci.StageNames, r.Name) >= at })
 		return append(rows, ccci.StageRow{Name: m.Stage, Running: true})
 	}
-	row := ccci.StageRow{Name: m.Stage, Status: m.Status, Reason: m.Reason, Duration: m.Duration}
+	row := m.Row()
 	if i := slices.IndexFunc(rows, func(r ccci.StageRow) bool { return r.Name == m.Stage }); i >= 0 {
 		rows[i] = row
 		return rows

@@ -114,13 +114,14 @@ func (d *Dashboard) wait(ctx context.Context, t time.Duration) error {
 
 // logEvent is a piece of a log: whole lines, or a stage's begin or end.
 type logEvent struct {
-	Lines  []string         `json:"lines,omitempty"`
-	Bad    []int            `json:"bad,omitempty"` // indexes of lines that read like errors
-	Begin  ccci.StageName   `json:"begin,omitempty"`
-	End    ccci.StageName   `json:"end,omitempty"`
-	Status ccci.CheckStatus `json:"status,omitempty"`
-	Took   string           `json:"took,omitempty"`
-	Reason string           `json:"reason,omitempty"`
+	Lines   []string         `json:"lines,omitempty"`
+	Bad     []int            `json:"bad,omitempty"` // indexes of lines that read like errors
+	Begin   ccci.StageName   `json:"begin,omitempty"`
+	End     ccci.StageName   `json:"end,omitempty"`
+	Status  ccci.CheckStatus `json:"status,omitempty"`
+	Refused bool             `json:"refused,omitempty"`
+	Took    string           `json:"took,omitempty"`
+	Reason  string           `json:"reason,omitempty"`
 }
 
 // runEvents streams a run: "log" with its log from a byte offset on, "changed"
@@ -313,7 +314,7 @@ func (f *runFollower) line(end int64) error {
 		f.offset += n
 		e := logEvent{Begin: m.Stage}
 		if !m.Begin {
-			e = logEvent{End: m.Stage, Status: m.Status, Took: duration(m.Duration), Reason: m.Reason}
+			e = logEvent{End: m.Stage, Status: m.Status, Refused: m.Refused, Took: duration(m.Duration), Reason: m.Reason}
 		}
 		return f.s.send("log", strconv.FormatInt(f.offset, 10), e)
 	}

@@ -31,12 +31,16 @@ type logSection struct {
 	Title   string
 	Stage   ccci.StageName // "" between stages
 	Status  ccci.CheckStatus
+	Refused bool
 	Took    string
 	Reason  string
 	Open    bool
 	Total   int // lines, with those left out
 	Lines   []logLine
 }
+
+// Mark is the outcome of the fold's stage.
+func (s *logSection) Mark() mark { return rowMark(ccci.StageRow{Status: s.Status, Refused: s.Refused}) }
 
 // runLog is a log cut into folds.
 type runLog struct {
@@ -149,7 +153,7 @@ func (f *logFold) mark(m ccci.Marker) {
 	if s == nil || s.Stage != m.Stage { // an end without its begin: a fold of its own
 		s = f.open(title(string(m.Stage)), m.Stage)
 	}
-	s.Status, s.Took, s.Reason = m.Status, duration(m.Duration), m.Reason
+	s.Status, s.Refused, s.Took, s.Reason = m.Status, m.Refused, duration(m.Duration), m.Reason
 	f.current = nil
 }
 

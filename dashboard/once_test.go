@@ -21,13 +21,14 @@ func TestN12_APageSaysACauseOnce(t *testing.T) {
 	r.Cause = &ccci.Cause{Check: "install/admitted", Code: ccci.CodeRefused, Message: why, Findings: []ccci.Finding{
 		{Rule: "privileged", Severity: "error", File: "compose.yml", Line: 5, Message: "service app asks for privileged mode", Waiver: "- {rule: privileged}"}}}
 	r.BrokenBases = []ccci.BrokenBase{{Version: "1.0.0+2.0", What: "the last release", Cause: ccci.Cause{Check: "install/converged", Message: "its task was rejected"}}}
-	r.Stages = []ccci.Stage{{Name: ccci.StageInstall, Status: ccci.Fail, Reason: why, Checks: []ccci.Check{{Name: "install/admitted", Status: ccci.Fail, Message: why}}}, notRun}
+	r.Stages = []ccci.Stage{{Name: ccci.StageInstall, Status: ccci.Fail, Reason: why, Checks: []ccci.Check{{Name: "install/admitted", Status: ccci.Fail, Code: ccci.CodeRefused, Message: why}}}, notRun}
 	notRun.Name = ccci.StageRestore
 	r.Stages = append(r.Stages, notRun)
 	w.saveResult(r)
 	body := html.UnescapeString(w.page("/runs/" + string(run.ID)))
 	for text, want := range map[string]int{
 		why: 1, "not run: install did not pass": 1, "compose.yml:5": 1, "- {rule: privileged}": 1,
+		`<span>refused</span>`: 3, `<span>failed</span>`: 0,
 		"Install of 1.0.0+2.0, the last release, failed": 1, "its task was rejected": 1, "refused": -1,
 	} {
 		if n := strings.Count(body, text); n != want && !(want < 0 && n > 0) {

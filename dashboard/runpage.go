@@ -37,6 +37,7 @@ type runBody struct {
 type stageView struct {
 	Name     ccci.StageName
 	Status   ccci.CheckStatus
+	Refused  bool
 	Running  bool
 	Reason   string
 	Took     string
@@ -55,7 +56,7 @@ func (s stageView) Mark() mark {
 	case s.Missed:
 		return mark{"dot", ccci.WordNotReached, "idle"}
 	}
-	return checkMark(s.Status)
+	return rowMark(ccci.StageRow{Status: s.Status, Refused: s.Refused})
 }
 
 type fileView struct {
@@ -260,13 +261,13 @@ func stageViews(run ccci.Run, result *ccci.Result) []stageView {
 		v := stageView{Name: name, Unwanted: !run.Options.Wants(name)}
 		for _, row := range run.Stages {
 			if row.Name == name {
-				v.Status, v.Running, v.Reason, v.Took = row.Status, row.Running && !run.Status.Terminal(), row.Reason, duration(row.Duration)
+				v.Status, v.Refused, v.Running, v.Reason, v.Took = row.Status, row.Refused, row.Running && !run.Status.Terminal(), row.Reason, duration(row.Duration)
 			}
 		}
 		if result != nil {
 			for _, s := range result.Stages {
 				if s.Name == name {
-					v.Status, v.Reason, v.Took, v.Checks = s.Status, s.Reason, duration(s.Duration), s.Checks
+					v.Status, v.Refused, v.Reason, v.Took, v.Checks = s.Status, s.Refused(), s.Reason, duration(s.Duration), s.Checks
 				}
 			}
 		}

@@ -51,7 +51,7 @@ func (d *Dashboard) testedBy(r *http.Request, run *ccci.Run) (*testedView, error
 			if c.Status == ccci.Pass {
 				t.Checks = append(t.Checks, stageTail(c.Name))
 			} else {
-				t.Skipped = append(t.Skipped, ccci.Check{Name: strings.Clone(c.Name), Status: c.Status, Message: strings.Clone(c.Message)})
+				t.Skipped = append(t.Skipped, ccci.Check{Name: strings.Clone(c.Name), Status: c.Status, Code: ccci.Code(strings.Clone(string(c.Code))), Message: strings.Clone(c.Message)})
 			}
 		}
 		v.Stages = append(v.Stages, t)

@@ -19,6 +19,7 @@ func (d *Dashboard) functions() template.FuncMap {
 		"mark":     markOf,
 		"run":      runMark,
 		"check":    checkMark,
+		"outcome":  func(c ccci.Check) mark { return rowMark(c.Row()) },
 		"commit":   commitMark,
 		"stale":    func() mark { return staleMark },
 		"untested": func() mark { return untestedMark },
@@ -128,11 +129,18 @@ var checkLooks = map[ccci.CheckStatus][2]string{
 	"":              {"dot", "idle"},
 }
 
-func checkMark(s ccci.CheckStatus) mark {
-	if look, ok := checkLooks[s]; ok {
-		return mark{look[0], s.Word(), look[1]}
+func checkMark(s ccci.CheckStatus) mark { return rowMark(ccci.StageRow{Status: s}) }
+
+// rowMark is the mark of a stage's or a check's outcome.
+func rowMark(row ccci.StageRow) mark {
+	look, ok := checkLooks[row.Status]
+	switch {
+	case row.Refused:
+		look = looks[ccci.StatusRefused]
+	case !ok:
+		look = [2]string{"ask", "idle"}
 	}
-	return mark{"ask", s.Word(), "idle"}
+	return mark{look[0], row.Word(), look[1]}
 }
 
 // commitMark shows the state of a commit status, in the forges' own words.

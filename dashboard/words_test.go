@@ -53,6 +53,36 @@ func TestN7_OneWordForEachStatus(t *testing.T) {
 	}
 }
 
+// N7: a stage in which the recipe was refused is called refused on the page, in its log and in the
+// comment, also while the run is torn down.
+func TestN7_ARefusedStageIsNeverFailed(t *testing.T) {
+	m := ccci.Marker{Stage: ccci.StageInstall, Status: ccci.Fail, Refused: true, Reason: "it asks for much"}
+	check := ccci.Check{Name: "install/admitted", Status: ccci.Fail, Code: ccci.CodeRefused, Message: m.Reason}
+	result := &ccci.Result{Status: ccci.StatusRefused, Stages: []ccci.Stage{{Name: m.Stage, Status: m.Status, Reason: m.Reason, Checks: []ccci.Check{check}}}}
+	for _, status := range []ccci.Status{ccci.StatusRunning, ccci.StatusRefused} {
+		run := ccci.Run{ID: "260314-120000-abcdef", Recipe: "x", Status: status, Attempt: 1, Stages: []ccci.StageRow{m.Row()}}
+		results := []*ccci.Result{nil}
+		if status.Terminal() {
+			results = append(results, result)
+		}
+		for _, result := range results {
+			if got := stageViews(run, result)[0].Mark(); got != markOf(ccci.StatusRefused) {
+				t.Errorf("the page of a %s run shows %+v", status, got)
+			}
+			if got := report.Comment(run, result, report.Links{}, nil); !strings.Contains(got, "- ⛔ **install** refused: it asks for much\n") {
+				t.Errorf("the comment of a %s run says\n%s", status, got)
+			}
+		}
+	}
+	log := cutLog([]byte(m.String()+"\n"), true, logView{})
+	if got := log.Sections[0].Mark(); got != markOf(ccci.StatusRefused) {
+		t.Errorf("the log shows %+v", got)
+	}
+	if got := rowMark(check.Row()); got != markOf(ccci.StatusRefused) {
+		t.Errorf("the check shows %+v", got)
+	}
+}
+
 // P4, N7: a run that was superseded is called that wherever people read it, with what took its place.
 func TestP4_SupersededIsOneWord(t *testing.T) {
 	newer, head := ccci.RunID("260314-130000-abcdef"), ccci.Commit("0123456789abcdef0123456789abcdef01234567")

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -140,10 +141,15 @@ func TestN3_ARefusedBaseIsNoRefusalOfTheHead(t *testing.T) {
 			repo, head := reworked(t, c.base, c.head)
 			w := newWorld()
 			config := w.config(t, repo, head)
+			var log bytes.Buffer
+			config.Log = &log
 			synctest.Test(t, func(t *testing.T) {
 				r := live(t, w, config, t.Context())
 				if r.Status != c.want || w.count("deploy base") != 0 {
 					t.Errorf("%s, cause %+v, %v", r.Status, r.Cause, w.events)
+				}
+				if refused := r.Status == ccci.StatusRefused; refused != strings.Contains(log.String(), "##[stage install end refused ") || refused && strings.Contains(log.String(), "failed     ") {
+					t.Errorf("the log of a run that is %s says\n%s", r.Status, &log)
 				}
 			})
 		})

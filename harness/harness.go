@@ -295,7 +295,7 @@ func (l *life) stage(ctx context.Context, name ccci.StageName, run func(context.
 	}
 	s.Duration = l.Now().Sub(s.Started)
 	l.result.Stages = append(l.result.Stages, s)
-	l.mark(ccci.Marker{Stage: name, Status: s.Status, Duration: s.Duration, Reason: s.Reason})
+	l.mark(ccci.Marker{Stage: name, Status: s.Status, Refused: s.Refused(), Duration: s.Duration, Reason: s.Reason})
 }
 
 // last is the last stage that is asked for and not skipped.
@@ -498,7 +498,7 @@ func linesOf(lines []string) string {
 }
 
 func (l *life) sayCheck(c ccci.Check, err error) {
-	line := fmt.Sprintf("%-10s %s (%.1fs)", c.Status.Word(), c.Name, c.Duration.Seconds())
+	line := fmt.Sprintf("%-10s %s (%.1fs)", c.Row().Word(), c.Name, c.Duration.Seconds())
 	if c.FailedTwice() {
 		line += ": failed twice"
 	}

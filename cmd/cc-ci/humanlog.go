@@ -92,7 +92,7 @@ const longestLogLine = 64 << 10
 func (h *humanLog) heading(m ccci.Marker) string {
 	text, c := string(m.Stage), bold
 	if !m.Begin {
-		text, c = fmt.Sprintf("%s: %s", m.Stage, m.Status.Word()), checkColour(m.Status)
+		text, c = fmt.Sprintf("%s: %s", m.Stage, m.Row().Word()), checkColour(m.Status)
 		if m.Reason != "" {
 			text += ": " + m.Reason
 		}

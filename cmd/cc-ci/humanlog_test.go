@@ -83,6 +83,24 @@ func TestU17_LoggerOfARunWritesLinesOfTheReport(t *testing.T) {
 	}
 }
 
+// N7: a stage in which the recipe was refused is called so in the log and in the table of stages, in
+// the terminal as elsewhere.
+func TestN7_TheTerminalCallsARefusedStageRefused(t *testing.T) {
+	const why = "the recipe asks for 2 settings"
+	var out bytes.Buffer
+	log := newHumanLog(&out, false)
+	m := ccci.Marker{Stage: ccci.StageInstall, Status: ccci.Fail, Refused: true, Reason: why}
+	if _, err := log.Write([]byte(m.String() + "\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := stagesTable(ccci.Run{Status: ccci.StatusRefused, Stages: []ccci.StageRow{m.Row()}}).print(&out, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); strings.Contains(got, "failed") || !strings.Contains(got, "install: refused: "+why) || !strings.Contains(got, "install  refused  ") {
+		t.Errorf("the terminal says\n%s", got)
+	}
+}
+
 // logs --stage prints one stage with its headings, and a last line without an end.
 func TestP19_OneStageOfALog(t *testing.T) {
 	var out bytes.Buffer

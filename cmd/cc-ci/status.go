@@ -153,7 +153,7 @@ func stagesTable(run ccci.Run) table {
 	var t table
 	t.add(text("STAGE"), text("STATUS"), text("TOOK"), text("REASON"))
 	for _, row := range run.Stages {
-		status, spent := cell{row.Status.Word(), checkColour(row.Status)}, ""
+		status, spent := cell{row.Word(), checkColour(row.Status)}, ""
 		if row.Running {
 			status = cell{ccci.StatusRunning.Word(), cyan}
 		} else {

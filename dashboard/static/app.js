@@ -144,7 +144,7 @@
     } else if (e.end) {
       if (!fold || fold.dataset.stage !== e.end) fold = openFold(upper(e.end), e.end);
       fold.dataset.status = e.status;
-      const mark = document.getElementById("mark-" + e.status)?.content.firstElementChild?.cloneNode(true);
+      const mark = document.getElementById("mark-" + (e.refused ? "refused" : e.status))?.content.firstElementChild?.cloneNode(true);
       if (mark) fold.querySelector(".fold-title").after(mark);
       fold.querySelector(".stage-took").textContent = e.took || "";
       if (e.status === "fail") markFirst(fold);

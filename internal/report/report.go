@@ -232,7 +232,7 @@ func stageRows(run ccci.Run, result *ccci.Result) []ccci.StageRow {
 				rows = append(rows, ccci.StageRow{Name: name})
 				continue
 			}
-			row = ccci.StageRow{Name: name, Status: s.Status, Reason: s.Reason, Duration: s.Duration}
+			row = s.Row()
 		}
 		if run.Status.Terminal() {
 			row.Running = false
@@ -289,15 +289,13 @@ func checklist(run ccci.Run, rows []ccci.StageRow, of map[ccci.StageName]string)
 			lines = append(lines, fmt.Sprintf("- ⬜ %s", name))
 		default:
 			if row.Status == ccci.Unverified && strings.HasPrefix(row.Reason, "not run: ") {
-				lines = append(lines, fmt.Sprintf("- %s **%s** %s", symbolOf(row.Status), name, Text(clip(row.Reason, 300))))
+				lines = append(lines, fmt.Sprintf("- %s **%s** %s", symbolOf(row), name, Text(clip(row.Reason, 300))))
 				continue
 			}
-			line := fmt.Sprintf("- %s **%s** %s", symbolOf(row.Status), name, row.Status.Word())
-			if of := of[row.Name]; of != "" && (row.Status == ccci.Pass || row.Status == ccci.Fail || row.Status == ccci.Flaky) {
-				line = fmt.Sprintf("- %s **%s** %s %s", symbolOf(row.Status), name, of, row.Status.Word())
-			}
-			if row.Status == ccci.Fail && run.Status == ccci.StatusRefused {
-				line = fmt.Sprintf("- %s **%s** %s", runSymbols[run.Status], name, run.Status.Word())
+			line := fmt.Sprintf("- %s **%s** %s", symbolOf(row), name, row.Word())
+			deployed := row.Status.Worked() || row.Status == ccci.Fail && !row.Refused
+			if of := of[row.Name]; of != "" && deployed {
+				line = fmt.Sprintf("- %s **%s** %s %s", symbolOf(row), name, of, row.Word())
 			}
 			if row.Duration > 0 {
 				line += " in " + Duration(row.Duration)
@@ -316,8 +314,11 @@ func sameReason(a, b ccci.StageRow) bool {
 	return b.Status == a.Status && b.Reason == a.Reason && b.Duration == 0 && !b.Running
 }
 
-func symbolOf(s ccci.CheckStatus) string {
-	switch s {
+func symbolOf(row ccci.StageRow) string {
+	if row.Refused {
+		return runSymbols[ccci.StatusRefused]
+	}
+	switch row.Status {
 	case ccci.Pass:
 		return "✅"
 	case ccci.Fail:
