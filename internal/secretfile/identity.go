@@ -2,6 +2,7 @@ package secretfile
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"crypto/sha512"
 	"errors"
@@ -37,12 +38,18 @@ type Keys struct {
 // Identities reads them. A named file that cannot be read is an Error with CodeInvalid, and
 // so is having none at all.
 func (k Keys) Identities() ([]age.Identity, error) {
-	all, err := readKeys(nil, k.Age, usualFiles(), ageIdentities)
+	all, badAge, err := readKeys(k.Age, usualFiles(), ageIdentities)
 	if err != nil {
 		return nil, err
 	}
-	if all, err = readKeys(all, k.SSH, []string{SSHKeyFile}, sshIdentities); err != nil {
+	ofSSH, badSSH, err := readKeys(k.SSH, []string{SSHKeyFile}, sshIdentities)
+	if err != nil {
 		return nil, err
+	}
+	all = append(all, ofSSH...)
+	if bad := errors.Join(badAge, badSSH); len(all) == 0 && bad != nil {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "there is no key to open secrets with: %s", strings.ReplaceAll(bad.Error(), "\n", "; ")).
+			WithHint("%s", cmp.Or(ccci.HintOf(badAge), ccci.HintOf(badSSH)))
 	}
 	if len(all) == 0 {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "there is no key to open secrets with").
@@ -62,32 +69,63 @@ func usualFiles() []string {
 	return files
 }
 
-func readKeys(all []age.Identity, named string, usual []string, parse func(name string, text []byte) ([]age.Identity, error)) ([]age.Identity, error) {
+// readKeys reads the named file, or those of the usual ones that are there. Nobody asked for one of
+// these, so what is wrong with the first of them is no error, and matters where there is no key.
+func readKeys(named string, usual []string, parse func(name string, text []byte) ([]age.Identity, error)) (all []age.Identity, bad, err error) {
 	if named == "" {
 		for _, file := range usual {
-			if text, err := os.ReadFile(file); err == nil {
-				if found, err := parse(file, text); err == nil { // nobody asked for this one
-					all = append(all, found...)
-				}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				continue
 			}
+			found, err := parse(file, text)
+			all, bad = append(all, found...), cmp.Or(bad, err)
 		}
-		return all, nil
+		return all, bad, nil
 	}
 	text, err := os.ReadFile(named)
 	if err != nil {
-		return nil, ccci.Errorf(ccci.CodeInvalid, "reading a key: %w", err).WithHint("name a file that is there and that you may read")
+		return nil, nil, ccci.Errorf(ccci.CodeInvalid, "reading a key: %w", err).WithHint("name a file that is there and that you may read")
 	}
-	found, err := parse(named, text)
-	return append(all, found...), err
+	all, err = parse(named, text)
+	return all, nil, err
 }
 
-func ageIdentities(name string, text []byte) ([]age.Identity, error) {
-	all, err := age.ParseIdentities(bytes.NewReader(text))
-	if err != nil { // its text may repeat a line of the file
-		return nil, ccci.Errorf(ccci.CodeInvalid, "%s is no file of age identities", name).WithHint("it must hold a line that begins with AGE-SECRET-KEY-1; cc-ci secrets init makes one")
+const (
+	utf8Mark     = "\xef\xbb\xbf" // what editors of Windows write at the beginning of UTF-8
+	pluginPrefix = "AGE-PLUGIN-"
+)
+
+// ageIdentities reads a file of identities. Beside an error it returns those that can be used. No
+// error repeats a line of the file.
+func ageIdentities(name string, text []byte) (all []age.Identity, err error) {
+	if bytes.IndexByte(text, 0) >= 0 || bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
+		return nil, ccci.Errorf(ccci.CodeInvalid, "%s:1: the file is in UTF-16", name).WithHint("save it as UTF-8: iconv -f UTF-16 -t UTF-8")
 	}
-	return all, nil
+	number := 0
+	for line := range strings.Lines(strings.TrimPrefix(string(text), utf8Mark)) {
+		number++
+		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		found, wrong := age.ParseIdentities(strings.NewReader(line))
+		all = append(all, found...)
+		switch {
+		case wrong == nil || err != nil:
+		case strings.HasPrefix(line, pluginPrefix):
+			err = ccci.Errorf(ccci.CodeInvalid, "%s:%d: this identity is of an age plugin, and cc-ci runs none", name, number).
+				WithHint("name a file with another key, which begins with AGE-SECRET-KEY-1; cc-ci secrets init makes one, and whoever can open the secrets adds its recipient")
+		default:
+			err = ccci.Errorf(ccci.CodeInvalid, "%s:%d: this is no age identity", name, number).WithHint(identityHint)
+		}
+	}
+	if err == nil && len(all) == 0 {
+		err = ccci.Errorf(ccci.CodeInvalid, "%s holds no age identity", name).WithHint(identityHint)
+	}
+	return all, err
 }
+
+const identityHint = "it must hold a line that begins with AGE-SECRET-KEY-1; cc-ci secrets init makes one"
 
 // sshIdentities makes two of an ssh key: the one that sops-nix makes of it, and the
 // one that age itself does.
@@ -119,7 +157,7 @@ func sshIdentities(name string, text []byte) ([]age.Identity, error) {
 // RecipientOf returns the age recipient of an identity that a host or a person has in
 // a file, or an Error with CodeInvalid.
 func RecipientOf(keyFile string) (string, error) {
-	all, err := readKeys(nil, keyFile, nil, ageIdentities)
+	all, _, err := readKeys(keyFile, nil, ageIdentities)
 	if err != nil {
 		return "", err
 	}

@@ -3,13 +3,16 @@ package secretfile
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"filippo.io/age"
 	"golang.org/x/crypto/ssh"
@@ -111,6 +114,56 @@ func TestBech32AgreesWithAge(t *testing.T) {
 		point := reflect.ValueOf(id.Recipient()).Elem().FieldByName("theirPublicKey").Bytes()
 		if got := bech32("age", point); got != text {
 			t.Fatalf("%s, want %s", got, text)
+		}
+	}
+}
+
+// A file of the usual places that cannot be used is named with its line and what to do, when there
+// is no other key. What can be used of it is.
+func TestAKeyFileThatCannotBeUsedIsNamed(t *testing.T) {
+	home, id := t.TempDir(), newIdentity(t).String()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", filepath.Join(home, "config"))
+	file := filepath.Join(home, PreparedKey)
+	const plugin = "AGE-PLUGIN-YUBIKEY-1QQGEHEIM\n"
+	wide := func(mark string, order binary.AppendByteOrder) string {
+		out := []byte(mark)
+		for _, unit := range utf16.Encode([]rune(id + "\n")) {
+			out = order.AppendUint16(out, unit)
+		}
+		return string(out)
+	}
+	for name, c := range map[string]struct {
+		text       string
+		found      int
+		error, tip string
+	}{
+		"UTF-8 with a mark":           {"\xef\xbb\xbf" + id + "\r\n", 1, "", ""},
+		"a mark and a comment":        {"\xef\xbb\xbf# mine\r\n" + id + "\r\n", 1, "", ""},
+		"UTF-16 of Windows":           {wide("\xff\xfe", binary.LittleEndian), 0, file + ":1: the file is in UTF-16", "iconv"},
+		"UTF-16, the other order":     {wide("\xfe\xff", binary.BigEndian), 0, file + ":1: the file is in UTF-16", "iconv"},
+		"UTF-16 without a mark":       {wide("", binary.LittleEndian), 0, file + ":1: the file is in UTF-16", "iconv"},
+		"of a plugin":                 {"# yubikey\n\n" + plugin, 0, file + ":3: this identity is of an age plugin", "secrets init"},
+		"of a plugin, and another":    {plugin + id + "\n", 1, file + ":1: this identity is of an age plugin", "secrets init"},
+		"broken":                      {"\n" + id[:40] + "\n", 0, file + ":2: this is no age identity", "AGE-SECRET-KEY-1"},
+		"nothing but a comment":       {"# mine\n", 0, file + " holds no age identity", "AGE-SECRET-KEY-1"},
+		"encrypted with a passphrase": {"-----BEGIN AGE ENCRYPTED FILE-----\nGEHEIM\n", 0, file + ":1: this is no age identity", "AGE-SECRET-KEY-1"},
+	} {
+		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for where, k := range map[string]Keys{"usual": {}, "named": {Age: file}} {
+			all, err := k.Identities()
+			wrong := c.error != "" && (where == "named" || c.found == 0)
+			text := fmt.Sprint(err)
+			switch {
+			case wrong && (ccci.CodeOf(err) != ccci.CodeInvalid || !strings.Contains(text, c.error) || !strings.Contains(ccci.HintOf(err), c.tip)):
+				t.Errorf("%s, %s: %v; hint %q", name, where, err, ccci.HintOf(err))
+			case wrong && (strings.Contains(text, "GEHEIM") || strings.Contains(text, id[:40])):
+				t.Errorf("%s, %s: the error has a line of the file: %v", name, where, err)
+			case !wrong && (err != nil || len(all) < c.found):
+				t.Errorf("%s, %s: %d, %v", name, where, len(all), err)
+			}
 		}
 	}
 }
