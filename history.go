@@ -123,11 +123,16 @@ type Turn struct {
 
 // Turns returns each check of a line of runs with its turn, in the order in which the checks are
 // asked. The observations are of one subject and ordered newest first. A check that the newest run
-// did not come to is unverified; one that a passed run did not ask is gone.
+// did not come to is unverified; one that a passed run did not ask is gone. The newest runs say
+// nothing of it when they came to no answer themselves and an older one did ([Speaker]).
 func Turns(observations []Observation) []Turn {
 	observations = slices.DeleteFunc(slices.Clone(observations), func(o Observation) bool { return len(o.Checks) == 0 })
 	if len(observations) == 0 {
 		return nil
+	}
+	all := observations
+	if i := slices.IndexFunc(all, func(o Observation) bool { return o.Run.Status.Answers() }); i > 0 {
+		observations = all[i:]
 	}
 	var turns []Turn
 	known := map[string]bool{}
@@ -135,7 +140,9 @@ func Turns(observations []Observation) []Turn {
 		for _, c := range o.Checks {
 			if !known[c.Name] {
 				known[c.Name] = true
-				turns = append(turns, turnOf(observations, c.Name))
+				turn := turnOf(observations, c.Name)
+				turn.Rate = FlakeRate(all, c.Name)
+				turns = append(turns, turn)
 			}
 		}
 		if o.Run.Status == StatusPassed {
@@ -153,7 +160,7 @@ func turnOf(observations []Observation, check string) Turn {
 		}
 		return c.Status
 	}
-	t := Turn{Check: check, Now: status(observations[0]), Rate: FlakeRate(observations, check)}
+	t := Turn{Check: check, Now: status(observations[0])}
 	for _, o := range observations {
 		if t.Whole = status(o) != t.Now; t.Whole {
 			break

@@ -78,6 +78,14 @@ func TestP17_Turns(t *testing.T) {
 	if turns := ccci.Turns(gone); len(turns) != 1 {
 		t.Errorf("a check that a passed run does not ask: %+v", turns)
 	}
+	vain := past("d c- b+")
+	vain[0].Run.Status = ccci.StatusErrored
+	if turn := ccci.Turns(vain)[1]; turn.Now != ccci.Fail || turn.Since.Run.Commit != "c" {
+		t.Errorf("after a run that came to no answer: %+v", turn)
+	}
+	if turn := ccci.Turns(vain[:1])[0]; turn.Now != ccci.Pass {
+		t.Errorf("where no run came to an answer: %+v", turn)
+	}
 	if turns := ccci.Turns([]ccci.Observation{{}, {}}); turns != nil {
 		t.Errorf("without checks: %+v", turns)
 	}

@@ -72,6 +72,10 @@ func (s Status) Judged() bool {
 	return s == StatusPassed || s == StatusFailed || s == StatusFlaky
 }
 
+// Answers reports whether a run with this status says something about its recipe: no fault of ours
+// and no person ended it before.
+func (s Status) Answers() bool { return s.Judged() || s == StatusRefused }
+
 // CanBecome reports whether a run may move from s to next. Staying is legal,
 // so that an update may be repeated; a requeued run goes from running to queued.
 func (s Status) CanBecome(next Status) bool {

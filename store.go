@@ -75,9 +75,9 @@ type Store interface {
 	FindRuns(ctx context.Context, filter RunFilter) ([]Run, error)
 
 	// LatestPerRecipe returns for each recipe its newest run, and the run that speaks for
-	// SubjectRecipe where that is another one: of those whose [Run.SpeaksFor] names the subject,
-	// the one with the latest time, and of equal ones the newest. Ordered by recipe, newest
-	// first within one.
+	// SubjectRecipe where that is another one: of those whose [Run.SpeaksFor] names the subject
+	// and, if there are any, that came to an answer ([Status.Answers]), the one with the latest
+	// time, and of equal ones the newest. Ordered by recipe, newest first within one.
 	LatestPerRecipe(ctx context.Context) ([]Run, error)
 
 	// LatestOf is LatestPerRecipe for one recipe and any subject, fast enough for a badge.

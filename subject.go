@@ -54,9 +54,9 @@ func (m Merge) Compare(tested Commit, tree func(Commit) (string, error)) (Merge,
 	return m, err
 }
 
-// SpeaksFor returns what the run's verdict is about, each with the time since when that was so:
-// of several runs about one subject the latest counts. It is empty for a run that is
-// unfinished, cancelled or restricted by options.
+// SpeaksFor returns what the run's verdict is about, each with the time since when that was so.
+// It is empty for a run that is unfinished, cancelled or restricted by options. [Speaker] says
+// which of several runs about one subject counts.
 //
 // A run of a pull request is about that pull request and its branch. It is about the recipe only
 // once the tested files came into the default branch. A run of the sweep is about the recipe.
@@ -81,4 +81,27 @@ func (r Run) SpeaksFor() map[Subject]time.Time {
 		}
 	}
 	return about
+}
+
+// Speaker returns the index of the run that speaks for a subject, of runs that come newest first:
+// of those whose verdict is about it the latest, -1 if there is none. A run that came to no answer,
+// as one in which the infrastructure failed, says nothing about the recipe: it displaces no run
+// that did, and speaks only where there is none.
+func Speaker(runs []Run, about Subject) int {
+	best := -1
+	var since time.Time
+	for i, run := range runs {
+		at, speaks := run.SpeaksFor()[about]
+		if !speaks {
+			continue
+		}
+		better := best < 0 || at.After(since)
+		if best >= 0 && run.Status.Answers() != runs[best].Status.Answers() {
+			better = run.Status.Answers()
+		}
+		if better {
+			best, since = i, at
+		}
+	}
+	return best
 }

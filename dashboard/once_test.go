@@ -36,3 +36,32 @@ func TestN12_APageSaysACauseOnce(t *testing.T) {
 		}
 	}
 }
+
+// A28: a run that came to no verdict leaves what is known of its recipe as it is, and the page and
+// the card say that there was one.
+func TestA28_NoVerdictDisplacesNone(t *testing.T) {
+	w := newWorld(t)
+	sweep := func(recipe string, age time.Duration, status ccci.Status, level int) ccci.Run {
+		return w.add(recipe, age, status, func(r *ccci.Run) { // 48 hours make it stale
+			r.PR, r.Trigger, r.Branch, r.Level = ccci.PRRef{}, ccci.TriggerSweep, "main", level
+		})
+	}
+	sweep("miniflux", 3*time.Hour, ccci.StatusPassed, 5)
+	vain := sweep("miniflux", 2*time.Hour, ccci.StatusErrored, 0)
+	sweep("hedgedoc", time.Hour, ccci.StatusErrored, 0)
+	judged := w.add("pocketbase", 3*time.Hour, ccci.StatusFailed, func(r *ccci.Run) { r.PR.Number, r.Level = 7, 2 })
+	w.add("pocketbase", time.Hour, ccci.StatusInconclusive, func(r *ccci.Run) { r.PR.Number = 7 })
+	for address, want := range map[string]string{
+		"/badge/miniflux.svg": "cc-ci: level 5<", "/badge/hedgedoc.svg": "cc-ci: infrastructure errored<", "/badge/pocketbase.svg?pr=7": "cc-ci: failed, level 2<",
+		"/recipes/miniflux":   `A <a href="/runs/` + string(vain.ID) + `">newer run</a>`,
+		"/":                   `last <a href="/runs/` + string(vain.ID) + `">run</a> infrastructure errored`,
+		"/recipes/pocketbase": `data-label="Result"><a href="/runs/` + string(judged.ID) + `">`,
+	} {
+		if body := w.page(address); !strings.Contains(body, want) {
+			t.Errorf("%s has no %q:\n%s", address, want, body)
+		}
+	}
+	if body := w.page("/recipes/hedgedoc"); strings.Contains(body, "newer run") {
+		t.Error("a run that speaks is called newer than itself")
+	}
+}

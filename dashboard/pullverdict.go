@@ -41,7 +41,7 @@ func (d *Dashboard) pullVerdicts(runs []ccci.Run) []pullVerdict {
 			at[run.PR] = n
 			all = append(all, pullVerdict{Number: run.PR.Number, Newest: run, URL: d.pullOf(*run)})
 		}
-		if all[n].Speaks == nil && len(run.SpeaksFor()) > 0 {
+		if s := all[n].Speaks; len(run.SpeaksFor()) > 0 && (s == nil || run.Status.Answers() && !s.Status.Answers()) {
 			all[n].Speaks = run
 		}
 	}

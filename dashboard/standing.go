@@ -18,8 +18,7 @@ type standing struct {
 	Subject  ccci.Subject
 	Enrolled bool
 	Newest   *ccci.Run // whatever came last of the recipe; nil when nothing ever ran
-	// Speaks is the run that the level is taken from: of those that speak for the subject the
-	// latest. nil when there is none.
+	// Speaks is the run that the level is taken from ([ccci.Speaker]). nil when there is none.
 	Speaks *ccci.Run
 	Stale  bool // Speaks is too old to be believed
 }
@@ -33,12 +32,25 @@ func (s standing) Active() *ccci.Run {
 }
 
 // Aside is a finished newest run that does not speak for the recipe: one of a pull request,
-// partial or cancelled. nil when the newest speaks or is active.
+// partial, cancelled or without an answer. nil when the newest speaks or is active.
 func (s standing) Aside() *ccci.Run {
 	if s.Newest == nil || s.Active() != nil || s.Speaks != nil && s.Speaks.ID == s.Newest.ID {
 		return nil
 	}
 	return s.Newest
+}
+
+// Vain is a finished newest run about the subject that came to no answer, so that an older one
+// speaks; nil when there is none.
+func (s standing) Vain() *ccci.Run {
+	run := s.Aside()
+	if run == nil || s.Speaks == nil || run.Status.Answers() {
+		return nil
+	}
+	if _, about := run.SpeaksFor()[s.Subject]; !about {
+		return nil
+	}
+	return run
 }
 
 // Class sorts a recipe into one of the overview's filters: passed, failed,
@@ -56,15 +68,11 @@ func (s standing) Class() string {
 // stand reads the runs of one recipe as Store.LatestOf returns them for a subject.
 func stand(recipe string, about ccci.Subject, runs []ccci.Run, now time.Time, staleAfter time.Duration) standing {
 	s := standing{Recipe: recipe, Subject: about}
-	var since time.Time
-	for i := range runs {
-		run := &runs[i]
-		if s.Newest == nil {
-			s.Newest = run
-		}
-		if at, speaks := run.SpeaksFor()[about]; speaks && (s.Speaks == nil || at.After(since)) {
-			s.Speaks, since = run, at
-		}
+	if len(runs) > 0 {
+		s.Newest = &runs[0]
+	}
+	if i := ccci.Speaker(runs, about); i >= 0 {
+		s.Speaks = &runs[i]
 	}
 	s.Stale = s.Speaks != nil && now.Sub(s.Speaks.Finished) > staleAfter
 	return s

@@ -125,3 +125,18 @@ func TestP19_OneStageOfALog(t *testing.T) {
 		t.Errorf("%q, %v", out.String(), err)
 	}
 }
+
+// A28: cc-ci status of a recipe speaks of the last run that came to a verdict.
+func TestA28_StatusSpeaksOfTheLastVerdict(t *testing.T) {
+	run := func(id ccci.RunID, status ccci.Status, level int) ccci.Run {
+		return ccci.Run{ID: id, Recipe: "wiki", Trigger: ccci.TriggerSweep, Branch: "main", Status: status, Level: level}
+	}
+	var out bytes.Buffer
+	a := &app{stdout: &out, color: colorNever}
+	if err := (&statusCmd{}).recipe(a, nil, []ccci.Run{run("260301-120100-aaaaaa", ccci.StatusErrored, 0), run("260301-120000-aaaaaa", ccci.StatusPassed, 5)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); !strings.Contains(got, "passed, level 5\n") || !strings.Contains(got, "260301-120100-aaaaaa, infrastructure errored") {
+		t.Errorf("got\n%s", got)
+	}
+}

@@ -173,10 +173,7 @@ type recipeRecord struct {
 
 // recipe prints how a recipe is. latest is the answer of [ccci.Store.LatestOf].
 func (c *statusCmd) recipe(a *app, r *records, latest []ccci.Run) error {
-	newest, speaks := latest[0], slices.IndexFunc(latest, func(run ccci.Run) bool {
-		_, speaks := run.SpeaksFor()[ccci.SubjectRecipe]
-		return speaks
-	})
+	newest, speaks := latest[0], ccci.Speaker(latest, ccci.SubjectRecipe)
 	if c.JSON {
 		record := recipeRecord{Recipe: newest.Recipe, Latest: r.record(newest)}
 		if speaks >= 0 {

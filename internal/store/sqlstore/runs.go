@@ -23,8 +23,8 @@ func keepVerdicts(ctx context.Context, tx *sql.Tx, run ccci.Run) error {
 		return err
 	}
 	for subject, since := range run.SpeaksFor() {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO verdicts (run_id, recipe, subject, since) VALUES (?, ?, ?, ?)`,
-			run.ID, run.Recipe, subject, nanos(since)); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO verdicts (run_id, recipe, subject, since, answers) VALUES (?, ?, ?, ?, ?)`,
+			run.ID, run.Recipe, subject, nanos(since), run.Status.Answers()); err != nil {
 			return err
 		}
 	}
@@ -257,7 +257,7 @@ func (s *Store) FindRuns(ctx context.Context, f ccci.RunFilter) ([]ccci.Run, err
 const (
 	latestOf = `SELECT ` + runColumns + ` FROM runs WHERE id IN (
 			(SELECT max(id) FROM runs WHERE recipe = ?),
-			(SELECT run_id FROM verdicts WHERE recipe = ? AND subject = ? ORDER BY since DESC, run_id DESC LIMIT 1)
+			(SELECT run_id FROM verdicts WHERE recipe = ? AND subject = ? ORDER BY answers DESC, since DESC, run_id DESC LIMIT 1)
 		) ORDER BY id DESC`
 
 	// It hops from recipe to recipe in the index, so that its cost depends on the
@@ -270,7 +270,7 @@ const (
 		SELECT ` + runColumns + ` FROM runs WHERE id IN (
 			SELECT (SELECT max(id) FROM runs WHERE runs.recipe = names.recipe) FROM names WHERE names.recipe IS NOT NULL
 			UNION
-			SELECT (SELECT run_id FROM verdicts WHERE verdicts.recipe = names.recipe AND subject = ? ORDER BY since DESC, run_id DESC LIMIT 1)
+			SELECT (SELECT run_id FROM verdicts WHERE verdicts.recipe = names.recipe AND subject = ? ORDER BY answers DESC, since DESC, run_id DESC LIMIT 1)
 				FROM names WHERE names.recipe IS NOT NULL
 		) ORDER BY recipe, id DESC`
 )
