@@ -1,5 +1,10 @@
 package ccci
 
+import (
+	"fmt"
+	"time"
+)
+
 // Word is what people read for a status, the same on pages and badges, in comments and in commit
 // statuses. A status that is not one of [Statuses] is its own word.
 func (s Status) Word() string {
@@ -77,3 +82,18 @@ const (
 	WordNotTested   = "not tested"
 	WordStale       = "stale"
 )
+
+// DurationWords words a duration for people: "0.4 s", "12 s", "3 min 5 s", "2 h 4 min".
+func DurationWords(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0 s"
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.0f s", d.Truncate(time.Second).Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+}

@@ -361,7 +361,7 @@ func (b *Bridge) nothingQuick(ctx context.Context, recipe string, commit ccci.Co
 const maxChoices = 8
 
 // wrongBase says why no upgrade can start from the release that from= names, and lists
-// those that one can start from, the nearest first; "" when it can (U4). What cannot
+// those that one can start from, the nearest of them, newest first; "" when it can (U4). What cannot
 // be found out now is left to the run.
 func (b *Bridge) wrongBase(ctx context.Context, recipe string, pr ccci.PullRequest, commit ccci.Commit, options ccci.Options) (string, error) {
 	asking, cancel := context.WithTimeout(ctx, lookLimit)
@@ -387,16 +387,22 @@ func (b *Bridge) wrongBase(ctx context.Context, recipe string, pr ccci.PullReque
 		return why + ". There is no release that an upgrade to this commit can start from. Nothing was started. Without `from=` cc-ci chooses the base itself:" + ready(Command{Options: options}, commit), nil
 	}
 	choices := byNearness(options.From, bases.Usable)
+	nearest := choices[:min(len(choices), maxChoices)]
 	options.From = choices[0]
-	names := make([]string, 0, maxChoices)
-	for _, c := range choices[:min(len(choices), maxChoices)] {
-		names = append(names, report.Code(c))
+	var names []string
+	for _, c := range bases.Usable { // newest first
+		if slices.Contains(nearest, c) {
+			names = append(names, report.Code(c))
+		}
 	}
-	list := strings.Join(names, ", ")
 	if n := len(choices) - len(names); n > 0 {
-		list += fmt.Sprintf(" and %d more", n)
+		names = append(names, fmt.Sprintf("%d more", n))
 	}
-	return fmt.Sprintf("%s. Nothing was started. An upgrade can start from %s. For the first of them, comment:", why, list) + ready(Command{Options: options}, commit), nil
+	list := names[len(names)-1]
+	if others := names[:len(names)-1]; len(others) > 0 {
+		list = strings.Join(others, ", ") + " or " + list
+	}
+	return fmt.Sprintf("%s. Nothing was started. An upgrade can start from %s. For %s, comment:", why, list, report.Code(options.From)) + ready(Command{Options: options}, commit), nil
 }
 
 // ready is a command line to copy.

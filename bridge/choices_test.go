@@ -23,12 +23,12 @@ func TestN5_WrongBaseIsAnsweredWithTheChoices(t *testing.T) {
 		want    []string
 		line    string // to copy
 	}{
-		"no such release":    {"!testme from=9.9.9", nil, []string{"`miniflux` has no release `9.9.9`. Nothing was started. An upgrade can start from `1.0.0`, `1.1.0+2.1`."}, "!testme from=1.0.0 "},
-		"without its end":    {"!testme from=1.1.0", nil, []string{"An upgrade can start from `1.1.0+2.1`, `1.0.0`."}, "!testme from=1.1.0+2.1 "},
-		"a letter too much":  {"!testme from=1.1.0+2.11", nil, []string{"can start from `1.1.0+2.1`, "}, "!testme from=1.1.0+2.1 "},
+		"no such release":    {"!testme from=9.9.9", nil, []string{"`miniflux` has no release `9.9.9`. Nothing was started. An upgrade can start from `1.1.0+2.1` or `1.0.0`. For `1.0.0`, comment:"}, "!testme from=1.0.0 "},
+		"without its end":    {"!testme from=1.1.0", nil, []string{"An upgrade can start from `1.1.0+2.1` or `1.0.0`. For `1.1.0+2.1`, comment:"}, "!testme from=1.1.0+2.1 "},
+		"a letter too much":  {"!testme from=1.1.0+2.11", nil, []string{"can start from `1.1.0+2.1` or "}, "!testme from=1.1.0+2.1 "},
 		"not older":          {"!testme from=2.0.0+3.0", nil, []string{"No upgrade can start from `2.0.0+3.0`: its version 2.0.0+3.0 is not older than the head's 2.0.0+3.0. Nothing was started."}, "!testme from=1.1.0+2.1 "},
-		"with other options": {"!testme stages=upgrade from=1.0.1", nil, []string{"can start from `1.0.0`"}, "!testme stages=install,upgrade from=1.0.0 "},
-		"of many":            {"!testme from=1.15.0", &many, []string{"can start from `1.15.0+2.0`, ", " and 4 more."}, "!testme from=1.15.0+2.0 "},
+		"with other options": {"!testme stages=upgrade from=1.0.1", nil, []string{"For `1.0.0`, comment:"}, "!testme stages=install,upgrade from=1.0.0 "},
+		"of many":            {"!testme from=1.15.0", &many, []string{"For `1.15.0+2.0`, comment:", " or 4 more."}, "!testme from=1.15.0+2.0 "},
 		"no releases":        {"!testme from=1.0", &ccci.Bases{}, []string{"There is no release that an upgrade to this commit can start from.", "Without `from=`"}, "!testme "},
 	} {
 		t.Run(name, func(t *testing.T) {

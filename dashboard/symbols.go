@@ -18,6 +18,7 @@ import (
 var symbols = map[rune]struct{ icon, class, name string }{
 	'✅': {"pass", "pass", "check mark"},
 	'❌': {"fail", "fail", "cross mark"},
+	'⛔': {"stop", "fail", "no entry"},
 	'⚠': {"warn", "err", "warning"},
 	'🚫': {"stop", "idle", "prohibited"},
 	'⏳': {"clock", "idle", "hourglass"},

@@ -98,7 +98,7 @@ func (in *instance) answers(ctx context.Context, b backend) error {
 		return errors.New("it hangs up without an answer")
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("it gives no answer within %s", answerLimit)
+		return fmt.Errorf("it gives no answer within %s", ccci.DurationWords(answerLimit))
 	}
 	return err
 }

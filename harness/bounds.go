@@ -31,7 +31,7 @@ func within(ctx context.Context, limit time.Duration, setting string, do func(co
 	}
 	return &ccci.Error{
 		Code:    ccci.CodeRecipe,
-		Message: fmt.Sprintf("it did not end within %s: %s", limit, clip(err.Error(), 300)),
+		Message: fmt.Sprintf("it did not end within %s: %s", ccci.DurationWords(limit), clip(err.Error(), 300)),
 		Hint:    "look at what it waits for or how much it handles; timeouts." + setting + " in recipe.yml is the limit",
 		Err:     err,
 	}

@@ -419,7 +419,7 @@ func (l *life) sayWaiting(name string) (stop func()) {
 			case <-done:
 				return
 			case <-tick.C:
-				l.sayf("...        %s: still waiting after %s", name, time.Duration(n)*patience)
+				l.sayf("...        %s: still waiting after %s", name, ccci.DurationWords(time.Duration(n)*patience))
 			}
 		}
 	})
@@ -486,13 +486,13 @@ func tasksAndLogs(tasks []TaskFailure) string {
 	case len(tasks[0].Log) == 0:
 		return "Task of service " + tasks[0].Service
 	}
-	return fmt.Sprintf("Task of service %s, and the last %s of its log", tasks[0].Service, linesOf(tasks[0].Log))
+	return fmt.Sprintf("Task of service %s, and the last %s of its log", tasks[0].Service, lastLines(tasks[0].Log))
 }
 
-// linesOf counts lines, as "20 lines".
-func linesOf(lines []string) string {
+// lastLines counts lines behind "the last" or "its last", as "20 lines".
+func lastLines(lines []string) string {
 	if len(lines) == 1 {
-		return "1 line"
+		return "line"
 	}
 	return fmt.Sprintf("%d lines", len(lines))
 }

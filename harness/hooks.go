@@ -44,7 +44,7 @@ func (l *life) hook(ctx context.Context, s *ccci.Stage, name string) bool {
 			if last := strings.TrimSpace(lines[len(lines)-1]); last != "" {
 				message += ": " + clip(last, 300)
 			}
-			return &checks.Failure{Message: message, Detail: lines, Of: "Output of the hook, its last " + linesOf(lines)}
+			return &checks.Failure{Message: message, Detail: lines, Of: "Output of the hook, its last " + lastLines(lines)}
 		}
 		return nil
 	})
@@ -69,7 +69,7 @@ func (l *life) goTests(ctx context.Context, s *ccci.Stage) {
 		attempts = append(attempts, rows)
 		if err != nil {
 			lines := tail(plainOutput(out), 30)
-			return &checks.Failure{Message: "the enrolment's Go tests: " + err.Error(), Detail: lines, Of: "Output of the tests, its last " + linesOf(lines)}
+			return &checks.Failure{Message: "the enrolment's Go tests: " + err.Error(), Detail: lines, Of: "Output of the tests, its last " + lastLines(lines)}
 		}
 		// The package itself passes when there is nothing in it to run (U23).
 		if len(rows) == 0 {

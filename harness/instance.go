@@ -183,7 +183,7 @@ func (in *instance) readiness() []question {
 			err := ask(limited)
 			var failure *checks.Failure
 			if errors.As(err, &failure) && limited.Err() != nil && ctx.Err() == nil {
-				return &checks.Failure{Message: fmt.Sprintf("the app did not become healthy within %s: %s", in.settings.Timeouts.Healthy, failure.Message), Detail: failure.Detail, Of: failure.Of,
+				return &checks.Failure{Message: fmt.Sprintf("the app did not become healthy within %s: %s", ccci.DurationWords(in.settings.Timeouts.Healthy), failure.Message), Detail: failure.Detail, Of: failure.Of,
 					Hint: "read the log of the app for what it waits for; timeouts.healthy in recipe.yml is the limit, and health says what counts as an answer"}
 			}
 			return err

@@ -592,7 +592,7 @@ func TestN7_EndlessBackupIsTheRecipes(t *testing.T) {
 			c.Backup = endlessBackup{worldBackup{w}, at}
 			synctest.Test(t, func(t *testing.T) {
 				r := live(t, w, c, t.Context())
-				if r.Status != ccci.StatusFailed || r.Cause == nil || r.Cause.Check != at || r.Cause.Code != ccci.CodeRecipe || !strings.Contains(r.Cause.Message, "within 10m") {
+				if r.Status != ccci.StatusFailed || r.Cause == nil || r.Cause.Check != at || r.Cause.Code != ccci.CodeRecipe || !strings.Contains(r.Cause.Message, "within 10 min 0 s") {
 					t.Errorf("%s, %+v", r.Status, r.Cause)
 				}
 			})
@@ -764,7 +764,7 @@ func TestN7_ADeadlineIsInconclusiveAndTornDown(t *testing.T) {
 	c.Deployer = hanging{worldDeployer{world: w}}
 	synctest.Test(t, func(t *testing.T) {
 		r := live(t, w, c, t.Context())
-		if r.Status != ccci.StatusInconclusive || r.Verdict != ccci.VerdictInconclusive || r.Cause == nil || r.Cause.Check != "install/converged" || r.Cause.Code != "" || !strings.Contains(r.Cause.Message, "1m0s") {
+		if r.Status != ccci.StatusInconclusive || r.Verdict != ccci.VerdictInconclusive || r.Cause == nil || r.Cause.Check != "install/converged" || r.Cause.Code != "" || !strings.Contains(r.Cause.Message, "1 min 0 s") {
 			t.Errorf("status %s, verdict %s, cause %+v", r.Status, r.Verdict, r.Cause)
 		}
 		if s := r.Stage(ccci.StageInstall); s.Status != ccci.Unverified {

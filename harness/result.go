@@ -184,7 +184,7 @@ func (l *life) late() ccci.Status {
 	}
 	limit := "time"
 	if l.Job.Deadline > 0 {
-		limit = l.Job.Deadline.String()
+		limit = ccci.DurationWords(l.Job.Deadline)
 	}
 	c := &ccci.Cause{Check: "run/ended", Message: "the run reached its limit of " + limit}
 	if asked := l.interrupted; asked != nil {

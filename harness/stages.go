@@ -383,7 +383,7 @@ func (l *life) page(ctx context.Context, s *ccci.Stage) {
 			lines := tail([]byte(shot.Text), 20)
 			return &checks.Failure{
 				Message: fmt.Sprintf("the browser shows an error page at %s: it was answered with %d", l.settings.Screenshot.Path, shot.Status),
-				Detail:  lines, Of: "Text of the page, its last " + linesOf(lines),
+				Detail:  lines, Of: "Text of the page, its last " + lastLines(lines),
 			}
 		}
 		if strings.TrimSpace(shot.Text) == "" && blank(shot.PNG) {

@@ -87,8 +87,8 @@ func TestN5_CommandsOnGitea(t *testing.T) {
 		}
 	}
 
-	holds(answered("ada", "!testme from=9.9.9"), "`wiki` has no release `9.9.9`. Nothing was started. An upgrade can start from `1.1.0+1.27`, `1.0.0+1.26`.", "\n!testme from=1.1.0+1.27 "+string(head)+"\n")
-	holds(answered("ada", "!testme from=1.0.0"), "An upgrade can start from `1.0.0+1.26`, `1.1.0+1.27`.", "\n!testme from=1.0.0+1.26 "+string(head)+"\n")
+	holds(answered("ada", "!testme from=9.9.9"), "`wiki` has no release `9.9.9`. Nothing was started. An upgrade can start from `1.1.0+1.27` or `1.0.0+1.26`. For `1.1.0+1.27`, comment:", "\n!testme from=1.1.0+1.27 "+string(head)+"\n")
+	holds(answered("ada", "!testme from=1.0.0"), "An upgrade can start from `1.1.0+1.27` or `1.0.0+1.26`. For `1.0.0+1.26`, comment:", "\n!testme from=1.0.0+1.26 "+string(head)+"\n")
 	holds(answered("ada", "!testme stages=instal"), "Did you mean `install`?")
 	holds(answered("ada", "!testme --quick"), "There is no canonical of `wiki` yet", "\n!testme "+string(head)+"\n")
 	g.Comment(t, "coop/wiki", pull, "eve", "please !testme") // talk of a person who may not

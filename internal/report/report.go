@@ -128,8 +128,6 @@ func blame(run ccci.Run, result *ccci.Result) string {
 			return "The recipe passed what was tested, but objects were left after its removal."
 		case slices.ContainsFunc(result.BrokenBases, func(b ccci.BrokenBase) bool { return b.Cause.Check == result.Cause.Check }):
 			return "The last release fails at the same check. This commit probably did not cause it, but cannot pass until it is fixed."
-		case strings.HasPrefix(result.Cause.Check, "lint/"):
-			return "abra does not deploy this recipe. The recipe has to change."
 		case strings.HasPrefix(result.Cause.Check, "checks/"):
 			return "The app did not do what a check expects. The recipe has to change, or the check."
 		}
@@ -141,7 +139,7 @@ func blame(run ccci.Run, result *ccci.Result) string {
 	case ccci.StatusInconclusive:
 		return "The time was up before there was an answer. Either the app hangs or the machine is slow: cc-ci cannot tell which."
 	case ccci.StatusFlaky:
-		return "A check failed and then passed on the same deployment. Either the app or the check is unreliable: cc-ci cannot tell which. This is no pass."
+		return "A check failed and then passed on the same deployment. Either the app or the check is unreliable: cc-ci cannot tell which. A flaky run is not a pass."
 	}
 	return ""
 }
@@ -520,10 +518,7 @@ func skips(rows []ccci.StageRow) string {
 	if len(names) == 0 {
 		return ""
 	}
-	if len(names) == 1 {
-		return "**Not tested: " + names[0] + ".** This run says nothing about it."
-	}
-	return "**Not tested: " + strings.Join(names, ", ") + ".** This run says nothing about them."
+	return "**Not tested:** " + strings.Join(names, ", ") + "."
 }
 
 func footer(run ccci.Run, links Links) string {

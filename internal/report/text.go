@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/plain"
 )
 
@@ -165,20 +166,8 @@ func urlPath(p string) (string, bool) {
 	return strings.Join(parts, "/"), true
 }
 
-// Duration words a duration for people: "0.4 s", "12 s", "3 min 5 s", "2 h 4 min".
-func Duration(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "0 s"
-	case d < 10*time.Second:
-		return fmt.Sprintf("%.1f s", d.Seconds())
-	case d < time.Minute:
-		return fmt.Sprintf("%.0f s", d.Truncate(time.Second).Seconds())
-	case d < time.Hour:
-		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
-	}
-	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
-}
+// Duration words a duration for people, see [ccci.DurationWords].
+func Duration(d time.Duration) string { return ccci.DurationWords(d) }
 
 // Ago says how long before now t was, or how long after, in few words: "3 min ago", "in 2 hours".
 func Ago(t, now time.Time) string {

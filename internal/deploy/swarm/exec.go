@@ -55,7 +55,7 @@ func (d *Deployer) Exec(ctx context.Context, stack *recipe.Stack, cmd harness.Ex
 		case limited.Err() != nil && ctx.Err() == nil:
 			return result, (&ccci.Error{
 				Code:    ccci.CodeRecipe,
-				Message: fmt.Sprintf("%s: it did not end within %s and was killed", activity, cmd.Timeout),
+				Message: fmt.Sprintf("%s: it did not end within %s and was killed", activity, ccci.DurationWords(cmd.Timeout)),
 				Err:     limited.Err(),
 			}).WithHint("give the step a longer time-out, or look at what it waits for")
 		}
