@@ -33,12 +33,13 @@ func TestN12_CommentsOfRealResults(t *testing.T) {
 		change func(*world, *Config)
 		build  ccci.Build
 	}{
-		"broken-base":   {change: func(w *world, c *Config) { w.fail("deploy base", rejected) }},
-		"older-base":    {older: []string{"0.0.9+1.0.0"}, change: func(w *world, c *Config) { w.fail("deploy base", rejected) }},
-		"both-broken":   {change: func(w *world, c *Config) { w.fail("deploy base", rejected); w.fail("deploy head", rejected) }},
-		"refused":       {head: two},
-		"missing-image": {change: func(w *world, c *Config) { w.fail("pull head", missing) }},
-		"registry-down": {change: func(w *world, c *Config) { w.fail("pull head", down) }},
+		"broken-base":          {change: func(w *world, c *Config) { w.fail("deploy base", rejected) }},
+		"older-base":           {older: []string{"0.0.9+1.0.0"}, change: func(w *world, c *Config) { w.fail("deploy base", rejected) }},
+		"both-broken":          {change: func(w *world, c *Config) { w.fail("deploy base", rejected); w.fail("deploy head", rejected) }},
+		"refused":              {head: two},
+		"refused-but-waivable": {head: replacing(t, "    image:", "    cap_add: [NET_ADMIN]\n    privileged: true\n    image:")},
+		"missing-image":        {change: func(w *world, c *Config) { w.fail("pull head", missing) }},
+		"registry-down":        {change: func(w *world, c *Config) { w.fail("pull head", down) }},
 		"proxy-404": {change: func(w *world, c *Config) {
 			c.Job.Options.Stages = []ccci.StageName{ccci.StageInstall, ccci.StageChecks}
 			w.answer = notFound

@@ -62,7 +62,7 @@ func counts(removed map[string]int) string {
 
 // warnings lists what the linter found and the run noticed, but for what the comment says as the
 // cause or as the reason of the level.
-func warnings(result *ccci.Result) string {
+func warnings(run ccci.Run, result *ccci.Result) string {
 	if result == nil {
 		return ""
 	}
@@ -71,15 +71,16 @@ func warnings(result *ccci.Result) string {
 	if result.Cause != nil {
 		cause = result.Cause.Message
 	}
+	_, why, _ := strings.Cut(whyNotHigher(run, result), ": ")
 	var all []string
 	for _, f := range result.Lint {
 		found[f.Message] = true
-		if text := f.At() + f.Message; cause != text && !strings.HasSuffix(result.LevelReason, text) {
+		if text := f.At() + f.Message; cause != text && !strings.HasSuffix(result.LevelReason, text) && !refusedLint(refusals(result), f) {
 			all = append(all, finding(f))
 		}
 	}
 	for _, w := range result.Warnings {
-		if !found[w] {
+		if !found[w] && (why == "" || !strings.HasSuffix(w, ": "+why)) {
 			all = append(all, Text(clip(w, 300)))
 		}
 	}
@@ -149,7 +150,7 @@ func again(run ccci.Run, result *ccci.Result, links Links) string {
 		}
 		return strings.TrimSpace(next + line)
 	case ccci.StatusRefused:
-		return strings.TrimSpace("Comment `!testme` when the recipe is changed or has its waivers. " + line)
+		return strings.TrimSpace(afterRefusal(result) + line)
 	case ccci.StatusErrored:
 		return strings.TrimSpace("Comment `!testme` to try again, or `!retest` to repeat only what did not pass. If it ends the same way, tell the operator of cc-ci. " + line)
 	case ccci.StatusInconclusive:

@@ -81,7 +81,7 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 	add(findings(run, result))
 	add(brokenBases(result, min(detail, 10)))
 	if run.Superseded.IsZero() || result != nil { // otherwise no stage was reached
-		rows := withoutCause(stageRows(run, result), result)
+		rows := withoutSaid(stageRows(run, result), run, result)
 		add(checklist(run, rows, versions(run, result)))
 		if run.Status == ccci.StatusPassed { // any other word says that already
 			add(skips(rows))
@@ -91,7 +91,7 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 	add(proposed(result))
 	add(changes(run, result))
 	add(teardown(run, result))
-	add(warnings(result))
+	add(warnings(run, result))
 	add(artifacts(result, links))
 	add(again(run, result, links))
 	add(footer(run, links))
@@ -243,13 +243,15 @@ func stageRows(run ccci.Run, result *ccci.Result) []ccci.StageRow {
 	return rows
 }
 
-// withoutCause takes the reason from the stage that the cause has told of.
-func withoutCause(rows []ccci.StageRow, result *ccci.Result) []ccci.StageRow {
-	if result != nil && result.Cause != nil {
-		for i := range rows {
-			if rows[i].Status != ccci.Pass && strings.HasPrefix(result.Cause.Check, string(rows[i].Name)+"/") {
-				rows[i].Reason = ""
-			}
+// withoutSaid takes the reason from a stage where the cause or the reason of the level has told it.
+func withoutSaid(rows []ccci.StageRow, run ccci.Run, result *ccci.Result) []ccci.StageRow {
+	if result == nil {
+		return rows
+	}
+	for i, row := range rows {
+		ofCause := result.Cause != nil && row.Status != ccci.Pass && strings.HasPrefix(result.Cause.Check, string(row.Name)+"/")
+		if ofCause || row.Reason != "" && strings.HasSuffix(whyNotHigher(run, result), ": "+row.Reason) {
+			rows[i].Reason = ""
 		}
 	}
 	return rows
@@ -274,7 +276,7 @@ func checklist(run ccci.Run, rows []ccci.StageRow, of map[ccci.StageName]string)
 	for i := 0; i < len(rows); i++ {
 		row := rows[i]
 		name := string(row.Name)
-		for row.Status == ccci.Unverified && row.Duration == 0 && i+1 < len(rows) && sameReason(row, rows[i+1]) {
+		for untested(row) && i+1 < len(rows) && sameReason(row, rows[i+1]) {
 			i++ // one line for what one cause kept from being tested
 			name += ", " + string(rows[i].Name)
 		}
@@ -295,7 +297,7 @@ func checklist(run ccci.Run, rows []ccci.StageRow, of map[ccci.StageName]string)
 			if of := of[row.Name]; of != "" && deployed {
 				line = fmt.Sprintf("- %s **%s** %s %s", symbolOf(row), name, of, row.Word())
 			}
-			if row.Duration > 0 {
+			if !untested(row) && row.Duration > 0 {
 				line += " in " + Duration(row.Duration)
 			}
 			if row.Reason != "" && row.Status != ccci.Pass {
@@ -309,7 +311,12 @@ func checklist(run ccci.Run, rows []ccci.StageRow, of map[ccci.StageName]string)
 
 // sameReason reports whether two stages were not tested for one reason.
 func sameReason(a, b ccci.StageRow) bool {
-	return b.Status == a.Status && b.Reason == a.Reason && b.Duration == 0 && !b.Running
+	return b.Status == a.Status && b.Reason == a.Reason && untested(b) && !b.Running
+}
+
+// untested reports whether a stage has a reason in place of an answer, and took no time.
+func untested(row ccci.StageRow) bool {
+	return (row.Status == ccci.Unverified || row.Status == ccci.Skip) && row.Duration < time.Millisecond
 }
 
 func symbolOf(row ccci.StageRow) string {
@@ -329,6 +336,16 @@ func symbolOf(row ccci.StageRow) string {
 	return "❔"
 }
 
+// whyNotHigher is the reason of the level, "" where the comment gives none: there is no level, or the
+// cause is the reason.
+func whyNotHigher(run ccci.Run, result *ccci.Result) string {
+	c := result.Cause
+	if !run.Status.Judged() || run.Options.Quick || c != nil && c.Message != "" && strings.Contains(result.LevelReason, c.Message) {
+		return ""
+	}
+	return result.LevelReason
+}
+
 // level names the rung and why it is not a higher one (U7).
 func level(run ccci.Run, result *ccci.Result, links Links) string {
 	if result == nil || !run.Status.Judged() {
@@ -342,8 +359,8 @@ func level(run ccci.Run, result *ccci.Result, links Links) string {
 		return line + ". A quick run gives no level and does not change the badge. `!testme` tests everything."
 	}
 	line := fmt.Sprintf("**Level %d of 5.**", result.Level)
-	if c := result.Cause; result.LevelReason != "" && (c == nil || c.Message == "" || !strings.Contains(result.LevelReason, c.Message)) {
-		line += " Why not higher: " + Text(strings.TrimRight(clip(result.LevelReason, 400), ".")) + "."
+	if why := whyNotHigher(run, result); why != "" {
+		line += " Why not higher: " + Text(strings.TrimRight(clip(why, 400), ".")) + "."
 	}
 	if !run.Options.Whole() {
 		line += " It does not change the badge: only `!testme` without options does."
@@ -398,7 +415,7 @@ func cause(run ccci.Run, result *ccci.Result, detail int) string {
 			}
 			line += ": "
 		}
-		parts = append(parts, line+Text(clip(c.Message, 600)))
+		parts = append(parts, line+Text(clip(withoutFindings(*c), 600)))
 		if c.Hint != "" {
 			parts = append(parts, "**Hint:** "+Text(clip(c.Hint, 400)))
 		}
@@ -423,34 +440,6 @@ func titled(c ccci.Cause, lines int) string {
 		title += fmt.Sprintf(" (%d of %d lines; the run's page has all)", lines, len(c.Detail))
 	}
 	return title + ":\n\n" + Block(c.Detail[:lines])
-}
-
-// findings lists what a recipe is refused for, and what would lift it.
-func findings(run ccci.Run, result *ccci.Result) string {
-	if result == nil || result.Cause == nil || len(result.Cause.Findings) == 0 {
-		return ""
-	}
-	const most = 20
-	var waivers []string
-	out := "**What is refused:**"
-	for i, f := range result.Cause.Findings {
-		if i == most {
-			out += fmt.Sprintf("\n- and %d more on the run's page", len(result.Cause.Findings)-i)
-			break
-		}
-		out += "\n- " + finding(f)
-		if f.Hint != "" {
-			out += ". Hint: " + Text(clip(f.Hint, 300))
-		}
-		if f.Waiver != "" {
-			waivers = append(waivers, f.Waiver)
-		}
-	}
-	out += "\n\nRemove these settings from the recipe."
-	if len(waivers) > 0 {
-		out += " If the app needs them, ask the operator of cc-ci to add waivers to " + Code("tests/"+run.Recipe+"/recipe.yml") + ", with reason, owner and expires:\n\n" + Block(waivers)
-	}
-	return out
 }
 
 // finding words one remark of the linter or of admission, with where it stands.

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -20,16 +21,20 @@ func review(run ccci.Run, result *ccci.Result) string {
 		against += " at " + Code(r.Commit.Short())
 	}
 	out := fmt.Sprintf("**Code and privileges that this commit changes**, compared with %s:", against)
+	changes := slices.DeleteFunc(slices.Clone(r.Changes), func(c ccci.Change) bool { return refusedChange(refusals(result), c) })
+	if len(changes) < len(r.Changes) {
+		out = strings.TrimSuffix(out, ":") + ", apart from what is refused:"
+	}
 	approved := "\n\nThis run was approved for commit " + Code(run.Commit.Short()) + " only. A later push needs a new `!testme`."
 	switch {
-	case len(r.Changes) == 0 && r.Note == "":
+	case len(changes) == 0 && r.Note == "":
 		return out + " none." + approved
-	case len(r.Changes) == 0:
+	case len(changes) == 0:
 		out += " not known."
 	}
-	for i, c := range r.Changes {
+	for i, c := range changes {
 		if i == most {
-			out += fmt.Sprintf("\n- and %d more on the run's page", len(r.Changes)-i)
+			out += fmt.Sprintf("\n- and %d more on the run's page", len(changes)-i)
 			break
 		}
 		out += "\n- " + change(c)
