@@ -40,9 +40,9 @@ func (s standing) Aside() *ccci.Run {
 	return s.Newest
 }
 
-// Vain is a finished newest run about the subject that came to no answer, so that an older one
+// NoAnswer is a finished newest run about the subject that came to no answer, so that an older one
 // speaks; nil when there is none.
-func (s standing) Vain() *ccci.Run {
+func (s standing) NoAnswer() *ccci.Run {
 	run := s.Aside()
 	if run == nil || s.Speaks == nil || run.Status.Answers() {
 		return nil
