@@ -408,10 +408,10 @@ func TestA11_GiteaDroneSwarm(t *testing.T) {
 		t.Errorf("%s, %d deployments, level %d, teardown %+v", refused.Status, refused.Deployments, refused.Level, refused.Teardown)
 	}
 
-	// N7: an image that does not exist is the recipe's. The base was installed, and is gone.
-	missing := c.forkPull("missing", "image: cc-ci.local/miniflux:2.2.3", "image: nowhere.invalid/miniflux:9.9.9")
+	// N7: a program that does not exist is the recipe's. The base was installed, and is gone.
+	missing := c.forkPull("missing", "image: cc-ci.local/miniflux:2.2.3", "image: cc-ci.local/miniflux:2.2.3\n    entrypoint: [no-such-program]")
 	comment, red := c.redOnGitea(missing, "failed")
-	for _, want := range []string{"The recipe has to change", "nowhere.invalid/miniflux:9.9.9", "upgrade/images"} {
+	for _, want := range []string{"The recipe has to change", "no-such-program", "upgrade/converged"} {
 		if !strings.Contains(comment, want) {
 			t.Errorf("the comment lacks %q:\n%s", want, comment)
 		}
