@@ -52,7 +52,8 @@ const (
 	StatusRefused   Status = "refused"   // the recipe asks for what no run gets (N3)
 	StatusErrored   Status = "errored"   // ours
 	StatusCancelled Status = "cancelled" // somebody asked for it
-	// StatusInconclusive is that of a run whose time was up: a hung app and a slow host look alike.
+	// StatusInconclusive is that of a run whose time was up, since a hung app and a slow host look
+	// alike, and of one whose base was asked for and does not install.
 	StatusInconclusive Status = "inconclusive"
 	// StatusFlaky is that of a run in which nothing failed twice and a check failed once (N14).
 	StatusFlaky Status = "flaky"

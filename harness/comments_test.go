@@ -1,10 +1,12 @@
 package harness
 
 import (
+	"encoding/json"
 	"flag"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -24,6 +26,7 @@ func notFound(*http.Request) (int, string) { return http.StatusNotFound, "" }
 func TestN12_CommentsOfRealResults(t *testing.T) {
 	rejected := &DeployError{Err: ccci.Errorf(ccci.CodeRecipe, "deploying app: service app: its task failed 3 times in the same way: exit code 1").WithHint("the container ends by itself; read its log lines"),
 		Reason: "restart-loop", Tasks: []TaskFailure{{Service: "app", State: "failed", Message: "exit code 1", Log: []string{"[FATAL] config: no such key \"listen\""}}}}
+	noEntrypoint := ccci.Errorf(ccci.CodeRecipe, "deploying app: service app: exec /new-entrypoint.sh: no such file or directory").WithHint("the entrypoint that this commit sets is not in the image")
 	missing := ccci.Errorf(ccci.CodeRecipe, "pulling image registry.example/app:9.9 of service app: manifest unknown").WithHint("check the name and the tag of registry.example/app:9.9")
 	down := ccci.Errorf(ccci.CodeInfra, "pulling image registry.example/app:1 of service app: received unexpected HTTP status: 503 Service Unavailable").WithHint("the registry failed; try again later")
 	two := replacing(t, "    image:", "    privileged: true\n    pid: host\n    image:")
@@ -33,9 +36,15 @@ func TestN12_CommentsOfRealResults(t *testing.T) {
 		change func(*world, *Config)
 		build  ccci.Build
 	}{
-		"broken-base":          {change: func(w *world, c *Config) { w.fail("deploy base", rejected) }},
-		"older-base":           {older: []string{"0.0.9+1.0.0"}, change: func(w *world, c *Config) { w.fail("deploy base", rejected) }},
-		"both-broken":          {change: func(w *world, c *Config) { w.fail("deploy base", rejected); w.fail("deploy head", rejected) }},
+		"broken-base": {change: func(w *world, c *Config) { w.fail("deploy base", rejected) }},
+		"older-base":  {older: []string{"0.0.9+1.0.0"}, change: func(w *world, c *Config) { w.fail("deploy base", rejected) }},
+		"both-broken": {change: func(w *world, c *Config) { w.fail("deploy base", rejected); w.fail("deploy head", rejected) }},
+		"both-differ": {change: func(w *world, c *Config) { w.fail("deploy base", rejected); w.fail("deploy head", noEntrypoint) }},
+		"from-broken": {change: func(w *world, c *Config) { c.Job.Options.From = "0.1.0+1.0.0"; w.fail("deploy base", rejected) }},
+		"quick-broken": {change: func(w *world, c *Config) {
+			c.Job.Options.Quick, c.Keeper, c.Canonical = true, worldKeeper{w}, giving(released(t, c.Job.CloneURL), nil)
+			w.fail("deploy base", rejected)
+		}},
 		"refused":              {head: two},
 		"refused-but-waivable": {head: replacing(t, "    image:", "    cap_add: [NET_ADMIN]\n    privileged: true\n    image:")},
 		"missing-image":        {change: func(w *world, c *Config) { w.fail("pull head", missing) }},
@@ -90,23 +99,10 @@ func TestN12_CommentsOfRealResults(t *testing.T) {
 				links := report.LinksFor("https://ci.example.org", run.ID)
 				status := report.Status(run, r, links)
 				got := report.Comment(run, r, links, nil) + "\n<!-- status: " + string(status.State) + " | " + status.Context + " | " + status.Description + " -->\n"
-				got = strings.NewReplacer(string(head), strings.Repeat("c", 40), head.Short(), "cccccccc").Replace(got)
-				golden := filepath.Join("testdata", "comments", name+".md")
-				if *update {
-					if err := os.MkdirAll(filepath.Dir(golden), 0o755); err != nil {
-						t.Fatal(err)
-					}
-					if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-						t.Fatal(err)
-					}
-				}
-				want, err := os.ReadFile(golden)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got != string(want) {
-					t.Errorf("%s differs (go test -update rewrites it):\n%s", golden, got)
-				}
+				constant := strings.NewReplacer(string(head), strings.Repeat("c", 40), head.Short(), "cccccccc")
+				got = constant.Replace(got)
+				golden(t, filepath.Join("comments", name+".md"), got)
+				golden(t, filepath.Join("results", name+".json"), constant.Replace(record(t, run, *r)))
 				if r.Cause != nil && r.Cause.Message != "" && strings.Count(got[:strings.Index(got, "<!-- status")], report.Text(r.Cause.Message)) > 1 {
 					t.Errorf("the cause is said more than once")
 				}
@@ -115,5 +111,48 @@ func TestN12_CommentsOfRealResults(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// record is a run with its result, of which the tests of the dashboard draw the page.
+func record(t *testing.T, run ccci.Run, r ccci.Result) string {
+	t.Helper()
+	r.Artifacts = slices.Clone(r.Artifacts)
+	for i := range r.Artifacts {
+		r.Artifacts[i].Size = 0 // that of an archive varies
+	}
+	if r.Base != nil { // made by some of the tests
+		base := *r.Base
+		base.Commit = ccci.Commit(strings.Repeat("b", 40))
+		r.Base = &base
+	}
+	text, err := json.MarshalIndent(struct {
+		Run    ccci.Run
+		Result ccci.Result
+	}{run, r}, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text) + "\n"
+}
+
+// golden compares with a file of testdata, or writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	name = filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (go test -update rewrites it):\n%s", name, got)
 	}
 }

@@ -153,16 +153,19 @@ func hintOf(err error) string {
 	return ""
 }
 
-// compareWithBase says so when the head fails where its base failed too: the change is not
-// likely to be the reason then.
+// compareWithBase says of a head that does not install either whether it fails as its base did: the
+// change is not likely to be the reason then.
 func (l *life) compareWithBase() {
-	c := l.result.Cause
-	if i := len(l.result.BrokenBases) - 1; i >= 0 && l.base == nil && l.canonical == nil {
-		if b := l.result.BrokenBases[i]; b.Cause.Check == c.Check {
-			same := fmt.Sprintf("%s, %s, fails at the same check: look for what both use, such as a configuration key or an image that was removed", b.Version, b.What)
-			c.Hint = strings.TrimPrefix(c.Hint+"; "+same, "; ")
-		}
+	c, bases := l.result.Cause, l.result.BrokenBases
+	if len(bases) == 0 || l.base != nil || l.canonical != nil || !strings.HasPrefix(c.Check, "install/") || statusOf(c.Code) != ccci.StatusFailed {
+		return
 	}
+	last := bases[len(bases)-1]
+	also := fmt.Sprintf("%s, %s, does not install either, for another reason", last.Version, last.What)
+	if b := l.result.LikeBase(); b != nil {
+		also = fmt.Sprintf("%s, %s, fails in the same way: look for what both use, such as a configuration key or an image that was removed", b.Version, b.What)
+	}
+	c.Hint = strings.TrimPrefix(c.Hint+"; "+also, "; ")
 }
 
 // statusOf is that of a run whose first failure has a code.

@@ -30,7 +30,7 @@ const (
 	exitInfra   = 3 // our infrastructure
 	exitRefused = 4 // understood and not allowed
 
-	exitInconclusive = 5 // the time of the run was up
+	exitInconclusive = 5 // the time of the run was up, or the base that was asked for does not install
 	exitFlaky        = 6 // a check failed and then passed
 	exitUnfinished   = 7 // status of a run that waits or is at work
 
@@ -42,7 +42,7 @@ const (
 const description = `cc-ci tests Co-op Cloud recipes by really deploying them.
 
 Exit codes: 0 passed, 1 the recipe failed, 2 usage or configuration, 3 infrastructure
-error, 4 refused, 5 inconclusive (the time of the run was up), 6 flaky (a check failed and then passed), 7 not finished (status RUN), 130, 141 or 143 interrupted (after the teardown).`
+error, 4 refused, 5 inconclusive (the time of the run was up, or the base that was asked for does not install), 6 flaky (a check failed and then passed), 7 not finished (status RUN), 130, 141 or 143 interrupted (after the teardown).`
 
 type cli struct {
 	Config string `short:"c" env:"CC_CI_CONFIG" placeholder:"FILE" help:"Configuration file; default: cc-ci.yml of the working directory, if it is there, else the defaults of cc-ci config doc."`

@@ -132,40 +132,6 @@ func artifacts(result *ccci.Result, links Links) string {
 	return "**Files:** " + strings.Join(shown, " · ")
 }
 
-// again says what a person can do now, and how to see the same at home.
-func again(run ccci.Run, result *ccci.Result, links Links) string {
-	var line string
-	if command := Reproduce(run, result, links); command != "" {
-		line = "Reproduce it on your machine: " + Code(command)
-	}
-	switch run.Status {
-	case ccci.StatusPassed:
-		if run.PR.Number > 0 && run.Options.Whole() {
-			return strings.TrimSpace("Once these files are on the default branch, this is the recipe's verdict, and its badge shows it. " + line)
-		}
-	case ccci.StatusFailed:
-		next := "Push a fix, then comment `!testme`. "
-		if result != nil && slices.ContainsFunc(result.Stages, func(s ccci.Stage) bool { return s.Status == ccci.Fail }) {
-			next = "Push a fix, then comment `!testme`. To repeat the failed stages of this commit, comment `!retest`. "
-		}
-		return strings.TrimSpace(next + line)
-	case ccci.StatusRefused:
-		return strings.TrimSpace(afterRefusal(result) + line)
-	case ccci.StatusErrored:
-		return strings.TrimSpace("Comment `!testme` to try again, or `!retest` to repeat only what did not pass. If it ends the same way, tell the operator of cc-ci. " + line)
-	case ccci.StatusInconclusive:
-		return strings.TrimSpace("Comment `!testme` to try again. If it ends the same way, read what the app waits for in its log. " + line)
-	case ccci.StatusFlaky:
-		return strings.TrimSpace("Fix the app or make the check wait, then comment `!testme`. " + line)
-	case ccci.StatusCancelled:
-		if !run.Superseded.IsZero() { // which says itself what to do
-			return ""
-		}
-		return "Comment `!testme` to test it."
-	}
-	return line
-}
-
 // Reproduce is the command that repeats a run elsewhere (N9); "" for a run that left no archive.
 func Reproduce(run ccci.Run, result *ccci.Result, links Links) string {
 	if result == nil || !slices.ContainsFunc(result.Artifacts, isArchive) {

@@ -78,9 +78,9 @@ func refusedLint(listed []ccci.Finding, f ccci.Finding) bool {
 }
 
 // afterRefusal says what a person can do about a refusal.
-func afterRefusal(result *ccci.Result) string {
+func afterRefusal(result *ccci.Result) Sentences {
 	if slices.ContainsFunc(refusals(result), func(f ccci.Finding) bool { return f.Waiver != "" }) {
-		return "Comment `!testme` when the recipe is changed or has its waivers. "
+		return say("Comment `!testme` when the recipe is changed or has its waivers.")
 	}
-	return "Comment `!testme` when the recipe is changed. "
+	return say("Comment `!testme` when the recipe is changed.")
 }

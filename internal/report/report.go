@@ -73,7 +73,7 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 		add(footer(run, links))
 		return strings.Join(parts, "\n\n") + "\n"
 	}
-	add(blame(run, result))
+	add(Blame(run, result).markdown())
 	add(level(run, result, links))
 	add(superseded(run, links))
 	add(cause(run, result, detail))
@@ -115,33 +115,6 @@ func headline(run ccci.Run, result *ccci.Result) string {
 		line += " (" + Text(partOf(run.Options)) + ")"
 	}
 	return line
-}
-
-// blame says in one sentence whose the outcome is. The rest of the comment says why.
-func blame(run ccci.Run, result *ccci.Result) string {
-	switch run.Status {
-	case ccci.StatusFailed:
-		switch {
-		case result == nil || result.Cause == nil && (result.Teardown == nil || result.Teardown.Clean):
-			return ""
-		case result.Cause == nil:
-			return "The recipe passed what was tested, but objects were left after its removal."
-		case slices.ContainsFunc(result.BrokenBases, func(b ccci.BrokenBase) bool { return b.Cause.Check == result.Cause.Check }):
-			return "The last release fails at the same check. This commit probably did not cause it, but cannot pass until it is fixed."
-		case strings.HasPrefix(result.Cause.Check, "checks/"):
-			return "The app did not do what a check expects. The recipe has to change, or the check."
-		}
-		return "The recipe has to change."
-	case ccci.StatusRefused:
-		return "The recipe asks for something that cc-ci does not allow. It was not tested."
-	case ccci.StatusErrored:
-		return "cc-ci, its machine or a registry failed. The recipe did not cause it."
-	case ccci.StatusInconclusive:
-		return "The time was up before there was an answer. Either the app hangs or the machine is slow: cc-ci cannot tell which."
-	case ccci.StatusFlaky:
-		return "A check failed and then passed on the same deployment. Either the app or the check is unreliable: cc-ci cannot tell which. A flaky run is not a pass."
-	}
-	return ""
 }
 
 func version(run ccci.Run, result *ccci.Result) string {
@@ -249,7 +222,7 @@ func withoutSaid(rows []ccci.StageRow, run ccci.Run, result *ccci.Result) []ccci
 		return rows
 	}
 	for i, row := range rows {
-		ofCause := result.Cause != nil && row.Status != ccci.Pass && strings.HasPrefix(result.Cause.Check, string(row.Name)+"/")
+		ofCause := result.Cause != nil && row.Status != ccci.Pass && (result.Cause.Check == string(row.Name) || strings.HasPrefix(result.Cause.Check, string(row.Name)+"/"))
 		if ofCause || row.Reason != "" && strings.HasSuffix(whyNotHigher(run, result), ": "+row.Reason) {
 			rows[i].Reason = ""
 		}
@@ -449,39 +422,6 @@ func finding(f ccci.Finding) string {
 		return line
 	}
 	return Code(clip(strings.TrimSuffix(f.At(), ": "), 120)) + " " + line
-}
-
-// brokenBases says which releases the upgrade could not start from, and what that means for the commit.
-func brokenBases(result *ccci.Result, detail int) string {
-	if result == nil || len(result.BrokenBases) == 0 {
-		return ""
-	}
-	var parts []string
-	for _, b := range result.BrokenBases {
-		line := fmt.Sprintf("**Install of %s, %s, failed**", Code(clip(b.Version, 100)), Text(clip(b.What, 100)))
-		if c := result.Cause; c == nil || c.Check != b.Cause.Check || c.Message != b.Cause.Message {
-			line += ": " + Code(clip(b.Cause.Check, 100)) + ": " + Text(clip(b.Cause.Message, 600))
-			if n := min(len(b.Cause.Detail), detail); n > 0 {
-				line += "\n\n" + titled(b.Cause, n)
-			}
-			if b.Cause.Hint != "" {
-				line += "\n\n**Hint:** " + Text(clip(b.Cause.Hint, 400))
-			}
-		}
-		parts = append(parts, line)
-	}
-	deployed := slices.ContainsFunc(result.Images, func(i ccci.Image) bool { return i.Stage == "head" })
-	switch {
-	case result.Base != nil && deployed:
-		parts = append(parts, "The upgrade started from "+Code(clip(result.Base.Version, 100))+" instead. This pull request did not cause the failure of the release.")
-	case deployed && result.Stage(ccci.StageInstall).Status != ccci.Pass:
-		parts = append(parts, "This commit was installed without the release, and failed as well.")
-	case deployed:
-		parts = append(parts, "This commit was installed without the release, and the upgrade to it was not tested. This pull request did not cause that. A release made from it gives later upgrades a start that works.")
-	default:
-		parts = append(parts, "This commit was not deployed.")
-	}
-	return strings.Join(parts, "\n\n")
 }
 
 // OneLine puts a cause into one line, the form in which [ccci.Run] keeps it.
