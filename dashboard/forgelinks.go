@@ -41,7 +41,7 @@ func commandsFor(run ccci.Run) []string {
 		return nil
 	case !run.Status.Terminal():
 		return []string{"!cancel", "!status"}
-	case run.Status == ccci.StatusPassed:
+	case run.Status == ccci.StatusPassed, run.Started.IsZero(): // nothing to repeat
 		return []string{"!testme"}
 	}
 	return []string{"!testme", "!retest"}

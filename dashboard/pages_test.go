@@ -87,7 +87,7 @@ func TestRunPageShowsCauseFirstThenProof(t *testing.T) {
 	w := newWorld(t)
 	runs := w.populate()
 	body := w.page("/runs/" + string(runs["failed"].ID))
-	wantAll(t, body, "What went wrong first", "Swarm rolled app back", "at fault: the recipe",
+	wantAll(t, body, "What went wrong first", "Swarm rolled app back", "The recipe has to change.",
 		"Something was left behind", "volume mini-3f9a1c_stray-data", // N6
 		"not reached", "the run ended before it", "skipped",
 		"app.1 | [FATAL] column &#34;feed_id&#34; does not exist", // N12, P19

@@ -10,6 +10,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/forecast"
+	"github.com/recipe-maintainers/cc-ci/internal/report"
 )
 
 type runBody struct {
@@ -18,7 +19,11 @@ type runBody struct {
 	Missing  bool         // the run is over and left no result
 	Stages   []stageView
 	Cause    *ccci.Cause
-	Told     bool // the cause is why the level is not higher
+	Told     bool   // the cause is why the level is not higher
+	Ended    string // what ended the run, where that is another than the cause
+	Blame    report.Sentences
+	Bases    report.Sentences // what broken bases mean for the commit
+	Next     report.Sentences // what a person can do now
 	Pictures []picture
 	Files    []fileView
 	Settings []setting
@@ -119,6 +124,10 @@ func (d *Dashboard) runPage(r *http.Request) (page []byte, release func(), err e
 	if b.Cause == nil && run.Cause != "" {
 		b.Cause = &ccci.Cause{Message: run.Cause}
 	}
+	b.Blame, b.Bases = report.Blame(run, b.Result), report.Bases(b.Result)
+	if run.Status != ccci.StatusPassed || run.Merge.IsZero() { // what was merged counts already, or does not
+		b.Next = report.Next(run, b.Result)
+	}
 	if withLog {
 		d.fillLog(r, &b)
 	}
@@ -134,7 +143,7 @@ func (d *Dashboard) runPage(r *http.Request) (page []byte, release func(), err e
 	}
 	page, err = d.draw("run", f)
 	if errors.Is(err, errLong) {
-		f.Body = runBody{Run: run, Stages: stageViews(run, nil), Cause: &ccci.Cause{Message: run.Cause}, Queue: b.Queue, Held: b.Held, Pull: b.Pull, Commands: b.Commands, Long: true}
+		f.Body = runBody{Run: run, Stages: stageViews(run, nil), Cause: &ccci.Cause{Message: run.Cause}, Blame: b.Blame, Next: b.Next, Queue: b.Queue, Held: b.Held, Pull: b.Pull, Commands: b.Commands, Long: true}
 		page, err = d.draw("run", f)
 	}
 	if err != nil {
@@ -155,11 +164,14 @@ func (d *Dashboard) fillFromResult(r *http.Request, b *runBody) {
 		d.log.Error("reading a result", "run", b.Run.ID, "error", err)
 	}
 	if res == nil {
-		b.Missing = true
+		b.Missing = !b.Run.Started.IsZero()
 		return
 	}
 	b.Result, b.Cause = res, res.Cause
 	b.Told = saysTheCause(res)
+	if res.Cause != nil && b.Run.Cause != report.OneLine(res.Cause) {
+		b.Ended = b.Run.Cause
+	}
 	b.Stages = saidOnce(stageViews(b.Run, res), res.Cause)
 	b.Pictures = append(pictures(res, "screenshot"), pictures(res, "difference")...)
 	for _, a := range res.Artifacts {
@@ -180,6 +192,8 @@ func (d *Dashboard) fillFromResult(r *http.Request, b *runBody) {
 func (d *Dashboard) fillLog(r *http.Request, b *runBody) {
 	data, whole, err := d.writtenSoFar(r.Context(), b.Run, pageLogLimit)
 	switch {
+	case errors.Is(err, ccci.ErrNotFound) && b.Run.Status.Terminal() && b.Run.Started.IsZero():
+		b.NoLog = "The run never started, so it has no log."
 	case errors.Is(err, ccci.ErrNotFound) && b.Run.Status.Terminal():
 		b.NoLog = "The log of this run is no longer there."
 	case errors.Is(err, ccci.ErrNotFound):
@@ -235,7 +249,7 @@ func saidOnce(views []stageView, cause *ccci.Cause) []stageView {
 	last := ""
 	for i := range views {
 		v := &views[i]
-		if cause != nil && strings.HasPrefix(cause.Check, string(v.Name)+"/") && v.Status != ccci.Pass {
+		if cause != nil && (cause.Check == string(v.Name) || strings.HasPrefix(cause.Check, string(v.Name)+"/")) && v.Status != ccci.Pass {
 			v.Reason = ""
 			v.Checks = slices.Clone(v.Checks) // they are the result's
 			for k := range v.Checks {
@@ -273,7 +287,9 @@ func stageViews(run ccci.Run, result *ccci.Result) []stageView {
 		}
 		v.Unwanted = v.Unwanted && (v.Status == "" || v.Status == ccci.Unverified && len(v.Checks) == 0)
 		v.Missed = v.Status == "" && run.Status.Terminal() && !v.Unwanted
-		v.Reason = strings.TrimSpace(v.Reason)
+		if v.Reason = strings.TrimSpace(v.Reason); v.Unwanted && v.Reason == ccci.WordNotAskedFor { // which its word says
+			v.Reason = ""
+		}
 		all = append(all, v)
 	}
 	return all

@@ -45,7 +45,7 @@ func (d *Dashboard) functions() template.FuncMap {
 		"list":     listOf,
 		"stages":   func(run ccci.Run) []stageView { return stageViews(run, nil) },
 		"lines":    lineCount,
-		"kind":     func(k ccci.Code) string { return blame[k] },
+		"part":     report.Part,
 	}
 }
 
@@ -74,11 +74,6 @@ type runList struct {
 
 func listOf(runs []ccci.Run, withRecipe bool, caption string) runList {
 	return runList{Runs: runs, WithRecipe: withRecipe, Caption: caption}
-}
-
-var blame = map[ccci.Code]string{
-	ccci.CodeRecipe: "the recipe", ccci.CodeInfra: "the CI itself", ccci.CodeRefused: "refused before anything was created",
-	ccci.CodeInvalid: "the recipe's files",
 }
 
 // mark is how a state is shown: always as a symbol, a word and a colour.
