@@ -65,9 +65,9 @@ func (c converter) mount(v types.ServiceVolumeConfig) (mount.Mount, error) {
 // volume labels what the daemon will create, anonymous volumes too, so that
 // it can be found and removed.
 func (c converter) volume(m mount.Mount, v types.ServiceVolumeConfig) (mount.Mount, error) {
-	m.VolumeOptions = &mount.VolumeOptions{}
+	m.VolumeOptions = &mount.VolumeOptions{NoCopy: v.Source != ""} // one without a name is a container's own; see fill.go
 	if v.Volume != nil {
-		m.VolumeOptions.NoCopy = v.Volume.NoCopy
+		m.VolumeOptions.NoCopy = m.VolumeOptions.NoCopy || v.Volume.NoCopy
 		m.VolumeOptions.Subpath = v.Volume.Subpath
 	}
 	if v.Source == "" {

@@ -53,6 +53,9 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 			}
 		}
 	}
+	if err := d.fill(ctx, stack, m.services); err != nil {
+		return err
+	}
 	for _, svc := range m.services {
 		if err := d.apply(ctx, stack, svc, refs, present); err != nil {
 			return err
@@ -160,8 +163,8 @@ func (d *Deployer) warn(stack *recipe.Stack, svc service, warnings []string) {
 	}
 }
 
-// confirmations is how many looks at what has converged fit into one PollInterval: they confirm what
-// was seen, and wait for nothing.
+// confirmations is how many looks at what has converged fit into one PollInterval, where healthchecks say
+// that every service works: they confirm what was seen, and wait for nothing.
 const confirmations = 3
 
 // wait looks until the services have converged, have failed, or ctx ends.
@@ -174,6 +177,7 @@ func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []ser
 	}
 	d.mu.Unlock()
 
+	probed := !slices.ContainsFunc(services, func(s service) bool { return !s.probed })
 	var last decision
 	var same, broken int
 	for {
@@ -204,7 +208,7 @@ func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []ser
 			}
 		}
 		pause := d.o.PollInterval
-		if last.converged {
+		if last.converged && probed {
 			pause /= confirmations
 		}
 		if sleep(ctx, pause) != nil {

@@ -4,13 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"path"
-	"slices"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/mount"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -45,21 +42,10 @@ func (d *Deployer) checkUserFiles(ctx context.Context, services, ref string, img
 // lookInto has look see the files of an image in a container that is never started.
 func (d *Deployer) lookInto(ctx context.Context, services, ref string, img image.InspectResponse, look func(container string) error) error {
 	activity := fmt.Sprintf("looking into image %s of service %s", ref, services)
-	host := &container.HostConfig{NetworkMode: "none"}
-	if img.Config != nil {
-		var covered []string
-		for volume := range img.Config.Volumes { // else Docker would make it and copy the image's files there
-			if target := path.Clean("/" + volume); target != "/" && !slices.Contains(covered, target) {
-				covered = append(covered, target)
-				host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeTmpfs, Target: target})
-			}
-		}
-	}
+	host := &container.HostConfig{NetworkMode: "none", Mounts: covering(img, "/")}
 	id := make(chan string, 1)
 	err := d.create(ctx, kindContainer, "for looking into "+ref, "", func(ctx context.Context) error {
-		made, err := d.docker.ContainerCreate(ctx, &container.Config{
-			Image: img.ID, User: "0", WorkingDir: "/", Entrypoint: []string{"/never-started"}, Labels: owned(nil, d.o.RunID, ""),
-		}, host, nil, nil, "")
+		made, err := d.docker.ContainerCreate(ctx, neverStarted(img.ID, d.o.RunID), host, nil, nil, "")
 		id <- made.ID
 		return err
 	})
@@ -70,13 +56,7 @@ func (d *Deployer) lookInto(ctx context.Context, services, ref string, img image
 		return d.fault(activity, err)
 	}
 	made := <-id
-	defer func() {
-		after, cancel := cleanupContext(ctx, explainLimit)
-		defer cancel()
-		if _, err := d.removeObject(after, object(kindContainer, made, made, nil)); err != nil {
-			d.log.Warn("removing the container that showed an image's files", "image", ref, "error", err) // teardown removes it
-		}
-	}()
+	defer d.removeHelper(ctx, made)
 	return look(made)
 }
 
