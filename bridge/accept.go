@@ -161,12 +161,18 @@ func (b *Bridge) allowed(ctx context.Context, repo Repo, verb Verb, user ccci.Us
 	if repo.Org == "" {
 		return false, "only members may, and no organisation is named", nil
 	}
+	now := b.cfg.Now()
+	no := "only members of " + report.Code(repo.Org) + " may"
+	if b.noes.known(repo.Org, user.ID, now) {
+		return false, no, nil
+	}
 	member, err := b.cfg.Forge.Member(ctx, repo.Org, user)
 	if err != nil {
 		return false, "", fmt.Errorf("asking whether %s is a member of %s: %w", user.Name, repo.Org, notGone(err))
 	}
 	if !member {
-		return false, "only members of " + report.Code(repo.Org) + " may", nil
+		b.noes.add(repo.Org, user.ID, now)
+		return false, no, nil
 	}
 	return true, "member of " + repo.Org, nil
 }

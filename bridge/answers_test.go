@@ -94,3 +94,55 @@ func TestA10_WhoCountsAsAStranger(t *testing.T) {
 		}
 	})
 }
+
+// A10: a stranger's commands and near misses cost the forge one question in two minutes,
+// however many there are, and a member's command behind them does not wait for them. Who is
+// made a member meanwhile is let in two minutes after the last no.
+func TestA10_AStrangerCostsFewQuestions(t *testing.T) {
+	for _, comment := range []string{"!testme", "!testm"} {
+		t.Run(comment, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.mu.Lock()
+				w.forgeErr = func(call string) error {
+					if call == "Member" {
+						time.Sleep(50 * time.Millisecond) // what a forge takes
+					}
+					return nil
+				}
+				w.mu.Unlock()
+				_, stop := w.start(w.config())
+				defer stop()
+				idle(time.Second)
+				for range 2000 {
+					w.write(pr1, mallory, comment)
+				}
+				w.write(pr1, ada, "!testme")
+				idle(20 * time.Second)
+				if len(w.runs()) != 1 {
+					t.Error("a member's command waits behind a stranger's")
+				}
+				if n := w.called("Member"); n > 4 {
+					t.Errorf("%d questions about who is a member", n)
+				}
+				w.mu.Lock()
+				w.members[mallory.ID] = true
+				w.mu.Unlock()
+				idle(2 * time.Minute)
+				c := w.write(pr1, mallory, "!testme stages=install")
+				idle(time.Minute)
+				if run := w.runFor(c); run.ID == "" {
+					t.Error("who was made a member two minutes ago is kept out")
+				}
+				w.mu.Lock()
+				w.members[mallory.ID] = false
+				w.mu.Unlock()
+				before := len(w.runs())
+				w.write(pr1, mallory, "!testme stages=upgrade")
+				idle(time.Minute)
+				if len(w.runs()) != before {
+					t.Error("who is no member any more is let in")
+				}
+			})
+		})
+	}
+}

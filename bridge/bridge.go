@@ -122,6 +122,7 @@ type Bridge struct {
 
 	sent    sentLog
 	answers answers
+	noes    noes
 }
 
 // New checks the configuration. It asks no port for anything: a bridge starts
