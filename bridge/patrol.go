@@ -125,8 +125,9 @@ func (p *patrol) dispatch(ctx context.Context) time.Duration {
 		}
 		w.busy, w.hinted = true, false
 		p.running++
+		repo, since := w.repo, w.since // adopt may change them meanwhile
 		go func() {
-			l := p.b.look(ctx, w.repo, w.since)
+			l := p.b.look(ctx, repo, since)
 			p.b.cfg.Observer.Looked(p.b.name(), late, l.err)
 			l.w = w
 			p.ended <- l
