@@ -235,7 +235,7 @@ func (s *server) bridgeConfigs() ([]bridge.Config, error) {
 		c := bridge.Config{
 			Forge: f.forge, Engine: s.engine, Store: s.store, Bus: s.bus, Locker: s.bus.locker, Blobs: s.blobs,
 			Deadline: s.cfg.Engine.Deadline, Capacity: s.cfg.Engine.Capacity, DashboardURL: s.cfg.URL, Logger: s.log, Held: s.needs().Short,
-			Bases: s.bases, Roles: roles(s.cfg.Roles), PollInterval: f.entry.Poll, Observer: s.metrics,
+			Bases: s.bases, Roles: roles(s.cfg.Roles, f.entry.Name), PollInterval: f.entry.Poll, Observer: s.metrics,
 		}
 		for _, r := range f.entry.Repos {
 			ref, err := ccci.ParseRepoRef(r.Repo)
@@ -398,10 +398,11 @@ func (a announcing) SetStatus(ctx context.Context, repo ccci.RepoRef, commit ccc
 }
 
 // roles turns the configuration's words into the bridge's.
-func roles(r config.Roles) bridge.Roles {
+func roles(r config.Roles, forge string) bridge.Roles {
 	role := func(text string) bridge.Role {
-		who, users, _ := config.ParseRole(text) // Read has checked it
-		return bridge.Role{Who: map[string]bridge.Who{config.Anyone: bridge.Anyone, config.Member: bridge.Members, config.Listed: bridge.Listed}[who], Users: users}
+		parsed, _ := config.ParseRole(text) // Read has checked it
+		who := map[string]bridge.Who{config.Anyone: bridge.Anyone, config.Member: bridge.Members, config.Listed: bridge.Listed}[parsed.Who]
+		return bridge.Role{Who: who, Users: parsed.On(forge)}
 	}
 	return bridge.Roles{
 		bridge.VerbTest: role(r.Testme), bridge.VerbRetest: role(r.Testme), bridge.VerbCancel: role(r.Cancel),

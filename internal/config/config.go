@@ -68,43 +68,6 @@ type Repo struct {
 	Recipe string `yaml:"recipe" doc:"Recipe it holds; default the repository's name."`
 }
 
-// Roles say who may use which command.
-type Roles struct {
-	Testme string `yaml:"testme" default:"member" doc:"Who may !testme and !retest: anyone, member, or numeric user ids, separated by commas. Ids beside member are admitted as well."`
-	Cancel string `yaml:"cancel" default:"member" doc:"Who may !cancel, likewise."`
-	Ask    string `yaml:"ask" default:"anyone" doc:"Who may !help and !status, likewise."`
-}
-
-// Who may use a command.
-const (
-	Anyone = "anyone"
-	Member = "member"
-	Listed = "" // nobody but the listed users
-)
-
-// ParseRole reads one of Roles: who may, and the ids of users who may besides.
-// Ids are digits: names change hands.
-func ParseRole(text string) (who string, users []string, err error) {
-	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }) {
-		switch {
-		case word == Anyone || word == Member:
-			if who != Listed && who != word {
-				return "", nil, ccci.Errorf(ccci.CodeInvalid, "anyone and member exclude each other").WithHint("write one of them")
-			}
-			who = word
-		case strings.Trim(word, "0123456789") == "":
-			users = append(users, word)
-		default:
-			hint := settings.Suggest(word, []string{Anyone, Member}, "an id is a number; the forge shows it, names change hands")
-			return "", nil, ccci.Errorf(ccci.CodeInvalid, "%q is neither anyone, member nor the id of a user", word).WithHint("%s", hint)
-		}
-	}
-	if who == Listed && users == nil {
-		return "", nil, ccci.Errorf(ccci.CodeInvalid, "this admits nobody").WithHint("write anyone, member, or ids of users")
-	}
-	return who, users, nil
-}
-
 // Bridge settings.
 type Bridge struct {
 	Listen string `yaml:"listen" doc:"Address of /hook, /healthz and /metrics. Default: the dashboard's, where whoever reaches the dashboard reads the figures."`
@@ -234,13 +197,6 @@ func (c *Config) finish(d *settings.Decoder) error {
 			bad(required.key, "leave the key out for its default", "this is empty, and %s", required.what)
 		}
 	}
-	for _, role := range []struct{ key, value string }{
-		{"roles.testme", c.Roles.Testme}, {"roles.cancel", c.Roles.Cancel}, {"roles.ask", c.Roles.Ask},
-	} {
-		if _, _, err := ParseRole(role.value); err != nil {
-			bad(role.key, ccci.HintOf(err), "%v", err)
-		}
-	}
 	if c.Forge.Kind != "local" {
 		hint := settings.Suggest(c.Forge.Kind, []string{KindLocal}, "others than local stand in the list forges")
 		bad("forge.kind", hint, "there is no forge of kind %q", c.Forge.Kind)
@@ -253,6 +209,7 @@ func (c *Config) finish(d *settings.Decoder) error {
 	c.Git.finish(bad)
 	c.Dashboard.finish(bad)
 	c.finishForges(d, bad)
+	c.finishRoles(bad)
 	c.finishEngine(bad)
 	c.finishReconcile(bad)
 	c.finishProcesses(bad)

@@ -76,31 +76,6 @@ func TestRelativePathsAreTakenFromTheFile(t *testing.T) {
 	}
 }
 
-func TestParseRole(t *testing.T) {
-	for _, tc := range []struct{ text, who, users, refused string }{
-		{text: "anyone", who: Anyone},
-		{text: "member", who: Member},
-		{text: "7, 12", who: Listed, users: "7 12"},
-		{text: "member,7", who: Member, users: "7"},
-		{text: "", refused: "admits nobody"},
-		{text: " , ", refused: "admits nobody"},
-		{text: "memebr", refused: `"memebr" is neither anyone, member nor the id of a user`},
-		{text: "alice", refused: `"alice" is neither`}, // names change hands
-		{text: "anyone, member", refused: "exclude each other"},
-	} {
-		who, users, err := ParseRole(tc.text)
-		if tc.refused != "" {
-			if err == nil || !strings.Contains(err.Error(), tc.refused) || ccci.HintOf(err) == "" {
-				t.Errorf("%q: %v (%s); want %s", tc.text, err, ccci.HintOf(err), tc.refused)
-			}
-			continue
-		}
-		if err != nil || who != tc.who || strings.Join(users, " ") != tc.users {
-			t.Errorf("%q: %q, %q, %v", tc.text, who, users, err)
-		}
-	}
-}
-
 func TestURLOf(t *testing.T) {
 	for listen, want := range map[string]string{
 		"127.0.0.1:8480": "http://127.0.0.1:8480", ":8480": "http://localhost:8480", "0.0.0.0:80": "http://localhost:80",
@@ -137,7 +112,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		_, _, roleErr := ParseRole(c.Roles.Testme)
+		_, roleErr := ParseRole(c.Roles.Testme)
 		if !filepath.IsAbs(c.Data) || c.URL == "" || c.Engine.Capacity < 1 || c.Forge.Poll > 30*time.Second || roleErr != nil {
 			t.Fatalf("%q gives %+v", text, c)
 		}
