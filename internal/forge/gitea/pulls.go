@@ -21,7 +21,9 @@ func (f *Forge) PullRequest(ctx context.Context, pr ccci.PRRef) (ccci.PullReques
 	}
 	out := ccci.PullRequest{
 		Ref: pr, Title: p.Title, Open: p.State == "open" && !p.Merged, Head: p.Head.SHA, Branch: p.Head.Ref, Base: p.Base.Ref,
-		Fork:     p.Head.RepoID != p.Base.RepoID || p.Base.RepoID == 0,
+		// A push to refs/for/ by who may only read makes a pull request (AGit). Its head is a ref of
+		// the base repository, and none of its branches.
+		Fork:     p.Head.RepoID != p.Base.RepoID || p.Base.RepoID == 0 || strings.HasPrefix(p.Head.Ref, "refs/"),
 		CloneURL: f.cloneURL(pr.Repo), URL: fmt.Sprintf("%s/%s/pulls/%d", f.base, pr.Repo, pr.Number),
 	}
 	if p.User != nil {
