@@ -32,6 +32,8 @@ func (g git) init(ctx context.Context, path string) error {
 		{"uploadpack.allowAnySHA1InWant", "true"},
 		// Nothing that was ever approved may be collected.
 		{"gc.auto", "0"}, {"gc.pruneExpire", "never"}, {"receive.autogc", "false"},
+		// When a branch came to a commit is not in the commit.
+		{"core.logAllRefUpdates", "true"},
 	} {
 		if _, err := g.run(ctx, path, "config", setting[0], setting[1]); err != nil {
 			return ccci.Errorf(ccci.CodeInfra, "setting up the repository %s: %w", path, err)
