@@ -186,61 +186,6 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return copy(p, bytes.Repeat([]byte("x"), len(p))), nil }
 
-// N3: service workers and everything else that a page started end with the browser, also when
-// this process is killed before it can close it.
-func TestN3_BrowserLeavesNothing(t *testing.T) {
-	skipWithoutChromium(t)
-	f := newField(t)
-	f.serve(t, attack{html: `<script>navigator.serviceWorker.register("/service.js?/ping").then(() => navigator.serviceWorker.ready).then(() => fetch("/done"))</script>`})
-	b := startBrowser(t, Options{Route: f.route, AnyCertificate: true})
-	page, err := b.Page(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := page.Open(t.Context(), "https://"+runHost+"/"); err != nil {
-		t.Fatal(err)
-	}
-	<-f.done
-	pids := processesIn(t, chromedp.FromContext(b.ctx).Browser.Process().Pid)
-	if len(pids) < 3 {
-		t.Fatalf("the browser has the processes %v", pids)
-	}
-	b.Close()
-	for _, pid := range pids {
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-			if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err != nil || !strings.Contains(string(text), "chrom") {
-				break
-			}
-			if time.Now().After(end) {
-				t.Fatalf("process %d lives on", pid)
-			}
-		}
-	}
-}
-
-// processesIn lists the processes in the process namespace of one, as they are called out here.
-func processesIn(t *testing.T, pid int) (pids []int) {
-	t.Helper()
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	wanted, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		n, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", n)); err == nil && ns == wanted {
-			pids = append(pids, n)
-		}
-	}
-	return pids
-}
-
 // N3: where there are no namespaces, there is no browser: it never runs without.
 func TestN3_NoBrowserWithoutNamespaces(t *testing.T) {
 	skipWithoutChromium(t)
