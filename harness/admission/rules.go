@@ -96,7 +96,7 @@ var ruleDocs = []RuleDoc{
 	{ruleSecret, "secrets whose name does not begin with the stack's name", "Another app's secret would be read.", true},
 	{ruleConfig, "configs whose name does not begin with the stack's name", "Another app's configuration would be read.", true},
 	{ruleFileDriver, "drivers of configs and secrets; template drivers other than golang", "A driver fetches values from elsewhere.", true},
-	{ruleFileOutside, "`file:` and `env_file:` outside the recipe, or within .git", "They would read the host's files.", false},
+	{ruleFileOutside, "`file:` and `env_file:` outside the recipe, or within .git; `include:`", "They would read the host's files, or what nobody judges.", false},
 	{ruleSymlink, "`file:` and `env_file:` through a symbolic link", "A link leads out of the recipe.", false},
 	{rulePort, "published ports, `<published or any>:<target>/<protocol>`", "Ports of the machine are shared by all runs; apps are reached through the proxy.", true},
 	{ruleHost, "router rules that match, or cannot be proven not to match, hosts other than the run's own and names below them; rules without a host, except HostSNI(`*`) of a TCP router on further entrypoints of the host; UDP routers; certificates for other hosts", "Other apps' visitors would be served by this one.", true},

@@ -27,6 +27,10 @@ var defaultCaps = recipe.Capabilities
 // swarm drops is still honoured by whoever uses the file in another way.
 func (j *judge) raw() {
 	for _, s := range j.sources {
+		// Nobody judges what is included, and what lies elsewhere changes behind its name.
+		for _, t := range j.texts(child(s.root, "include")) {
+			j.refuse(ruleFileOutside, "", t.text, place{s.name, t.line}, "name compose files of the recipe in COMPOSE_FILE", "includes %s", t.text)
+		}
 		for _, p := range pairs(child(s.root, "services")) {
 			name, service := p[0].Value, p[1]
 			for _, key := range []string{
