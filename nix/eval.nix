@@ -43,6 +43,14 @@ let
         docker = config.virtualisation.docker.daemon.settings;
         dockerSlice = config.systemd.services.docker.serviceConfig.Slice or null;
         kernel = { modules = config.boot.kernelModules; settings = config.boot.kernel.sysctl; };
+        redis = lib.mapAttrs
+          (name: server:
+            let unit = config.systemd.services."redis-${name}".serviceConfig; in {
+              inherit (server) port unixSocket unixSocketPerm;
+              inherit (unit) Group RuntimeDirectoryMode;
+              members = lib.attrNames (lib.filterAttrs (_: user: lib.elem unit.Group ([ user.group ] ++ user.extraGroups)) config.users.users);
+            })
+          config.services.redis.servers;
         etc = lib.mapAttrs (_: file: file.text) (lib.filterAttrs (name: _: name == "timezone" || lib.hasPrefix "cc-ci/" name) config.environment.etc);
         secrets = lib.mapAttrs (_: secret: { inherit (secret) key path; }) config.sops.secrets;
         secretsFile = lib.removePrefix (toString ../.) (toString config.sops.defaultSopsFile);

@@ -120,9 +120,15 @@ type machineFacts struct {
 	DockerSlice     string
 	Etc             map[string]*string
 	Kernel          struct{ Settings map[string]any }
-	Secrets         map[string]struct{ Key, Path string }
-	SecretsFile     string // from the repository's root
-	Tmpfiles        []string
+	Redis           map[string]struct {
+		Port, UnixSocketPerm        int
+		UnixSocket                  string
+		Group, RuntimeDirectoryMode string
+		Members                     []string // accounts in Group
+	}
+	Secrets     map[string]struct{ Key, Path string }
+	SecretsFile string // from the repository's root
+	Tmpfiles    []string
 }
 
 func machine(t *testing.T, h host) machineFacts {
@@ -156,6 +162,28 @@ func TestN3_CoreDumpsStayInTheContainer(t *testing.T) {
 	for name, h := range hosts(t) {
 		if got := machine(t, h).Kernel.Settings["kernel.core_pattern"]; got != "core" {
 			t.Errorf("%s: kernel.core_pattern is %v", name, got)
+		}
+	}
+}
+
+// N3: Redis answers at a socket that only a group of its own opens. No account and no unit of the host is in that
+// group, the runner least of all: cc-ci reconcile gives it to the containers of bridge and dashboard.
+func TestN3_RedisHasAGroupOfItsOwn(t *testing.T) {
+	for name, h := range hosts(t) {
+		redis, ok := machine(t, h).Redis["cc-ci"]
+		if !ok || redis.Port != 0 || redis.UnixSocket != "/run/redis-cc-ci/redis.sock" {
+			t.Errorf("%s: Redis is at %+v", name, redis)
+		}
+		if redis.UnixSocketPerm != 660 || redis.RuntimeDirectoryMode != "0750" {
+			t.Errorf("%s: others reach its socket: %+v", name, redis)
+		}
+		if redis.Group != "cc-ci-redis" || len(redis.Members) > 0 {
+			t.Errorf("%s: %q are in its group %s", name, redis.Members, redis.Group)
+		}
+		for unit, text := range h.Units {
+			if groups := append(words(text, "Group"), words(text, "SupplementaryGroups")...); slices.Contains(groups, redis.Group) {
+				t.Errorf("%s: %s is in the groups %q", name, unit, groups)
+			}
 		}
 	}
 }

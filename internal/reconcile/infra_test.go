@@ -216,6 +216,42 @@ func TestN3_ServicesReachTheBus(t *testing.T) {
 	}
 }
 
+// The group of the socket's folder, which may be one that nothing else of cc-ci is in, is given to the
+// service; root's is not.
+func TestN3_ServicesAreInTheGroupOfTheBus(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("giving a folder to another group needs root")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "cc-ci.yml"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bus, data := filepath.Join(dir, "bus"), filepath.Join(dir, "data")
+	for _, folder := range []string{bus, data} {
+		if err := os.Mkdir(folder, 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(data, 848, 848); err != nil {
+		t.Fatal(err)
+	}
+	self := Self{Image: "cc-ci:1", Domain: domain, Config: filepath.Join(dir, "cc-ci.yml"), Data: data, Tests: dir + "/none",
+		Bus: func() (string, string, error) { return "unix", bus + "/redis.sock", nil }}
+	for gid, want := range map[int][]string{849: {"849"}, 848: nil, 0: nil} {
+		if err := os.Chown(bus, 0, gid); err != nil {
+			t.Fatal(err)
+		}
+		d, err := Dashboard(DashboardOptions{Self: self, Port: 1}).Desired(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := d.Services[0].Spec.TaskTemplate.ContainerSpec
+		if c.User != "848:848" || !slices.Equal(c.Groups, want) {
+			t.Errorf("the folder is of the group %d: the service is %s in %q, want %q", gid, c.User, c.Groups, want)
+		}
+	}
+}
+
 // The dashboard reads what it shows and no more of the data folder, and writes nothing.
 func TestN3_DashboardOnlyReads(t *testing.T) {
 	var binds []string

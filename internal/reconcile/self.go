@@ -87,7 +87,7 @@ func (s Self) service(name string, args ...string) (Service, []File, error) {
 	for _, ref := range c.Secrets {
 		ref.File.UID, ref.File.GID = uid, gid
 	}
-	egress, err := s.reachBus(&service)
+	egress, err := s.reachBus(&service, gid)
 	if err != nil {
 		return Service{}, nil, err
 	}
@@ -107,8 +107,9 @@ func (s Self) service(name string, args ...string) (Service, []File, error) {
 	return service, files, nil
 }
 
-// reachBus gives a service the folder with the socket of the bus, or says that it needs a way out to it.
-func (s Self) reachBus(service *Service) (egress bool, err error) {
+// reachBus gives a service the folder with the socket of the bus and the group of that folder, or says that it
+// needs a way out to it. gid is the service's own group.
+func (s Self) reachBus(service *Service, gid string) (egress bool, err error) {
 	if s.Bus == nil {
 		return false, nil
 	}
@@ -116,7 +117,7 @@ func (s Self) reachBus(service *Service) (egress bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	const hint = "let Redis listen at a Unix socket in a folder of its own, which the owner of the data folder can enter, and write bus.redis.url_file as unix://:PASSWORD@/run/redis-cc-ci/redis.sock"
+	const hint = "let Redis listen at a Unix socket in a folder of its own, which the owner of the data folder or the group of that folder can enter, and write bus.redis.url_file as unix://:PASSWORD@/run/redis-cc-ci/redis.sock"
 	if network == "" {
 		return false, nil
 	}
@@ -128,11 +129,17 @@ func (s Self) reachBus(service *Service) (egress bool, err error) {
 		return true, nil
 	}
 	folder := filepath.Dir(address)
-	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+	info, err := os.Stat(folder)
+	if err != nil || !info.IsDir() {
 		return false, ccci.Errorf(ccci.CodeInfra, "the folder of the socket of Redis, %s, is not there", folder).WithHint("start Redis, and see that it listens at %s", address)
 	}
 	if strings.Count(folder, "/") < 2 { // it holds what is not Redis'
 		return false, ccci.Errorf(ccci.CodeInvalid, "the socket of Redis, %s, is in no folder of its own", address).WithHint(hint)
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Gid != 0 { // root's group would open more than this
+		if group := strconv.FormatUint(uint64(stat.Gid), 10); group != gid {
+			service.Spec.TaskTemplate.ContainerSpec.Groups = []string{group}
+		}
 	}
 	service.Bind(folder, folder, true)
 	return false, nil

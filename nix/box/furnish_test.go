@@ -132,7 +132,7 @@ func (b *box) account() {
 			groups[i] = line + "cc-ci"
 		}
 	}
-	b.write("/etc/group", strings.Join(append(groups, "cc-ci:x:848:", ""), "\n"), 0o644)
+	b.write("/etc/group", strings.Join(append(groups, "cc-ci:x:848:", "cc-ci-redis:x:849:", ""), "\n"), 0o644)
 }
 
 // programs are where the units expect them.
@@ -253,7 +253,7 @@ func (b *box) secrets(m machine, w world) map[string]string {
 func (b *box) around(secrets map[string]string) {
 	b.t.Helper()
 	b.write("/etc/redis-cc-ci.conf", "port 0\nunixsocket /run/redis-cc-ci/redis.sock\nunixsocketperm 660\nsave \"\"\nmaxmemory 64mb\nrequirepass "+secrets["redis_password"]+"\n", 0o600)
-	b.unit("redis-cc-ci.service", "[Service]\nGroup=cc-ci\nRuntimeDirectory=redis-cc-ci\nRuntimeDirectoryMode=0750\nRuntimeDirectoryPreserve=yes\nExecStart=/usr/bin/redis-server /etc/redis-cc-ci.conf\n[Install]\nWantedBy=multi-user.target\n")
+	b.unit("redis-cc-ci.service", "[Service]\nGroup=cc-ci-redis\nRuntimeDirectory=redis-cc-ci\nRuntimeDirectoryMode=0750\nRuntimeDirectoryPreserve=yes\nExecStart=/usr/bin/redis-server /etc/redis-cc-ci.conf\n[Install]\nWantedBy=multi-user.target\n")
 	b.unit("box-images.service", `[Unit]
 Requires=docker.service
 After=docker.service

@@ -4,6 +4,7 @@ let
   inherit (lib) mkOption types;
   cfg = config.services.cc-ci;
   socket = "/run/redis-cc-ci/redis.sock";
+  group = "cc-ci-redis";
 in
 {
   imports = [
@@ -26,6 +27,8 @@ in
       redis_url = { };
     };
 
+    users.groups.${group} = { };
+
     services.redis.servers.cc-ci = {
       enable = true;
       # No port: any container could reach it, and idle connections that never say a password
@@ -40,8 +43,9 @@ in
     };
     systemd.services = {
       redis-cc-ci.serviceConfig = {
-        # Bridge and dashboard are cc-ci in their containers too.
-        Group = lib.mkForce "cc-ci";
+        # Whose members open connections: none but the containers of bridge and dashboard, which
+        # cc-ci reconcile gives the group of the socket's folder. Runs, which are cc-ci, are no members.
+        Group = lib.mkForce group;
         RuntimeDirectoryMode = lib.mkForce "0750";
         # A folder that is made anew is another one than containers have mounted.
         RuntimeDirectoryPreserve = "yes";
