@@ -6,31 +6,26 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/network"
-	dockerswarm "github.com/docker/docker/api/types/swarm"
 	"github.com/rogpeppe/go-internal/txtar"
 	"go.yaml.in/yaml/v4"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/internal/testserver/attacker"
-	"github.com/recipe-maintainers/cc-ci/internal/testserver/dockerd"
 )
 
 // The attacks in testdata/attacks are recipes whose app does harm once it runs. A case is an archive:
 //
 //	attacks      what the app does, a line each, as internal/testserver/attacker/program says
 //	environment  variables of the app, KEY=value
+//	secret       modifiers of the app's secret in .env.sample; by default "length=32"
 //	env          further lines of .env.sample
 //	service      further keys of the service in the compose file
 //	labels       further labels of the service
@@ -42,9 +37,14 @@ import (
 //	recipe.yml   the enrolment; by default the app is asked for /health
 //	want.json    how the run must end, see attackWant; by default it passes
 //
-// In all of them {{image}} is the attacker's, {{gateway}} the host's address on the network of apps, and
-// {{canary}} the port on which a server of the host must not be reached.
+// In all of them {{image}} is the attacker's, {{gateway}} the host's address on the network of apps,
+// {{canary}} the port on which a server of the host must not be reached by HTTP, {{packets}} a port of the
+// case's own which no packet and no connection must reach, and {{neighbours}} looks up each name of the
+// services beside the apps. A case that does no harm says "No attack" in its first line.
 const attackDir = "testdata/attacks"
+
+// leastAttacks is how many cases do harm at least: fewer were lost.
+const leastAttacks = 40
 
 // attackWant is how a run must end. What holds for every case is in attackCase.run.
 type attackWant struct {
@@ -63,17 +63,9 @@ const harnessLimit = 400 << 20
 // its run, and is the recipe's act.
 func TestN3_RuntimeAttacks(t *testing.T) {
 	t.Parallel()
+	cases := attackCases(t)
 	world := newAttackWorld(t)
-	cases, err := filepath.Glob(filepath.Join(attackDir, "*.txtar"))
-	if err != nil || len(cases) == 0 {
-		t.Fatalf("no attacks: %v", err)
-	}
-	for _, file := range cases {
-		archive, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+	for name, archive := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			world.attack(t, name, archive)
@@ -81,104 +73,42 @@ func TestN3_RuntimeAttacks(t *testing.T) {
 	}
 }
 
-// attackWorld is a daemon of the attacks' own, and the canary on its host.
-type attackWorld struct {
-	docker  *dockerd.Server
-	program string
-	gateway string
-
-	mu   sync.Mutex
-	hits []string
-}
-
-func newAttackWorld(t *testing.T) *attackWorld {
-	w := &attackWorld{docker: dockerd.Start(t), program: filepath.Join(t.TempDir(), "cc-ci")}
-	if err := compile(w.program); err != nil {
-		t.Fatal(err)
-	}
-	attacker.Import(t, w.docker)
-	// Addresses of the host that apps like to try: metadata of a cloud, a private network.
-	for _, address := range []string{"169.254.169.254/32", "10.213.7.1/32"} {
-		if out, err := w.docker.Command(t.Context(), "ip", "address", "add", address, "dev", "lo").CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	if _, err := w.docker.Docker.SwarmInit(t.Context(), dockerswarm.InitRequest{ListenAddr: "127.0.0.1:2377", AdvertiseAddr: "127.0.0.1"}); err != nil {
-		t.Fatal(err)
-	}
-	w.gateway = gateway(t, w.docker)
-	listener, err := w.docker.Listen("tcp", ":"+canaryPort)
+// attackCases reads the cases, by their names.
+func attackCases(t *testing.T) map[string]*txtar.Archive {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(attackDir, "*.txtar"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.hits = append(w.hits, r.Method+" "+r.URL.String())
-		fmt.Fprintln(rw, "<h1>the canary</h1>")
-	})}
-	go server.Serve(listener)
-	t.Cleanup(func() { server.Close() })
-	w.reaches(t)
-	// As on a production host, where a unit of the flake does it.
-	if out, err := w.docker.Command(t.Context(), w.program, "firewall").CombinedOutput(); err != nil {
-		t.Fatalf("cc-ci firewall: %v\n%s", err, out)
-	}
-	return w
-}
-
-// reaches makes sure that an app could reach the canary: without this no attack could be seen to.
-func (w *attackWorld) reaches(t *testing.T) {
-	t.Helper()
-	docker := w.docker.Docker
-	made, err := docker.ContainerCreate(t.Context(), &container.Config{Image: attacker.Image, Cmd: []string{"dial control 10.213.7.1:" + canaryPort, "exit 0"}}, nil, nil, nil, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := docker.ContainerStart(t.Context(), made.ID, container.StartOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	ended, failed := docker.ContainerWait(t.Context(), made.ID, container.WaitConditionNotRunning)
-	select {
-	case <-ended:
-	case err := <-failed:
-		t.Fatal(err)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.hits) != 1 {
-		t.Fatalf("without a firewall a container does not reach the canary: %q", w.hits)
-	}
-	if err := docker.ContainerRemove(t.Context(), made.ID, container.RemoveOptions{}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// gateway returns the host's address on the network by which tasks reach the world. Swarm makes it
-// some time after it has begun.
-func gateway(t *testing.T, docker *dockerd.Server) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for {
-		bridge, err := docker.Docker.NetworkInspect(ctx, "docker_gwbridge", network.InspectOptions{})
-		if err == nil && len(bridge.IPAM.Config) > 0 {
-			return bridge.IPAM.Config[0].Gateway
-		}
-		select {
-		case <-ctx.Done():
+	cases, harmful := map[string]*txtar.Archive{}, 0
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
 			t.Fatal(err)
-		case <-time.After(50 * time.Millisecond):
+		}
+		cases[strings.TrimSuffix(filepath.Base(file), ".txtar")] = archive
+		if !strings.HasPrefix(string(archive.Comment), "No attack") {
+			harmful++
 		}
 	}
+	if harmful < leastAttacks {
+		t.Fatalf("%d attacks in %s, want %d at least", harmful, attackDir, leastAttacks)
+	}
+	return cases
 }
 
 // attack runs one case.
 func (w *attackWorld) attack(t *testing.T, name string, archive *txtar.Archive) {
 	dir := t.TempDir()
-	parts := map[string]string{"want.json": "{}", "recipe.yml": "health:\n  path: /health\n  status: [200]\ntimeouts:\n  deploy: 60s\n  healthy: 40s\n  step: 20s\n"}
+	var lookUps strings.Builder
+	for _, name := range neighbourNames {
+		fmt.Fprintf(&lookUps, "resolve name-%s %[1]s\n", name)
+	}
+	known := strings.NewReplacer("{{gateway}}", w.gateway, "{{canary}}", canaryPort, "{{packets}}", w.packets(t, name),
+		"{{name}}", name, "{{image}}", attacker.Image, "{{neighbours}}", lookUps.String())
+	parts := map[string]string{"want.json": "{}", "secret": "length=32", "recipe.yml": "health:\n  path: /health\n  status: [200]\ntimeouts:\n  deploy: 60s\n  healthy: 40s\n  step: 20s\n"}
 	for _, f := range archive.Files {
-		parts[f.Name] = strings.NewReplacer("{{gateway}}", w.gateway, "{{canary}}", canaryPort, "{{name}}", name, "{{image}}", attacker.Image).Replace(string(f.Data))
+		parts[f.Name] = known.Replace(string(f.Data))
 	}
 	var want attackWant
 	if err := json.Unmarshal([]byte(parts["want.json"]), &want); err != nil {
@@ -284,7 +214,7 @@ func attackRecipe(t *testing.T, dir, name string, parts map[string]string) strin
 			gitIn(t, repo, args...)
 		}
 	}
-	write(t, filepath.Join(repo, ".env.sample"), "TYPE="+name+"\nDOMAIN="+name+".example.com\nLETS_ENCRYPT_ENV=production\nSECRET_TOKEN_VERSION=v1 # length=32\n"+parts["env"])
+	write(t, filepath.Join(repo, ".env.sample"), "TYPE="+name+"\nDOMAIN="+name+".example.com\nLETS_ENCRYPT_ENV=production\nSECRET_TOKEN_VERSION=v1 # "+strings.TrimSpace(parts["secret"])+"\n"+parts["env"])
 	write(t, filepath.Join(repo, "README.md"), "# "+name+"\n")
 	const version = "0.1.0+1.0.0"
 	release, upgrade := parts["release"]

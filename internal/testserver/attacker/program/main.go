@@ -32,7 +32,7 @@
 //	needs HOST:PORT          end with 3 unless something listens there
 //
 // What it serves is in its environment: PAGE is the page at /, LOCATION a
-// redirection of /, DELAY how long / takes.
+// redirection of /, DELAY how long / takes, SCRIPT a script at /script.js.
 package main
 
 import (
@@ -77,6 +77,10 @@ func main() {
 
 func serve() {
 	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "the attacker is up") })
+	http.HandleFunc("/script.js", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/javascript")
+		fmt.Fprint(w, os.Getenv("SCRIPT"))
+	})
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if delay, err := time.ParseDuration(os.Getenv("DELAY")); err == nil {
 			time.Sleep(delay)
