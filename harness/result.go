@@ -163,7 +163,7 @@ func (l *life) compareWithBase() {
 	last := bases[len(bases)-1]
 	also := fmt.Sprintf("%s, %s, does not install either, for another reason", last.Version, last.What)
 	if b := l.result.LikeBase(); b != nil {
-		also = fmt.Sprintf("%s, %s, fails in the same way: look for what both use, such as a configuration key or an image that was removed", b.Version, b.What)
+		also = fmt.Sprintf("%s fails likewise: look for what both use, such as a configuration key or an image that was removed", b.Version)
 	}
 	c.Hint = strings.TrimPrefix(c.Hint+"; "+also, "; ")
 }
