@@ -72,9 +72,10 @@ type Deployer interface {
 	Dial(ctx context.Context, stack *recipe.Stack, service string, port int) (io.ReadWriteCloser, error)
 
 	// CopyIn writes files (paths are absolute within the service's container) and
-	// CopyOut reads one of at most limit bytes; both reach volumes mounted there. What the
-	// app has in the place of a file (a folder, a device, a larger file) is an Error
-	// with CodeRecipe. Both wait, as Exec does, for a container of a service that has tasks.
+	// CopyOut reads one of at most limit bytes. Both work in the named volume that is mounted
+	// there; a path in none is an Error with CodeInvalid. A link is not followed. What the app has in the
+	// place of a file (a folder, a device, a pipe, a link, a larger file) is an Error with
+	// CodeRecipe. Both wait, as Exec does, for a container of a service that has tasks.
 	CopyIn(ctx context.Context, stack *recipe.Stack, service string, files map[string][]byte) error
 	CopyOut(ctx context.Context, stack *recipe.Stack, service, path string, limit int64) ([]byte, error)
 

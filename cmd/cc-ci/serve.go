@@ -70,6 +70,8 @@ func contained(args []string, stderr io.Writer) (code int, ours bool) {
 		"box dial":      box.Dial,
 		"box own":       box.Own,
 		"box clear":     box.Clear,
+		"box get":       box.Get,
+		"box put":       box.Put,
 	}[args[0]+" "+args[1]]
 	if !ours {
 		return 0, false

@@ -360,8 +360,16 @@ func copies(t *testing.T, s *suite) {
 	if _, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/data", 1<<10); ccci.CodeOf(err) != ccci.CodeRecipe {
 		t.Errorf("CopyOut of a folder: %v, want the recipe's fault", err)
 	}
-	if _, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/app", 1<<10); ccci.CodeOf(err) != ccci.CodeRecipe {
+	if _, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/data/deep/er/canary", 1<<10); ccci.CodeOf(err) != ccci.CodeRecipe {
 		t.Errorf("CopyOut of a large file: %v, want the recipe's fault", err)
+	}
+	if got, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", "/data/deep/er/canary", int64(len(content))); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("CopyOut of a file that has the limit's size: %d bytes, %v", len(got), err)
+	}
+	for _, outside := range []string{"/app", "/database"} {
+		if _, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", outside, 1<<10); ccci.CodeOf(err) != ccci.CodeInvalid {
+			t.Errorf("CopyOut of %s, which is in no volume: %v, want invalid", outside, err)
+		}
 	}
 	if err := a.CopyIn(a.deadline(20*time.Second), stack, "app", map[string][]byte{"/data/folder/file": nil}); err != nil {
 		t.Fatal(err)
@@ -371,6 +379,30 @@ func copies(t *testing.T, s *suite) {
 	}
 	if err := a.CopyIn(a.deadline(20*time.Second), stack, "app", map[string][]byte{"/data/folder/file/below": []byte("x")}); ccci.CodeOf(err) != ccci.CodeRecipe {
 		t.Errorf("CopyIn below a file: %v, want the recipe's fault", err)
+	}
+	a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "own", "/data/.cc-ci", "1234", "600"}})
+	a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "own", "/data/folder", "1235", "700"}})
+	if err := a.CopyIn(a.deadline(20*time.Second), stack, "app", map[string][]byte{"/data/.cc-ci": []byte("again"), "/data/folder/new": []byte("x")}); err != nil {
+		t.Fatalf("CopyIn over a file of another user's: %v", err)
+	}
+	for path, want := range map[string]string{"/data/.cc-ci": "1234 1234 100600\n", "/data/folder/new": "1235 1235 100644\n"} {
+		if r := a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "owner", path}}); string(r.Stdout) != want {
+			t.Errorf("%s: owner and mode are %q %s, want %q", path, r.Stdout, r.Stderr, want)
+		}
+	}
+	a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "pipe", "/data/pipe"}})
+	a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "link", "/app", "/data/link"}})
+	a.exec(stack, harness.ExecCmd{Service: "app", Args: []string{"/app", "link", "folder", "/data/above"}})
+	for _, path := range []string{"/data/pipe", "/data/link", "/data/above/file"} {
+		if _, err := a.CopyOut(a.deadline(20*time.Second), stack, "app", path, 1<<30); ccci.CodeOf(err) != ccci.CodeRecipe {
+			t.Errorf("CopyOut of %s: %v, want the recipe's fault", path, err)
+		}
+		if err := a.CopyIn(a.deadline(20*time.Second), stack, "app", map[string][]byte{path: []byte("x")}); ccci.CodeOf(err) != ccci.CodeRecipe {
+			t.Errorf("CopyIn to %s: %v, want the recipe's fault", path, err)
+		}
+	}
+	if err := a.CopyIn(a.deadline(20*time.Second), stack, "app", map[string][]byte{"/data/folder/file": []byte("as before")}); err != nil {
+		t.Errorf("CopyIn after that: %v", err)
 	}
 }
 

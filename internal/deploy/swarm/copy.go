@@ -1,172 +1,119 @@
 package swarm
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"path"
 	"slices"
 	"strings"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
-// CopyIn writes files into the newest running container of a service. A file that
-// exists keeps its owner and mode; a new one gets its folder's owner and mode 0644.
-// Missing folders are made.
+// Files are never copied through the app's container. dockerd itself, as root of the host, would look for
+// them in there, while the app exchanges what it finds: a folder with a link, so that dockerd mounts the volume
+// over a folder of the host (CVE-2026-41568, CVE-2026-42306), or the file with a pipe, so that dockerd waits
+// for ever with the container's lock. A helper container mounts the volume, in a root that the app cannot
+// change, and a program in there opens the file.
+
+// CopyIn writes files into volumes of a service. A file that exists keeps its owner and mode; a new
+// one gets its folder's owner and mode 0644. Missing folders are made.
 func (d *Deployer) CopyIn(ctx context.Context, stack *recipe.Stack, service string, files map[string][]byte) error {
 	if err := d.check(ctx); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if !path.IsAbs(name) || path.Clean(name) != name || name == "/" {
-			return ccci.Errorf(ccci.CodeInvalid, "copying into service %s: %q is not an absolute, clean path", service, name)
+		activity := fmt.Sprintf("copying %s into service %s", name, service)
+		place, err := d.placeOf(ctx, stack, service, name)
+		if err != nil {
+			return named(activity, err)
 		}
-	}
-	id, err := d.runningContainer(ctx, stack, service)
-	if err != nil {
-		return err
-	}
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := d.copyFile(ctx, id, name, files[name]); err != nil {
-			return d.copyFault(fmt.Sprintf("copying %s into service %s", name, service), err)
+		if !place.writable {
+			return ccci.Errorf(ccci.CodeRecipe, "%s: volume %s is mounted read-only there", activity, place.volume)
+		}
+		_, err = d.copier.run(ctx, stack, place, files[name], 0, func(dir string) []string { return d.o.Box.Put(dir, place.file) })
+		if err != nil {
+			return d.fault(activity, named(activity, err))
 		}
 	}
 	return nil
 }
 
-// copyFault blames the recipe for what its container has in a file's place. The daemon
-// reports that as an error of its own when it unpacks the archive.
-func (d *Deployer) copyFault(activity string, err error) error {
-	text := words(err)
-	for _, theirs := range []string{
-		"cannot overwrite", "not a directory", "is a directory", "file exists", "too many levels of symbolic links", "too many links",
-		"read-only", "operation not permitted", "permission denied", "disk quota exceeded", "file name too long",
-	} {
-		if strings.Contains(strings.ToLower(text), theirs) {
-			return &ccci.Error{Code: ccci.CodeRecipe, Message: activity + ": " + clip(text, 300), Err: err}
-		}
-	}
-	return d.fault(activity, err)
-}
-
-// copyFile extracts an archive at the nearest folder that exists: the daemon lets a
-// container with a read-only root write below a volume only when told so.
-func (d *Deployer) copyFile(ctx context.Context, id, name string, data []byte) error {
-	head := tar.Header{Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(data))}
-	base := path.Dir(name)
-	for {
-		_, err := d.docker.ContainerStatPath(ctx, id, base)
-		if err == nil {
-			break
-		}
-		if !cerrdefs.IsNotFound(err) || base == "/" {
-			return err
-		}
-		base = path.Dir(base)
-	}
-	if old, err := d.header(ctx, id, name); err == nil && old.Typeflag == tar.TypeReg {
-		head.Uid, head.Gid, head.Mode = old.Uid, old.Gid, old.Mode
-	} else if folder, err := d.header(ctx, id, base); err == nil {
-		head.Uid, head.Gid = folder.Uid, folder.Gid
-	}
-	var archive bytes.Buffer
-	w := tar.NewWriter(&archive)
-	rel := strings.TrimPrefix(strings.TrimPrefix(name, base), "/")
-	for i, c := range rel {
-		if c != '/' {
-			continue
-		}
-		folder := tar.Header{Typeflag: tar.TypeDir, Name: rel[:i] + "/", Mode: 0o755, Uid: head.Uid, Gid: head.Gid}
-		if err := w.WriteHeader(&folder); err != nil {
-			return err
-		}
-	}
-	head.Name = rel
-	if err := w.WriteHeader(&head); err != nil {
-		return err
-	}
-	if _, err := w.Write(data); err != nil {
-		return err
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	return d.docker.CopyToContainer(ctx, id, base, &archive, container.CopyToContainerOptions{CopyUIDGID: false})
-}
-
-// header reads how a path is stored, without its content.
-func (d *Deployer) header(ctx context.Context, id, name string) (*tar.Header, error) {
-	stream, _, err := d.docker.CopyFromContainer(ctx, id, name)
-	if err != nil {
-		return nil, err
-	}
-	defer stream.Close()
-	return tar.NewReader(stream).Next()
-}
-
-// CopyOut reads a file of at most limit bytes. A link is followed within the container.
+// CopyOut reads a file of at most limit bytes out of a volume of a service.
 func (d *Deployer) CopyOut(ctx context.Context, stack *recipe.Stack, service, name string, limit int64) ([]byte, error) {
 	activity := fmt.Sprintf("copying %s out of service %s", name, service)
 	if err := d.check(ctx); err != nil {
 		return nil, err
 	}
-	if !path.IsAbs(name) {
-		return nil, ccci.Errorf(ccci.CodeInvalid, "%s: the path is not absolute", activity)
-	}
-	id, err := d.runningContainer(ctx, stack, service)
+	place, err := d.placeOf(ctx, stack, service, name)
 	if err != nil {
-		return nil, err
+		return nil, named(activity, err)
 	}
-	const links = 8
-	for range links {
-		data, target, err := d.readFile(ctx, id, name, limit)
-		switch {
-		case cerrdefs.IsNotFound(err):
-			return nil, ccci.Errorf(ccci.CodeNotFound, "%s: there is no such file", activity)
-		case err != nil:
-			return nil, d.fault(activity, err)
-		case target == "":
-			return data, nil
-		case path.IsAbs(target):
-			name = target
-		default:
-			name = path.Join(path.Dir(name), target)
-		}
+	data, err := d.copier.run(ctx, stack, place, nil, limit, func(dir string) []string { return d.o.Box.Get(dir, place.file, limit) })
+	if err != nil {
+		return nil, d.fault(activity, named(activity, err))
 	}
-	return nil, ccci.Errorf(ccci.CodeRecipe, "%s: it is a chain of more than %d links", activity, links)
+	return data, nil
 }
 
-// readFile returns a file's content, or where a link points to.
-func (d *Deployer) readFile(ctx context.Context, id, name string, limit int64) (data []byte, target string, err error) {
-	stream, _, err := d.docker.CopyFromContainer(ctx, id, name)
+// named puts the activity before what an Error says.
+func named(activity string, err error) error {
+	var e *ccci.Error
+	if errors.As(err, &e) {
+		return &ccci.Error{Code: e.Code, Message: activity + ": " + clip(e.Message, 300), Hint: e.Hint, Err: err}
+	}
+	return err
+}
+
+// place is where a file of a service is.
+type place struct {
+	volume   string // on the daemon
+	file     string // relative to the volume's root
+	writable bool   // by the service
+}
+
+// placeOf finds the named volume that the newest running container of a service has at a path.
+func (d *Deployer) placeOf(ctx context.Context, stack *recipe.Stack, service, name string) (place, error) {
+	if !path.IsAbs(name) || path.Clean(name) != name || name == "/" {
+		return place{}, ccci.Errorf(ccci.CodeInvalid, "it is not an absolute, clean path")
+	}
+	running, err := d.runningContainer(ctx, stack, service)
 	if err != nil {
-		return nil, "", err
+		return place{}, err
 	}
-	defer stream.Close()
-	r := tar.NewReader(stream)
-	head, err := r.Next()
-	switch {
-	case err != nil:
-		return nil, "", err
-	case head.Typeflag == tar.TypeSymlink:
-		return nil, head.Linkname, nil
-	case head.Typeflag != tar.TypeReg:
-		return nil, "", ccci.Errorf(ccci.CodeRecipe, "copying out of a container: %s is not a regular file", name)
-	case head.Size > limit:
-		return nil, "", ccci.Errorf(ccci.CodeRecipe, "copying out of a container: %s has %d bytes, more than %d", name, head.Size, limit)
+	var at container.MountPoint
+	for _, m := range running.Mounts {
+		if within(m.Destination, name) && len(m.Destination) > len(at.Destination) {
+			at = m
+		}
 	}
-	data, err = io.ReadAll(r)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("the daemon sent only a part of %s: %w", name, err)
+	if at.Type != mount.TypeVolume || at.Name == "" || nameless(at.Name) {
+		return place{}, ccci.Errorf(ccci.CodeInvalid, "it is in no named volume")
 	}
-	return data, "", err
+	file := strings.TrimPrefix(strings.TrimPrefix(name, path.Clean(at.Destination)), "/")
+	return place{at.Name, path.Join(subpath(stack, service, at.Destination), file), at.RW}, nil
+}
+
+// within reports whether a path is a folder, or in it.
+func within(folder, name string) bool {
+	folder = strings.TrimSuffix(path.Clean(folder), "/")
+	return name == folder || strings.HasPrefix(name, folder+"/")
+}
+
+// subpath is the folder of the volume that a service has at a path, "" for its root.
+func subpath(stack *recipe.Stack, service, target string) string {
+	for _, s := range stack.Config.Services {
+		for _, v := range s.Volumes {
+			if s.Name == service && v.Volume != nil && path.Clean(v.Target) == path.Clean(target) {
+				return strings.TrimPrefix(path.Clean("/"+v.Volume.Subpath), "/")
+			}
+		}
+	}
+	return ""
 }

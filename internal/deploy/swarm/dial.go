@@ -38,11 +38,11 @@ func (d *Deployer) Dial(ctx context.Context, stack *recipe.Stack, service string
 	if port < 1 || port > 65535 {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "%s: there is no such port", activity)
 	}
-	id, err := d.runningContainer(ctx, stack, service)
+	running, err := d.runningContainer(ctx, stack, service)
 	if err != nil {
 		return nil, err
 	}
-	task, err := d.docker.ContainerInspect(ctx, id)
+	task, err := d.docker.ContainerInspect(ctx, running.ID)
 	if err != nil {
 		return nil, d.fault(activity, err)
 	}

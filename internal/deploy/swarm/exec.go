@@ -42,11 +42,11 @@ func (d *Deployer) Exec(ctx context.Context, stack *recipe.Stack, cmd harness.Ex
 		defer cancel()
 	}
 	for {
-		id, err := d.runningContainer(limited, stack, cmd.Service)
+		running, err := d.runningContainer(limited, stack, cmd.Service)
 		if err != nil {
 			return harness.ExecResult{}, err
 		}
-		result, err := d.execIn(limited, id, cmd)
+		result, err := d.execIn(limited, running.ID, cmd)
 		switch {
 		case err == nil:
 			return result, nil
@@ -67,24 +67,23 @@ func (d *Deployer) Exec(ctx context.Context, stack *recipe.Stack, cmd harness.Ex
 var errBetweenTasks = errors.New("the container is not running")
 
 // runningContainer waits for a running container of a service and returns the newest.
-func (d *Deployer) runningContainer(ctx context.Context, stack *recipe.Stack, service string) (string, error) {
+func (d *Deployer) runningContainer(ctx context.Context, stack *recipe.Stack, service string) (container.Summary, error) {
 	name := stack.Name + "_" + service
 	for {
 		list, err := d.docker.ContainerList(ctx, container.ListOptions{
 			Filters: filters.NewArgs(filters.Arg("label", labelServiceName+"="+name), filters.Arg("status", "running")),
 		})
 		if err != nil && ctx.Err() == nil {
-			return "", d.fault("looking for a container of "+service, err)
+			return container.Summary{}, d.fault("looking for a container of "+service, err)
 		}
 		if len(list) > 0 {
-			newest := slices.MaxFunc(list, func(a, b container.Summary) int { return int(a.Created - b.Created) })
-			return newest.ID, nil
+			return slices.MaxFunc(list, func(a, b container.Summary) int { return int(a.Created - b.Created) }), nil
 		}
 		if err := d.absent(ctx, name, service); err != nil {
-			return "", err
+			return container.Summary{}, err
 		}
 		if d.sleep(ctx) != nil {
-			return "", &ccci.Error{
+			return container.Summary{}, &ccci.Error{
 				Code:    ccci.CodeRecipe,
 				Message: fmt.Sprintf("looking for a running container of service %s: there was none in time", service),
 				Err:     context.Cause(ctx),

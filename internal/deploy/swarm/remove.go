@@ -45,6 +45,7 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 	d.disk.stop()
 	d.endings.stop()
 	d.weights.stop()
+	d.copier.drop() // it would hold the volumes of an app that is removed by its name
 	if err := d.check(ctx); err != nil {
 		return nil, err
 	}

@@ -120,13 +120,14 @@ type Options struct {
 	// proxy that carries [LabelProxy].
 	Proxy string
 
-	// Box is how [Deployer.Dial] reaches an app that the host cannot route to.
+	// Box is how [Deployer.Dial] reaches an app that the host cannot route to, and how files are copied
+	// into and out of volumes.
 	Box Box
 
 	Now func() time.Time // default time.Now
 }
 
-// Box is a helper image that can connect its standard input and output to a TCP address.
+// Box is a helper image that can connect its standard input and output to a TCP address, and work on volumes.
 type Box struct {
 	Image string // "" when there is none
 	// Dial returns the command that connects to "host:port" within the app's network.
@@ -139,6 +140,9 @@ type Box struct {
 	// Logs is the directory in which Measure finds Docker's directory of containers, for the
 	// logs of those that it is given. Empty: logs are not measured.
 	Logs string
+	// Get and Put are the commands that read and write a file of a folder, as beneath.Run does.
+	Get func(dir, name string, limit int64) []string
+	Put func(dir, name string) []string
 }
 
 // Deployer is a harness.Deployer on a Docker Swarm. Make one with [New].
@@ -151,6 +155,7 @@ type Deployer struct {
 	disk    *disk
 	endings *endings
 	weights *weights
+	copier  *copier
 
 	exceeded chan error
 
@@ -227,6 +232,7 @@ func New(o Options) (*Deployer, error) {
 	d.link = &proxyLink{d: d, stacks: map[string]bool{}}
 	d.weights = &weights{d: d, services: map[string]map[string]int64{}}
 	d.disk = &disk{d: d}
+	d.copier = &copier{d: d}
 	d.endings = &endings{d: d, seen: map[string]bool{}, services: map[string]int{}}
 	return d, nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -72,11 +73,25 @@ func pullAndDeploy(ctx context.Context, d *Deployer, stack *recipe.Stack) error 
 
 func TestA24_Conformance(t *testing.T) {
 	cli := docker(t)
+	box := tinyBox(deploytest.BuildImage(t, daemon(cli)))
 	deploytest.Run(t, func(t *testing.T, run ccci.RunID) harness.Deployer {
-		return newDeployer(t, cli, run)
+		d := newDeployer(t, cli, run)
+		d.o.Box = box
+		return d
 	}, deploytest.Options{Daemon: daemon(cli), Network: "proxy", Held: func(t *testing.T, run ccci.RunID, kind string) deploytest.Held {
 		return held(t, cli, run, kind)
 	}})
+}
+
+// tinyBox is a helper image that copies, of the tiny app.
+func tinyBox(image string) Box {
+	return Box{
+		Image: image, Hold: []string{"/app", "sleep", "10m"},
+		Get: func(dir, name string, limit int64) []string {
+			return []string{"/app", "get", dir, name, strconv.FormatInt(limit, 10)}
+		},
+		Put: func(dir, name string) []string { return []string{"/app", "put", dir, name} },
+	}
 }
 
 // daemon hands the suite what the port does not offer.

@@ -9,6 +9,8 @@
 //	FILL         mebibytes of memory that it uses
 //	GROW         a folder into which it writes a mebibyte every 10 ms
 //	SAY          a line that it prints at start
+//	EXCHANGE     a path: in /top/mid/data it exchanges a file with a pipe, a folder with a link to
+//	             the path and, above, /top/mid with such a link, without end
 package main
 
 import (
@@ -24,6 +26,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/recipe-maintainers/cc-ci/internal/beneath"
 )
 
 const address = ":8080"
@@ -83,6 +87,25 @@ func main() {
 			sum ^= i * i
 		}
 		fmt.Println(time.Since(started).Nanoseconds(), sum&1)
+	case "get", "put": // as cc-ci box get and put
+		if err := beneath.Run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	case "pipe":
+		fail(syscall.Mkfifo(args[0], 0o666))
+	case "link":
+		fail(os.Symlink(args[0], args[1]))
+	case "owner": // uid, gid and mode of a file
+		info, err := os.Lstat(args[0])
+		fail(err)
+		stat := info.Sys().(*syscall.Stat_t)
+		fmt.Printf("%d %d %o\n", stat.Uid, stat.Gid, stat.Mode)
+	case "own": // PATH UID MODE
+		uid, _ := strconv.Atoi(args[1])
+		mode, _ := strconv.ParseUint(args[2], 8, 32)
+		fail(os.Chmod(args[0], os.FileMode(mode)))
+		fail(os.Chown(args[0], uid, uid))
 	case "spin", "fork", "chatter", "hog":
 		attack(os.Args[1])
 	case "measure": // as cc-ci box measure
@@ -114,6 +137,13 @@ func main() {
 	default:
 		fmt.Fprintln(os.Stderr, "unknown command", os.Args[1])
 		os.Exit(2)
+	}
+}
+
+func fail(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 
@@ -176,6 +206,9 @@ func serve() {
 		for i := 0; i < len(filled); i += 4096 {
 			filled[i] = 1
 		}
+	}
+	if outside := os.Getenv("EXCHANGE"); outside != "" {
+		go exchange(outside)
 	}
 	if dir := os.Getenv("GROW"); dir != "" {
 		go func() {
