@@ -97,7 +97,7 @@ func (d *Deployer) placeOf(ctx context.Context, stack *recipe.Stack, service, na
 		return place{}, ccci.Errorf(ccci.CodeInvalid, "it is in no named volume")
 	}
 	file := strings.TrimPrefix(strings.TrimPrefix(name, path.Clean(at.Destination)), "/")
-	return place{at.Name, path.Join(subpath(stack, service, at.Destination), file), at.RW}, nil
+	return place{at.Name, path.Join(".", subpath(stack, service, at.Destination), file), at.RW}, nil
 }
 
 // within reports whether a path is a folder, or in it.

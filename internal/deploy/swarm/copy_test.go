@@ -127,6 +127,9 @@ func TestN3_FilesAreNotCopiedThroughTheAppsContainer(t *testing.T) {
 			t.Errorf("CopyIn to %s: %v, want %s", name, err, code)
 		}
 	}
+	if _, err := d.CopyOut(t.Context(), stack, "app", "/data", 100); ccci.CodeOf(err) != ccci.CodeRecipe {
+		t.Errorf("CopyOut of the volume itself: %v", err)
+	}
 	c.mu.Lock()
 	c.gone = 1
 	c.mu.Unlock()
