@@ -198,7 +198,8 @@ func TestN3_AnAppExchangesWhatIsCopied(t *testing.T) {
 		note("CopyOut", time.Since(started), err)
 		if i%5 == 0 {
 			started = time.Now()
-			note("CopyIn", time.Since(started), d.CopyIn(ctx, stack, "app", map[string][]byte{"/top/mid/data/folder/canary": []byte("canary")}))
+			err := d.CopyIn(ctx, stack, "app", map[string][]byte{"/top/mid/data/folder/canary": []byte("canary")})
+			note("CopyIn", time.Since(started), err)
 		}
 		cancel()
 	}
