@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -29,6 +30,10 @@ import (
 
 // janitorEvery is how often an idle machine is looked over.
 const janitorEvery = 5 * time.Minute
+
+// reapLimit bounds one look of the janitor. The first one goes before everything that is served, and
+// what hangs in Docker must not keep cc-ci from it; the next looks try again.
+const reapLimit = 2 * time.Minute
 
 // server is everything in one process, the harnesses aside, or everything but the
 // dashboard. Forges and engine may be elsewhere.
@@ -262,6 +267,8 @@ func (s *server) reap(ctx context.Context) {
 	if s.platform.docker == nil {
 		return
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, reapLimit, fmt.Errorf("the janitor has %s for one look", reapLimit))
+	defer cancel()
 	if _, _, err := s.platform.reap(ctx); err != nil {
 		s.log.Error("janitor", "error", err)
 	}

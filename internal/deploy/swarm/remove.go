@@ -18,6 +18,11 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness"
 )
 
+// removeLimit bounds the removal of one object. Docker waits without end where a container's lock is
+// held by something that hangs, and what is left must still be removed and named. A removal that takes
+// longer goes on without its request; the next look shows what became of it.
+const removeLimit = 30 * time.Second
+
 // removalOrder lists kinds in rounds. Within a round everything goes at once.
 var removalOrder = [][]string{
 	{kindService},
@@ -92,6 +97,9 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 			why = fmt.Errorf("the daemon still has, or may still create, %s", strings.Join(append(pending, open...), ", "))
 		} else {
 			n, err := d.sweep(ctx, left, removed)
+			if n > 0 && err != nil && ctx.Err() != nil { // there is no further look; err names what stays
+				return removed, d.stuck(app, nil, err)
+			}
 			if n > 0 {
 				progress = d.o.Now()
 				continue // look again at once: the common case is that nothing is left
@@ -154,33 +162,41 @@ func (d *Deployer) sweep(ctx context.Context, objects harness.Snapshot, removed 
 	return count, errors.Join(errs...)
 }
 
-// removeObject reports whether this call removed the object. That somebody else
-// did is no error.
+// removeObject reports whether this call removed the object, within removeLimit. That
+// somebody else did is no error.
 func (d *Deployer) removeObject(ctx context.Context, o harness.Object) (bool, error) {
-	var err error
+	ctx, cancel := context.WithTimeoutCause(ctx, removeLimit, fmt.Errorf("Docker has not removed it within %s", removeLimit))
+	defer cancel()
+	err := d.askToRemove(ctx, o)
+	if cerrdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err == nil, err
+}
+
+func (d *Deployer) askToRemove(ctx context.Context, o harness.Object) error {
 	switch o.Kind {
 	case kindService:
-		err = d.docker.ServiceRemove(ctx, o.ID)
+		return d.docker.ServiceRemove(ctx, o.ID)
 	case kindContainer:
-		err = d.docker.ContainerRemove(ctx, o.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+		return d.docker.ContainerRemove(ctx, o.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
 	case kindNetwork:
 		if isRunNetwork(o.Name, map[string]string{LabelRun: o.Run}) {
 			_ = d.clear(ctx, o.ID, ccci.RunID(o.Run)) // for one that came late; the removal says what stays
 		}
-		err = d.docker.NetworkRemove(ctx, o.ID)
+		return d.docker.NetworkRemove(ctx, o.ID)
 	case kindConfig:
-		err = d.docker.ConfigRemove(ctx, o.ID)
+		return d.docker.ConfigRemove(ctx, o.ID)
 	case kindSecret:
-		err = d.docker.SecretRemove(ctx, o.ID)
+		return d.docker.SecretRemove(ctx, o.ID)
 	case kindVolume:
-		err = d.docker.VolumeRemove(ctx, o.ID, true)
+		return d.docker.VolumeRemove(ctx, o.ID, true)
 	default:
-		return false, fmt.Errorf("removing %s %s: this kind is unknown", o.Kind, o.Name)
+		return fmt.Errorf("removing %s %s: this kind is unknown", o.Kind, o.Name)
 	}
-	if cerrdefs.IsNotFound(err) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // pendingTasks names tasks of removed services that may still make a container, and those
@@ -223,6 +239,8 @@ func (d *Deployer) spent(ctx context.Context, t swarm.Task) bool {
 	if t.Status.ContainerStatus == nil || t.Status.ContainerStatus.ContainerID == "" {
 		return false
 	}
+	ctx, cancel := context.WithTimeout(ctx, explainLimit) // one whose lock is held is there
+	defer cancel()
 	_, err := d.docker.ContainerInspect(ctx, t.Status.ContainerStatus.ContainerID)
 	return cerrdefs.IsNotFound(err)
 }
