@@ -40,7 +40,7 @@ type disk struct {
 	background
 	d *Deployer
 
-	failures int // measurements of the volumes in a row that gave nothing
+	failures int // measurements in a row that left something unmeasured
 	floods   floods
 
 	box     string   // container, "" while there is none
@@ -182,7 +182,7 @@ func (k *disk) rest(ctx context.Context, least time.Duration, free int64) bool {
 	return true
 }
 
-// judge says what is too much. A volume that cannot be walked through, again and again, is:
+// judge says what is too much. A volume or a layer that cannot be walked through, again and again, is:
 // a run could hide all it writes behind one that it made so.
 func (k *disk) judge(all []usage, err error) error {
 	k.failures++
@@ -238,9 +238,14 @@ func (k *disk) measure(ctx context.Context, logs bool) ([]usage, error) {
 	}
 	k.d.noteVolumes(containers)
 	var all []usage
+	var blind error                 // names a layer that could not be walked through
 	services := map[string]string{} // by container, of those whose log is measured
 	for _, c := range containers {
-		all = append(all, usage{what: "container " + containerName(c), bytes: c.SizeRw})
+		// Docker's walk names files by their paths, and says -1 where one is longer than the kernel takes.
+		if c.SizeRw < 0 && blind == nil {
+			blind = &unmeasured{fmt.Errorf("the writable layer of container %s cannot be measured by Docker, as when folders are too deep in each other", containerName(c)), ccci.CodeRecipe}
+		}
+		all = append(all, usage{what: "container " + containerName(c), bytes: max(c.SizeRw, 0)})
 		if service := c.Labels[labelServiceName]; service != "" && c.State == container.StateRunning && logs && k.d.o.Box.Logs != "" {
 			services[c.ID] = service
 		}
@@ -250,7 +255,7 @@ func (k *disk) measure(ctx context.Context, logs bool) ([]usage, error) {
 	}
 	volumes, err := k.d.docker.VolumeList(ctx, volume.ListOptions{})
 	if err != nil {
-		return all, err
+		return all, errors.Join(blind, err)
 	}
 	var names []string
 	for _, v := range volumes.Volumes {
@@ -261,11 +266,11 @@ func (k *disk) measure(ctx context.Context, logs bool) ([]usage, error) {
 		}
 	}
 	if len(names)+len(services) == 0 {
-		return all, nil
+		return all, blind
 	}
 	slices.Sort(names)
 	more, err := k.measureInside(ctx, names, services)
-	return append(all, more...), err
+	return append(all, more...), errors.Join(blind, err)
 }
 
 // measureInside measures, in the helper container, volumes and the logs of containers.

@@ -51,6 +51,40 @@ func TestN3_WhatCannotBeMeasuredIsTooMuch(t *testing.T) {
 	}
 }
 
+// An app makes so many folders in each other, in its writable layer, that Docker's walk fails. What it
+// writes there is then in no measurement.
+func TestN3_ALayerThatCannotBeMeasuredIsTooMuch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := stub(func(r *http.Request) string {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/containers/json") && r.URL.Query().Get("size") != "":
+				return `[{"Id": "0123456789abcdef", "Names": ["/s_app.1"], "SizeRw": -1}]`
+			case strings.HasSuffix(r.URL.Path, "/volumes"):
+				return `{}`
+			}
+			return "[]"
+		}).deployer(t, Options{RunID: "r", DiskLimit: 300 << 20, Box: Box{Measure: func(_, _ []string) []string { return nil }}})
+		all, err := d.disk.measure(t.Context(), false)
+		if len(all) != 1 || all[0].bytes != 0 || err == nil {
+			t.Errorf("measured %v, %v", all, err)
+		}
+		d.disk.start()
+		defer d.disk.stop()
+		started := time.Now()
+		select {
+		case err := <-d.Exceeded():
+			if ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), "the writable layer of container s_app.1 cannot be measured") {
+				t.Error(err)
+			}
+		case <-time.After(time.Hour):
+			t.Fatal("the app runs on")
+		}
+		if took := time.Since(started); took > mostFailures*diskInterval {
+			t.Errorf("it is ended after %s", took)
+		}
+	})
+}
+
 // A daemon that is still pulling, without end.
 func endless(t *testing.T) *client.Client {
 	t.Helper()
