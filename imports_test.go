@@ -89,6 +89,8 @@ var importRules = []importRule{
 	{"internal/runlog", []string{"."}, nil, "who reads a run's log has it from ports"},
 	{"internal/quota", nil, nil, "who holds how much depends on addresses alone"},
 	{"internal/process", nil, nil, "which process it is depends on the kernel alone"},
+	{"internal/box/emptied", nil, []string{"golang.org/x/sys"}, "it is compiled into a test's image as well"},
+	{"internal/box", []string{".", "internal/box/emptied"}, []string{"*"}, "small things for the wiring"},
 	{"internal/*", []string{".", "internal/box", "internal/host"}, []string{"*"}, "small things for the wiring"},
 	{"internal/*/*", []string{".", "internal/*"}, []string{"*"}, "small things for the wiring"},
 	{"internal/testserver/githubfake/extract", nil, nil, "it reads one file and writes another"},

@@ -72,6 +72,7 @@ func contained(args []string, stderr io.Writer) (code int, ours bool) {
 		"box clear":     box.Clear,
 		"box get":       box.Get,
 		"box put":       box.Put,
+		"box empty":     box.Empty,
 	}[args[0]+" "+args[1]]
 	if !ours {
 		return 0, false

@@ -205,7 +205,7 @@ func (p *platform) harnessConfig(o order, files, out string, log io.Writer) (har
 	deployer, err := swarm.New(swarm.Options{
 		RunID: job.RunID, Pins: o.pins, Docker: p.docker, Logger: p.log, EndpointMode: p.cfg.Engine.DNSRR,
 		Network: p.cfg.Network, Proxy: p.ingress.Container(),
-		Box: swarm.Box{Image: p.box, Dial: box.DialCommand, Hold: box.HoldCommand(3 * time.Hour), Measure: box.MeasureCommand, Logs: box.LogDir,
+		Box: swarm.Box{Image: p.box, Dial: box.DialCommand, Hold: box.HoldCommand(3 * time.Hour), Measure: box.MeasureCommand, Empty: box.EmptyCommand, Logs: box.LogDir,
 			Get: box.GetCommand, Put: box.PutCommand},
 		DiskLimit: config.Bytes(p.cfg.Limits.Disk), Free: p.free, Full: p.full, Short: p.short, Ceilings: ceilings(p.cfg.Limits),
 		Runs: p.cfg.Engine.Capacity, Part: part, Apps: 1 + len(o.enrolment.Depends),
@@ -398,6 +398,14 @@ func (p *platform) hookEnv() []string {
 	return env
 }
 
+// reaperBox is what the janitor has of the helper image: it empties what Docker cannot remove.
+func reaperBox(image string) swarm.Box {
+	if image == "" {
+		return swarm.Box{}
+	}
+	return swarm.Box{Image: image, Empty: box.EmptyCommand}
+}
+
 // reap runs the janitor once: over the daemon, and over the temporary folders of
 // this machine. It returns the runs it looked at and the folders it removed.
 func (p *platform) reap(ctx context.Context) ([]harness.Reaped, []string, error) {
@@ -405,7 +413,7 @@ func (p *platform) reap(ctx context.Context) ([]harness.Reaped, []string, error)
 	for _, path := range folders {
 		p.log.Info("janitor removed what a killed process left", "folder", path)
 	}
-	reaper, err := swarm.New(swarm.Options{RunID: "janitor", Docker: p.docker, Logger: p.log})
+	reaper, err := swarm.New(swarm.Options{RunID: "janitor", Docker: p.docker, Logger: p.log, Box: reaperBox(p.box)})
 	if err != nil {
 		return nil, folders, errors.Join(filesErr, err)
 	}

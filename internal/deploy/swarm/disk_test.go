@@ -55,14 +55,14 @@ func TestN3_WhatCannotBeMeasuredIsTooMuch(t *testing.T) {
 // writes there is then in no measurement.
 func TestN3_ALayerThatCannotBeMeasuredIsTooMuch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := stub(func(r *http.Request) string {
+		d := stub(func(r *http.Request) (int, string) {
 			switch {
 			case strings.HasSuffix(r.URL.Path, "/containers/json") && r.URL.Query().Get("size") != "":
-				return `[{"Id": "0123456789abcdef", "Names": ["/s_app.1"], "SizeRw": -1}]`
+				return http.StatusOK, `[{"Id": "0123456789abcdef", "Names": ["/s_app.1"], "SizeRw": -1}]`
 			case strings.HasSuffix(r.URL.Path, "/volumes"):
-				return `{}`
+				return http.StatusOK, `{}`
 			}
-			return "[]"
+			return http.StatusOK, "[]"
 		}).deployer(t, Options{RunID: "r", DiskLimit: 300 << 20, Box: Box{Measure: func(_, _ []string) []string { return nil }}})
 		all, err := d.disk.measure(t.Context(), false)
 		if len(all) != 1 || all[0].bytes != 0 || err == nil {

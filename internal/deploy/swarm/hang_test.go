@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -17,14 +18,14 @@ import (
 )
 
 // stub is a daemon without a connection, so that the clock of a test goes on while it does not answer.
-type stub func(r *http.Request) string
+type stub func(r *http.Request) (status int, body string)
 
 func (s stub) RoundTrip(r *http.Request) (*http.Response, error) {
-	body := s(r)
+	status, body := s(r)
 	if r.Context().Err() != nil {
 		return nil, context.Cause(r.Context())
 	}
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+	return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }
 
 func (s stub) deployer(t *testing.T, o Options) *Deployer {
@@ -57,7 +58,7 @@ func TestN3_AHangingContainerDoesNotHangItsRemoval(t *testing.T) {
 			}
 			return all
 		}
-		d := stub(func(r *http.Request) string {
+		d := stub(func(r *http.Request) (int, string) {
 			path := strings.TrimPrefix(r.URL.Path, "/v1.41")
 			switch {
 			case r.Method == http.MethodDelete && path == "/containers/1111111111111111":
@@ -67,12 +68,12 @@ func TestN3_AHangingContainerDoesNotHangItsRemoval(t *testing.T) {
 				gone[path] = true
 				mu.Unlock()
 			case path == "/containers/json":
-				return `[{"Id": "1111111111111111", "Names": ["/hangs"], "Labels": {"cc-ci.run": "` + run + `"}}` +
+				return http.StatusOK, `[{"Id": "1111111111111111", "Names": ["/hangs"], "Labels": {"cc-ci.run": "` + run + `"}}` +
 					listed("/containers/2222222222222222", `, {"Id": "2222222222222222", "Names": ["/goes"], "Labels": {"cc-ci.run": "`+run+`"}}`) + `]`
 			case path == "/volumes":
-				return `{"Volumes": [` + listed("/volumes/data", `{"Name": "data", "Labels": {"cc-ci.run": "`+run+`"}}`) + `]}`
+				return http.StatusOK, `{"Volumes": [` + listed("/volumes/data", `{"Name": "data", "Labels": {"cc-ci.run": "`+run+`"}}`) + `]}`
 			}
-			return "[]"
+			return http.StatusOK, "[]"
 		}).deployer(t, Options{RunID: run})
 		started := time.Now()
 		removed, err := d.Remove(t.Context(), harness.App{RunID: run, StackName: "s_ci_test"})
@@ -92,17 +93,17 @@ func TestN3_AHangingContainerDoesNotHangItsRemoval(t *testing.T) {
 func TestARemovalThatIsOutOfTimeNamesWhatStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const run = "260102-030405-abcdef"
-		d := stub(func(r *http.Request) string {
+		d := stub(func(r *http.Request) (int, string) {
 			switch path := strings.TrimPrefix(r.URL.Path, "/v1.41"); {
 			case r.Method == http.MethodDelete && path == "/containers/1111111111111111":
 				<-r.Context().Done()
 			case path == "/containers/json":
-				return `[{"Id": "1111111111111111", "Names": ["/hangs"], "Labels": {"cc-ci.run": "` + run + `"}},
+				return http.StatusOK, `[{"Id": "1111111111111111", "Names": ["/hangs"], "Labels": {"cc-ci.run": "` + run + `"}},
 					{"Id": "2222222222222222", "Names": ["/goes"], "Labels": {"cc-ci.run": "` + run + `"}}]`
 			case path == "/volumes":
-				return `{}`
+				return http.StatusOK, `{}`
 			}
-			return "[]"
+			return http.StatusOK, "[]"
 		}).deployer(t, Options{RunID: run})
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -111,4 +112,80 @@ func TestARemovalThatIsOutOfTimeNamesWhatStays(t *testing.T) {
 			t.Errorf("Remove: %v", err)
 		}
 	})
+}
+
+// What Docker cannot remove is emptied once, in a container that sees nothing else, and is asked for again. A volume that
+// may be a folder of the host is never emptied, nor is a container's layer that is not where Docker has its own.
+func TestN3_WhatDockerCannotRemoveIsEmptied(t *testing.T) {
+	for name, c := range map[string]struct {
+		volume, container string // what Docker says of them
+		want              []string
+	}{
+		"both": {`{"Name": "data", "Driver": "local"}`, `{"State": {"Running": false}, "GraphDriver": {"Name": "overlay2", "Data": {"UpperDir": "/docker/overlay2/x/diff"}}}`,
+			[]string{"bind /docker/overlay2/x/diff", "volume data"}},
+		"a folder of the host": {`{"Name": "data", "Driver": "local", "Options": {"o": "bind", "type": "none", "device": "/srv"}}`,
+			`{"State": {"Running": false}, "GraphDriver": {"Name": "overlay2", "Data": {"UpperDir": "/srv/x/diff"}}}`, nil},
+		"another driver, and one that runs": {`{"Name": "data", "Driver": "nfs"}`,
+			`{"State": {"Running": true}, "GraphDriver": {"Name": "overlay2", "Data": {"UpperDir": "/docker/overlay2/x/diff"}}}`, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const run = "260102-030405-abcdef"
+				var mu sync.Mutex
+				var mounted []string
+				d := stub(func(r *http.Request) (int, string) {
+					mu.Lock()
+					defer mu.Unlock()
+					switch path := strings.TrimPrefix(r.URL.Path, "/v1.41"); {
+					case r.Method == http.MethodDelete && path != "/containers/b0b0b0b0b0b0b0b0":
+						if len(mounted) == 0 || strings.HasPrefix(path, "/volumes") && len(mounted) < 2 {
+							return http.StatusInternalServerError, `{"message": "too many open files"}`
+						}
+					case path == "/containers/create":
+						var asked struct {
+							HostConfig struct {
+								NetworkMode     string
+								CapDrop, CapAdd []string
+								Mounts          []struct{ Type, Source string }
+							}
+						}
+						if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+							t.Error(err)
+						}
+						if h := asked.HostConfig; h.NetworkMode != "none" || len(h.CapDrop) != 1 || h.CapDrop[0] != "ALL" || strings.Join(h.CapAdd, " ") != "CAP_DAC_OVERRIDE CAP_FOWNER" {
+							t.Errorf("%+v", h)
+						}
+						for _, m := range asked.HostConfig.Mounts {
+							mounted = append(mounted, m.Type+" "+m.Source)
+						}
+						return http.StatusCreated, `{"Id": "b0b0b0b0b0b0b0b0"}`
+					case strings.HasSuffix(path, "/wait"):
+						return http.StatusOK, `{"StatusCode": 0}`
+					case path == "/containers/1111111111111111/json":
+						return http.StatusOK, c.container
+					case path == "/volumes/data":
+						return http.StatusOK, c.volume
+					case path == "/containers/json" && len(mounted) == 0:
+						return http.StatusOK, `[{"Id": "1111111111111111", "Names": ["/deep"], "Labels": {"cc-ci.run": "` + run + `"}}]`
+					case path == "/volumes" && len(mounted) < 2:
+						return http.StatusOK, `{"Volumes": [{"Name": "data", "Labels": {"cc-ci.run": "` + run + `"}}]}`
+					case path == "/volumes":
+						return http.StatusOK, `{}`
+					}
+					return http.StatusOK, "[]"
+				}).deployer(t, Options{RunID: run, Box: Box{Image: "box", Empty: func(dirs []string) []string { return dirs }}})
+				d.dockerRoot = "/docker"
+				removed, err := d.Remove(t.Context(), harness.App{RunID: run, StackName: "s_ci_test"})
+				if strings.Join(mounted, ", ") != strings.Join(c.want, ", ") {
+					t.Errorf("emptied %v, want %v", mounted, c.want)
+				}
+				if c.want != nil && (err != nil || removed[kindContainer] != 1 || removed[kindVolume] != 1) {
+					t.Errorf("Remove: %v, %v", removed, err)
+				}
+				if c.want == nil && (err == nil || !strings.Contains(err.Error(), "too many open files")) {
+					t.Errorf("Remove: %v", err)
+				}
+			})
+		})
+	}
 }

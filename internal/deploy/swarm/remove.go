@@ -65,6 +65,7 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 	tasks := map[string]bool{} // service id -> its tasks must be proven harmless
 	progress := d.o.Now()
 	var absent absence
+	once := emptied{}
 	for {
 		// Before the daemon is asked: a request that is answered in between has made
 		// something that this look does not show.
@@ -96,7 +97,7 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 			}
 			why = fmt.Errorf("the daemon still has, or may still create, %s", strings.Join(append(pending, open...), ", "))
 		} else {
-			n, err := d.sweep(ctx, left, removed)
+			n, err := d.sweep(ctx, left, removed, once)
 			if n > 0 && err != nil && ctx.Err() != nil { // there is no further look; err names what stays
 				return removed, d.stuck(app, nil, err)
 			}
@@ -133,7 +134,7 @@ func (d *Deployer) stuck(app harness.App, left harness.Snapshot, why error) erro
 
 // sweep removes objects, kind by kind, and returns how many it got. Its error says
 // why some stay, which is normal while others let go of them.
-func (d *Deployer) sweep(ctx context.Context, objects harness.Snapshot, removed map[string]int) (int, error) {
+func (d *Deployer) sweep(ctx context.Context, objects harness.Snapshot, removed map[string]int, once emptied) (int, error) {
 	var count int
 	var errs []error
 	for _, kinds := range removalOrder {
@@ -149,6 +150,9 @@ func (d *Deployer) sweep(ctx context.Context, objects harness.Snapshot, removed 
 			})
 		}
 		_ = group.Wait() // the errors are in failed
+		if d.o.Box.Empty != nil {
+			d.emptyFirst(ctx, batch, gone, failed, once)
+		}
 		for i, o := range batch {
 			if gone[i] {
 				count++

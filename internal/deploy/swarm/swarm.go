@@ -137,6 +137,9 @@ type Box struct {
 	// for each container; nil: nothing is measured.
 	Hold    []string
 	Measure func(containers, dirs []string) []string
+	// Empty returns the command that removes all that is in directories, however deep it is; nil: what
+	// Docker itself cannot remove stays.
+	Empty func(dirs []string) []string
 	// Logs is the directory in which Measure finds Docker's directory of containers, for the
 	// logs of those that it is given. Empty: logs are not measured.
 	Logs string

@@ -14,6 +14,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -28,6 +29,7 @@ import (
 	"time"
 
 	"github.com/recipe-maintainers/cc-ci/internal/beneath"
+	"github.com/recipe-maintainers/cc-ci/internal/box/emptied"
 )
 
 const address = ":8080"
@@ -119,6 +121,25 @@ func main() {
 				return nil
 			})
 			fmt.Println(size, entries, dir)
+		}
+	case "deep": // so many folders in each other
+		n, _ := strconv.Atoi(args[0])
+		err := os.Chdir(args[1])
+		for ; err == nil && n > 0; n-- {
+			if err = syscall.Mkdir("d", 0o700); err == nil {
+				err = syscall.Chdir("d") // os.Chdir would look for the path
+			}
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	case "empty": // as cc-ci box empty
+		for _, dir := range args {
+			if err := emptied.Folder(context.Background(), dir); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
 		}
 	case "count": // processes of this program that run a command
 		n := 0
