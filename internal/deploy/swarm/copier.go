@@ -26,6 +26,8 @@ import (
 type copier struct {
 	d *Deployer
 
+	early sync.WaitGroup // of begin
+
 	mu      sync.Mutex // held while the container is made or dropped
 	box     string     // "" while there is none
 	mounted []string   // in the order of their folders
@@ -90,7 +92,33 @@ func (c *copier) make(ctx context.Context, stack *recipe.Stack, volume string) e
 			}
 		}
 	}
-	names = unique(names)
+	return c.start(ctx, stack.Name, unique(names))
+}
+
+// begin makes the container beside other work, with volumes that exist. Errors are those of the first copy,
+// which makes it again.
+func (c *copier) begin(ctx context.Context, stack string, volumes []string) {
+	if c.d.o.Box.Image == "" || c.d.o.Box.Get == nil || len(volumes) == 0 {
+		return
+	}
+	c.early.Go(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !slices.ContainsFunc(volumes, func(v string) bool { return !slices.Contains(c.mounted, v) }) {
+			return
+		}
+		ctx, cancel := cleanupContext(ctx, explainLimit)
+		defer cancel()
+		c.remove()
+		if err := c.start(ctx, stack, volumes); err != nil {
+			c.d.log.Debug("making a helper container for the volumes", "error", err)
+			c.remove()
+		}
+	})
+}
+
+// start makes and starts the container.
+func (c *copier) start(ctx context.Context, stack string, names []string) error {
 	pids := int64(boxProcesses)
 	host := &container.HostConfig{
 		NetworkMode: "none", AutoRemove: true, ReadonlyRootfs: true,
@@ -100,11 +128,11 @@ func (c *copier) make(ctx context.Context, stack *recipe.Stack, volume string) e
 	}
 	for i, name := range names {
 		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeVolume, Source: name, Target: folder(i), VolumeOptions: &mount.VolumeOptions{
-			NoCopy: true, Labels: owned(nil, c.d.o.RunID, stack.Name), // they count if the volume has gone meanwhile
+			NoCopy: true, Labels: owned(nil, c.d.o.RunID, stack), // they count if the volume has gone meanwhile
 		}})
 	}
 	id := make(chan string, 1)
-	err = c.d.create(ctx, kindContainer, "for copying", "", func(ctx context.Context) error {
+	err := c.d.create(ctx, kindContainer, "for copying", "", func(ctx context.Context) error {
 		made, err := c.d.docker.ContainerCreate(ctx, &container.Config{
 			Image: c.d.o.Box.Image, User: "0", Entrypoint: c.d.o.Box.Hold, Labels: owned(nil, c.d.o.RunID, ""),
 		}, host, nil, nil, "")
@@ -120,6 +148,7 @@ func (c *copier) make(ctx context.Context, stack *recipe.Stack, volume string) e
 
 // drop removes the helper container.
 func (c *copier) drop() {
+	c.early.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.remove()

@@ -53,9 +53,11 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 			}
 		}
 	}
-	if err := d.fill(ctx, stack, m.services); err != nil {
+	volumes, err := d.fill(ctx, stack, m.services)
+	if err != nil {
 		return err
 	}
+	d.copier.begin(ctx, stack.Name, volumes)
 	for _, svc := range m.services {
 		if err := d.apply(ctx, stack, svc, refs, present); err != nil {
 			return err

@@ -61,26 +61,28 @@ func statesNoCopy(s types.ServiceConfig, target string) bool {
 	})
 }
 
-// fill makes the volumes that do not exist yet, with what the images have at their places.
-func (d *Deployer) fill(ctx context.Context, stack *recipe.Stack, services []service) error {
+// fill makes the volumes that do not exist yet, with what the images have at their places. It returns which
+// volumes exist then.
+func (d *Deployer) fill(ctx context.Context, stack *recipe.Stack, services []service) (volumes []string, err error) {
 	missing := map[string]bool{}
 	for _, f := range fillingsOf(stack, services) {
 		name := f.mount.Source
 		if _, seen := missing[name]; !seen {
 			_, err := d.docker.VolumeInspect(ctx, name)
 			if err != nil && !cerrdefs.IsNotFound(err) {
-				return d.fault("looking at volume "+name, err)
+				return nil, d.fault("looking at volume "+name, err)
 			}
 			missing[name] = err != nil
+			volumes = append(volumes, name)
 		}
 		if !missing[name] {
 			continue
 		}
 		if err := d.fillOne(ctx, stack, f); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return volumes, nil
 }
 
 func (d *Deployer) fillOne(ctx context.Context, stack *recipe.Stack, f filling) error {
