@@ -88,6 +88,9 @@ configs: {conf: {name: STACK_conf_v1, file: ./app.conf}}
 	}
 	kinds := map[string]int{}
 	for _, o := range a.objects() {
+		if o.Kind == "container" && o.Stack == "" && o.Run == string(a.RunID) {
+			continue // a helper of the run's, which belongs to no stack
+		}
 		kinds[o.Kind]++
 		if o.Run != string(a.RunID) || o.Stack != a.StackName && o.Kind != "network" { // one network is the run's
 			t.Errorf("%s %s carries run %q and stack %q", o.Kind, o.Name, o.Run, o.Stack)

@@ -194,13 +194,13 @@ func TestN3_FastWritesAreMeasuredAtOnce(t *testing.T) {
 // A slow measurement is followed by a rest, which ends at once when the run writes more than it may in it.
 func TestN3_MoreThanTheLimitEndsTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		written := int64(0)
-		d := &Deployer{o: Options{DiskLimit: 300 << 20, Free: func() int64 { return 10<<30 - written }}}
+		var written atomic.Int64
+		d := &Deployer{o: Options{DiskLimit: 300 << 20, Free: func() int64 { return 10<<30 - written.Load() }}}
 		d.disk = &disk{d: d}
 		rested := func(write int64) time.Duration {
 			started := time.Now()
-			written = 0
-			time.AfterFunc(2*time.Second, func() { written = write })
+			written.Store(0)
+			time.AfterFunc(2*time.Second, func() { written.Store(write) })
 			if !d.disk.rest(t.Context(), 20*time.Second, 10<<30) {
 				t.Error("the rest was ended")
 			}
