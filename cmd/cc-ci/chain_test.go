@@ -148,7 +148,7 @@ func (c *chain) redOnGitea(pull int, word string) (comment string, r ccci.Result
 	c.gitea.Comment(c.t, c.repo, pull, "ada", "!testme")
 	c.until("the verdict "+word, 4*time.Minute, func() bool {
 		for _, body := range c.ours(pull) {
-			if strings.Contains(body, " "+word+": ") {
+			if headline, _, _ := strings.Cut(body, "\n"); strings.Contains(headline, " "+word+": ") {
 				comment = body
 			}
 		}

@@ -27,9 +27,9 @@ type Options struct {
 	// Exec runs a command in a service of the app, as harness.Deployer does.
 	Exec func(ctx context.Context, cmd harness.ExecCmd) (harness.ExecResult, error)
 
-	// Creating sends a request to create an object, of kind "container" or "volume", and returns its error. What removes
-	// the objects of the run must outlive a request whose caller has given up: the daemon may carry it out later.
-	// Default: the request is waited for, for at most createLimit, whatever becomes of ctx.
+	// Creating sends a request to create an object, of kind "container" or "volume", and returns its error. Its ctx ends
+	// after createLimit, whatever becomes of the run: a container that came later would hold the volume that Close removes.
+	// What removes the objects of the run must outlive a request that had no answer then. Default: sends it.
 	Creating func(ctx context.Context, kind, name string, request func(context.Context) error) error
 
 	Repo     Repo

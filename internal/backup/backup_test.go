@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
@@ -639,5 +640,34 @@ func TestA19_CreationsAreAnnounced(t *testing.T) {
 	want := []string{"volume cc-ci-backup-announced", "container of restic", "volume cc-ci-backup-announced", "container of restic"}
 	if !slices.Equal(announced, want) {
 		t.Errorf("announced %q, want %q", announced, want)
+	}
+}
+
+// A run that ends while Docker makes the container of restic leaves none that holds the repository's volume: closing
+// would wait for it until the end of the teardown.
+func TestA19_AnEndWhileTheContainerIsMadeIsClosed(t *testing.T) {
+	a := newApp(t)
+	ctx, end := context.WithCancel(t.Context())
+	b := New(Options{Docker: a.docker, Box: a.box, RunID: "ended-early", Exec: a.exec,
+		Creating: func(ctx context.Context, kind, _ string, request func(context.Context) error) error {
+			done := make(chan error, 1)
+			go func() { done <- request(context.WithoutCancel(ctx)) }()
+			if kind == "container" {
+				end()
+			}
+			select {
+			case err := <-done:
+				return err
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}})
+	if err := b.Open(ctx, a.plan()); err == nil {
+		t.Fatal("a backup that was ended is open")
+	}
+	closing, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := b.Close(closing); err != nil {
+		t.Error(err)
 	}
 }

@@ -177,7 +177,9 @@ func (k *Kept) makeVolume(ctx context.Context, stack *recipe.Stack, v Volume) er
 		labels = map[string]string{}
 	}
 	labels[harness.RunLabel], labels[labelStack] = string(k.opts.RunID), stack.Name
-	err := k.opts.Creating(ctx, "volume", v.Name, func(ctx context.Context) error {
+	asked, cancel := lasting(ctx)
+	defer cancel()
+	err := k.opts.Creating(asked, "volume", v.Name, func(ctx context.Context) error {
 		_, err := k.opts.Docker.VolumeCreate(ctx, volume.CreateOptions{Name: v.Name, Driver: declared.Driver, DriverOpts: declared.DriverOpts, Labels: labels})
 		return err
 	})

@@ -91,7 +91,9 @@ func (b *Backup) run(ctx context.Context, what use, repo mount.Mount, volumes ..
 		host.Tmpfs = above(volumes)
 	}
 	made := make(chan string, 1) // the answer may come when nothing waits for it any more
-	err = b.opts.Creating(ctx, "container", "of restic", func(ctx context.Context) error {
+	asked, cancel := lasting(ctx)
+	defer cancel()
+	err = b.opts.Creating(asked, "container", "of restic", func(ctx context.Context) error {
 		created, err := b.opts.Docker.ContainerCreate(ctx,
 			&container.Config{
 				Image:  b.opts.Box,
@@ -136,7 +138,9 @@ func (b *Backup) repositoryMount(ctx context.Context) (mount.Mount, error) {
 	name := b.opts.Repo.Volume
 	if name == "" {
 		name = "cc-ci-backup-" + strings.ToLower(string(b.opts.RunID))
-		err := b.opts.Creating(ctx, "volume", name, func(ctx context.Context) error {
+		asked, cancel := lasting(ctx)
+		defer cancel()
+		err := b.opts.Creating(asked, "volume", name, func(ctx context.Context) error {
 			_, err := b.opts.Docker.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: map[string]string{harness.RunLabel: string(b.opts.RunID)}})
 			return err
 		})
@@ -168,8 +172,6 @@ func lasting(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // awaited is the default of Options.Creating.
 func awaited(ctx context.Context, _, _ string, request func(context.Context) error) error {
-	ctx, cancel := lasting(ctx)
-	defer cancel()
 	return request(ctx)
 }
 
