@@ -1,7 +1,6 @@
 package swarm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
-	"github.com/docker/docker/pkg/stdcopy"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
@@ -119,30 +117,18 @@ func (c *copier) begin(ctx context.Context, stack string, volumes []string) {
 
 // start makes and starts the container.
 func (c *copier) start(ctx context.Context, stack string, names []string) error {
-	pids := int64(boxProcesses)
-	host := &container.HostConfig{
-		NetworkMode: "none", AutoRemove: true, ReadonlyRootfs: true,
-		// The owner of the files is any user of the app's.
-		CapDrop: []string{"ALL"}, CapAdd: []string{"DAC_OVERRIDE", "CHOWN", "FOWNER"}, SecurityOpt: []string{"no-new-privileges"},
-		Resources: container.Resources{Memory: boxMemory, PidsLimit: &pids, CPUShares: boxShares},
-	}
+	host := confined(boxMemory, "DAC_OVERRIDE", "CHOWN", "FOWNER") // the owner of the files is any user of the app's
+	host.AutoRemove = true
 	for i, name := range names {
 		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeVolume, Source: name, Target: folder(i), VolumeOptions: &mount.VolumeOptions{
 			NoCopy: true, Labels: owned(nil, c.d.o.RunID, stack), // they count if the volume has gone meanwhile
 		}})
 	}
-	id := make(chan string, 1)
-	err := c.d.create(ctx, kindContainer, "for copying", "", func(ctx context.Context) error {
-		made, err := c.d.docker.ContainerCreate(ctx, &container.Config{
-			Image: c.d.o.Box.Image, User: "0", Entrypoint: c.d.o.Box.Hold, Labels: owned(nil, c.d.o.RunID, ""),
-		}, host, nil, nil, "")
-		id <- made.ID
-		return err
-	})
+	id, err := c.d.createContainer(ctx, "for copying", "", c.d.ofBox(c.d.o.Box.Hold, c.d.o.RunID), host)
 	if err != nil {
 		return err
 	}
-	c.box, c.mounted = <-id, names
+	c.box, c.mounted = id, names
 	return c.d.docker.ContainerStart(ctx, c.box, container.StartOptions{})
 }
 
@@ -177,32 +163,15 @@ func (c *copier) remove() {
 
 // exec runs a command in the helper container and returns what it prints.
 func (c *copier) exec(ctx context.Context, id string, args []string, input []byte, limit int64) ([]byte, error) {
-	made, err := c.d.docker.ContainerExecCreate(ctx, id, container.ExecOptions{Cmd: args, AttachStdin: input != nil, AttachStdout: true, AttachStderr: true})
-	if err != nil {
-		return nil, boxGone(err)
-	}
-	conn, err := c.d.docker.ContainerExecAttach(ctx, made.ID, container.ExecAttachOptions{})
-	if err != nil {
-		return nil, boxGone(err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, conn.Close)() // a hijacked connection does not know ctx
-	if input != nil {
-		go func() {
-			_, _ = conn.Conn.Write(input) // the answer says what came of it
-			_ = conn.CloseWrite()
-		}()
-	}
 	// The file is in base64 and JSON.
-	stdout, stderr := &headBuffer{limit: int(2*limit) + execOutput}, &headBuffer{limit: 1000}
-	_, err = stdcopy.StdCopy(stdout, stderr, conn.Reader)
+	stdout, stderr, err := c.d.execBox(ctx, id, args, input, int(2*limit)+execOutput)
 	switch {
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case err == nil && len(stdout.data) == 0:
-		err = fmt.Errorf("the helper container says %q", clip(string(bytes.TrimSpace(stderr.data)), 300))
+	case err != nil:
+		return nil, boxGone(err)
+	case len(stdout) == 0:
+		return nil, fmt.Errorf("the helper container says %q", clip(string(stderr), 300))
 	}
-	return stdout.data, err
+	return stdout, nil
 }
 
 func boxGone(err error) error {

@@ -110,31 +110,18 @@ func (d *Deployer) boxDial(ctx context.Context, task container.InspectResponse, 
 			}
 		}
 	}
-	pids := int64(boxProcesses)
-	id := make(chan string, 1)
-	err := d.create(ctx, kindContainer, "for a connection", stack, func(ctx context.Context) error {
-		made, err := d.docker.ContainerCreate(ctx,
-			&container.Config{
-				Image:      d.o.Box.Image,
-				Entrypoint: d.o.Box.Dial(net.JoinHostPort(host, strconv.Itoa(port))),
-				OpenStdin:  true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
-				Labels: owned(nil, d.o.RunID, stack),
-			},
-			&container.HostConfig{
-				NetworkMode:    container.NetworkMode("container:" + task.ID),
-				AutoRemove:     true,
-				ReadonlyRootfs: true,
-				CapDrop:        []string{"ALL"},
-				SecurityOpt:    []string{"no-new-privileges"},
-				Resources:      container.Resources{Memory: boxMemory, PidsLimit: &pids, CPUShares: boxShares},
-			}, nil, nil, "")
-		id <- made.ID
-		return err
-	})
+	confinement := confined(boxMemory)
+	confinement.NetworkMode, confinement.AutoRemove = container.NetworkMode("container:"+task.ID), true
+	id, err := d.createContainer(ctx, "for a connection", stack, &container.Config{
+		Image:      d.o.Box.Image,
+		Entrypoint: d.o.Box.Dial(net.JoinHostPort(host, strconv.Itoa(port))),
+		OpenStdin:  true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
+		Labels: owned(nil, d.o.RunID, stack),
+	}, confinement)
 	if err != nil {
 		return nil, fmt.Errorf("making a box: %w", err)
 	}
-	conn := &boxConn{docker: d, id: <-id}
+	conn := &boxConn{docker: d, id: id}
 	attached, err := d.docker.ContainerAttach(ctx, conn.id, container.AttachOptions{Stream: true, Stdin: true, Stdout: true, Stderr: true})
 	if err != nil {
 		conn.remove(ctx)

@@ -1,7 +1,6 @@
 package swarm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +15,6 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/volume"
-	"github.com/docker/docker/pkg/stdcopy"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -312,12 +310,8 @@ func (k *disk) measureInside(ctx context.Context, names []string, services map[s
 func folder(i int) string { return fmt.Sprintf("/volumes/%d", i) }
 
 func (k *disk) makeBox(ctx context.Context, names []string) error {
-	pids := int64(boxProcesses)
-	host := &container.HostConfig{
-		NetworkMode: "none", AutoRemove: true, ReadonlyRootfs: true,
-		CapDrop: []string{"ALL"}, CapAdd: []string{"DAC_READ_SEARCH"}, SecurityOpt: []string{"no-new-privileges"},
-		Resources: container.Resources{Memory: 4 * boxMemory, PidsLimit: &pids, CPUShares: boxShares},
-	}
+	host := confined(4*boxMemory, "DAC_READ_SEARCH")
+	host.AutoRemove = true
 	if root, target := k.d.dockerRoot, k.d.o.Box.Logs; root != "" && target != "" {
 		// The directory has the settings of all containers as well. The helper container runs cc-ci alone and has no network.
 		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeBind, Source: filepath.Join(root, "containers"), Target: target, ReadOnly: true, BindOptions: &mount.BindOptions{NonRecursive: true}})
@@ -325,18 +319,11 @@ func (k *disk) makeBox(ctx context.Context, names []string) error {
 	for i, name := range names {
 		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeVolume, Source: name, Target: folder(i), ReadOnly: true, VolumeOptions: &mount.VolumeOptions{NoCopy: true}})
 	}
-	id := make(chan string, 1)
-	err := k.d.create(ctx, kindContainer, "for measuring", "", func(ctx context.Context) error {
-		made, err := k.d.docker.ContainerCreate(ctx, &container.Config{
-			Image: k.d.o.Box.Image, User: "0", Entrypoint: k.d.o.Box.Hold, Labels: owned(nil, k.d.o.RunID, ""),
-		}, host, nil, nil, "")
-		id <- made.ID
-		return err
-	})
+	id, err := k.d.createContainer(ctx, "for measuring", "", k.d.ofBox(k.d.o.Box.Hold, k.d.o.RunID), host)
 	if err != nil {
 		return fmt.Errorf("making a box for the volumes: %w", err)
 	}
-	k.box, k.mounted = <-id, names
+	k.box, k.mounted = id, names
 	return k.d.docker.ContainerStart(ctx, k.box, container.StartOptions{})
 }
 
@@ -354,23 +341,9 @@ func (k *disk) dropBox() {
 
 // run runs a command in the box and returns what it prints, at most 1 MiB.
 func (k *disk) run(ctx context.Context, args []string) ([]byte, error) {
-	made, err := k.d.docker.ContainerExecCreate(ctx, k.box, container.ExecOptions{Cmd: args, AttachStdout: true, AttachStderr: true})
-	if err != nil {
-		return nil, err
+	stdout, stderr, err := k.d.execBox(ctx, k.box, args, nil, execOutput)
+	if err == nil && len(stderr) > 0 {
+		err = errors.New(clip(string(stderr), 300))
 	}
-	conn, err := k.d.docker.ContainerExecAttach(ctx, made.ID, container.ExecAttachOptions{})
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, conn.Close)() // a hijacked connection does not know ctx
-	stdout, stderr := &headBuffer{limit: execOutput}, &headBuffer{limit: 1000}
-	_, err = stdcopy.StdCopy(stdout, stderr, conn.Reader)
-	switch {
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case err == nil && len(stderr.data) > 0:
-		err = errors.New(clip(string(bytes.TrimSpace(stderr.data)), 300))
-	}
-	return stdout.data, err
+	return stdout, err
 }

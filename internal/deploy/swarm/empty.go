@@ -92,24 +92,12 @@ func (d *Deployer) emptyMount(ctx context.Context, m mount.Mount, run ccci.RunID
 	ctx, cancel := context.WithTimeoutCause(ctx, emptyLimit, fmt.Errorf("it takes longer than %s", emptyLimit))
 	defer cancel()
 	m.Target = folder(0)
-	pids := int64(boxProcesses)
-	host := &container.HostConfig{
-		NetworkMode: "none", ReadonlyRootfs: true, Mounts: []mount.Mount{m},
-		CapDrop: []string{"ALL"}, CapAdd: []string{"DAC_OVERRIDE", "FOWNER"}, SecurityOpt: []string{"no-new-privileges"},
-		Resources: container.Resources{Memory: 4 * boxMemory, PidsLimit: &pids, CPUShares: boxShares},
-	}
-	id := make(chan string, 1)
-	err := d.create(ctx, kindContainer, "for emptying", "", func(ctx context.Context) error {
-		made, err := d.docker.ContainerCreate(ctx, &container.Config{
-			Image: d.o.Box.Image, User: "0", Entrypoint: d.o.Box.Empty([]string{m.Target}), Labels: owned(nil, run, ""),
-		}, host, nil, nil, "")
-		id <- made.ID
-		return err
-	})
+	host := confined(4*boxMemory, "DAC_OVERRIDE", "FOWNER")
+	host.Mounts = []mount.Mount{m}
+	box, err := d.createContainer(ctx, "for emptying", "", d.ofBox(d.o.Box.Empty([]string{m.Target}), run), host)
 	if err != nil {
 		return err
 	}
-	box := <-id
 	defer func() { // it would hold the volume
 		after, cancel := cleanupContext(ctx, removeLimit)
 		defer cancel()

@@ -92,19 +92,14 @@ func (d *Deployer) fillOne(ctx context.Context, stack *recipe.Stack, f filling) 
 		return d.fault(activity, err)
 	}
 	host := &container.HostConfig{NetworkMode: "none", Mounts: append([]mount.Mount{f.mount}, covering(img, path.Clean("/"+f.mount.Target))...)}
-	id := make(chan string, 1)
-	err = d.create(ctx, kindContainer, "for filling "+f.mount.Source, stack.Name, func(ctx context.Context) error {
-		made, err := d.docker.ContainerCreate(ctx, neverStarted(img.ID, d.o.RunID), host, nil, nil, "")
-		id <- made.ID
-		return err
-	})
+	id, err := d.createContainer(ctx, "for filling "+f.mount.Source, stack.Name, neverStarted(img.ID, d.o.RunID), host)
 	if cerrdefs.IsInvalidArgument(err) {
 		return ccci.Errorf(ccci.CodeRecipe, "%s: %s", activity, clip(words(err), 300))
 	}
 	if err != nil {
 		return d.fault(activity, err)
 	}
-	d.removeHelper(ctx, <-id)
+	d.removeHelper(ctx, id)
 	return nil
 }
 

@@ -43,19 +43,13 @@ func (d *Deployer) checkUserFiles(ctx context.Context, services, ref string, img
 func (d *Deployer) lookInto(ctx context.Context, services, ref string, img image.InspectResponse, look func(container string) error) error {
 	activity := fmt.Sprintf("looking into image %s of service %s", ref, services)
 	host := &container.HostConfig{NetworkMode: "none", Mounts: covering(img, "/")}
-	id := make(chan string, 1)
-	err := d.create(ctx, kindContainer, "for looking into "+ref, "", func(ctx context.Context) error {
-		made, err := d.docker.ContainerCreate(ctx, neverStarted(img.ID, d.o.RunID), host, nil, nil, "")
-		id <- made.ID
-		return err
-	})
+	made, err := d.createContainer(ctx, "for looking into "+ref, "", neverStarted(img.ID, d.o.RunID), host)
 	if cerrdefs.IsInvalidArgument(err) {
 		return ccci.Errorf(ccci.CodeRecipe, "%s: Docker makes no container of it: %s", activity, clip(words(err), 300))
 	}
 	if err != nil {
 		return d.fault(activity, err)
 	}
-	made := <-id
 	defer d.removeHelper(ctx, made)
 	return look(made)
 }
