@@ -33,8 +33,16 @@ import (
 type observation struct {
 	services []swarm.Service
 	tasks    []swarm.Task
-	strays   int // containers of services that the stack no longer has
+	running  []string // names of services, one for each running container
+	strays   int      // containers of services that the stack no longer has
 	at       time.Time
+}
+
+// allRunning reports whether each service that wants tasks has a running container.
+func (o observation) allRunning() bool {
+	return len(o.services) > 0 && !slices.ContainsFunc(o.services, func(s swarm.Service) bool {
+		return desiredTasks(s, o.tasks) > 0 && !slices.Contains(o.running, s.Spec.Name)
+	})
 }
 
 // decision is what follows from a look and those before it.

@@ -57,13 +57,15 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 	if err != nil {
 		return err
 	}
-	d.copier.begin(ctx, stack.Name, volumes)
 	for _, svc := range m.services {
 		if err := d.apply(ctx, stack, svc, refs, present); err != nil {
 			return err
 		}
 	}
-	if err := d.wait(ctx, stack, m.services, false); err != nil || !m.proxied {
+	// dockerd makes one container after the other, and the first files are copied once the stack has
+	// converged: the container for that must not delay those of the tasks.
+	running := func() { d.copier.begin(ctx, stack.Name, volumes) }
+	if err := d.wait(ctx, stack, m.services, false, running); err != nil || !m.proxied {
 		return err
 	}
 	return d.link.await(ctx)
@@ -113,7 +115,7 @@ func (d *Deployer) await(ctx context.Context, stack *recipe.Stack, settle bool) 
 	if err != nil {
 		return err
 	}
-	return d.wait(ctx, stack, m.services, settle)
+	return d.wait(ctx, stack, m.services, settle, func() {})
 }
 
 func (d *Deployer) stackServices(ctx context.Context, stack string) ([]swarm.Service, error) {
@@ -169,8 +171,9 @@ func (d *Deployer) warn(stack *recipe.Stack, svc service, warnings []string) {
 // that every service works: they confirm what was seen, and wait for nothing.
 const confirmations = 3
 
-// wait looks until the services have converged, have failed, or ctx ends.
-func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []service, settle bool) error {
+// wait looks until the services have converged, have failed, or ctx ends. It calls running once, when
+// every service that has tasks has a running container.
+func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []service, settle bool, running func()) error {
 	h := newHistory(services)
 	h.loopWindow, h.settle, h.grace = d.o.LoopWindow, settle, d.grace(ctx, settle)
 	d.mu.Lock()
@@ -192,6 +195,10 @@ func (d *Deployer) wait(ctx context.Context, stack *recipe.Stack, services []ser
 			}
 		case err == nil:
 			broken = 0
+			if o.allRunning() {
+				running()
+				running = func() {}
+			}
 			if settle {
 				d.measureLives(ctx, h, o)
 			}
@@ -275,6 +282,9 @@ func (d *Deployer) observe(ctx context.Context, stack *recipe.Stack, services []
 	}
 	d.noteVolumes(containers)
 	for _, c := range containers {
+		if c.State == container.StateRunning {
+			o.running = append(o.running, c.Labels[labelServiceName])
+		}
 		if !slices.ContainsFunc(services, func(s service) bool { return s.name == c.Labels[labelServiceName] }) {
 			o.strays++
 		}
