@@ -42,6 +42,7 @@ let
         inherit (config.networking.firewall) allowedTCPPorts;
         docker = config.virtualisation.docker.daemon.settings;
         dockerSlice = config.systemd.services.docker.serviceConfig.Slice or null;
+        watchdog = config.systemd.settings.Manager.RuntimeWatchdogSec or null;
         kernel = { modules = config.boot.kernelModules; settings = config.boot.kernel.sysctl; };
         redis = lib.mapAttrs
           (name: server:

@@ -129,6 +129,7 @@ type machineFacts struct {
 	Secrets     map[string]struct{ Key, Path string }
 	SecretsFile string // from the repository's root
 	Tmpfiles    []string
+	Watchdog    string // RuntimeWatchdogSec of systemd
 }
 
 func machine(t *testing.T, h host) machineFacts {
@@ -162,6 +163,15 @@ func TestN3_CoreDumpsStayInTheContainer(t *testing.T) {
 	for name, h := range hosts(t) {
 		if got := machine(t, h).Kernel.Settings["kernel.core_pattern"]; got != "core" {
 			t.Errorf("%s: kernel.core_pattern is %v", name, got)
+		}
+	}
+}
+
+// N3: systemd holds the hosts' watchdog, which dockerd would start where an app has it open the device.
+func TestN3_SystemdHoldsTheWatchdog(t *testing.T) {
+	for name, h := range hosts(t) {
+		if got := machine(t, h).Watchdog; got != "1min" {
+			t.Errorf("%s: RuntimeWatchdogSec is %q", name, got)
 		}
 	}
 }

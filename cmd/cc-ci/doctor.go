@@ -130,7 +130,7 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 	}
 	// An appliance has the firewall. Another machine works without, and is as open as it was.
 	appliance := cfg.Ingress.Kind == config.IngressTraefik
-	for _, check := range []doctor.Check{doctor.Tables(doctor.KernelSettings), doctor.CoreDumps(doctor.KernelSettings), doctor.Bridges(doctor.BridgeSettings), firewallRules(cfg, appliance),
+	for _, check := range []doctor.Check{doctor.Tables(doctor.KernelSettings), doctor.CoreDumps(doctor.KernelSettings), doctor.Watchdogs(doctor.WatchdogDevices), doctor.Bridges(doctor.BridgeSettings), firewallRules(cfg, appliance),
 		doctor.Dockerd(dockerGroup(cfg), "reconcile.firewall.docker_cgroup"), doctor.Gateway(wideGateway)} {
 		if !appliance {
 			check = doctor.Advised(check)

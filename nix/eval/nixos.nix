@@ -77,6 +77,7 @@ in
     systemd.targets = setOf unit;
     systemd.timers = setOf (unit // { timerConfig = section; });
     systemd.tmpfiles.rules = strings;
+    systemd.settings.Manager = section;
     systemd.units = setOf { text = option types.str; };
 
     virtualisation.docker = {

@@ -61,6 +61,11 @@ in
       "kernel.core_pattern" = "core";
     };
 
+    # A watchdog that nothing holds starts when it is opened, and then restarts the machine unless somebody
+    # answers it. An app can have dockerd open files of the host; see internal/doctor/watchdogs.go. A device that
+    # systemd holds cannot be opened again. Without a watchdog this does nothing.
+    systemd.settings.Manager.RuntimeWatchdogSec = lib.mkDefault "1min";
+
     # Our image comes with the system and from no registry. What is there already is not
     # copied again, so this runs as often as the reconcilers that need it.
     systemd.services.cc-ci-image = {
