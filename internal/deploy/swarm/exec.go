@@ -115,8 +115,12 @@ func (d *Deployer) absent(ctx context.Context, name, service string) error {
 
 func (d *Deployer) execIn(ctx context.Context, id string, cmd harness.ExecCmd) (harness.ExecResult, error) {
 	var result harness.ExecResult
+	user, err := d.execUser(ctx, id, cmd.User)
+	if err != nil {
+		return result, betweenTasks(err)
+	}
 	made, err := d.docker.ContainerExecCreate(ctx, id, container.ExecOptions{
-		User: cmd.User, Env: cmd.Env, Cmd: cmd.Args,
+		User: user, Env: cmd.Env, Cmd: cmd.Args,
 		AttachStdin: cmd.Stdin != nil, AttachStdout: true, AttachStderr: true,
 	})
 	if err != nil {
@@ -155,6 +159,24 @@ func (d *Deployer) execIn(ctx context.Context, id string, cmd harness.ExecCmd) (
 	}
 	result.ExitCode, err = d.exitCode(ctx, made.ID)
 	return result, startFailure(result, err)
+}
+
+// execUser is the user that dockerd is told for a command: none where that is the same. For a user, also a number, it
+// opens /etc/passwd and /etc/group of the container as root of the host, by a path that the app can change
+// meanwhile: once for that of the container, twice for another.
+func (d *Deployer) execUser(ctx context.Context, id, user string) (string, error) {
+	if user == "" {
+		return "", nil
+	}
+	seen, err := d.docker.ContainerInspect(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	root := slices.Contains([]string{"root", "0", "0:0", "root:root"}, user)
+	if seen.Config != nil && (seen.Config.User == user || seen.Config.User == "" && root) {
+		return "", nil
+	}
+	return user, nil
 }
 
 // exitCode waits for the daemon to note that a command has ended: its output
