@@ -85,6 +85,7 @@ var hostileValues = map[string]func(c *types.Config, s *types.ServiceConfig){
 	"ServiceConfig.Environment":  func(_ *types.Config, s *types.ServiceConfig) { s.Environment = types.MappingWithEquals{"{{x}}": nil} },
 	"ServiceConfig.EnvFile":      func(_ *types.Config, s *types.ServiceConfig) { s.EnvFile = []string{"/etc/passwd"} },
 	"ServiceConfig.ExtraHosts":   func(_ *types.Config, s *types.ServiceConfig) { s.ExtraHosts = []string{"x:host-gateway"} },
+	"ServiceConfig.WorkingDir":   func(_ *types.Config, s *types.ServiceConfig) { s.WorkingDir = "/proc/self/fd/7" },
 	"ServiceConfig.Hostname":     func(_ *types.Config, s *types.ServiceConfig) { s.Hostname = "traefik" },
 	"ServiceConfig.Image":        func(_ *types.Config, s *types.ServiceConfig) { s.Image = "127.0.0.1:5000/x" },
 	"ServiceConfig.Ipc":          func(_ *types.Config, s *types.ServiceConfig) { s.Ipc = "host" },

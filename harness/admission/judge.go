@@ -100,6 +100,7 @@ func judgeStack(stack *recipe.Stack, p Policy) ([]Refusal, []recipe.Warning) {
 			j.service(s)
 		}
 	}
+	j.exposed()
 	j.middlewareChains()
 	j.tasks()
 	j.volumes()

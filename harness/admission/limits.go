@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/docker/cli/cli/compose/types"
+
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
 // ownSysctls are the kernel parameters that a service may set, each with its least and greatest number. All are of
@@ -87,14 +89,37 @@ func (j *judge) limits(s *types.ServiceConfig) {
 
 // target judges where something is put within a container.
 func (j *judge) target(service, target, section string) {
-	clean := path.Clean("/" + target)
-	low := strings.ToLower(clean)
-	inside := func(dir string) bool { return low == dir || strings.HasPrefix(low, dir+"/") }
 	switch {
 	case target == "":
-	case slices.Contains(strings.Split(target, "/"), ".."),
-		clean == "/", inside("/proc"), inside("/sys"), inside("/dev") && !inside("/dev/shm"), strings.ContainsAny(target, "\x00\n"):
+	case len(target) > recipe.LongestTarget, slices.Contains(strings.Split(target, "/"), ".."), recipe.GuardedPath(target), strings.ContainsAny(target, "\x00\n"):
 		j.refuse(ruleMountPath, service, target, j.locate(target, "services", service, section), "choose a folder of the app", "puts something at %q", target)
+	}
+}
+
+// workingDir judges where a service's processes start: in /proc an old runc gives them a folder of the host (CVE-2024-21626).
+func (j *judge) workingDir(s *types.ServiceConfig) {
+	if d := s.WorkingDir; d != "" && path.Clean("/"+d) != "/" && recipe.GuardedPath(d) {
+		j.refuse(ruleMountPath, s.Name, d, j.locate(d, "services", s.Name, "working_dir"), "choose a folder of the app", "starts in %q", d)
+	}
+}
+
+// exposed judges places in volumes whose way an app can change between two containers, or while one starts.
+func (j *judge) exposed() {
+	var mounts []recipe.Mount
+	for _, s := range j.stack.Config.Services {
+		if !j.large[s.Name] {
+			mounts = append(mounts, recipe.MountsOf(j.stack, s)...)
+		}
+	}
+	for _, e := range recipe.Exposed(mounts) {
+		section := "volumes"
+		if e.Mount.File {
+			section, _, _ = strings.Cut(e.Mount.What, " ")
+			section += "s"
+		}
+		j.refuse(ruleMountPath, e.Mount.Service, e.Mount.Target, j.locate(e.Mount.Target, "services", e.Mount.Service, section),
+			"choose a place outside of the volume, or mount something at "+e.Way+" of "+e.Writer.Service+" too, or mount the volume there with :ro",
+			"puts something at %q, within the %s: service %s can write the volume and put a link in place of %s", e.Mount.Target, e.Volume.What, e.Writer.Service, e.Way)
 	}
 }
 

@@ -113,7 +113,7 @@ var ruleDocs = []RuleDoc{
 	{ruleDNS, "`dns` with anything but public addresses, `dns_search` with anything but domains", "Name servers within a network answer with its inner names.", true},
 	{ruleImage, "images of registries without a public name (addresses, localhost, names of one word, .local and .internal), and images by their ID", "The daemon itself would ask there, from the machine's own address.", true},
 	{ruleUlimits, "`ulimits` beyond nofile 1048576, nproc 65536 and msgqueue 819200; rtprio, nice and rttime", "They are limits of the machine, not of one container.", true},
-	{ruleMountPath, "targets of volumes, configs and secrets that hold .., are / or lie in /proc, /sys or /dev (except /dev/shm); volume subpaths that leave the volume", "They replace what confines a container, or leave it.", true},
+	{ruleMountPath, "targets of volumes, configs and secrets that hold .., are / or lie in /proc, /sys or /dev (except /dev/shm); working_dir in these; targets within a volume on whose way a service can put a link; volume subpaths that leave the volume", "They replace what confines a container, or leave it. See places in volumes, below.", true},
 	{ruleHealth, "healthchecks more often than once a second", "The daemon starts a process for each.", true},
 	{ruleTemplate, "Go templates in environment, hostname, mounts and logging options, except fields of the task; in configs and secrets with a template driver everything but conditions, env, secret, config, comparisons and plain printing", "The daemon evaluates them, and a few lines can fill its memory.", false},
 	{ruleLogging, "logging drivers other than json-file, local, journald and none (json-file stands in place of the last two); none for a service with secrets; options other than max-size, max-file, compress, labels, env, tag and mode", "The daemon itself would connect elsewhere, and the run's logs would be lost.", true},
@@ -168,6 +168,26 @@ cannot be waived: teardown, the proxy or the review of the recipe depends on the
 
 `
 
+const docPlaces = `
+## Places in volumes
+
+Docker looks for the place of a mount as a container starts, and follows links. A place within a volume has folders on its way that
+apps can change: one that puts a link to / or /dev there decides where the next container gets the mount. No process can
+exchange what something is mounted at, in a container that has the mount. So a target within a volume is admitted where each service
+that can write the volume mounts something at the first folder of the way, as with
+
+` + "```yaml" + `
+volumes:
+  - html:/var/www/html
+  - uploads:/var/www/html/uploads       # of a second service: html:/var/www/html:ro, or with uploads too
+` + "```" + `
+
+A config or a secret in a volume is refused if another service can write the volume, and mounts nothing there.
+
+Links of an image are followed before anything is deployed. What comes to lie where ` + "`mount-path`" + ` refuses it, or exposed in a volume,
+fails the check of the images, which names image, link and path. So does a ` + "`VOLUME` or `WORKDIR`" + ` of an image in /proc, /sys or /dev.
+`
+
 const docOptions = `
 ## Options of the proxy
 
@@ -193,7 +213,7 @@ func Doc() string {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.Name, strings.ReplaceAll(r.What, "|", `\|`), r.Why, waiver)
 	}
-	b.WriteString(docOptions)
+	b.WriteString(docPlaces + docOptions)
 	for _, kind := range sorted(optionTable) {
 		protocol, objects, _ := strings.Cut(kind, ".")
 		fmt.Fprintf(&b, "- `traefik.%s.%s.<name>.`: `%s`\n", protocol, objects, strings.Join(sorted(optionTable[kind]), "`, `"))

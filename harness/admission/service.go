@@ -173,6 +173,7 @@ func (j *judge) service(s *types.ServiceConfig) {
 	for _, ref := range s.Secrets {
 		j.target(s.Name, ref.Target, "secrets")
 	}
+	j.workingDir(s)
 	j.serviceNetworks(s)
 	j.names(s)
 	j.image(s)
