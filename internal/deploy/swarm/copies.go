@@ -56,14 +56,14 @@ func copiesOf(s types.ServiceConfig, img image.InspectResponse) []copied {
 // checkCopies bounds what dockerd copies from the images of a stack into new volumes: it does not end such a copy,
 // also when the request and the service are gone, so that a limit of the disk comes too late. An image of
 // 1 MB can hold a file of 1 GB at 100 places. Folders are looked at only where whole images would be too much.
-func (d *Deployer) checkCopies(ctx context.Context, stack *recipe.Stack, imageOf func(types.ServiceConfig) image.InspectResponse) error {
+func (d *Deployer) checkCopies(ctx context.Context, stack *recipe.Stack, of func(types.ServiceConfig) *looker) error {
 	limit := d.o.DiskLimit
 	if limit <= 0 {
 		return nil
 	}
 	var most int64
 	for _, s := range stack.Config.Services {
-		img := imageOf(s)
+		img := of(s).img
 		for _, c := range copiesOf(s, img) {
 			most += c.times * img.Size
 		}
@@ -73,26 +73,22 @@ func (d *Deployer) checkCopies(ctx context.Context, stack *recipe.Stack, imageOf
 	}
 	var sum int64
 	for _, s := range stack.Config.Services {
-		img := imageOf(s)
-		copies := copiesOf(s, img)
+		copies := copiesOf(s, of(s).img)
 		if len(copies) == 0 {
 			continue
 		}
-		err := d.lookInto(ctx, s.Name, s.Image, img, func(made string) error {
-			for _, c := range copies {
-				size, err := d.folderSize(ctx, made, c.target, (limit-sum)/c.times)
-				if err != nil {
-					return d.fault(fmt.Sprintf("looking into %s of image %s of service %s", c.target, s.Image, s.Name), err)
-				}
-				if sum += size * c.times; sum > limit {
-					return ccci.Errorf(ccci.CodeRecipe, "disk limit: what Docker copies from the images into new volumes is more than %s, with %s of service %s", bytesText(limit), c.target, s.Name).
-						WithHint("set nocopy on the volume, or build an image that has nothing in the folder; the operator sets limits.disk")
-				}
-			}
-			return nil
-		})
-		if err != nil {
+		if err := of(s).open(ctx); err != nil {
 			return err
+		}
+		for _, c := range copies {
+			size, err := d.folderSize(ctx, of(s).made, c.target, (limit-sum)/c.times)
+			if err != nil {
+				return d.fault(fmt.Sprintf("looking into %s of image %s of service %s", c.target, s.Image, s.Name), err)
+			}
+			if sum += size * c.times; sum > limit {
+				return ccci.Errorf(ccci.CodeRecipe, "disk limit: what Docker copies from the images into new volumes is more than %s, with %s of service %s", bytesText(limit), c.target, s.Name).
+					WithHint("set nocopy on the volume, or build an image that has nothing in the folder; the operator sets limits.disk")
+			}
 		}
 	}
 	return nil

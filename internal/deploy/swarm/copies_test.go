@@ -159,7 +159,9 @@ func TestN3_FoldersAreReadWhenImagesAreLarge(t *testing.T) {
 			t.Fatal(err)
 		}
 		stack := deploytest.Stack(t, "s_ci_test", "/recipe", "version: '3.8'\nservices:\n  app: {image: 'x:1', volumes: ['"+c.volume+"']}\n")
-		err = d.checkCopies(t.Context(), stack, func(types.ServiceConfig) image.InspectResponse { return image.InspectResponse{ID: "i", Size: c.size} })
+		l := &looker{d: d, img: image.InspectResponse{ID: "i", Size: c.size}}
+		err = d.checkCopies(t.Context(), stack, func(types.ServiceConfig) *looker { return l })
+		l.close(t.Context())
 		if (err == nil) != (c.want == "") || err != nil && (ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}

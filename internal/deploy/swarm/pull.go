@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -77,16 +78,11 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 		}
 		out = append(out, ccci.Image{Service: s.Name, Reference: s.Image, Digest: img.ID, RepoDigest: repoDigest(d.source(s.Image), img.RepoDigests), Size: img.Size})
 	}
-	group, groupCtx = errgroup.WithContext(ctx)
-	group.SetLimit(3)
+	lookers := make([]*looker, len(references))
 	for i, ref := range references {
-		group.Go(func() error { return d.checkUserFiles(groupCtx, strings.Join(users[ref], ", "), ref, found[i]) })
+		lookers[i] = &looker{d: d, services: strings.Join(users[ref], ", "), ref: ref, img: found[i]}
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	imageOf := func(s types.ServiceConfig) image.InspectResponse { return found[slices.Index(references, s.Image)] }
-	if err := d.checkCopies(ctx, stack, imageOf); err != nil {
+	if err := d.checkFiles(ctx, stack, lookers); err != nil {
 		return nil, err
 	}
 	d.mu.Lock()
@@ -95,6 +91,37 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 		d.images[ref] = found[i].ID
 	}
 	return out, nil
+}
+
+// checkFiles looks into the images of a stack.
+func (d *Deployer) checkFiles(ctx context.Context, stack *recipe.Stack, lookers []*looker) error {
+	defer func() {
+		var all sync.WaitGroup
+		for _, l := range lookers {
+			all.Go(func() { l.close(ctx) })
+		}
+		all.Wait()
+	}()
+	of := func(s types.ServiceConfig) *looker {
+		return lookers[slices.IndexFunc(lookers, func(l *looker) bool { return l.ref == s.Image })]
+	}
+	imageOf := func(s types.ServiceConfig) image.InspectResponse { return of(s).img }
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(3)
+	for _, l := range lookers {
+		group.Go(func() error { return l.checkUserFiles(groupCtx) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	err := judgePlaces(stack, imageOf, func(img image.InspectResponse, name string) (entry, error) {
+		i := slices.IndexFunc(lookers, func(l *looker) bool { return l.img.ID == img.ID })
+		return lookers[i].at(ctx, name)
+	})
+	if err != nil {
+		return err
+	}
+	return d.checkCopies(ctx, stack, of)
 }
 
 // source is the reference that is pulled for what a recipe states.

@@ -172,7 +172,9 @@ type Deployer struct {
 	images map[string]string                  // by reference as stated: the ID of what Pull brought
 	probes map[string]*container.HealthConfig // by ID of the image: how its own healthcheck is to be changed
 	looked map[string]bool                    // by ID of the image: its user files are harmless
-	ready  bool
+	// entries are what images have, by ID and path of which no folder is a link.
+	entries map[[2]string]entry
+	ready   bool
 
 	dockerRoot string            // the daemon's data directory, on its machine; known when ready
 	dnsrr      *bool             // decided at the first deployment
@@ -229,6 +231,7 @@ func New(o Options) (*Deployer, error) {
 		images:    map[string]string{},
 		probes:    map[string]*container.HealthConfig{},
 		looked:    map[string]bool{},
+		entries:   map[[2]string]entry{},
 		exceeded:  make(chan error, 1),
 	}
 	d.memory = &memory{docker: o.Docker, interval: o.MemoryInterval, seen: d.noteVolumes}

@@ -7,7 +7,6 @@ import (
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/image"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -22,60 +21,70 @@ var userFiles = []string{"/etc/passwd", "/etc/group"}
 const mostUserFile = 1 << 20
 
 // checkUserFiles looks at the user files of an image, once.
-func (d *Deployer) checkUserFiles(ctx context.Context, services, ref string, img image.InspectResponse) error {
+func (l *looker) checkUserFiles(ctx context.Context) error {
+	d := l.d
 	d.mu.Lock()
-	done := d.looked[img.ID]
+	done := d.looked[l.img.ID]
 	d.mu.Unlock()
 	if done {
 		return nil
 	}
-	err := d.lookInto(ctx, services, ref, img, func(made string) error { return d.judgeUserFiles(ctx, services, ref, made) })
-	if err != nil {
+	if err := l.open(ctx); err != nil {
 		return err
+	}
+	for _, name := range userFiles {
+		if err := l.judgeUserFile(ctx, name); err != nil {
+			return err
+		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.looked[img.ID] = true
+	d.looked[l.img.ID] = true
 	return nil
 }
 
-// lookInto has look see the files of an image in a container that is never started.
-func (d *Deployer) lookInto(ctx context.Context, services, ref string, img image.InspectResponse, look func(container string) error) error {
-	activity := fmt.Sprintf("looking into image %s of service %s", ref, services)
-	host := &container.HostConfig{NetworkMode: "none", Mounts: covering(img, "/")}
-	made, err := d.createContainer(ctx, "for looking into "+ref, "", neverStarted(img.ID, d.o.RunID), host)
+// open makes the container, unless there is one.
+func (l *looker) open(ctx context.Context) error {
+	if l.made != "" {
+		return nil
+	}
+	activity := fmt.Sprintf("looking into image %s of service %s", l.ref, l.services)
+	host := &container.HostConfig{NetworkMode: "none", Mounts: covering(l.img, "/")}
+	made, err := l.d.createContainer(ctx, "for looking into "+l.ref, "", neverStarted(l.img.ID, l.d.o.RunID), host)
 	if cerrdefs.IsInvalidArgument(err) {
 		return ccci.Errorf(ccci.CodeRecipe, "%s: Docker makes no container of it: %s", activity, clip(words(err), 300))
 	}
 	if err != nil {
-		return d.fault(activity, err)
+		return l.d.fault(activity, err)
 	}
-	defer d.removeHelper(ctx, made)
-	return look(made)
+	l.made = made
+	return nil
 }
 
-// judgeUserFiles looks at the user files of a container's image.
-func (d *Deployer) judgeUserFiles(ctx context.Context, services, ref, made string) error {
-	for _, name := range userFiles {
-		stat, err := d.docker.ContainerStatPath(ctx, made, name)
-		if err == nil && stat.Mode&fs.ModeSymlink != 0 {
-			stat, err = d.docker.ContainerStatPath(ctx, made, stat.LinkTarget) // Docker has followed every link
-		}
-		switch {
-		case cerrdefs.IsNotFound(err):
-		case err != nil:
-			// The answer has no words. Where the root can be looked at, it is a circle of links.
-			if _, rootErr := d.docker.ContainerStatPath(ctx, made, "/"); rootErr != nil {
-				return d.fault(fmt.Sprintf("looking into image %s of service %s", ref, services), rootErr)
-			}
-			return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: its %s cannot be looked at: %s", ref, services, name, clip(words(err), 300))
-		case !stat.Mode.IsRegular() && !stat.Mode.IsDir():
-			return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: its %s is no regular file", ref, services, name).
-				WithHint("Docker reads this file whenever a container starts; build the image with a regular one, or without it")
-		case stat.Mode.IsRegular() && stat.Size > mostUserFile:
-			return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: its %s has %s, at most %s are allowed", ref, services, name, bytesText(stat.Size), bytesText(mostUserFile)).
-				WithHint("Docker reads this file whenever a container starts")
-		}
+// close removes the container.
+func (l *looker) close(ctx context.Context) {
+	if l.made != "" {
+		l.d.removeHelper(ctx, l.made)
+		l.made = ""
+	}
+}
+
+// judgeUserFile looks at one of the user files.
+func (l *looker) judgeUserFile(ctx context.Context, name string) error {
+	stat, err := l.d.docker.ContainerStatPath(ctx, l.made, name)
+	if err == nil && stat.Mode&fs.ModeSymlink != 0 {
+		stat, err = l.d.docker.ContainerStatPath(ctx, l.made, stat.LinkTarget) // Docker has followed every link
+	}
+	switch {
+	case cerrdefs.IsNotFound(err):
+	case err != nil:
+		return l.fault(ctx, name, err) // of the image's files: a circle of links
+	case !stat.Mode.IsRegular() && !stat.Mode.IsDir():
+		return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: its %s is no regular file", l.ref, l.services, name).
+			WithHint("Docker reads this file whenever a container starts; build the image with a regular one, or without it")
+	case stat.Mode.IsRegular() && stat.Size > mostUserFile:
+		return ccci.Errorf(ccci.CodeRecipe, "image %s of service %s: its %s has %s, at most %s are allowed", l.ref, l.services, name, bytesText(stat.Size), bytesText(mostUserFile)).
+			WithHint("Docker reads this file whenever a container starts")
 	}
 	return nil
 }
