@@ -24,6 +24,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/firewall"
 	"github.com/recipe-maintainers/cc-ci/internal/health"
 	"github.com/recipe-maintainers/cc-ci/internal/host"
+	"github.com/recipe-maintainers/cc-ci/internal/reconcile"
 )
 
 // doctorCmd looks whether everything that cc-ci needs is there. It changes nothing.
@@ -137,6 +138,9 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		}
 		checks = append(checks, check)
 	}
+	if appliance {
+		checks = append(checks, doctor.Gateways(cfg.Reconcile.Proxy.Gateways, func(ctx context.Context) error { return refusedGateways(ctx, cfg) }))
+	}
 	for _, entry := range cfg.AllForges() {
 		checks = append(checks, forgeChecks(a, cfg, entry)...)
 	}
@@ -170,6 +174,20 @@ func wideGateway(ctx context.Context) (has, should netip.Prefix, err error) {
 	}
 	defer docker.Close()
 	return host.WideGateway(ctx, docker)
+}
+
+// refusedGateways returns why one of the gateways cannot be trusted.
+func refusedGateways(ctx context.Context, cfg config.Config) error {
+	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return ccci.Errorf(ccci.CodeInvalid, "making a Docker client: %w", err).WithHint("check DOCKER_HOST")
+	}
+	defer docker.Close()
+	containers, err := reconcile.ContainerRanges(docker)(ctx)
+	if err != nil {
+		return err
+	}
+	return reconcile.CheckGateways(gateways(cfg), containers)
 }
 
 // dockerGroup returns the folder of the control group in which dockerd is to be, "" for none.

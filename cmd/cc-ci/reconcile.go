@@ -44,7 +44,7 @@ func reconcileUnits(cfg config.Config, docker *client.Client) []reconcile.Unit {
 	r := cfg.Reconcile
 	proxy := reconcile.ProxyOptions{
 		Domain: cfg.Domain, Network: cfg.Network, Certificates: r.Proxy.Certificates, Traefik: r.Images.Traefik, CCCI: r.Images.CCCI,
-		Socket: r.Socket, HTTP: r.Proxy.HTTP, HTTPS: r.Proxy.HTTPS,
+		Socket: r.Socket, HTTP: r.Proxy.HTTP, HTTPS: r.Proxy.HTTPS, Gateways: gateways(cfg), Containers: reconcile.ContainerRanges(docker),
 	}
 	for _, text := range r.Proxy.Entrypoints {
 		e, _ := config.ParseEntrypoint(text) // Read has checked it
@@ -55,6 +55,14 @@ func reconcileUnits(cfg config.Config, docker *client.Client) []reconcile.Unit {
 		reconcile.Firewall(firewallOptions(cfg, docker)),
 		reconcile.Proxy(proxy),
 	}
+}
+
+func gateways(cfg config.Config) []reconcile.Gateway {
+	var all []reconcile.Gateway
+	for _, g := range cfg.Gateways() {
+		all = append(all, reconcile.Gateway(g))
+	}
+	return all
 }
 
 func firewallOptions(cfg config.Config, docker *client.Client) reconcile.FirewallOptions {

@@ -51,7 +51,8 @@ type Config struct {
 
 	Reconcile Reconcile `yaml:"reconcile" doc:"What cc-ci reconcile makes of this host in production."`
 
-	places map[string]string // where a file with a secret is named, by its path: "cc-ci.yml:7: forges[0].token_file"
+	places        map[string]string // where a file with a secret is named, by its path: "cc-ci.yml:7: forges[0].token_file"
+	gatewayPlaces []string          // where each of reconcile.proxy.gateways stands
 }
 
 // Forge settings.
@@ -139,6 +140,7 @@ func Parse(path string, text []byte) (Config, error) {
 		c.fromFolder(dir)
 		c.checkoutsFromFolder(dir)
 		c.notePlaces(path, d)
+		c.noteGateways(path, d)
 		for _, p := range []*string{&c.Data, &c.Tests} {
 			if *p != "" && !filepath.IsAbs(*p) && d.Line(keyOf(p, &c)) > 0 {
 				*p = filepath.Join(dir, *p)

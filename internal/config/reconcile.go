@@ -39,6 +39,7 @@ type Proxy struct {
 	HTTP         int      `yaml:"http" default:"80" doc:"Port of the host that redirects to HTTPS."`
 	HTTPS        int      `yaml:"https" default:"443" doc:"Port of the host for HTTPS."`
 	Entrypoints  []string `yaml:"entrypoints" doc:"Further ports for recipes, as gitea-ssh:2222 or mumble-udp:64738/udp; the names are those of the Co-op Cloud recipe."`
+	Gateways     []string `yaml:"gateways" doc:"IPv4 addresses, as 198.51.100.9 or 198.51.100.0/28, of hosts that pass the connections of visitors on to the ports http and https and name the visitor with the PROXY protocol (version 1 or 2). A connection from there counts as the visitor's. From any other address the header is ignored. List a host only if it sends the header with every connection. With ingress.kind traefik."`
 }
 
 // Firewall settings.
@@ -148,6 +149,7 @@ func (c *Config) finishReconcile(bad complain) {
 		destination("docker_allow", i, text, "write it as https://mirror.example.org or 10.1.2.3:5000",
 			"leave it out, or write a smaller range: link-local addresses and cloud metadata are closed to dockerd; a registry on loopback is written as http://127.0.0.1:5000")
 	}
+	c.finishGateways(bad)
 	c.finishServices(bad)
 	taken := map[string]string{}
 	port := func(key string, number int, udp bool) {

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -49,6 +51,51 @@ func TestReconcileSettings(t *testing.T) {
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s gives %v", text, err)
 		}
+	}
+}
+
+// Who is listed as a gateway names its visitors: nobody who is not one, and nothing that an app can be.
+func TestN3_Gateways(t *testing.T) {
+	c, err := Parse("x.yml", []byte("ingress: {kind: traefik}\nreconcile:\n  proxy:\n    gateways:\n      - 198.51.100.9\n      - 192.0.2.0/28\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Gateway{{netip.MustParsePrefix("198.51.100.9/32"), "x.yml:5: reconcile.proxy.gateways[0]"}, {netip.MustParsePrefix("192.0.2.0/28"), "x.yml:6: reconcile.proxy.gateways[1]"}}
+	if got := c.Gateways(); !slices.Equal(got, want) {
+		t.Errorf("got %+v", got)
+	}
+	if c := Default(); len(c.Gateways()) > 0 {
+		t.Errorf("by default there are %v", c.Gateways())
+	}
+	for list, want := range map[string]string{
+		"[198.51.100.9, 0.0.0.0/0]":    "x.yml:3: reconcile.proxy.gateways[1]: 0.0.0.0/0 is too wide: everybody in it could name any address as a visitor's; write the address of a gateway",
+		"['::/0']":                     "x.yml:3: reconcile.proxy.gateways[0]: ::/0 is too wide",
+		"[0.0.0.0/1, 128.0.0.0/1]":     "0.0.0.0/1 is too wide",
+		"[128.0.0.0/7]":                "is too wide",
+		"['::ffff:0.0.0.0/96']":        "is no address and no range",
+		"['2001:db8::9']":              "2001:db8::9 is an address of IPv6, which the proxy never sees; write the IPv4 address",
+		"[gateway.example.org]":        `"gateway.example.org" is no address and no range; write the address of a gateway as 198.51.100.9`,
+		"['198.51.100.9:443']":         "is no address and no range",
+		"['']":                         "is no address and no range",
+		"[198.51.100.9/24]":            `"198.51.100.9/24" is no address and no range; the range is 198.51.100.0/24`,
+		"[127.0.0.1]":                  "127.0.0.1 holds addresses of 127.0.0.0/8, from which no gateway connects",
+		"[0.0.0.0]":                    "of 0.0.0.0/8",
+		"[169.254.169.254]":            "of 169.254.0.0/16",
+		"[255.255.255.255]":            "of 224.0.0.0/3",
+		"[10.10.3.4]":                  "x.yml:3: reconcile.proxy.gateways[0]: 10.10.3.4 holds addresses of reconcile.subnet, 10.10.0.0/16, which apps have: an app could name any address as its visitor's",
+		"[10.0.0.0/8]":                 "holds addresses of reconcile.subnet",
+		"198.51.100.9":                 "x.yml:3: reconcile.proxy.gateways: ",
+		"[203.0.113.0/24, 172.16.5.1]": "", // of the swarm's own networks Docker knows: cc-ci reconcile refuses them
+		"[]":                           "",
+	} {
+		_, err := Parse("x.yml", []byte("ingress: {kind: traefik}\nreconcile:\n  proxy: {gateways: "+list+"}\n"))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s gives %v", list, err)
+		}
+	}
+	_, err = Parse("x.yml", []byte("reconcile:\n  proxy: {gateways: [198.51.100.9]}\n"))
+	if err == nil || !strings.Contains(err.Error(), "x.yml:2: reconcile.proxy.gateways: the embedded proxy does not read the PROXY protocol; leave it out, or set ingress.kind: traefik") {
+		t.Errorf("with the embedded proxy: %v", err)
 	}
 }
 

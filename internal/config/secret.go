@@ -121,10 +121,14 @@ func (c *Config) notePlaces(file string, d *settings.Decoder) {
 		if *f.path == "" || c.places[*f.path] != "" {
 			continue
 		}
-		place := file
-		if line := d.Line(f.key); line > 0 { // else its default is in force
-			place += fmt.Sprintf(":%d", line)
-		}
-		c.places[*f.path] = place + ": " + f.key
+		c.places[*f.path] = placeOf(file, f.key, d)
 	}
+}
+
+// placeOf is where a setting stands, as "cc-ci.yml:7: bus.redis.url_file".
+func placeOf(file, key string, d *settings.Decoder) string {
+	if line := d.Line(key); line > 0 { // else its default is in force
+		file += fmt.Sprintf(":%d", line)
+	}
+	return file + ": " + key
 }

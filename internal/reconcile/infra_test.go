@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -107,7 +108,8 @@ func TestN3_OneContainerIsTheProxy(t *testing.T) {
 // Traefik is in networks of apps, so it resolves no name: whatever it is told to reach is a path or
 // an address of its own.
 func TestN3_TraefikResolvesNoName(t *testing.T) {
-	static, err := staticConfig(ProxyOptions{Domain: domain, Network: "proxy", HTTP: 80, HTTPS: 443, Entrypoints: []Entrypoint{{Name: "ssh", Port: 2222}, {Name: "udp", Port: 1, UDP: true}}})
+	static, err := staticConfig(ProxyOptions{Domain: domain, Network: "proxy", HTTP: 80, HTTPS: 443, Entrypoints: []Entrypoint{{Name: "ssh", Port: 2222}, {Name: "udp", Port: 1, UDP: true}},
+		Gateways: []Gateway{{From: netip.MustParsePrefix("198.51.100.0/28")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +117,7 @@ func TestN3_TraefikResolvesNoName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	harmless := regexp.MustCompile(`^(|/[a-z0-9/_.-]+|unix:///[a-z0-9/_.-]+|(127\.0\.0\.1)?:[0-9]+(/udp)?|https|INFO|v2|proxy|ping|[0-9]+ms|VersionTLS12)$`)
+	harmless := regexp.MustCompile(`^(|/[a-z0-9/_.-]+|unix:///[a-z0-9/_.-]+|(127\.0\.0\.1)?:[0-9]+(/udp)?|https|INFO|v2|proxy|ping|[0-9]+ms|VersionTLS12|198\.51\.100\.0/28)$`)
 	var walk func(path string, v any)
 	walk = func(path string, v any) {
 		switch v := v.(type) {

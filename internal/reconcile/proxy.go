@@ -19,7 +19,7 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
 
-// ProxyOptions describe the proxy. All but Entrypoints, Dial and Now are needed.
+// ProxyOptions describe the proxy. All but Entrypoints, Gateways, Dial and Now are needed.
 type ProxyOptions struct {
 	Domain       string // it has a certificate for this name and *.Domain
 	Network      string // of apps deployed by hand; runs attach the proxy to their own
@@ -29,6 +29,10 @@ type ProxyOptions struct {
 	Socket       string // Docker's, on the host
 	HTTP, HTTPS  int    // ports of the host
 	Entrypoints  []Entrypoint
+	Gateways     []Gateway
+
+	// Containers lists which addresses containers have, see [ContainerRanges]. Needed with Gateways.
+	Containers func(context.Context) ([]ContainerRange, error)
 
 	// Dial reaches the host's ports; default is to do so from here.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -85,10 +89,13 @@ type proxy struct {
 	leaf []byte // of the certificate that is to be served
 }
 
-func (p *proxy) desired(context.Context) (Desired, error) {
+func (p *proxy) desired(ctx context.Context) (Desired, error) {
 	if p.CCCI == "" || p.Traefik == "" {
 		return Desired{}, ccci.Errorf(ccci.CodeInvalid, "the proxy needs images of Traefik and of cc-ci").
 			WithHint("set reconcile.images.traefik and reconcile.images.cc_ci in the configuration")
+	}
+	if err := p.checkGateways(ctx); err != nil {
+		return Desired{}, err
 	}
 	pair, err := readCertificate(p.Certificates, p.Domain, p.Now())
 	if err != nil {

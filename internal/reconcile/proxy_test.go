@@ -429,10 +429,11 @@ func (h *testHost) command(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := filepath.Join(t.TempDir(), "cc-ci.yml")
+	listed := "" // more of reconcile.proxy
 	run := func(traefikImage string, args ...string) (int, string) {
 		t.Helper()
-		text := fmt.Sprintf("domain: %s\ndata: data\nreconcile:\n  images: {cc_ci: %q, traefik: %q}\n  socket: %s\n  proxy: {certificates: %s, entrypoints: ['gitea-ssh:2222', 'mumble-udp:64738/udp']}\n",
-			domain, selfImage, traefikImage, h.Socket, h.certs)
+		text := fmt.Sprintf("domain: %s\ndata: data\ningress: {kind: traefik}\nreconcile:\n  images: {cc_ci: %q, traefik: %q}\n  proxy: {certificates: %s, entrypoints: ['gitea-ssh:2222', 'mumble-udp:64738/udp']%s}\n  socket: %s\n",
+			domain, selfImage, traefikImage, h.certs, listed, h.Socket)
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -443,6 +444,20 @@ func (h *testHost) command(t *testing.T) {
 		}
 		return cmd.ProcessState.ExitCode(), string(out)
 	}
+	// What the settings list as a gateway gets to Traefik's configuration, or is refused with its place.
+	gateways := func(list string, code int, want ...string) {
+		t.Helper()
+		listed = ", gateways: " + list
+		defer func() { listed = "" }()
+		got, out := run(traefik.Image, "proxy", "--dry-run")
+		for _, text := range want {
+			if !strings.Contains(out, text) || got != code {
+				t.Errorf("with the gateways %s it ends with %d and says not %q: %s", list, got, text, out)
+			}
+		}
+	}
+	gateways("[198.51.100.9]", 0, "proxy: creating config proxy_static_", "proxy: updating service cc-ci_traefik", "proxy: 2 changes to make")
+	gateways("[198.51.100.9, 10.1.2.3]", 2, "cc-ci.yml:6: reconcile.proxy.gateways[1]: 10.1.2.3/32 holds addresses of the networks that the swarm makes, 10.0.0.0/8")
 	for _, tc := range []struct {
 		image string
 		args  []string

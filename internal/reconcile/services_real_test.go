@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,6 +48,7 @@ bus: {kind: redis, redis: {url_file: redis_url}}
 data: `+data+`
 tests: `+tests+`
 domain: `+domain+`
+dashboard: {streams_per_address: 1}
 url: https://`+domain+`
 listen: 0.0.0.0:8480
 bridge: {listen: "0.0.0.0:8481"}
@@ -85,11 +87,12 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 			Dashboard(DashboardOptions{Self: reading(self(redis)), Port: 8480}),
 		}
 	}
+	proxy := h.options()
 	converge := func() []string {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
-		reports, err := h.runner(t).Run(ctx, append(unitsOf(h.options()), own()...)...)
+		reports, err := h.runner(t).Run(ctx, append(unitsOf(proxy), own()...)...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,6 +157,35 @@ forges: [{kind: gitea, name: git, url: "http://127.0.0.1:9", org: coop, token_fi
 	changed := converge()
 	if len(changed) != 3 || !strings.HasPrefix(changed[0], "creating secret bridge_") || !strings.HasPrefix(changed[1], "updating service cc-ci_bridge") || !strings.HasPrefix(changed[2], "removing secret bridge_") {
 		t.Errorf("a new token did\n%s", strings.Join(changed, "\n"))
+	}
+
+	// Behind a gateway all visitors are one client, who here has one live page, until the gateway is listed and names them.
+	h.addresses(t)
+	live := func(header string) int {
+		t.Helper()
+		res, err := h.ask(t.Context(), caller{from: theGateway, to: theHost, port: 443, header: header}, domain, "/events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { res.Body.Close() }) // until then the page is live
+		return res.StatusCode
+	}
+	if first, second := live(""), live(""); first != http.StatusOK || second != http.StatusServiceUnavailable {
+		t.Errorf("of one address the live pages are answered %d and %d", first, second)
+	}
+	proxy.Gateways, proxy.Containers = []Gateway{{From: netip.MustParsePrefix(theGateway + "/32")}}, ContainerRanges(h.Docker)
+	converge()
+	h.await(t, "the dashboard is reached again", func() bool {
+		res, err := h.ask(t.Context(), caller{from: theGateway, to: theHost, port: 443, header: header2("203.0.113.1:1")}, domain, "/healthz")
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
+	const one, other = "198.51.100.7:1", "198.51.100.8:1"
+	if a, again, b := live(header2(one)), live(header2(one)), live(header2(other)); a != http.StatusOK || again != http.StatusServiceUnavailable || b != http.StatusOK {
+		t.Errorf("live pages of one visitor are answered %d and %d, one of another %d", a, again, b)
 	}
 }
 

@@ -27,6 +27,17 @@ func staticConfig(o ProxyOptions) (string, error) {
 		"web-secure": object{"address": ":443", "http": object{"maxHeaderBytes": maxHeaderBytes}},
 		"ping":       object{"address": fmt.Sprintf("127.0.0.1:%d", pingPort)},
 	}
+	if len(o.Gateways) > 0 {
+		// Visitors count by address. Not on the further entrypoints: where the server speaks first, the client
+		// would wait until no header has come. X-Forwarded-For stays a text of the visitor's.
+		var trusted []string
+		for _, g := range o.Gateways {
+			trusted = append(trusted, g.From.String())
+		}
+		for _, name := range []string{"web", "web-secure"} {
+			entrypoints[name].(object)["proxyProtocol"] = object{"trustedIPs": trusted}
+		}
+	}
 	for _, e := range o.Entrypoints {
 		o := object{"address": fmt.Sprintf(":%d", e.Port), "http": object{"maxHeaderBytes": maxHeaderBytes}}
 		if e.UDP {

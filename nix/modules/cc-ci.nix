@@ -186,6 +186,12 @@ in
               default = "/var/lib/ci-certs/live";
               description = "Folder with fullchain.pem and privkey.pem, of the domain and its wildcard.";
             };
+            proxy.gateways = mkOption {
+              type = types.listOf types.str;
+              default = [ ];
+              example = [ "198.51.100.9" ];
+              description = "IPv4 addresses of hosts that pass visitors' connections on and name the visitor with the PROXY protocol in every one.";
+            };
           };
           forges = mkOption {
             type = types.listOf (types.submodule forge);

@@ -3,7 +3,8 @@
 //
 //	guest wait                          does nothing
 //	guest listen [PORT...]              answers "guest" on these TCP and UDP ports, 8080 unless named, and to the
-//	                                    Docker API on port 2375 as a daemon whose one service is this container
+//	                                    Docker API on port 2375 as a daemon whose one service is this container;
+//	                                    at /client with what X-Forwarded-For says
 //	guest dial tcp|udp ADDRESS...       says for each address whether something answers there
 //	guest lookup NAME...                says for each name to which addresses it resolves
 package main
@@ -106,7 +107,13 @@ func lookup(name string) string {
 	return strings.Join(addresses, ",")
 }
 
-func greet(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "guest") }
+func greet(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/client" {
+		fmt.Fprint(w, strings.Join(r.Header["X-Forwarded-For"], " and "))
+		return
+	}
+	fmt.Fprint(w, "guest")
+}
 
 // echo answers on a UDP port of each address that there is now, from that address.
 func echo(port string) {
