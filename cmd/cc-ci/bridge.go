@@ -10,6 +10,7 @@ import (
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
 	"github.com/recipe-maintainers/cc-ci/internal/config"
+	"github.com/recipe-maintainers/cc-ci/internal/doctor"
 )
 
 type bridgeCmd struct {
@@ -49,6 +50,7 @@ func serve(a *app, cfg config.Config, o serverOptions) (err error) {
 		return orInterrupted(life, err)
 	}
 	defer s.Close(context.WithoutCancel(ctx))
+	warnOfVersions(ctx, s.platform, s.log)
 	what := s.cfg.URL
 	if o.Apart {
 		what = "the bridge; its dashboard is expected at " + s.cfg.URL
@@ -60,6 +62,24 @@ func serve(a *app, cfg config.Config, o serverOptions) (err error) {
 	err = s.Run(ctx)
 	say("ended; nothing of it runs any more")
 	return orInterrupted(life, err)
+}
+
+// warnOfVersions logs what the doctor says of the versions of Docker and runc, where this process has a Docker. It
+// ends nothing, and no run is judged by it.
+func warnOfVersions(ctx context.Context, p *platform, log *slog.Logger) {
+	if p.docker == nil {
+		return
+	}
+	version, err := p.docker.ServerVersion(ctx)
+	if err != nil {
+		log.WarnContext(ctx, "asking Docker for its version", "error", err)
+		return
+	}
+	for _, d := range doctor.Versions(version, p.daemon.DefaultRuntime) {
+		if d.Code != "" {
+			log.WarnContext(ctx, d.Message, "check", d.Check, "hint", d.Hint)
+		}
+	}
 }
 
 // onlyLocks is the platform of a bridge that has no Docker: it sees which runs live,

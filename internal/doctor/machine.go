@@ -84,7 +84,7 @@ func Program(name, hint string) Check {
 }
 
 // Docker looks whether the daemon answers, whether it can be, or is, a swarm, whether
-// containers can be limited, and whether the swarm's log is bounded; unlimited names the resources in which
+// containers can be limited, whether its version has a known fault, and whether the swarm's log is bounded; unlimited names the resources in which
 // containers cannot be limited, bounded has the settings of the log.
 func Docker(unlimited func(system.Info) []string, bounded swarm.Spec) Check {
 	return func(ctx context.Context) []ccci.Diagnosis {
@@ -102,6 +102,11 @@ func Docker(unlimited func(system.Info) []string, bounded swarm.Spec) Check {
 			return []ccci.Diagnosis{{Check: "docker", Code: ccci.CodeInfra, Message: "no Docker daemon answers at " + docker.DaemonHost() + ": " + err.Error(), Hint: hint}}
 		}
 		out := []ccci.Diagnosis{Well("docker", "%s answers at %s", info.ServerVersion, docker.DaemonHost()), swarmState(info.Swarm), limits(unlimited(info))}
+		if version, err := docker.ServerVersion(ctx); err != nil {
+			out = append(out, Problem("version of Docker Engine", ccci.Errorf(ccci.CodeInfra, "asking Docker for its version: %w", err)))
+		} else {
+			out = append(out, Versions(version, info.DefaultRuntime)...)
+		}
 		if !info.Swarm.ControlAvailable {
 			return out
 		}
