@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -280,13 +281,18 @@ func (s *server) bases(ctx context.Context, cloneURL string, head ccci.Commit) (
 
 // adopt says how a repository that was found is watched. Who gives it the topic
 // or puts it into the team enrols it; of a whole organisation those are
-// enrolled that have a folder of tests.
+// enrolled that have a folder of tests. A name that an enrolled repository has is no other's.
 func (s *server) adopt(entry config.ForgeEntry) func(ccci.RepoRef) bridge.Repo {
 	byTests := entry.Discover == config.DiscoverOrg
 	return func(ref ccci.RepoRef) bridge.Repo {
 		repo := bridge.Repo{Ref: ref, Org: entry.Org}
 		settings, err := enrol.Read(s.cfg.Tests, ref.Name)
+		owner, taken := nameTaken(s.cfg, entry, ref)
 		switch {
+		case taken:
+			if s.found.odd(ref) {
+				s.log.Warn("a repository was found and is left out: another one is enrolled with the recipe of its name", "repository", ref, "enrolled", owner)
+			}
 		case err != nil:
 			if s.found.odd(ref) {
 				s.log.Warn("a repository was found and cannot be enrolled", "repository", ref, "error", err)
@@ -297,6 +303,25 @@ func (s *server) adopt(entry config.ForgeEntry) func(ccci.RepoRef) bridge.Repo {
 		}
 		return repo
 	}
+}
+
+// nameTaken reports whether a repository that was found on a forge has the name of a recipe with which another one is enrolled
+// in the configuration, on whichever forge, and returns that one as "owner/name" or, on another forge, "owner/name on FORGE". The
+// recipe's settings, waivers and verdicts are of that one. Names that differ in case alone would be one for Docker.
+func nameTaken(cfg config.Config, entry config.ForgeEntry, ref ccci.RepoRef) (owner string, taken bool) {
+	for _, other := range cfg.AllForges() {
+		for _, r := range other.Repos {
+			here := other.Name == entry.Name
+			if !strings.EqualFold(r.Recipe, ref.Name) || here && r.Repo == ref.String() {
+				continue
+			}
+			if here {
+				return r.Repo, true
+			}
+			return r.Repo + " on " + other.Name, true
+		}
+	}
+	return "", false
 }
 
 // found are the recipes of repositories that were found, and those that are none.

@@ -263,6 +263,7 @@ func forgeChecks(a *app, cfg config.Config, entry config.ForgeEntry) []doctor.Ch
 				out = append(out, doctor.Problem(entry.Name+": discovery", err))
 			} else {
 				out = append(out, doctor.Well(entry.Name+": discovery", "%s finds %s", entry.Discover, number(len(found), "repository")))
+				out = append(out, leftOut(cfg, entry, found)...)
 			}
 			refs = append(refs, watched(cfg, entry, found, refs)...)
 		}
@@ -273,12 +274,28 @@ func forgeChecks(a *app, cfg config.Config, entry config.ForgeEntry) []doctor.Ch
 	return checks
 }
 
+// leftOut warns of repositories found that have the name of a recipe with which another one is enrolled.
+func leftOut(cfg config.Config, entry config.ForgeEntry, found []ccci.RepoRef) (all []ccci.Diagnosis) {
+	for _, ref := range found {
+		if slices.ContainsFunc(entry.Repos, func(r config.Repo) bool { return r.Repo == ref.String() }) {
+			continue // it is enrolled itself, under the name that is listed
+		}
+		if owner, taken := nameTaken(cfg, entry, ref); taken {
+			all = append(all, ccci.Diagnosis{Check: entry.Name + ": " + ref.String(), Code: ccci.CodeInvalid, Warning: true,
+				Message: fmt.Sprintf("it is found and left out, since %s is enrolled with the recipe %s", owner, ref.Name),
+				Hint:    fmt.Sprintf("rename the repository, or enrol it with another recipe's name: cc-ci enrol %s --recipe NAME", ref)})
+		}
+	}
+	return all
+}
+
 // watched returns those of the repositories found that are enrolled by being found, and
 // that the configuration does not list besides.
 func watched(cfg config.Config, entry config.ForgeEntry, found, listed []ccci.RepoRef) []ccci.RepoRef {
 	enrolled, _ := enrol.List(cfg.Tests) // trouble with it was said at the beginning
 	return slices.DeleteFunc(found, func(ref ccci.RepoRef) bool {
-		return slices.Contains(listed, ref) || entry.Discover == config.DiscoverOrg && !slices.Contains(enrolled, ref.Name)
+		_, taken := nameTaken(cfg, entry, ref)
+		return taken || slices.Contains(listed, ref) || entry.Discover == config.DiscoverOrg && !slices.Contains(enrolled, ref.Name)
 	})
 }
 

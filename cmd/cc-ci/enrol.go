@@ -221,7 +221,7 @@ func (c *enrolCmd) tellConfig(a *app, cfg config.Config, entry config.ForgeEntry
 	if err != nil {
 		return err
 	}
-	if how == config.DiscoverOrg && ref.Owner == entry.Org {
+	if how == config.DiscoverOrg && ref.Owner == entry.Org && name == ref.Name { // what is found has the repository's name
 		fmt.Fprintf(a.stdout, "%s watches all of %s; nothing is left to do\n", entry.Name, entry.Org)
 		return nil
 	}
