@@ -60,8 +60,8 @@ func TestN12_PagesOfRealResults(t *testing.T) {
 		w := newWorld(t)
 		run := w.add("canary-good", time.Hour, ccci.StatusInconclusive, func(r *ccci.Run) { r.Cause, r.Merge = "the run took longer than 1 h 0 min and was ended", ccci.Merge{} })
 		res := w.baseResult(run)
-		res.Cause = &ccci.Cause{Check: "install/converged", Message: "ended by SIGTERM while waiting for the app"}
-		res.Stages = []ccci.Stage{stageOf(run, ccci.StageInstall, time.Second, ccci.Check{Name: "install/converged", Status: ccci.Unverified, Message: "interrupted"})}
+		res.Cause = &ccci.Cause{Check: "install/serves", Message: "not finished when the run was ended: https://cana-a1b2c3.ci.example.org/ answered 503, expected 200"}
+		res.Stages = []ccci.Stage{stageOf(run, ccci.StageInstall, time.Second, ccci.Check{Name: "install/serves", Status: ccci.Unverified, Message: "interrupted"})}
 		w.saveResult(res)
 		pageGolden(t, "killed-deadline", w.page("/runs/"+string(run.ID)))
 	})

@@ -59,7 +59,9 @@ func (l *life) status(ctx context.Context) ccci.Status {
 			return l.late()
 		}
 		if r.Cause == nil {
-			r.Cause = &ccci.Cause{Check: "run/ended", Code: ccci.CodeInfra, Message: end.Error()}
+			r.Cause = &ccci.Cause{Check: "run/ended", Message: end.Error()}
+			l.nameInterrupted(r.Cause, "the run was ended")
+			r.Cause.Code = ccci.CodeInfra
 		}
 		if errors.Is(end, ErrCancelled) {
 			return ccci.StatusCancelled
@@ -189,16 +191,26 @@ func (l *life) late() ccci.Status {
 	if l.Job.Deadline > 0 {
 		limit = ccci.DurationWords(l.Job.Deadline)
 	}
-	c := &ccci.Cause{Check: "run/ended", Message: "the run reached its limit of " + limit}
-	if asked := l.interrupted; asked != nil {
-		c.Check, c.Detail, c.DetailOf = asked.Name, asked.Detail, asked.DetailOf
-		c.Message = "not finished when the run reached its limit of " + limit
-		if words := strings.TrimSuffix(strings.TrimSuffix(asked.Message, context.DeadlineExceeded.Error()), ": "); words != "" {
-			c.Message += ": " + words
-		}
-	}
-	l.result.Cause = c
+	end := "the run reached its limit of " + limit
+	l.result.Cause = &ccci.Cause{Check: "run/ended", Message: end}
+	l.nameInterrupted(l.result.Cause, end)
 	return ccci.StatusInconclusive
+}
+
+// nameInterrupted makes the check that was asked when the run ended the cause, if there was one. An
+// engine has the same limit for the run and a clock that starts earlier, so that it may end the
+// run before the run does: what the app was waited for has to be said then, too.
+func (l *life) nameInterrupted(c *ccci.Cause, end string) {
+	asked := l.interrupted
+	if asked == nil {
+		return
+	}
+	c.Check, c.Detail, c.DetailOf = asked.Name, asked.Detail, asked.DetailOf
+	c.Message = "not finished when " + end
+	words := strings.TrimSuffix(strings.TrimSuffix(asked.Message, context.DeadlineExceeded.Error()), context.Canceled.Error())
+	if words = strings.TrimSuffix(words, ": "); words != "" {
+		c.Message += ": " + words
+	}
 }
 
 // artifact saves a file of the run, masked when it is text.

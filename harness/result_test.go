@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -129,6 +130,37 @@ func TestN7_CheckCutShortIsUnverified(t *testing.T) {
 	c := l.result.Stages[0].Checks[0]
 	if c.Status != ccci.Unverified || !strings.Contains(c.Message, "deadline") || l.first != nil {
 		t.Errorf("%+v, first %+v", c, l.first)
+	}
+}
+
+// A16: whoever ends the run, it itself at its limit or the engine, which has the same limit: the cause names
+// what was waited for.
+func TestN7_TheCheckThatTheEndInterruptedIsTheCause(t *testing.T) {
+	for name, c := range map[string]struct {
+		end     error
+		err     error
+		status  ccci.Status
+		message string
+	}{
+		"deadline":              {ErrDeadline, &checks.Failure{Message: "/ answered 503"}, ccci.StatusInconclusive, "not finished when the run reached its limit of time: / answered 503"},
+		"deadline, no answer":   {ErrDeadline, context.DeadlineExceeded, ccci.StatusInconclusive, "not finished when the run reached its limit of time"},
+		"by the engine":         {ErrOrphaned, &checks.Failure{Message: "/ answered 503"}, ccci.StatusErrored, "not finished when the run was ended: / answered 503"},
+		"cancelled":             {ErrCancelled, &checks.Failure{Message: "/ answered 503"}, ccci.StatusCancelled, "not finished when the run was ended: / answered 503"},
+		"cancelled, no answer":  {ErrCancelled, context.Canceled, ccci.StatusCancelled, "not finished when the run was ended"},
+		"cancelled, in a fetch": {ErrCancelled, fmt.Errorf("fetching: %w", context.Canceled), ccci.StatusCancelled, "not finished when the run was ended: fetching"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := aLife(t)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			l.stage(ctx, ccci.StageInstall, func(ctx context.Context, s *ccci.Stage) {
+				l.check(ctx, s, "install/serves", func(context.Context) error { cancel(c.end); return c.err })
+			})
+			l.Deployer = worldDeployer{world: newWorld()}
+			l.conclude(ctx)
+			if r := l.result; r.Status != c.status || r.Cause == nil || r.Cause.Check != "install/serves" || r.Cause.Message != c.message {
+				t.Errorf("%s, cause %+v", r.Status, r.Cause)
+			}
+		})
 	}
 }
 

@@ -149,7 +149,7 @@ func cases() map[string]struct {
 
 	run, res = ended(ccci.StatusInconclusive, 0)
 	run.Cause = "the run took longer than 1 h 0 min and was ended"
-	res.Cause = &ccci.Cause{Check: "install/health", Message: "ended by SIGTERM while waiting for health"}
+	res.Cause = &ccci.Cause{Check: "install/serves", Message: "not finished when the run was ended: https://mini-a1b2c3.ci.example.org/ answered 503, expected 200"}
 	res.Stages = res.Stages[:1]
 	res.Stages[0].Status, res.Stages[0].Reason = ccci.Unverified, "interrupted"
 	out["killed-deadline"] = c{run: run, res: res}
