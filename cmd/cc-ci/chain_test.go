@@ -29,6 +29,8 @@ type chain struct {
 	clone  string // of it, where branches are pushed from
 	dir    string
 	config string
+	tests  string // folder of enrolments
+	limit  string // of a run, as engine.deadline; "" for the default
 	serve  *started
 	url    string
 }
@@ -75,6 +77,9 @@ func startChain(t *testing.T, recipe string, watch func(*http.Response)) *chain 
 	c := &chain{t: t, gitea: gitea.Start(t), repo: "coop/" + recipe}
 	c.dir, c.config = workspace(t, "")
 	pipeline, err := os.ReadFile("../../.drone.yml")
+	if err == nil {
+		c.tests, err = filepath.Abs("../../tests")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,46 +130,67 @@ func (c *chain) forkPull(branch, old, new string) (pull int) {
 	c.t.Helper()
 	c.git(c.clone, "checkout", "--quiet", "-b", branch)
 	defer c.git(c.clone, "checkout", "--quiet", "-")
-	path := filepath.Join(c.clone, "compose.yml")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if strings.Count(string(text), old) != 1 {
-		c.t.Fatalf("%q is not there once", old)
-	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(text), old, new, 1)), 0o644); err != nil {
-		c.t.Fatal(err)
-	}
+	c.edit(old, new)
 	c.git(c.clone, "-c", "user.name=bob", "-c", "user.email=bob@example.org", "commit", "--quiet", "--all", "--message="+branch)
 	c.git(c.clone, "push", "--quiet", c.gitea.PushURL(c.fork, "bob"), "HEAD:refs/heads/"+branch)
 	return c.gitea.OpenPull(c.t, c.repo, "bob", branch, "bob:"+branch, "main")
 }
 
-// redOnGitea has a member test a pull request that cannot pass, and returns the comment that says so and what
-// the run found.
-func (c *chain) redOnGitea(pull int, word string) (comment string, r ccci.Result) {
+// edit replaces texts of the compose file that is checked out, each of which is there once.
+func (c *chain) edit(pairs ...string) {
 	c.t.Helper()
+	path := filepath.Join(c.clone, "compose.yml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		if strings.Count(string(text), pairs[i]) != 1 {
+			c.t.Fatalf("%q is not there once", pairs[i])
+		}
+		text = []byte(strings.Replace(string(text), pairs[i], pairs[i+1], 1))
+	}
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// judged has a member test a pull request, and returns the comment with the verdict, which must have the word, what
+// the run found, and the description of the commit's status, which must be a state.
+func (c *chain) judged(pull int, word, state string) (comment string, r ccci.Result, description string) {
+	c.t.Helper()
+	before, commit := len(c.ours(pull)), c.head(pull)
 	c.gitea.Comment(c.t, c.repo, pull, "ada", "!testme")
 	c.until("the verdict "+word, 4*time.Minute, func() bool {
-		for _, body := range c.ours(pull) {
-			if headline, _, _ := strings.Cut(body, "\n"); strings.Contains(headline, " "+word+": ") {
-				comment = body
-			}
+		bodies := c.ours(pull)
+		if len(bodies) <= before {
+			return false
 		}
-		return comment != ""
+		comment = bodies[len(bodies)-1]
+		headline, _, _ := strings.Cut(comment, "\n")
+		return !strings.Contains(headline, " queued: ") && !strings.Contains(headline, " running: ")
 	})
-	c.until("the status on the commit", 20*time.Second, func() bool { return c.state(c.head(pull)) == "failure" })
-	return comment, c.result(pull)
+	if headline, _, _ := strings.Cut(comment, "\n"); !strings.Contains(headline, " "+word+": ") {
+		c.t.Fatalf("the verdict is not %s:\n%s", word, comment)
+	}
+	c.until("the status on the commit", 20*time.Second, func() bool {
+		s := c.status(commit)
+		description = s.Description
+		return s.Status == state && strings.HasPrefix(description, word)
+	})
+	return comment, c.result(pull), description
+}
+
+// redOnGitea is judged for a pull request that cannot pass.
+func (c *chain) redOnGitea(pull int, word string) (comment string, r ccci.Result) {
+	c.t.Helper()
+	comment, r, _ = c.judged(pull, word, "failure")
+	return comment, r
 }
 
 // configure names the addresses by which cc-ci reaches Gitea and Drone.
 func (c *chain) configure(giteaURL, droneURL string) {
 	c.t.Helper()
-	tests, err := filepath.Abs("../../tests")
-	if err != nil {
-		c.t.Fatal(err)
-	}
 	text := fmt.Sprintf(`data: data
 tests: %s
 listen: 127.0.0.1:0
@@ -185,7 +211,10 @@ engine:
     url: %s
     token_file: drone-token
     repo: %s
-`, tests, giteaURL, chainPoll, c.repo, droneURL, c.drone.Repo)
+`, c.tests, giteaURL, chainPoll, c.repo, droneURL, c.drone.Repo)
+	if c.limit != "" {
+		text += "  deadline: " + c.limit + "\n"
+	}
 	if err := os.WriteFile(c.config, []byte(text), 0o644); err != nil {
 		c.t.Fatal(err)
 	}
@@ -237,19 +266,24 @@ func (c *chain) head(pull int) string {
 	return pr.Head.SHA
 }
 
-// state is what cc-ci says of a commit; "" while it says nothing.
-func (c *chain) state(commit string) string {
-	var all []struct{ Context, Status string }
+// chainStatus is a status of a commit, as Gitea gives it.
+type chainStatus struct{ Context, Status, Description string }
+
+// status is what cc-ci says of a commit; empty while it says nothing.
+func (c *chain) status(commit string) chainStatus {
+	var all []chainStatus
 	if _, err := c.gitea.Do("", "GET", "/repos/"+c.repo+"/commits/"+commit+"/statuses?sort=recentupdate", nil, &all); err != nil {
-		return ""
+		return chainStatus{}
 	}
 	for _, s := range all {
 		if s.Context == "cc-ci/testme" {
-			return s.Status
+			return s
 		}
 	}
-	return ""
+	return chainStatus{}
 }
+
+func (c *chain) state(commit string) string { return c.status(commit).Status }
 
 // until asks again and again whether something has come to be; often for a second,
 // since every question costs Gitea time.
