@@ -185,7 +185,7 @@ type SkipStage struct {
 type Waiver struct {
 	Rule    string `yaml:"rule" doc:"Rule of the admission table, as the refusal names it."`
 	Service string `yaml:"service" doc:"Service it holds for; * for the whole stack."`
-	Value   string `yaml:"value" doc:"The exact value that is allowed, as the entry below the refusal has it, with ${STACK_NAME} and ${DOMAIN} for the run's own; empty: whatever is refused, if that is one value."`
+	Value   string `yaml:"value" doc:"The exact value that is allowed, as the entry below the refusal has it, with ${STACK_NAME} and ${DOMAIN} (or {{.Domain}}) for the run's own; empty: whatever is refused, if that is one value."`
 	Reason  string `yaml:"reason" doc:"Why it is needed."`
 	Owner   string `yaml:"owner" doc:"Who answers for it."`
 	Expires string `yaml:"expires" doc:"Last day it holds, as YYYY-MM-DD."`

@@ -3,6 +3,7 @@ package admission
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -293,8 +294,12 @@ func (j *judge) ownNames() [][2]string {
 	return [][2]string{{"${STACK_NAME}", j.stack.Name}, {"${DOMAIN}", j.stack.Domain}}
 }
 
+// domainTemplate is the run's domain as the other settings of recipe.yml name it.
+var domainTemplate = regexp.MustCompile(`\{\{\s*\.Domain\s*\}\}`)
+
 // filledIn is the value of a waiver, in this run.
 func (j *judge) filledIn(value string) string {
+	value = domainTemplate.ReplaceAllString(value, "$${DOMAIN}")
 	for _, n := range j.ownNames() {
 		value = strings.ReplaceAll(value, n[0], n[1])
 	}

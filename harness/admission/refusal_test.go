@@ -27,6 +27,12 @@ func TestN3_WaiversNameTheRunsOwnNames(t *testing.T) {
 	rule := waiver(func(w *ccci.Waiver) {
 		w.Rule, w.Service, w.Value = "foreign-host", "app", "Host(`${DOMAIN}`) || Path(`/x`)"
 	})
+	quoted := rule
+	quoted.Value = "Host(`{{.Domain}}`) || Path(`/x`)"
+	spaced := rule
+	spaced.Value = "Host(`{{ .Domain }}`) || Path(`/x`)"
+	unknown := rule
+	unknown.Value = "Host(`{{.App}}`) || Path(`/x`)"
 	other := rule
 	other.Value = "Host(`${DOMAIN}`) || ${OTHER}(`/x`)"
 	for _, c := range []struct {
@@ -36,6 +42,9 @@ func TestN3_WaiversNameTheRunsOwnNames(t *testing.T) {
 		{nil, []string{"serverstransport", "rule foreign-host", "redis.password"}},
 		{[]ccci.Waiver{transport}, []string{"rule foreign-host", "redis.password"}},
 		{[]ccci.Waiver{transport, rule}, []string{"redis.password"}},
+		{[]ccci.Waiver{transport, quoted}, []string{"redis.password"}},
+		{[]ccci.Waiver{transport, spaced}, []string{"redis.password"}},
+		{[]ccci.Waiver{transport, unknown}, []string{"rule foreign-host", "redis.password"}},
 		{[]ccci.Waiver{transport, other}, []string{"rule foreign-host", "redis.password"}}, // the pull request sets OTHER
 	} {
 		p := testPolicy()

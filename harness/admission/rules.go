@@ -160,6 +160,10 @@ waivers:
     expires: 2027-03-01           # the last day it holds
 ` + "```" + `
 
+A value that holds the run's domain or stack, which differ from run to run, names them ` + "`${DOMAIN}` and `${STACK_NAME}`" + `, as the recipe
+does and as the entry below the refusal has them. ` + "`{{.Domain}}`" + `, which the other settings of recipe.yml use, is read too, anywhere
+in the value; put such a value in quotes. No other variable and no other template is filled in: a pull request could set it.
+
 A waiver that has expired, or whose value or service differs, is named in the refusal. ` + "`cc-ci config check`" + ` refuses one
 that has expired, and one of a rule that is not in the table or cannot be waived. Rules with "never" in the last column
 cannot be waived: teardown, the proxy or the review of the recipe depends on them.
