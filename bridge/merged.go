@@ -13,21 +13,21 @@ import (
 // How often it is asked whether tested pull requests were merged.
 const (
 	mergePeriods   = 8                   // poll intervals between two rounds in a repository, at least
-	mergesPerRound = 5                   // pull requests that are asked for in one round
-	mergeRest      = time.Hour           // the longest time between two questions about a pull request
+	mergesPerRound = 5                   // tested commits that are asked about in one round
+	mergeRest      = time.Hour           // the longest time between two questions about a tested commit
 	mergeMemory    = 60 * 24 * time.Hour // a verdict that is older would be stale on every page
 	mergeRuns      = 500                 // how many runs of a repository are looked through
 )
 
-// mergeWatch remembers when a repository's pull requests were asked for. One look at a repository
+// mergeWatch remembers which runs of a repository were asked about when. One look at a repository
 // is under way at a time, and it alone touches its mergeWatch.
 type mergeWatch struct {
 	next  time.Time // of the next round
-	asked map[int]time.Time
+	asked map[ccci.RunID]time.Time
 }
 
-// carryOver finds out which tested pull requests of a repository were merged, and keeps that with
-// the newest whole run of each: where the files are those that were tested, its verdict holds for
+// carryOver finds out which tested commits of a repository's pull requests were merged, and keeps
+// that with a whole run of each: where the files are those that were tested, its verdict holds for
 // the target branch too. No comment tells of a merge, so that the forge is asked, the more
 // rarely the older the run is. A failure is logged and stops nothing.
 func (b *Bridge) carryOver(ctx context.Context, repo Repo) {
@@ -38,7 +38,7 @@ func (b *Bridge) carryOver(ctx context.Context, repo Repo) {
 	b.mu.Lock()
 	w := b.merges[repo.Ref]
 	if w == nil {
-		w = &mergeWatch{asked: map[int]time.Time{}}
+		w = &mergeWatch{}
 		b.merges[repo.Ref] = w
 	}
 	b.mu.Unlock()
@@ -53,32 +53,65 @@ func (b *Bridge) carryOver(ctx context.Context, repo Repo) {
 	}
 	runs = slices.DeleteFunc(runs, func(r ccci.Run) bool { return !b.ours(r) })
 	due := mergeable(runs, now, w.asked, mergePeriods*b.cfg.PollInterval)
+	asked := map[ccci.RunID]time.Time{} // of the runs that there still are
+	for _, run := range runs {
+		if at, known := w.asked[run.ID]; known {
+			asked[run.ID] = at
+		}
+	}
+	w.asked = asked
 	for _, run := range due[:min(len(due), mergesPerRound)] {
-		w.asked[run.PR.Number] = now
+		w.asked[run.ID] = now
 		if err := b.askMerge(ctx, run); err != nil && ctx.Err() == nil {
 			b.log.Debug("asking whether a pull request was merged", "run", run.ID, "pr", run.PR, "error", err)
 		}
 	}
 }
 
-// mergeable returns of runs, which come newest first, those that it is time to ask about: of each
-// pull request the newest whole one, unless its merge is known. Those that were asked about
-// longest ago come first. Every time is at least period after the one before.
-func mergeable(runs []ccci.Run, now time.Time, asked map[int]time.Time, period time.Duration) []ccci.Run {
-	seen := map[int]bool{}
+// mergeable returns of runs, which come newest first, those that it is time to ask about. Each
+// commit that was tested in a pull request has one: its newest whole run that has an answer, or the
+// newest whole one if none has. An older commit may be the one that was merged, so that it is asked
+// about too, more rarely, until a verdict of the pull request was carried over. What has waited
+// longest comes first. Every time is at least period after the one before.
+func mergeable(runs []ccci.Run, now time.Time, asked map[ccci.RunID]time.Time, period time.Duration) []ccci.Run {
+	type tested struct {
+		pr     int
+		commit ccci.Commit
+	}
+	speaker := map[tested]ccci.Run{}
+	for _, run := range runs {
+		of := tested{run.PR.Number, run.Commit}
+		best, known := speaker[of]
+		if len(run.SpeaksFor()) > 0 && (!known || run.Status.Answers() && !best.Status.Answers()) {
+			speaker[of] = run
+		}
+	}
+	newer, carried := map[int]bool{}, map[int]bool{} // of a pull request: it has a newer commit, a verdict was carried over
+	since := map[ccci.RunID]time.Time{}              // when the time of a run came
 	var due []ccci.Run
 	for _, run := range runs {
-		if run.PR.Number == 0 || seen[run.PR.Number] || len(run.SpeaksFor()) == 0 {
+		pr := run.PR.Number
+		if pr == 0 || carried[pr] || speaker[tested{pr, run.Commit}].ID != run.ID {
 			continue
 		}
-		seen[run.PR.Number] = true
 		age := now.Sub(run.Finished)
-		rest := min(max(period, age/8), max(period, mergeRest))
-		if run.Merge.IsZero() && age <= mergeMemory && now.Sub(asked[run.PR.Number]) >= rest {
+		rest := max(period, mergeRest)
+		if !newer[pr] {
+			rest = min(max(period, age/8), rest)
+		}
+		newer[pr] = true
+		if !run.Merge.IsZero() {
+			carried[pr] = run.Merge.Same && run.Status.Answers()
+			continue
+		}
+		if at, known := asked[run.ID]; known {
+			since[run.ID] = at.Add(rest)
+		}
+		if age <= mergeMemory && !since[run.ID].After(now) {
 			due = append(due, run)
 		}
 	}
-	slices.SortStableFunc(due, func(x, y ccci.Run) int { return asked[x.PR.Number].Compare(asked[y.PR.Number]) })
+	slices.SortStableFunc(due, func(x, y ccci.Run) int { return since[x.ID].Compare(since[y.ID]) })
 	return due
 }
 

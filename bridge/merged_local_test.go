@@ -109,6 +109,26 @@ func TestA28_TheLowerOfAStackDoesNotSpeak(t *testing.T) {
 	}
 }
 
+// A28: of two commits of one pull request the older one is pushed to the default branch. Its verdict
+// is the recipe's, though the newer one was tested since.
+func TestA28_AnOlderCommitOfAPullRequestIsMerged(t *testing.T) {
+	a := newAppliance(t)
+	x := a.on(a.run("rev-parse", "main"), "good")
+	pr := a.prOf("change", x)
+	now := time.Now()
+	green := a.ended(1, pr, "", x, ccci.StatusPassed, now.Add(-3*time.Hour))
+	y := a.on(x, "bad")
+	a.run("update-ref", "refs/heads/change", y)
+	a.ended(2, pr, "", y, ccci.StatusFailed, now.Add(-2*time.Hour))
+	a.run("update-ref", "refs/heads/main", x)
+	_, stop := a.bridge()
+	defer stop()
+	a.awaitMerge(green)
+	if s := a.speaker(); s.ID != green {
+		t.Errorf("the default branch is at %s, which passed; the recipe's verdict is %s at %s", x[:8], s.Status, s.Commit.Short())
+	}
+}
+
 // A28: a pull request of an old commit of the default branch, which the branch was at long ago, does
 // not outdo what was found out about the branch since.
 func TestA28_AnOldCommitDoesNotSpeak(t *testing.T) {
