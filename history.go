@@ -56,6 +56,11 @@ type Observation struct {
 	Checks []CheckOutcome // in the order in which they were asked; empty: nothing is kept of them
 }
 
+// refused reports whether the recipe was refused in a check: what fails in a refused run is that.
+func (o Observation) refused(c CheckOutcome) bool {
+	return o.Run.Status == StatusRefused && c.Status == Fail
+}
+
 // find returns the outcome of a check, if it was asked.
 func (o Observation) find(check string) (CheckOutcome, bool) {
 	i := slices.IndexFunc(o.Checks, func(c CheckOutcome) bool { return c.Name == check })
@@ -91,7 +96,7 @@ func FlakeRate(observations []Observation, check string) Flake {
 	later := map[Commit]CheckStatus{} // the answer after the one that is looked at
 	for _, o := range observations {
 		c, asked := o.find(check)
-		if !asked || !c.answers() {
+		if !asked || !c.answers() || o.refused(c) { // a waiver lifts a refusal, whatever the commit
 			continue
 		}
 		if next, known := later[o.Run.Commit]; known && next != c.Status && next != Flaky && c.Status != Flaky {
@@ -111,15 +116,19 @@ func FlakeRate(observations []Observation, check string) Flake {
 
 // Turn is where a check came to say what it says now.
 type Turn struct {
-	Check string
-	Now   CheckStatus
-	Since Observation // the first one of the streak
-	Runs  int         // in the streak
+	Check   string
+	Now     CheckStatus
+	Refused bool        // it fails since the recipe is refused in it
+	Since   Observation // the first one of the streak
+	Runs    int         // in the streak
 	// Whole is false when the streak began before the oldest observation.
 	Whole bool
 	Took  time.Duration // half of its answers took less
 	Rate  Flake
 }
+
+// Row is the check as lists show it now, with its word.
+func (t Turn) Row() StageRow { return StageRow{Status: t.Now, Refused: t.Refused} }
 
 // Turns returns each check of a line of runs with its turn, in the order in which the checks are
 // asked. The observations are of one subject and ordered newest first. A check that the newest run
@@ -153,16 +162,17 @@ func Turns(observations []Observation) []Turn {
 }
 
 func turnOf(observations []Observation, check string) Turn {
-	status := func(o Observation) CheckStatus {
+	row := func(o Observation) StageRow {
 		c, asked := o.find(check)
 		if !asked {
-			return Unverified
+			return StageRow{Status: Unverified}
 		}
-		return c.Status
+		return StageRow{Status: c.Status, Refused: o.refused(c)}
 	}
-	t := Turn{Check: check, Now: status(observations[0])}
+	now := row(observations[0])
+	t := Turn{Check: check, Now: now.Status, Refused: now.Refused}
 	for _, o := range observations {
-		if t.Whole = status(o) != t.Now; t.Whole {
+		if t.Whole = row(o) != now; t.Whole {
 			break
 		}
 		t.Since, t.Runs = o, t.Runs+1

@@ -73,6 +73,19 @@ func TestP17_Turns(t *testing.T) {
 			t.Errorf("%q: %s, want %s", words, got, want)
 		}
 	}
+	// In a refused run the check that refuses did not fail, and what a waiver changes is no flake.
+	waived := past("b- b- b+ a+")
+	waived[0].Run.Status, waived[1].Run.Status = ccci.StatusRefused, ccci.StatusRefused
+	if turn := ccci.Turns(waived)[1]; turn.Row().Word() != "refused" || turn.Runs != 2 || !turn.Whole || turn.Rate.Flaky != 0 {
+		t.Errorf("of a refused run: %+v", turn)
+	}
+	if turn := ccci.Turns(waived)[0]; turn.Row().Word() != "passed" {
+		t.Errorf("what passed in a refused run: %+v", turn)
+	}
+	waived[1].Run.Status = ccci.StatusFailed
+	if turn := ccci.Turns(waived)[1]; turn.Runs != 1 || turn.Rate.Flaky != 1 {
+		t.Errorf("refused after it failed: %+v", turn)
+	}
 	gone := past("b a+")
 	gone[0].Run.Status = ccci.StatusPassed
 	if turns := ccci.Turns(gone); len(turns) != 1 {

@@ -42,7 +42,7 @@ func tableOf(turns []ccci.Turn) *checkTable {
 		return nil
 	}
 	t := &checkTable{}
-	counts := map[ccci.CheckStatus]int{}
+	counts := map[string]int{}
 	flaky := 0
 	for _, turn := range turns {
 		run := turn.Since.Run
@@ -54,7 +54,7 @@ func tableOf(turns []ccci.Turn) *checkTable {
 			row.Flaky = turn.Rate.String()
 			flaky++
 		}
-		counts[turn.Now]++
+		counts[turn.Row().Word()]++
 		t.Rows = append(t.Rows, row)
 	}
 	t.Words = fmt.Sprintf("Of %d checks %s", len(turns), countWords(counts))
@@ -66,11 +66,11 @@ func tableOf(turns []ccci.Turn) *checkTable {
 }
 
 // countWords words how many checks say what, as "20 passed, 1 failed".
-func countWords(counts map[ccci.CheckStatus]int) string {
+func countWords(counts map[string]int) string {
 	var parts []string
-	for _, s := range []ccci.CheckStatus{ccci.Pass, ccci.Fail, ccci.Flaky, ccci.Unverified, ccci.Skip} {
-		if n := counts[s]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, s.Word()))
+	for _, word := range []string{ccci.Pass.Word(), ccci.Fail.Word(), ccci.StatusRefused.Word(), ccci.Flaky.Word(), ccci.Unverified.Word(), ccci.Skip.Word()} {
+		if n := counts[word]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, word))
 		}
 	}
 	return strings.Join(parts, ", ")

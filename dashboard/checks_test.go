@@ -45,6 +45,21 @@ func TestP17_TheRecipePageSaysWhereACheckTurned(t *testing.T) {
 	}
 }
 
+// P17, N7: a check in which the recipe was refused reads "refused" in the table of a recipe's checks.
+func TestP17_TheTableOfChecksSaysRefused(t *testing.T) {
+	w := newWorld(t)
+	run := w.add("pocketbase", time.Hour, ccci.StatusRefused, nil)
+	if err := w.store.KeepChecks(t.Context(), run.ID, []ccci.CheckOutcome{{Name: "install/fetch", Status: ccci.Pass}, {Name: "install/admitted", Status: ccci.Fail}}); err != nil {
+		t.Fatal(err)
+	}
+	body := w.page("/recipes/pocketbase")
+	_, table, _ := strings.Cut(body, `id="checks"`)
+	wantAll(t, table, "Of 2 checks 1 passed, 1 refused.", "<span>refused</span>")
+	if strings.Contains(table, "failed</span>") {
+		t.Errorf("the check failed:\n%s", table)
+	}
+}
+
 // N14: a flaky run is no pass: on the badge, the overview and the lists it says so.
 func TestN14_FlakyIsNotPassing(t *testing.T) {
 	w := newWorld(t)

@@ -20,6 +20,7 @@ func (d *Dashboard) functions() template.FuncMap {
 		"run":      runMark,
 		"check":    checkMark,
 		"outcome":  func(c ccci.Check) mark { return rowMark(c.Row()) },
+		"turn":     func(c checkRow) mark { return rowMark(c.Row()) },
 		"commit":   commitMark,
 		"stale":    func() mark { return staleMark },
 		"untested": func() mark { return untestedMark },

@@ -90,7 +90,7 @@ func TestN9_ReproOfAFlakyRunNamesTheCheck(t *testing.T) {
 	}
 	code, again, log := reproOf(t, elsewhere, past, "--trust-enrolment")
 	if code != exitPassed || !strings.Contains(log, "another verdict: passed, level 1; it was recipe failed, level 1\n") ||
-		!strings.Contains(log, "  checks/hook-pre-checks: was fail, is pass\n") {
+		!strings.Contains(log, "  checks/hook-pre-checks: failed then, passed now\n") {
 		t.Errorf("the even attempt: exit code %d\n%s", code, log)
 	}
 	if again.Stage(ccci.StageUpgrade).Status != ccci.Unverified || again.Base != nil {

@@ -411,7 +411,7 @@ func TestDifferences(t *testing.T) {
 	}
 	before := result(ccci.Check{Name: "checks/a", Status: ccci.Pass}, ccci.Check{Name: "checks/b", Status: ccci.Pass}, ccci.Check{Name: "checks/c", Status: ccci.Fail})
 	after := result(ccci.Check{Name: "checks/a", Status: ccci.Pass}, ccci.Check{Name: "checks/b", Status: ccci.Fail, Message: "404"}, ccci.Check{Name: "checks/d", Status: ccci.Pass})
-	want := []string{"checks/b: was pass, is fail: 404", "checks/c: was fail, did not run now", "checks/d: did not run then, is pass"}
+	want := []string{"checks/b: passed then, failed now: 404", "checks/c: failed then, did not run now", "checks/d: did not run then, passed now"}
 	if got := Differences(before, after); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
@@ -423,7 +423,11 @@ func TestDifferences(t *testing.T) {
 	if Same(flaky, late) || Same(flaky, before) || !Same(flaky, flaky) || Verdict(flaky) != "flaky, level 5" {
 		t.Errorf("a flaky run has the verdict %q", Verdict(flaky))
 	}
-	if got := Differences(flaky, before)[0]; got != "checks/a: was flaky, is pass" {
+	if got := Differences(flaky, before)[0]; got != "checks/a: flaky then, passed now" {
+		t.Errorf("%q", got)
+	}
+	failed, refused := ccci.Check{Name: "install/admitted", Status: ccci.Fail, Code: ccci.CodeInvalid}, ccci.Check{Name: "install/admitted", Status: ccci.Fail, Code: ccci.CodeRefused}
+	if got := Differences(result(failed), result(refused)); !slices.Equal(got, []string{"install/admitted: failed then, refused now"}) {
 		t.Errorf("%q", got)
 	}
 	after.Level = 4

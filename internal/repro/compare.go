@@ -15,7 +15,7 @@ func Same(before, after *ccci.Result) bool {
 // Verdict writes a result's verdict: "passed, level 5".
 func Verdict(r *ccci.Result) string { return fmt.Sprintf("%s, level %d", r.VerdictWord(), r.Level) }
 
-// Differences lists the checks whose status is not the same in two results, in their order.
+// Differences lists the checks whose outcome is not the same in two results, in their order.
 func Differences(before, after *ccci.Result) []string {
 	type row struct{ before, after *ccci.Check }
 	rows := map[string]*row{}
@@ -38,11 +38,11 @@ func Differences(before, after *ccci.Result) []string {
 	for _, name := range order {
 		switch r := rows[name]; {
 		case r.after == nil:
-			all = append(all, fmt.Sprintf("%s: was %s, did not run now", name, r.before.Status))
+			all = append(all, fmt.Sprintf("%s: %s then, did not run now", name, r.before.Row().Word()))
 		case r.before == nil:
-			all = append(all, withMessage(fmt.Sprintf("%s: did not run then, is %s", name, r.after.Status), r.after.Message))
-		case r.before.Status != r.after.Status:
-			all = append(all, withMessage(fmt.Sprintf("%s: was %s, is %s", name, r.before.Status, r.after.Status), r.after.Message))
+			all = append(all, withMessage(fmt.Sprintf("%s: did not run then, %s now", name, r.after.Row().Word()), r.after.Message))
+		case r.before.Row() != r.after.Row():
+			all = append(all, withMessage(fmt.Sprintf("%s: %s then, %s now", name, r.before.Row().Word(), r.after.Row().Word()), r.after.Message))
 		}
 	}
 	return all
