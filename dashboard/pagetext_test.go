@@ -20,40 +20,18 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // N12: what a maintainer reads first on the page of a run, for each kind of end. The records are those whose
 // comments the harness keeps beside them: go test ./harness -run Comment -update rewrites both.
 func TestN12_PagesOfRealResults(t *testing.T) {
-	for _, name := range []string{"broken-base", "older-base", "both-broken", "both-differ", "from-broken", "quick-broken", "refused", "missing-image", "registry-down",
-		"proxy-404", "deadline", "flaky", "no-volume"} {
+	for _, name := range []string{"broken-base", "older-base", "both-broken", "both-differ", "from-broken", "quick-broken", "refused", "refused-but-waivable", "missing-image", "registry-down",
+		"proxy-404", "deadline", "flaky", "failed-twice", "unhealthy", "no-volume", "no-backup", "no-browser", "abra-refuses"} {
 		t.Run(name, func(t *testing.T) {
-			text, err := os.ReadFile(filepath.Join("..", "harness", "testdata", "results", name+".json"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var record struct {
-				Run    ccci.Run
-				Result ccci.Result
-			}
-			if err := json.Unmarshal(text, &record); err != nil {
-				t.Fatal(err)
-			}
 			w := newWorld(t)
-			run := w.add(record.Run.Recipe, time.Hour, record.Run.Status, func(r *ccci.Run) {
-				r.Commit, r.Options, r.Cause, r.Merge = record.Run.Commit, record.Run.Options, record.Run.Cause, ccci.Merge{}
-				r.Version, r.Level = record.Result.Version, record.Result.Level
-			})
-			record.Result.RunID = run.ID
-			w.saveResult(record.Result)
+			run := w.recorded(name)
 			pageGolden(t, name, w.page("/runs/"+string(run.ID)))
 		})
 	}
-	for name, by := range map[string]ccci.Supersession{
-		"superseded-by-commit": {Run: "260314-113000-d4e5f6", Head: "0123456789abcdef0123456789abcdef01234567"},
-		"superseded-by-push":   {Head: "0123456789abcdef0123456789abcdef01234567"},
-	} {
+	for name, by := range supersessions {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			run := w.add("canary-good", time.Hour, ccci.StatusCancelled, func(r *ccci.Run) {
-				r.Started, r.Merge, r.CancelledBy, r.Superseded = time.Time{}, ccci.Merge{}, "cc-ci", by
-			})
-			pageGolden(t, name, w.page("/runs/"+string(run.ID)))
+			pageGolden(t, name, w.page("/runs/"+string(w.superseded(by).ID)))
 		})
 	}
 	t.Run("killed-deadline", func(t *testing.T) { // by the engine, so that there is a cause of the run and one of its result
@@ -64,6 +42,46 @@ func TestN12_PagesOfRealResults(t *testing.T) {
 		res.Stages = []ccci.Stage{stageOf(run, ccci.StageInstall, time.Second, ccci.Check{Name: "install/serves", Status: ccci.Unverified, Message: "interrupted"})}
 		w.saveResult(res)
 		pageGolden(t, "killed-deadline", w.page("/runs/"+string(run.ID)))
+	})
+}
+
+// recorded adds a run whose record the tests of the harness keep, with its result and its checks.
+func (w *world) recorded(name string) ccci.Run {
+	w.t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "harness", "testdata", "results", name+".json"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var record struct {
+		Run    ccci.Run
+		Result ccci.Result
+	}
+	if err := json.Unmarshal(text, &record); err != nil {
+		w.t.Fatal(err)
+	}
+	run := w.add(record.Run.Recipe, time.Hour, record.Run.Status, func(r *ccci.Run) {
+		r.Commit, r.Options, r.Cause, r.Merge = record.Run.Commit, record.Run.Options, record.Run.Cause, ccci.Merge{}
+		r.Version, r.Level = record.Result.Version, record.Result.Level
+	})
+	record.Result.RunID = run.ID
+	w.saveResult(record.Result)
+	if err := w.store.KeepChecks(w.t.Context(), run.ID, record.Result.Outcomes()); err != nil {
+		w.t.Fatal(err)
+	}
+	return run
+}
+
+// supersessions are what makes a run that waits pointless.
+var supersessions = map[string]ccci.Supersession{
+	"superseded-by-commit": {Run: "260314-113000-d4e5f6", Head: "0123456789abcdef0123456789abcdef01234567"},
+	"superseded-by-push":   {Head: "0123456789abcdef0123456789abcdef01234567"},
+}
+
+// superseded adds a run that was superseded while it waited.
+func (w *world) superseded(by ccci.Supersession) ccci.Run {
+	w.t.Helper()
+	return w.add("canary-good", time.Hour, ccci.StatusCancelled, func(r *ccci.Run) {
+		r.Started, r.Merge, r.CancelledBy, r.Superseded = time.Time{}, ccci.Merge{}, "cc-ci", by
 	})
 }
 
@@ -97,7 +115,7 @@ var (
 )
 
 // visibleText is what a reader sees of the main part of a page without JavaScript, a line for each line: what is
-// hidden, is for screen readers alone or is folded away is left out, and so are the settings and levels, which every page has.
+// hidden, is for screen readers alone or is folded away is left out; lines of logs and of files begin with "| ", and so are the settings and levels, which every page has.
 func visibleText(page string) string {
 	type element struct {
 		name  string
@@ -122,7 +140,11 @@ func visibleText(page string) string {
 		name := strings.ToLower(m[2])
 		switch {
 		case name == "" && !quiet():
-			b.WriteString(html.UnescapeString(m[0]))
+			text := html.UnescapeString(m[0])
+			if slices.ContainsFunc(open, func(e element) bool { return e.name == "pre" }) {
+				text = "| " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n| ")
+			}
+			b.WriteString(text)
 		case name == "":
 		case m[1] == "/":
 			for i := len(open) - 1; i >= 0; i-- {

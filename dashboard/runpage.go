@@ -19,8 +19,15 @@ type runBody struct {
 	Missing  bool         // the run is over and left no result
 	Stages   []stageView
 	Cause    *ccci.Cause
-	Told     bool   // the cause is why the level is not higher
-	Ended    string // what ended the run, where that is another than the cause
+	Message  string            // of the cause, as the page says it
+	Hint     string            // likewise
+	Broken   []ccci.BrokenBase // of which the page says more than the cause
+	Lint     []ccci.Finding
+	Warnings []string
+	Reviewed []ccci.Change // what the commit changes besides what is refused
+	Refused  bool          // something that the commit changes is refused
+	Why      string        // the level is not higher; "" where that is the cause
+	Ended    string        // what ended the run, where that is another than the cause
 	Blame    report.Sentences
 	Bases    report.Sentences // what broken bases mean for the commit
 	Next     report.Sentences // what a person can do now
@@ -122,7 +129,7 @@ func (d *Dashboard) runPage(r *http.Request) (page []byte, release func(), err e
 		d.fillFromResult(r, &b)
 	}
 	if b.Cause == nil && run.Cause != "" {
-		b.Cause = &ccci.Cause{Message: run.Cause}
+		b.Cause, b.Message = &ccci.Cause{Message: run.Cause}, run.Cause
 	}
 	b.Blame, b.Bases = report.Blame(run, b.Result), report.Bases(b.Result)
 	if run.Status != ccci.StatusPassed || run.Merge.IsZero() { // what was merged counts already, or does not
@@ -143,7 +150,7 @@ func (d *Dashboard) runPage(r *http.Request) (page []byte, release func(), err e
 	}
 	page, err = d.draw("run", f)
 	if errors.Is(err, errLong) {
-		f.Body = runBody{Run: run, Stages: stageViews(run, nil), Cause: &ccci.Cause{Message: run.Cause}, Blame: b.Blame, Next: b.Next, Queue: b.Queue, Held: b.Held, Pull: b.Pull, Commands: b.Commands, Long: true}
+		f.Body = runBody{Run: run, Stages: stageViews(run, nil), Cause: &ccci.Cause{Message: run.Cause}, Message: run.Cause, Blame: b.Blame, Next: b.Next, Queue: b.Queue, Held: b.Held, Pull: b.Pull, Commands: b.Commands, Long: true}
 		page, err = d.draw("run", f)
 	}
 	if err != nil {
@@ -168,11 +175,19 @@ func (d *Dashboard) fillFromResult(r *http.Request, b *runBody) {
 		return
 	}
 	b.Result, b.Cause = res, res.Cause
-	b.Told = saysTheCause(res)
+	if b.Run.Options.Whole() && b.Run.Status.Judged() && b.Run.Level < 5 && !saysTheCause(res) {
+		b.Why = res.LevelReason
+	}
+	if res.Cause != nil {
+		b.Message, b.Hint = report.CauseWords(b.Run, res)
+	}
+	b.Broken = report.BrokenBases(b.Run, res)
+	b.Lint, b.Warnings = report.Remarks(b.Run, res)
+	b.Reviewed, b.Refused = report.Reviewed(res)
 	if res.Cause != nil && b.Run.Cause != report.OneLine(res.Cause) {
 		b.Ended = b.Run.Cause
 	}
-	b.Stages = saidOnce(stageViews(b.Run, res), res.Cause)
+	b.Stages = saidOnce(stageViews(b.Run, res), res.Cause, b.Why)
 	b.Pictures = append(pictures(res, "screenshot"), pictures(res, "difference")...)
 	for _, a := range res.Artifacts {
 		b.Files = append(b.Files, fileView{Title: a.Title, Kind: a.Kind, Path: a.Path, Size: a.Size, URL: fileURL(b.Run.ID, a.Path)})
@@ -243,9 +258,9 @@ func saysTheCause(res *ccci.Result) bool {
 	return false
 }
 
-// saidOnce leaves out of the stages what the cause says above them, and a reason that the stage
-// before has too.
-func saidOnce(views []stageView, cause *ccci.Cause) []stageView {
+// saidOnce leaves out of the stages what the cause or the reason of the level says above them, and a
+// reason that the stage before has too.
+func saidOnce(views []stageView, cause *ccci.Cause, why string) []stageView {
 	last := ""
 	for i := range views {
 		v := &views[i]
@@ -258,11 +273,11 @@ func saidOnce(views []stageView, cause *ccci.Cause) []stageView {
 				}
 			}
 		}
-		if reason := v.Reason; reason != "" && reason == last {
+		reason := v.Reason
+		if reason != "" && (reason == last || strings.HasSuffix(why, ": "+reason)) {
 			v.Reason = ""
-		} else {
-			last = reason
 		}
+		last = reason
 	}
 	return views
 }

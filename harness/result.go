@@ -155,19 +155,16 @@ func hintOf(err error) string {
 	return ""
 }
 
-// compareWithBase says of a head that does not install either whether it fails as its base did: the
+// compareWithBase says what to look for where a head that does not install fails as its base did: the
 // change is not likely to be the reason then.
 func (l *life) compareWithBase() {
 	c, bases := l.result.Cause, l.result.BrokenBases
 	if len(bases) == 0 || l.base != nil || l.canonical != nil || !strings.HasPrefix(c.Check, "install/") || statusOf(c.Code) != ccci.StatusFailed {
 		return
 	}
-	last := bases[len(bases)-1]
-	also := fmt.Sprintf("%s, %s, does not install either, for another reason", last.Version, last.What)
 	if b := l.result.LikeBase(); b != nil {
-		also = fmt.Sprintf("%s fails likewise: look for what both use, such as a configuration key or an image that was removed", b.Version)
+		c.Hint = strings.TrimPrefix(fmt.Sprintf("%s; look for what this commit and %s both use, such as a configuration key or an image that was removed", c.Hint, b.Version), "; ")
 	}
-	c.Hint = strings.TrimPrefix(c.Hint+"; "+also, "; ")
 }
 
 // statusOf is that of a run whose first failure has a code.

@@ -22,7 +22,7 @@ var ownRules = []Rule{
 	{ID: "C001", Severity: severityError, Title: "a changed config file comes with a new version variable", Needs: "a base version",
 		Hint: "raise the variable that the name of the config uses; swarm refuses to change a config that exists, with an error that names neither", check: checkC001},
 	{ID: "C002", Severity: severityError, AbraRefuses: true, Title: "durations and numbers hold no variables",
-		Hint: "abra validates before it fills in variables; write the value, or put it into an overlay", check: checkC002},
+		Hint: "a value that differs from host to host belongs in an overlay", check: checkC002},
 	{ID: "C003", Severity: severityWarning, Title: "a database that is backed up is restored by a hook",
 		Hint: "dump in backupbot.backup.pre-hook and load the dump in backupbot.restore.post-hook; the files of a running database are no backup", check: checkC003},
 	{ID: "C004", Severity: severityError, AbraRefuses: true, Title: "all compose files state the same version",

@@ -59,6 +59,9 @@ func Blame(run ccci.Run, result *ccci.Result) Sentences {
 	case ccci.StatusFailed:
 		return blameOfFailure(result)
 	case ccci.StatusRefused:
+		if len(refusals(result)) > 0 { // the cause says what for
+			return say("The recipe was not tested.")
+		}
 		return say("The recipe asks for something that cc-ci does not allow. It was not tested.")
 	case ccci.StatusErrored:
 		return say("cc-ci, its machine or a registry failed. The recipe did not cause it.")
@@ -83,16 +86,22 @@ func blameOfFailure(result *ccci.Result) Sentences {
 		return nil
 	case result.Cause == nil:
 		return say("The recipe passed what was tested, but objects were left after its removal.")
-	case strings.HasPrefix(result.Cause.Check, "install/") && len(result.BrokenBases) > 0 && result.Base == nil:
+	case onlyBroken(result):
 		if b := result.LikeBase(); b != nil {
 			return say("%s, %s, fails in the same way. This commit probably did not cause it, but cannot pass until it is fixed.", code(b.Version), foreign(b.What))
 		}
 		b := result.BrokenBases[len(result.BrokenBases)-1]
-		return say("This commit and %s, %s, both fail to install, for different reasons. Both are named below. The recipe has to change.", code(b.Version), foreign(b.What))
+		return say("This commit and %s both fail to install, for different reasons. The recipe has to change.", foreign(b.What))
 	case strings.HasPrefix(result.Cause.Check, "checks/"):
 		return say("The app did not do what a check expects. The recipe has to change, or the check.")
 	}
 	return say("The recipe has to change.")
+}
+
+// onlyBroken reports whether a commit failed to install that had no release to start from, since none
+// installs.
+func onlyBroken(result *ccci.Result) bool {
+	return strings.HasPrefix(result.Cause.Check, "install/") && len(result.BrokenBases) > 0 && result.Base == nil
 }
 
 // Part says what a run was restricted to; "" for a whole run.
@@ -159,7 +168,7 @@ func Next(run ccci.Run, result *ccci.Result) Sentences {
 			return say("Comment `!testme` to start from a release that installs, or name another one with `from=`.")
 		}
 	case ccci.StatusFlaky:
-		return say("Fix the app or make the check wait, then comment `!testme`.")
+		return say("Push a fix, then comment `!testme`.")
 	case ccci.StatusCancelled:
 		if run.Superseded.IsZero() { // otherwise it says itself what to do
 			return say("Comment `!testme` to test it.")
@@ -178,12 +187,12 @@ func again(run ccci.Run, result *ccci.Result, links Links) string {
 }
 
 // brokenBases says which releases the upgrade could not start from, and what that means for the commit.
-func brokenBases(result *ccci.Result, detail int) string {
+func brokenBases(run ccci.Run, result *ccci.Result, detail int) string {
 	if result == nil || len(result.BrokenBases) == 0 {
 		return ""
 	}
 	var parts []string
-	for _, b := range result.BrokenBases {
+	for _, b := range BrokenBases(run, result) {
 		line := fmt.Sprintf("**Install of %s, %s, failed**", Code(clip(b.Version, 100)), Text(clip(b.What, 100)))
 		if result.Cause == nil || !result.Cause.Same(b.Cause) {
 			line += ": " + Code(clip(b.Cause.Check, 100)) + ": " + Text(clip(b.Cause.Message, 600))

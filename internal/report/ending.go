@@ -60,29 +60,19 @@ func counts(removed map[string]int) string {
 	return strings.Join(kinds, ", ")
 }
 
-// warnings lists what the linter found and the run noticed, but for what the comment says as the
-// cause or as the reason of the level.
+// warnings lists what the linter found and the run noticed.
 func warnings(run ccci.Run, result *ccci.Result) string {
 	if result == nil {
 		return ""
 	}
 	const most = 10
-	cause, found := "", map[string]bool{}
-	if result.Cause != nil {
-		cause = result.Cause.Message
-	}
-	_, why, _ := strings.Cut(whyNotHigher(run, result), ": ")
 	var all []string
-	for _, f := range result.Lint {
-		found[f.Message] = true
-		if text := f.At() + f.Message; cause != text && !strings.HasSuffix(result.LevelReason, text) && !refusedLint(refusals(result), f) {
-			all = append(all, finding(f))
-		}
+	lint, noticed := Remarks(run, result)
+	for _, f := range lint {
+		all = append(all, finding(f))
 	}
-	for _, w := range result.Warnings {
-		if !found[w] && (why == "" || !strings.HasSuffix(w, ": "+why)) {
-			all = append(all, Text(clip(w, 300)))
-		}
+	for _, w := range noticed {
+		all = append(all, Text(clip(w, 300)))
 	}
 	if len(all) == 0 {
 		return ""

@@ -79,7 +79,7 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 	add(cause(run, result, detail))
 	add(flakes(run, result))
 	add(findings(run, result))
-	add(brokenBases(result, min(detail, 10)))
+	add(brokenBases(run, result, min(detail, 10)))
 	if run.Superseded.IsZero() || result != nil { // otherwise no stage was reached
 		rows := withoutSaid(stageRows(run, result), run, result)
 		add(checklist(run, rows, versions(run, result)))
@@ -380,6 +380,7 @@ func cause(run ccci.Run, result *ccci.Result, detail int) string {
 		parts = append(parts, "**Cause:** "+Text(clip(run.Cause, 500)))
 	}
 	if c != nil {
+		message, hint := CauseWords(run, result)
 		line := "**First cause:** "
 		if c.Check != "" {
 			line += Code(clip(c.Check, 100))
@@ -388,9 +389,11 @@ func cause(run ccci.Run, result *ccci.Result, detail int) string {
 			}
 			line += ": "
 		}
-		parts = append(parts, line+Text(clip(withoutFindings(*c), 600)))
-		if c.Hint != "" {
-			parts = append(parts, "**Hint:** "+Text(clip(c.Hint, 400)))
+		if message != "" || c.Message == "" {
+			parts = append(parts, line+Text(clip(message, 600)))
+		}
+		if hint != "" {
+			parts = append(parts, "**Hint:** "+Text(clip(hint, 400)))
 		}
 		if n := min(len(c.Detail), detail); n > 0 {
 			parts = append(parts, titled(*c, n))

@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -21,7 +20,7 @@ func review(run ccci.Run, result *ccci.Result) string {
 		against += " at " + Code(r.Commit.Short())
 	}
 	out := fmt.Sprintf("**Code and privileges that this commit changes**, compared with %s:", against)
-	changes := slices.DeleteFunc(slices.Clone(r.Changes), func(c ccci.Change) bool { return refusedChange(refusals(result), c) })
+	changes := unrefused(refusals(result), r.Changes)
 	if len(changes) < len(r.Changes) {
 		out = strings.TrimSuffix(out, ":") + ", apart from what is refused:"
 	}
