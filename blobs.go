@@ -53,6 +53,10 @@ type Blobs interface {
 // ResultKey names the blob that holds a run's Result.
 func ResultKey(id RunID) string { return ArtifactKey(id, ResultFile) }
 
+// ReviewKey names the blob that holds a run's [Result] as it is when the review was made: the review,
+// and which run it is of. It is there before anything of the recipe is judged or deployed.
+func ReviewKey(id RunID) string { return ArtifactKey(id, "review.json") }
+
 // ArtifactKey names one artifact of a run.
 func ArtifactKey(id RunID, path string) string { return "runs/" + string(id) + "/" + path }
 

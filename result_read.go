@@ -15,7 +15,21 @@ const ResultLimit = 4 << 20
 // ReadResult reads what the harness of a run's build found. A result that is missing or
 // cannot be used is a problem in words and no error; an error is worth another try.
 func ReadResult(ctx context.Context, blobs BlobReader, run Run, build Build) (result *Result, problem string, err error) {
-	r, _, err := blobs.Get(ctx, ResultKey(run.ID))
+	return readRecord(ctx, blobs, ResultKey(run.ID), run, build)
+}
+
+// ReadReview reads what a run's build changes that can run code or raise privilege, while it is under
+// way. The result has the review and no verdict; it is nil as long as there is none.
+func ReadReview(ctx context.Context, blobs BlobReader, run Run, build Build) (*Result, error) {
+	result, _, err := readRecord(ctx, blobs, ReviewKey(run.ID), run, build)
+	if result == nil || result.Review == nil {
+		return nil, err
+	}
+	return &Result{Review: result.Review}, nil
+}
+
+func readRecord(ctx context.Context, blobs BlobReader, key string, run Run, build Build) (result *Result, problem string, err error) {
+	r, _, err := blobs.Get(ctx, key)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil, "it left no result", nil

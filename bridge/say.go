@@ -25,7 +25,7 @@ func (b *Bridge) say(ctx context.Context, t *tracked) error {
 	if queue != nil {
 		t.position = queue.Position
 	}
-	return b.word(ctx, t.run, nil, queue)
+	return b.word(ctx, t.run, t.review, queue)
 }
 
 // finish says the verdict and then closes the run. In this order a crash in

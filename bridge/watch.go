@@ -32,10 +32,11 @@ type tracked struct {
 
 	mu       sync.Mutex // held while the run is stored and while it is put into words, so that both keep one order
 	run      ccci.Run
-	position int       // in the queue, as last said
-	over     bool      // its last word is saved
-	headRead time.Time // when the pull request was last asked for its head
-	refused  bool      // the engine failed when it was to take the run, or one before it
+	position int          // in the queue, as last said
+	over     bool         // its last word is saved
+	headRead time.Time    // when the pull request was last asked for its head
+	refused  bool         // the engine failed when it was to take the run, or one before it
+	review   *ccci.Result // what the commit changes, once the run's process knows it; nothing else of it is set
 }
 
 // take follows a run to its end, and starts it where it was not. It is legal
@@ -232,6 +233,9 @@ func (b *Bridge) await(ctx context.Context, t *tracked) (ccci.Build, error) {
 		if err := b.observe(ctx, t, build); err != nil {
 			return ccci.Build{}, err
 		}
+		if err := b.showReview(ctx, t, build); err != nil {
+			return ccci.Build{}, err
+		}
 		// The log's rest is worth a moment, never the verdict.
 		if build.State == ccci.BuildDone && (readers == 0 || grace > 2) {
 			return build, nil
@@ -302,6 +306,29 @@ func (b *Bridge) observe(ctx context.Context, t *tracked, build ccci.Build) erro
 		}
 		b.moveUp(ctx)
 	}
+	return b.say(ctx, t)
+}
+
+// showReview puts into the comment what the commit changes that can run code or raise privilege, as
+// soon as the run's process has found it out (P2). A failure is logged: the verdict has the list too.
+func (b *Bridge) showReview(ctx context.Context, t *tracked, build ccci.Build) error {
+	run := t.snapshot()
+	t.mu.Lock()
+	known := t.review != nil
+	t.mu.Unlock()
+	if known || run.PR.Number == 0 || build.State != ccci.BuildRunning {
+		return nil
+	}
+	review, err := ccci.ReadReview(ctx, b.cfg.Blobs, run, build)
+	if err != nil {
+		b.log.Debug("reading what a commit changes", "run", run.ID, "error", err)
+	}
+	if review == nil {
+		return nil
+	}
+	t.mu.Lock()
+	t.review = review
+	t.mu.Unlock()
 	return b.say(ctx, t)
 }
 

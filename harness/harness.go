@@ -52,6 +52,9 @@ type Config struct {
 	Keeper   Keeper // nil: no data is kept, and none is there
 	// Canonical reads the recipe's canonical, or returns ErrNotFound; nil: there is none.
 	Canonical func(context.Context) (ccci.Canonical, error)
+	// Reviewed gets the result when its review was made, before anything of the recipe is judged or
+	// deployed; nil: nobody reads it so early.
+	Reviewed func(context.Context, ccci.Result) error
 	// Repeat is set for a run that repeats another one.
 	Repeat *Repeat
 	// Environment is what is kept of the machine and the configuration, for who repeats the run.

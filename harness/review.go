@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +44,21 @@ func (l *life) review(ctx context.Context, clone *checkout, head *recipe.Tree) {
 	}
 	if more := len(r.Changes) - maxReview; more > 0 {
 		r.Changes = append(r.Changes[:maxReview:maxReview], ccci.Change{Subject: "recipe", Kind: changed, What: fmt.Sprintf("%d more changes are not listed", more)})
+	}
+	l.showReview(ctx, *r)
+}
+
+// showReview hands on the review at once, for the comment of the run that goes on.
+func (l *life) showReview(ctx context.Context, r ccci.Review) {
+	if l.Reviewed == nil {
+		return
+	}
+	r.Changes, r.Proposed, r.Findings = slices.Clone(r.Changes), slices.Clone(r.Proposed), slices.Clone(r.Findings)
+	l.cleanValue(reflect.ValueOf(&r).Elem(), tighter[0]) // a comment shows less
+	early := ccci.Result{Schema: l.result.Schema, Harness: l.result.Harness, RunID: l.result.RunID, Attempt: l.result.Attempt, Recipe: l.result.Recipe,
+		PR: l.result.PR, Commit: l.result.Commit, Options: l.result.Options, Review: &r}
+	if err := l.Reviewed(ctx, early); err != nil {
+		l.sayf("what the commit changes is not shown before the end of the run: %v", err)
 	}
 }
 

@@ -1,6 +1,8 @@
 package harness
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -107,7 +109,22 @@ func TestP2_P20_ReviewOfAPullRequest(t *testing.T) {
 			gitOut(t, repo, "checkout", "--quiet", "main")
 			gitOut(t, repo, "commit", "--quiet", "--allow-empty", "-m", "meanwhile")
 			var result *ccci.Result
-			synctest.Test(t, func(t *testing.T) { result = live(t, newWorld(), cfg, t.Context()) })
+			var early []ccci.Result
+			w := newWorld()
+			cfg.Reviewed = func(_ context.Context, r ccci.Result) error {
+				if len(w.events) > 0 && w.count("deploy base")+w.count("deploy head") > 0 {
+					t.Error("the review comes after a deployment")
+				}
+				early = append(early, r)
+				return errors.New("nobody reads it")
+			}
+			synctest.Test(t, func(t *testing.T) { result = live(t, w, cfg, t.Context()) })
+			if len(early) != 1 || early[0].RunID != result.RunID || early[0].Commit != result.Commit || early[0].Status != "" {
+				t.Fatalf("handed on early: %+v", early)
+			}
+			if diff := cmp.Diff(result.Review, early[0].Review); diff != "" {
+				t.Error(diff)
+			}
 			if c.refused && result.Status == ccci.StatusPassed {
 				t.Errorf("status %s", result.Status)
 			}

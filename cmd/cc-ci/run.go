@@ -493,7 +493,7 @@ func (c *runCmd) engine(a *app, cfg config.Config) error {
 			return err
 		}
 	}
-	result, err := p.harness(ctx, order{job: job, tests: cfg.Tests, enrolment: settings}, files.Path, out, stdout)
+	result, err := p.harness(ctx, order{job: job, tests: cfg.Tests, enrolment: settings, reviewed: p.publishReview}, files.Path, out, stdout)
 	if err != nil {
 		return err
 	}
@@ -508,6 +508,8 @@ type order struct {
 	job       ccci.Job
 	tests     string // folder with the enrolments
 	enrolment ccci.Recipe
+
+	reviewed func(context.Context, ccci.Result) error // nil: nobody follows the run
 
 	repeat *harness.Repeat   // nil unless it repeats another run
 	pins   map[string]string // images of that run, by what the recipe states

