@@ -107,7 +107,7 @@ func (b *Bridge) decide(ctx context.Context, repo Repo, self ccci.User, c ccci.C
 	}
 	if !ok {
 		return decision{outcome: "refused", reason: why, label: "not-allowed", replyKey: fmt.Sprintf("refused/%s/%s/%s", c.PR, c.Author.ID, verb),
-			reply: fmt.Sprintf("%s was not started: %s. Somebody who may can comment the same.", report.Code(string(verb)), why)}, nil
+			reply: fmt.Sprintf("%s was not started: %s. Someone with that right can write the same comment.", report.Code(string(verb)), why)}, nil
 	}
 	if p.Kind == IsReply {
 		return decision{outcome: "answered", reason: "not understood", label: "not-understood", reply: p.Reply}, nil
@@ -439,7 +439,7 @@ func (b *Bridge) reply(ctx context.Context, repo Repo, verb Verb, c ccci.Comment
 		}
 		if !until.IsZero() {
 			body += fmt.Sprintf("\n\nThere were %d answers to you on this pull request within an hour, so this is the last one until %s. "+
-				"`!testme`, `!retest` and `!cancel` still work meanwhile, and each run has its own comment.", repliesPerHour, until.UTC().Format("15:04 MST"))
+				"`!testme`, `!retest` and `!cancel` still work, and each run has its own comment.", repliesPerHour, until.UTC().Format("15:04 MST"))
 		}
 	}
 	b.sent.awaited(b.messageKey(key), c.Created)

@@ -43,7 +43,7 @@ func TestN7_Endings(t *testing.T) {
 		"interrupted":            {exited(143), ccci.StatusCancelled, ccci.StatusErrored, "interrupted", ccci.StateError},
 		"deadline":               {ccci.Build{Ending: ccci.EndDeadline}, ccci.StatusErrored, ccci.StatusInconclusive, "longer than 1 h 0 min", ccci.StateError},
 		"deadline beats passed":  {ccci.Build{Ending: ccci.EndDeadline}, ccci.StatusPassed, ccci.StatusInconclusive, "longer than", ccci.StateError},
-		"lost":                   {ccci.Build{Ending: ccci.EndLost}, nil, ccci.StatusErrored, "died under the run", ccci.StateError},
+		"lost":                   {ccci.Build{Ending: ccci.EndLost}, nil, ccci.StatusErrored, "failed during the run", ccci.StateError},
 		"cancelled elsewhere":    {ccci.Build{Ending: ccci.EndCancelled}, ccci.StatusCancelled, ccci.StatusCancelled, "", ccci.StateError},
 		"an unknown ending":      {ccci.Build{Ending: "vanished"}, ccci.StatusPassed, ccci.StatusErrored, "vanished", ccci.StateError},
 		"another run's result":   {exited(0), spoil(func(r *ccci.Result) { r.RunID = "260101-000000-000000" }), ccci.StatusErrored, "is about run", ccci.StateError},

@@ -160,7 +160,7 @@ func (d *Dashboard) comment(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if d.cfg.User.ID == "" {
-		return ccci.Errorf(ccci.CodeRefused, "Nobody may comment here").WithHint("Name the local user in the configuration.")
+		return ccci.Errorf(ccci.CodeRefused, "Comments are not enabled here").WithHint("Name the local user in the configuration.")
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, commentLimit+8<<10)
 	if err := r.ParseForm(); err != nil {
@@ -169,7 +169,7 @@ func (d *Dashboard) comment(w http.ResponseWriter, r *http.Request) error {
 	text := strings.ReplaceAll(r.PostForm.Get("body"), "\r\n", "\n")
 	if err := d.tokens.check(r); err != nil {
 		return d.showPull(w, r, ref, http.StatusForbidden, commentForm{Text: text,
-			Problem: "The page had grown old (cc-ci was started anew, or cookies are off). Your text is still here: send it again."})
+			Problem: "The form has expired (cc-ci was restarted, or cookies are off). Your text is still here: send it again."})
 	}
 	switch {
 	case strings.TrimSpace(text) == "":

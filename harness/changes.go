@@ -119,7 +119,7 @@ func (c *comparison) sample() {
 		case kind == removed:
 			c.add("env", kind, key+" is gone from .env.sample", shownBefore, "")
 		case strings.HasPrefix(key, "SECRET_") && strings.HasSuffix(key, "_VERSION"):
-			c.mustAct("env", kind, key+" has a new default in .env.sample: who takes it over must insert the secret anew", before, after)
+			c.mustAct("env", kind, key+" has a new default in .env.sample: who takes it over must insert the secret again", before, after)
 		default:
 			c.add("env", kind, key+" has a new default in .env.sample; apps keep the value that they have", shownBefore, shownAfter)
 		}

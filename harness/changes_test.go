@@ -132,7 +132,7 @@ func TestN8_Changes(t *testing.T) {
 			"added: service app gets the new variable CONNECT [|user=shop password=***]"}},
 		"env sample": {nil, []string{"TYPE=shop\n", "TYPE=shop\nMAILER=\nCOLOUR=blue\nADMIN_PASSWORD=changeme\n", "SECRET_TOKEN_VERSION=v1", "SECRET_TOKEN_VERSION=v2"}, []string{
 			"added: env MAILER is new in .env.sample and has no default: an operator must decide on it",
-			"changed: env SECRET_TOKEN_VERSION has a new default in .env.sample: who takes it over must insert the secret anew [v1|v2]",
+			"changed: env SECRET_TOKEN_VERSION has a new default in .env.sample: who takes it over must insert the secret again [v1|v2]",
 			"added: env ADMIN_PASSWORD is new in .env.sample; apps that exist do not have it [|***]",
 			"added: env COLOUR is new in .env.sample; apps that exist do not have it [|blue]"}},
 		"health and memory": {nil, []string{"    networks: [proxy]\n", "    networks: [proxy]\n    user: \"1000\"\n    healthcheck: {test: [CMD, ready], interval: 5s}\n", "    deploy:\n", "    deploy:\n      resources: {limits: {memory: 256M}}\n"}, []string{

@@ -112,7 +112,7 @@ func TestN5_CommandsOnGitea(t *testing.T) {
 		return strings.Contains(said()[first], "A newer command on this pull request took its place")
 	})
 	moved := work.Commit("update", "compose.yml", compose("1.2.1+1.28"))
-	await(t, "the comment to say that the pull request was pushed to", func() bool { return strings.Contains(said()[second], "was pushed to while the run waited") })
+	await(t, "the comment to say that the pull request was pushed to", func() bool { return strings.Contains(said()[second], "was pushed while the run waited") })
 	holds(said()[second], "🚫 superseded", "\n!testme "+string(moved)+"\n")
 	holds(answered("ada", "!testme "+string(moved)), "⏳ queued", moved.Short())
 	runs, err := s.store.FindRuns(t.Context(), ccci.RunFilter{})

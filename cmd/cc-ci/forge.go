@@ -21,7 +21,7 @@ type forgeCmd struct {
 	Import  forgeImportCmd  `cmd:"" help:"Copy a git repository with its branches and tags onto the local forge."`
 	PR      forgePRCmd      `cmd:"" name:"pr" help:"Open a pull request."`
 	Comment forgeCommentCmd `cmd:"" help:"Comment on a pull request, as in: forge comment coop/wiki#1 '!testme'"`
-	Member  forgeMemberCmd  `cmd:"" help:"Make somebody a member of the organisation."`
+	Member  forgeMemberCmd  `cmd:"" help:"Add a member to the organisation."`
 	List    forgeListCmd    `cmd:"" help:"List repositories and their pull requests."`
 }
 

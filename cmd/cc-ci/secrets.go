@@ -135,14 +135,14 @@ func (c *secretsRecipientsCmd) Run(a *app, s *secretsCmd) error {
 
 // secretsRotateCmd changes values, the data key, or the recipients.
 type secretsRotateCmd struct {
-	Recipients bool     `help:"Encrypt for those whom .sops.yaml names now. When somebody goes, the key of the file changes too."`
+	Recipients bool     `help:"Encrypt for the recipients in .sops.yaml. When one was removed, the key of the file changes too."`
 	Generated  bool     `help:"Give every key that cc-ci makes a new value."`
 	Keys       []string `arg:"" optional:"" placeholder:"KEY[=FILE]" name:"key" help:"KEY gets a new generated value, KEY=FILE what the file holds (- for standard input)."`
 }
 
 // Help is the end of the command's help text.
 func (secretsRotateCmd) Help() string {
-	return `Without arguments every value is encrypted anew under a new key of the file. What is not named keeps its value; a value that
+	return `Without arguments every value is re-encrypted under a new key of the file. What is not named keeps its value; a value that
 was ever seen by somebody who may no longer know it must itself be changed.`
 }
 
@@ -178,7 +178,7 @@ func (c *secretsRotateCmd) Run(a *app, s *secretsCmd) error {
 	}
 	if !c.Recipients && len(c.Keys) == 0 {
 		o.NewDataKey()
-		done = append(done, "the file has a new key, and every value is encrypted anew")
+		done = append(done, "the file has a new key, and every value is re-encrypted")
 	}
 	if len(done) == 0 {
 		fmt.Fprintf(a.stdout, "%s is encrypted for those whom the rules name; nothing is left to do\n", o.path)

@@ -75,7 +75,7 @@ func (secretsEditCmd) Run(a *app, s *secretsCmd) (err error) {
 		}
 		switch {
 		case mistake == nil:
-			fmt.Fprintf(a.stdout, "%s is encrypted anew\n%s\n", o.path, thenCommit)
+			fmt.Fprintf(a.stdout, "%s is re-encrypted\n%s\n", o.path, thenCommit)
 			return nil
 		case ccci.CodeOf(mistake) != ccci.CodeInvalid || !term.IsTerminal(int(os.Stdin.Fd())):
 			return mistake

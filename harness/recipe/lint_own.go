@@ -28,7 +28,7 @@ var ownRules = []Rule{
 	{ID: "C004", Severity: severityError, AbraRefuses: true, Title: "all compose files state the same version",
 		Hint: "docker refuses to merge files of different versions; one without version: counts as 3.13", check: checkC004},
 	{ID: "C005", Severity: severityWarning, Title: "nothing is dropped or left literal without a word",
-		Hint: "it works, and not as it reads", check: checkC005},
+		Hint: "it works, but not as the file reads", check: checkC005},
 	{ID: "C006", Severity: severityWarning, Title: "the sample's domain is <recipe>.example.com",
 		Hint: "abra app new replaces exactly that text; any other stays in the operator's file", check: checkC006},
 	{ID: "C007", Severity: severityError, Title: "the recipe renders, with .env.sample as it is",

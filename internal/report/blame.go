@@ -68,7 +68,7 @@ func Blame(run ccci.Run, result *ccci.Result) Sentences {
 	case ccci.StatusInconclusive:
 		switch b := brokenStart(run, result); {
 		case b == nil:
-			return say("The time was up before there was an answer. Either the app hangs or the machine is slow: cc-ci cannot tell which.")
+			return say("The time limit was reached before there was a result. Either the app hangs or the machine is slow: cc-ci cannot tell which.")
 		case run.Options.Quick:
 			return say("%s, the last green canonical, from which this quick run was to start, did not install. This says nothing about your commit.", code(b.Version))
 		default:
@@ -137,7 +137,7 @@ func Bases(result *ccci.Result) Sentences {
 	case deployed && result.Stage(ccci.StageInstall).Status != ccci.Pass:
 		return say("This commit was installed without the release, and failed as well.")
 	case deployed:
-		return say("This commit was installed without the release, and the upgrade to it was not tested. This pull request did not cause that. A release made from it gives later upgrades a start that works.")
+		return say("This commit was installed without the release, and the upgrade to it was not tested. This pull request did not cause that. A release of this commit gives later upgrades a base that installs.")
 	}
 	return say("This commit was not deployed.")
 }

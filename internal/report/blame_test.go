@@ -15,7 +15,7 @@ func TestN7_InconclusiveByItsCause(t *testing.T) {
 	late := &ccci.Cause{Check: "install/converged", Message: "not finished when the run reached its limit of 1h0m0s"}
 	asked := &ccci.Cause{Check: "upgrade", Message: "the base is broken: 1.0.0+2.0.51 does not install"}
 	from, quick := ccci.Options{From: "1.0.0+2.0.51"}, ccci.Options{Quick: true}
-	const time, release, canonical = "The time was up", "the release from which this run was to start, did not install", "the last green canonical, from which this quick run was to start, did not install"
+	const time, release, canonical = "The time limit was reached", "the release from which this run was to start, did not install", "the last green canonical, from which this quick run was to start, did not install"
 	for name, c := range map[string]struct {
 		options ccci.Options
 		cause   *ccci.Cause

@@ -360,7 +360,7 @@ func superseded(run ccci.Run, links Links) string {
 		}
 		return line + ". This says nothing about the recipe. If you want both, repeat this command once that run has started."
 	case s.Head != "":
-		return "This pull request was pushed to while the run waited: its head is " + Code(s.Head.Short()) + " now. The older commit was not tested, which says nothing about the recipe. " +
+		return "A newer commit was pushed while the run waited: the head is " + Code(s.Head.Short()) + " now. The older commit was not tested, which says nothing about the recipe. " +
 			"The new one is tested when a member has read it and comments:\n\n" + Block([]string{"!testme " + string(s.Head)})
 	}
 	return ""

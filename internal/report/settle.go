@@ -17,7 +17,7 @@ func Settle(run ccci.Run, build ccci.Build, result *ccci.Result, problem string,
 	case ccci.EndDeadline:
 		return ccci.StatusInconclusive, "the run took longer than " + Duration(deadline) + " and was ended"
 	case ccci.EndLost:
-		return ccci.StatusErrored, "the machine or the engine died under the run, more often than it is restarted"
+		return ccci.StatusErrored, "the machine or the engine failed during the run, more often than a run is repeated"
 	case ccci.EndExited:
 	default:
 		return ccci.StatusErrored, fmt.Sprintf("the engine says of the build that it %q", build.Ending)
@@ -48,7 +48,7 @@ func Settle(run ccci.Run, build ccci.Build, result *ccci.Result, problem string,
 		if run.CancelledBy != "" {
 			return ccci.StatusCancelled, ""
 		}
-		return ccci.StatusErrored, "the harness was interrupted, and nobody had cancelled the run"
+		return ccci.StatusErrored, "the harness was interrupted, but the run was not cancelled"
 	}
 	return ccci.StatusErrored, fmt.Sprintf("the harness ended with exit code %d and its result says %q", build.ExitCode, result.Status)
 }

@@ -74,7 +74,7 @@ func Write(name string, old, text []byte, mode fs.FileMode) (err error) {
 	if absent := errors.Is(err, fs.ErrNotExist); err != nil && !absent {
 		return fmt.Errorf("writing %s: %w", name, err)
 	} else if absent != (old == nil) || !bytes.Equal(now, old) {
-		return ccci.Errorf(ccci.CodeConflict, "%s was changed by somebody else meanwhile; theirs is kept", name).WithHint("do it again on what is there now")
+		return ccci.Errorf(ccci.CodeConflict, "%s was changed by someone else in the meantime; their version is kept", name).WithHint("do it again on what is there now")
 	}
 	if err = os.Rename(tmp.Name(), name); err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)

@@ -243,7 +243,7 @@ func (db *DB) Explain(err error) error {
 	var what, hint string
 	switch se.Code() & 0xff { // the low byte is the primary result code
 	case lib.SQLITE_NOTADB:
-		what, hint = "is not a database", "move the file away to start anew, or restore it from a backup"
+		what, hint = "is not a database", "move the file away to start over, or restore it from a backup"
 	case lib.SQLITE_CORRUPT:
 		what, hint = "is damaged", "stop cc-ci and restore the file from a backup, or try: sqlite3 FILE .recover"
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
