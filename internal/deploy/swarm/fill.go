@@ -92,7 +92,7 @@ func (d *Deployer) fillOne(ctx context.Context, stack *recipe.Stack, f filling) 
 		return d.fault(activity, err)
 	}
 	host := &container.HostConfig{NetworkMode: "none", Mounts: append([]mount.Mount{f.mount}, covering(img, path.Clean("/"+f.mount.Target))...)}
-	id, err := d.createContainer(ctx, "for filling "+f.mount.Source, stack.Name, neverStarted(img.ID, d.o.RunID), host)
+	id, err := d.createContainer(ctx, "for filling "+f.mount.Source, stack.Name, neverStarted(img, d.o.RunID), host)
 	if cerrdefs.IsInvalidArgument(err) {
 		return ccci.Errorf(ccci.CodeRecipe, "%s: %s", activity, clip(words(err), 300))
 	}
@@ -103,9 +103,19 @@ func (d *Deployer) fillOne(ctx context.Context, stack *recipe.Stack, f filling) 
 	return nil
 }
 
-// neverStarted is a container that shows an image's files to dockerd and runs nothing.
-func neverStarted(image string, run ccci.RunID) *container.Config {
-	return &container.Config{Image: image, User: "0", WorkingDir: "/", Entrypoint: []string{"/never-started"}, Labels: owned(nil, run, "")}
+// neverStarted is a container that shows an image's files to dockerd and runs nothing. Docker gives a container the
+// labels of its image where it is told none of that name, so that an image could say of which stack or
+// service the container is, or that it is another program's. So each of them is set to nothing.
+func neverStarted(img image.InspectResponse, run ccci.RunID) *container.Config {
+	labels := owned(nil, run, "")
+	if img.Config != nil {
+		for name := range img.Config.Labels {
+			if _, own := labels[name]; !own {
+				labels[name] = ""
+			}
+		}
+	}
+	return &container.Config{Image: img.ID, User: "0", WorkingDir: "/", Entrypoint: []string{"/never-started"}, Labels: labels}
 }
 
 // covering are mounts at the volumes that an image asks for, but for one place: else Docker would make them

@@ -222,6 +222,8 @@ func describe(objects harness.Snapshot) string {
 // Apps lists every app on the daemon that a run of cc-ci made, for the janitor. An
 // app is a pair of run and stack; objects of a run without a stack make an app
 // with an empty StackName. Names holds what is not found by the stack's name.
+// A container names no stack: what an image says of itself must not decide what the janitor
+// removes. It is found by its run.
 func (d *Deployer) Apps(ctx context.Context) ([]harness.App, error) {
 	if err := d.check(ctx); err != nil {
 		return nil, err
@@ -238,6 +240,9 @@ func apps(all harness.Snapshot) []harness.App {
 	for _, o := range all {
 		if o.Run == "" {
 			continue
+		}
+		if o.Kind == kindContainer {
+			o.Stack = ""
 		}
 		i := slices.IndexFunc(out, func(a harness.App) bool { return string(a.RunID) == o.Run && a.StackName == o.Stack })
 		if i < 0 {

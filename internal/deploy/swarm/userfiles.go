@@ -50,7 +50,7 @@ func (l *looker) open(ctx context.Context) error {
 	}
 	activity := fmt.Sprintf("looking into image %s of service %s", l.ref, l.services)
 	host := &container.HostConfig{NetworkMode: "none", Mounts: covering(l.img, "/")}
-	made, err := l.d.createContainer(ctx, "for looking into "+l.ref, "", neverStarted(l.img.ID, l.d.o.RunID), host)
+	made, err := l.d.createContainer(ctx, "for looking into "+l.ref, "", neverStarted(l.img, l.d.o.RunID), host)
 	if cerrdefs.IsInvalidArgument(err) {
 		return ccci.Errorf(ccci.CodeRecipe, "%s: Docker makes no container of it: %s", activity, clip(words(err), 300))
 	}
