@@ -82,7 +82,7 @@ type Exposure struct {
 	Way    string
 }
 
-// mostExposureSteps bounds the comparisons of one call of [Exposed].
+// mostExposureSteps bounds the comparisons of one call of [Exposed]. What is beyond counts as exposed.
 const mostExposureSteps = 1 << 20
 
 // Exposed finds the mounts of a stack whose place an app can move, at most one exposure for each.
@@ -93,28 +93,25 @@ const mostExposureSteps = 1 << 20
 // changed as a container starts, so that with a file other services count alone.
 func Exposed(mounts []Mount) []Exposure {
 	type spot struct{ service, target string }
-	at := map[spot]Mount{}
+	at := map[spot][]Mount{} // links of an image lead several to one place
 	writers := map[string][]Mount{}
 	for _, m := range mounts {
-		at[spot{m.Service, m.Target}] = m
+		at[spot{m.Service, m.Target}] = append(at[spot{m.Service, m.Target}], m)
 		if m.Volume != "" && m.Write {
 			writers[m.Volume] = append(writers[m.Volume], m)
 		}
 	}
-	enclosing := func(m Mount) (around Mount, found bool) {
-		for p := m.Target; p != "/" && !found && len(m.Target) <= LongestTarget; {
+	enclosing := func(m Mount) []Mount {
+		for p := m.Target; p != "/" && len(m.Target) <= LongestTarget; {
 			p = path.Dir(p)
-			around, found = at[spot{m.Service, p}]
+			if all := at[spot{m.Service, p}]; all != nil {
+				return all
+			}
 		}
-		return around, found
+		return nil
 	}
-	var out []Exposure
 	steps := 0
-	for _, m := range mounts {
-		around, found := enclosing(m)
-		if !found || around.Volume == "" {
-			continue
-		}
+	exposed := func(m, around Mount) (Exposure, bool) {
 		place := path.Join("/", around.Subpath, below(around.Target, m.Target))
 		for _, w := range writers[around.Volume] {
 			root := path.Clean("/" + w.Subpath)
@@ -122,9 +119,21 @@ func Exposed(mounts []Mount) []Exposure {
 				continue // of the way it sees nothing, or what lies below it
 			}
 			first, _, _ := strings.Cut(below(root, place), "/")
-			way := path.Join(w.Target, first)
-			if _, covered := at[spot{w.Service, way}]; !covered || steps > mostExposureSteps {
-				out = append(out, Exposure{Mount: m, Volume: around, Writer: w, Way: way})
+			if way := path.Join(w.Target, first); at[spot{w.Service, way}] == nil || steps > mostExposureSteps {
+				return Exposure{Mount: m, Volume: around, Writer: w, Way: way}, true
+			}
+		}
+		return Exposure{}, false
+	}
+	var out []Exposure
+	for _, m := range mounts {
+		for _, around := range enclosing(m) {
+			e, found := exposed(m, around)
+			if steps++; steps > 2*mostExposureSteps {
+				e, found = Exposure{Mount: m, Volume: around, Writer: around, Way: m.Target}, true
+			}
+			if found {
+				out = append(out, e)
 				break
 			}
 		}

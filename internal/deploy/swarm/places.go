@@ -181,10 +181,10 @@ func putsOf(s types.ServiceConfig, own []recipe.Mount, img image.InspectResponse
 		return nil, err
 	}
 	// Of a volume with a name the image does not say what is in it.
-	for _, p := range out {
+	for i, p := range out {
 		for _, l := range p.links {
-			for _, v := range out {
-				if v.Volume != "" && l.from != v.end && recipe.Within(v.end, l.from) {
+			for j, v := range out {
+				if i != j && v.Volume != "" && l.from != v.end && recipe.Within(v.end, l.from) {
 					return nil, ccci.Errorf(ccci.CodeRecipe, "%s: the %s would be at %s; the link lies within the %s, which may hold another one", subject, clip(p.What, 200), p, clip(v.What, 200)).
 						WithHint("choose a place outside of the volume, or build the image without the link (rule mount-path)")
 				}
@@ -221,43 +221,50 @@ func judgeExposed(stated []recipe.Mount, all []put) error {
 // judgeFilled judges what lies within a volume that is new and is filled from an image: a link of that image is
 // followed in the root of another service.
 func judgeFilled(all []put, look lookAt) error {
-	fillers := map[string][]put{} // by volume
-	places := map[[2]string]put{} // by service and place
+	fillers := map[string][]put{}   // by volume
+	places := map[[2]string][]put{} // by service and place
 	for _, p := range all {
 		if p.What != startFolder {
-			places[[2]string{p.Service, p.end}] = p
+			at := [2]string{p.Service, p.end}
+			places[at] = append(places[at], p)
 		}
 		if p.Copied {
 			fillers[p.Volume] = append(fillers[p.Volume], p)
 		}
 	}
 	for _, p := range all {
-		var around put
-		for at, found := p.end, false; at != "/" && !found; {
+		var arounds []put
+		for at := p.end; at != "/" && arounds == nil; {
 			at = path.Dir(at)
-			around, found = places[[2]string{p.Service, at}]
+			arounds = places[[2]string{p.Service, at}]
 		}
-		if around.Volume == "" {
-			continue
-		}
-		place := path.Join(around.Subpath, strings.TrimPrefix(p.end, around.end))
-		for _, f := range fillers[around.Volume] {
-			here := f.end
-			for _, name := range folders(place) {
-				here = path.Join(here, name)
-				at, err := look(f.image, here)
-				if err != nil {
-					return named(fmt.Sprintf("image of service %s: looking at what it has in the %s", f.Service, clip(f.What, 200)), err)
-				}
-				if at.link != "" {
-					return ccci.Errorf(ccci.CodeRecipe, "service %s: the %s would be at %s, within the %s, which is filled from the image of service %s: there %s is a link to %s",
-						p.Service, clip(p.What, 200), p, clip(around.What, 200), f.Service, clip(here, 200), clip(at.link, 200)).
-						WithHint("choose a place outside of the volume, or build the image without the link (rule mount-path)")
-				}
-				if at.missing || !at.folder {
-					break
+		for _, around := range arounds {
+			for _, f := range fillers[around.Volume] {
+				if err := judgeFill(p, around, f, look); err != nil {
+					return err
 				}
 			}
+		}
+	}
+	return nil
+}
+
+// judgeFill judges what lies within a volume that one image fills.
+func judgeFill(p, around, filler put, look lookAt) error {
+	here := filler.end
+	for _, name := range folders(path.Join("/", around.Subpath, strings.TrimPrefix(p.end, around.end))) {
+		here = path.Join(here, name)
+		at, err := look(filler.image, here)
+		if err != nil {
+			return named(fmt.Sprintf("image of service %s: looking at what it has in the %s", filler.Service, clip(filler.What, 200)), err)
+		}
+		if at.link != "" {
+			return ccci.Errorf(ccci.CodeRecipe, "service %s: the %s would be at %s, within the %s, which is filled from the image of service %s: there %s is a link to %s",
+				p.Service, clip(p.What, 200), p, clip(around.What, 200), filler.Service, clip(here, 200), clip(at.link, 200)).
+				WithHint("choose a place outside of the volume, or build the image without the link (rule mount-path)")
+		}
+		if at.missing || !at.folder {
+			return nil
 		}
 	}
 	return nil

@@ -134,6 +134,10 @@ func TestN3_PlacesInImages(t *testing.T) {
 		"circle":                {app: "volumes: ['data:/x']", a: files{"/x -> x"}, accept: []string{"image a:1 of service app: looking for the place of the volume data: /x leads through"}},
 		"link within a volume": {app: "volumes: ['data:/v', 'more:/v/x']", a: files{"/v/x -> /srv"},
 			accept: []string{"the volume more would be at /srv, where /v/x in its image has /v/x is a link to /srv; the link lies within the volume data"}},
+		"the volume itself is there by a link within": {app: "volumes: ['data:/var/lib/pg/data']", a: files{"/var/lib/pg/data -> ."}, ask: []string{"/var/lib/pg"}}, // as in postgres:18
+		"volume of the image over it":                 {app: "volumes: ['data:/v', 'more:/v/x/dev']", a: files{"/q -> /v", "/u -> /v/x/dev"}, ask: []string{"/q"}},
+		"place over it": {app: "volumes: ['data:/v', 'more:/u']", a: files{"/q -> /v", "/u -> /v/x/dev"}, ask: []string{"/q"},
+			accept: []string{"service app can write the volume and put a link in place of /v/x"}},
 		"through another link into a volume": {app: "volumes: ['data:/v', 'more:/q']", a: files{"/q -> /v/x", "/v/x -> /srv"}, accept: []string{"the link lies within the volume data"}},
 		"exposed by a link": {app: "volumes: ['data:/v', 'more:/q/y/dev']", a: files{"/q -> /v"},
 			accept: []string{"service app: the volume more would be at /v/y/dev, where /q/y/dev in its image has /q is a link to /v, within the volume data: service app can write the volume and put a link in place of /v/y"}},
