@@ -204,13 +204,13 @@ func judgeExposed(stated []recipe.Mount, all []put) error {
 	}
 	known := map[[2]string]bool{}
 	for _, e := range recipe.Exposed(stated) {
-		known[[2]string{e.Mount.Service, e.Mount.What}] = true
+		known[[2]string{e.Mount.Service, e.Mount.Target}] = true
 	}
 	for _, e := range recipe.Exposed(real) {
-		if known[[2]string{e.Mount.Service, e.Mount.What}] {
+		i := slices.IndexFunc(all, func(p put) bool { return p.Mount == e.Mount && !known[[2]string{p.Service, p.from}] })
+		if i < 0 {
 			continue
 		}
-		i := slices.IndexFunc(all, func(p put) bool { return p.Mount == e.Mount })
 		return ccci.Errorf(ccci.CodeRecipe, "service %s: the %s would be at %s, within the %s: service %s can write the volume and put a link in place of %s",
 			e.Mount.Service, clip(e.Mount.What, 200), all[i], clip(e.Volume.What, 200), e.Writer.Service, clip(e.Way, 200)).
 			WithHint("choose a place outside of the volume, or build the image without the link (rule mount-path; docs/admission.md, places in volumes)")

@@ -141,6 +141,7 @@ func TestN3_PlacesInImages(t *testing.T) {
 		"through another link into a volume": {app: "volumes: ['data:/v', 'more:/q']", a: files{"/q -> /v/x", "/v/x -> /srv"}, accept: []string{"the link lies within the volume data"}},
 		"exposed by a link": {app: "volumes: ['data:/v', 'more:/q/y/dev']", a: files{"/q -> /v"},
 			accept: []string{"service app: the volume more would be at /v/y/dev, where /q/y/dev in its image has /q is a link to /v, within the volume data: service app can write the volume and put a link in place of /v/y"}},
+		"exposed besides what is waived":       {app: "volumes: ['data:/v', 'more:/v/y/dev', 'more:/q/z/dev']", a: files{"/q -> /v"}, accept: []string{"the volume more would be at /v/z/dev"}},
 		"exposed as admission has waived it":   {app: "volumes: ['data:/v', 'more:/v/y/dev']"},
 		"uncovered by a link of another image": {app: "volumes: ['data:/html:ro', 'more:/html/up:ro']", more: "{image: 'b:1', volumes: ['data:/html', 'more:/html/up']}", b: files{"/html -> /srv/html"}},
 		"covered elsewhere": {app: "volumes: ['data:/html:ro', 'more:/html/up:ro']", more: "{image: 'b:1', volumes: ['data:/data', 'more:/data/up']}", b: files{"/data/up -> /srv"},
