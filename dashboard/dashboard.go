@@ -97,6 +97,7 @@ type Dashboard struct {
 
 	requests, streams, waiting *quota.Quota // waiting holds bytes of pages
 	turns                      *turns
+	health                     *storeHealth
 
 	http http.Handler
 
@@ -155,6 +156,7 @@ func New(cfg Config) (*Dashboard, error) {
 	d.limits = cfg.Limits.orDefault()
 	d.requests, d.streams = quota.New(d.limits.Requests, d.limits.PerAddress), quota.New(d.limits.Streams, d.limits.StreamsPer)
 	d.waiting, d.turns = quota.New(pageBytes, pageBytesPerAddress), newTurns(drawers)
+	d.health = newStoreHealth(d.askStore, cfg.Now)
 	d.http = d.routes()
 	d.stopped, d.stop = context.WithCancel(context.Background())
 	if cfg.Bus != nil {

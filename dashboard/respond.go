@@ -204,20 +204,6 @@ func (d *Dashboard) robots(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// healthz says whether the store answers.
-func (d *Dashboard) healthz(w http.ResponseWriter, r *http.Request) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	if _, err := d.cfg.Store.FindRuns(r.Context(), ccci.RunFilter{Limit: 1}); err != nil {
-		d.log.Error("asking the store for its health", "error", err)
-		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = w.Write([]byte(`{"status":"unavailable","problem":"the store does not answer"}` + "\n"))
-		return nil
-	}
-	_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
-	return nil
-}
-
 // assets are the files of static/, served under names that hold a digest of
 // their content, so that browsers may keep them for ever.
 type assets struct {
