@@ -33,6 +33,7 @@ func Bridge(o BridgeOptions) Unit {
 				return Desired{}, err
 			}
 			s.Memory(128<<20, 1<<30)
+			s.halfCPUs()
 			s.StopFirst() // it holds the data folder's lock
 			s.Bind(locks, locks, false)
 			s.Route(Route{Name: "bridge", Rule: "Host(`" + o.Self.Domain + "`) && PathPrefix(`/hook/`)", Port: o.Port})

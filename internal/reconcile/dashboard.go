@@ -27,6 +27,7 @@ func Dashboard(o DashboardOptions) Unit {
 				return Desired{}, err
 			}
 			s.Memory(128<<20, DashboardMemory)
+			s.halfCPUs()
 			s.Route(Route{Name: "dashboard", Rule: "Host(`" + o.Self.Domain + "`)", Port: o.Port})
 			return Desired{Files: files, Services: []Service{s}}, nil
 		},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -166,6 +167,10 @@ func (s *Service) Memory(reserved, limit int64) {
 
 // CPUs bounds the processors that the service may use, in billionths of one.
 func (s *Service) CPUs(limit int64) { s.Spec.TaskTemplate.Resources.Limits.NanoCPUs = limit }
+
+// halfCPUs bounds the service to half of the machine's processors: whoever makes it compute leaves the rest to
+// runs and to the other services.
+func (s *Service) halfCPUs() { s.CPUs(int64(runtime.NumCPU()) * 1e9 / 2) }
 
 // pidsLimit is far above what any of the services uses.
 const pidsLimit = 1024

@@ -90,6 +90,7 @@ func (d *drone) server(name string, env File) Service {
 	s.Volume(Prefix+"drone", "/data")
 	s.StopFirst() // one database
 	s.Memory(128<<20, 1<<30)
+	s.halfCPUs()
 	c := s.Spec.TaskTemplate.ContainerSpec
 	c.Args = []string{"--env-file=" + droneEnv}
 	c.Mounts = append(c.Mounts, mount.Mount{Type: mount.TypeTmpfs, Target: "/tmp"})
