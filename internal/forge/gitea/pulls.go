@@ -52,7 +52,7 @@ type pull struct {
 	} `json:"base"`
 	Merged   bool        `json:"merged"`
 	MergedAt time.Time   `json:"merged_at"`
-	MergedAs ccci.Commit `json:"merge_commit_sha"` // the head of the base after the merge, in every way of merging
+	MergedAs ccci.Commit `json:"merge_commit_sha"` // the head of the base after the merge, in every way in which Gitea merges
 }
 
 func (f *Forge) pull(ctx context.Context, pr ccci.PRRef) (pull, error) {
@@ -66,7 +66,10 @@ func (f *Forge) pull(ctx context.Context, pr ccci.PRRef) (pull, error) {
 	return p, nil
 }
 
-// Merge implements [ccci.Forge].
+// Merge implements [ccci.Forge]. Gitea merges pull requests itself, and in a repository with "Autodetect manual
+// merge" it also takes a push for the merge of each pull request whose head it brings along. Then it names as the commit
+// of the merge that head, or a merge on top of it, also where the branch never was at it: of two
+// pull requests on top of each other, pushed at once, the lower one. See merges.go.
 func (f *Forge) Merge(ctx context.Context, pr ccci.PRRef, tested ccci.Commit) (ccci.Merge, error) {
 	p, err := f.pull(ctx, pr)
 	if err != nil || !p.Merged {
@@ -75,7 +78,11 @@ func (f *Forge) Merge(ctx context.Context, pr ccci.PRRef, tested ccci.Commit) (c
 	if !p.MergedAs.Valid() {
 		return ccci.Merge{}, ccci.Errorf(ccci.CodeInfra, "reading %s: the answer does not name the commit that it was merged as", pr)
 	}
-	m := ccci.Merge{Branch: p.Base.Ref, Default: p.Base.Ref != "" && p.Base.Ref == p.Base.Repo.Branch, Commit: p.MergedAs, At: p.MergedAt}
+	at, was, err := f.wasHead(ctx, pr.Repo, p)
+	if err != nil || !was {
+		return ccci.Merge{}, err
+	}
+	m := ccci.Merge{Branch: p.Base.Ref, Default: p.Base.Ref != "" && p.Base.Ref == p.Base.Repo.Branch, Commit: p.MergedAs, At: at}
 	return m.Compare(tested, func(commit ccci.Commit) (string, error) { return f.tree(ctx, pr.Repo, commit) })
 }
 
