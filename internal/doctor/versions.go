@@ -48,12 +48,13 @@ func Versions(answer types.Version, defaultRuntime string) []ccci.Diagnosis {
 		runtime.Name = "runc"
 	}
 	const name = "version of runc"
-	if runtime.Name != "runc" {
-		return []ccci.Diagnosis{judgeVersion("version of Docker Engine", types.ComponentVersion{Name: "Docker Engine", Version: answer.Version}),
-			{Check: name, Code: ccci.CodeInfra, Warning: true, Message: fmt.Sprintf("Docker starts containers with %s, which cc-ci does not check for known faults", strings.TrimSpace(runtime.Name+" "+runtime.Version)),
-				Hint: "keep it up to date, or set default-runtime to runc in /etc/docker/daemon.json"}}
+	engine := judgeVersion("version of Docker Engine", types.ComponentVersion{Name: "Docker Engine", Version: answer.Version})
+	if runtime.Name == "runc" {
+		return []ccci.Diagnosis{engine, judgeVersion(name, runtime)}
 	}
-	return []ccci.Diagnosis{judgeVersion("version of Docker Engine", types.ComponentVersion{Name: "Docker Engine", Version: answer.Version}), judgeVersion(name, runtime)}
+	return []ccci.Diagnosis{engine, {Check: name, Code: ccci.CodeInfra, Warning: true,
+		Message: fmt.Sprintf("Docker starts containers with %s, which cc-ci does not check for known faults", strings.TrimSpace(runtime.Name+" "+runtime.Version)),
+		Hint:    "keep it up to date, or set default-runtime to runc in /etc/docker/daemon.json"}}
 }
 
 // ofPackages are where the components come from: a package of Docker's, and one of Debian and Ubuntu.
