@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/admission"
@@ -55,7 +56,7 @@ func (l *life) status(ctx context.Context) ccci.Status {
 			}
 			return ccci.StatusFailed
 		}
-		if errors.Is(end, ErrDeadline) {
+		if errors.Is(end, ErrDeadline) || l.cutAtLimit() {
 			return l.late()
 		}
 		if r.Cause == nil {
@@ -194,9 +195,18 @@ func (l *life) late() ccci.Status {
 	return ccci.StatusInconclusive
 }
 
-// nameInterrupted makes the check that was asked when the run ended the cause, if there was one. An
-// engine has the same limit for the run and a clock that starts earlier, so that it may end the
-// run before the run does: what the app was waited for has to be said then, too.
+// engineAhead is by how much the clock of an engine, which ends runs at the same limit, may be ahead
+// of the run's: the start of the process and of what it needs, and whole seconds.
+const engineAhead = 10 * time.Second
+
+// cutAtLimit reports whether a check was interrupted so close to the run's limit that it was the
+// engine that ended the run by it.
+func (l *life) cutAtLimit() bool {
+	asked := l.interrupted
+	return asked != nil && l.Job.Deadline > 0 && asked.Started.Add(asked.Duration).Sub(l.result.Started) >= l.Job.Deadline-engineAhead
+}
+
+// nameInterrupted makes the check that was asked when the run ended the cause, if there was one.
 func (l *life) nameInterrupted(c *ccci.Cause, end string) {
 	asked := l.interrupted
 	if asked == nil {

@@ -133,29 +133,40 @@ func TestN7_CheckCutShortIsUnverified(t *testing.T) {
 	}
 }
 
-// A16: whoever ends the run, it itself at its limit or the engine, which has the same limit: the cause names
-// what was waited for.
+// A16: whoever ends the run, it itself at its limit or the engine, which has the same limit and an earlier
+// clock: the cause names what was waited for.
 func TestN7_TheCheckThatTheEndInterruptedIsTheCause(t *testing.T) {
+	const hour = time.Hour
+	answered := &checks.Failure{Message: "/ answered 503"}
 	for name, c := range map[string]struct {
 		end     error
+		after   time.Duration
 		err     error
 		status  ccci.Status
 		message string
 	}{
-		"deadline":              {ErrDeadline, &checks.Failure{Message: "/ answered 503"}, ccci.StatusInconclusive, "not finished when the run reached its limit of time: / answered 503"},
-		"deadline, no answer":   {ErrDeadline, context.DeadlineExceeded, ccci.StatusInconclusive, "not finished when the run reached its limit of time"},
-		"by the engine":         {ErrOrphaned, &checks.Failure{Message: "/ answered 503"}, ccci.StatusErrored, "not finished when the run was ended: / answered 503"},
-		"cancelled":             {ErrCancelled, &checks.Failure{Message: "/ answered 503"}, ccci.StatusCancelled, "not finished when the run was ended: / answered 503"},
-		"cancelled, no answer":  {ErrCancelled, context.Canceled, ccci.StatusCancelled, "not finished when the run was ended"},
-		"cancelled, in a fetch": {ErrCancelled, fmt.Errorf("fetching: %w", context.Canceled), ccci.StatusCancelled, "not finished when the run was ended: fetching"},
+		"deadline":              {ErrDeadline, hour, answered, ccci.StatusInconclusive, "not finished when the run reached its limit of 1 h 0 min: / answered 503"},
+		"deadline, no answer":   {ErrDeadline, hour, context.DeadlineExceeded, ccci.StatusInconclusive, "not finished when the run reached its limit of 1 h 0 min"},
+		"Drone's deadline":      {ErrOrphaned, hour - 3*time.Second, answered, ccci.StatusInconclusive, "not finished when the run reached its limit of 1 h 0 min: / answered 503"},
+		"an engine's deadline":  {ErrCancelled, hour - 3*time.Second, answered, ccci.StatusInconclusive, "not finished when the run reached its limit of 1 h 0 min: / answered 503"},
+		"the engine's death":    {ErrOrphaned, hour / 2, answered, ccci.StatusErrored, "not finished when the run was ended: / answered 503"},
+		"cancelled":             {ErrCancelled, hour / 2, answered, ccci.StatusCancelled, "not finished when the run was ended: / answered 503"},
+		"cancelled, no answer":  {ErrCancelled, hour / 2, context.Canceled, ccci.StatusCancelled, "not finished when the run was ended"},
+		"cancelled, in a fetch": {ErrCancelled, hour / 2, fmt.Errorf("fetching: %w", context.Canceled), ccci.StatusCancelled, "not finished when the run was ended: fetching"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := aLife(t)
+			now := time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
+			l.Now, l.result.Started, l.Job.Deadline = func() time.Time { return now }, now, hour
 			ctx, cancel := context.WithCancelCause(t.Context())
 			l.stage(ctx, ccci.StageInstall, func(ctx context.Context, s *ccci.Stage) {
-				l.check(ctx, s, "install/serves", func(context.Context) error { cancel(c.end); return c.err })
+				l.check(ctx, s, "install/serves", func(context.Context) error {
+					now = now.Add(c.after)
+					cancel(c.end)
+					return c.err
+				})
 			})
-			l.Deployer = worldDeployer{world: newWorld()}
+			now = now.Add(5 * time.Minute) // of teardown
 			l.conclude(ctx)
 			if r := l.result; r.Status != c.status || r.Cause == nil || r.Cause.Check != "install/serves" || r.Cause.Message != c.message {
 				t.Errorf("%s, cause %+v", r.Status, r.Cause)
