@@ -52,8 +52,8 @@ func TestN12_CommentsOfRealResults(t *testing.T) {
 		"proxy-404": {change: func(w *world, c *Config) {
 			c.Job.Options.Stages = []ccci.StageName{ccci.StageInstall, ccci.StageChecks}
 			w.answer = notFound
-			w.unrouted = [2]string{"no router of the proxy matches https://cana-abcdef.ci.example.org/: router cana: it has no tls label, so it does not serve HTTPS",
-				"set the label traefik.http.routers.cana.tls.certresolver or traefik.http.routers.cana.tls=true"}
+			w.unrouted = [2]string{"no router of the proxy matches https://cana-abcdef.ci.example.org/: router ${STACK_NAME}: it has no tls label, so it does not serve HTTPS",
+				"set the label traefik.http.routers.${STACK_NAME}.tls.certresolver or traefik.http.routers.${STACK_NAME}.tls=true"}
 		}},
 		"unhealthy": {change: func(w *world, c *Config) {
 			c.Job.Options.Stages = []ccci.StageName{ccci.StageInstall, ccci.StageChecks}
@@ -72,6 +72,10 @@ func TestN12_CommentsOfRealResults(t *testing.T) {
 		}},
 		"no-browser": {change: func(w *world, c *Config) { c.Browser = nil }},
 		"no-backup":  {head: replacing(t, "        - \"backupbot.backup=true\"\n", ""), change: func(w *world, c *Config) { w.plan = labelled }},
+		"no-backup-and-broken-base": {head: replacing(t, "        - \"backupbot.backup=true\"\n", ""), change: func(w *world, c *Config) {
+			w.plan = labelled
+			w.fail("deploy base", rejected)
+		}},
 		"no-volume": {head: replacing(t, "    volumes:\n      - data:/data\n", "", "volumes:\n  data:\n", "", "        - \"backupbot.backup=true\"\n", ""),
 			change: func(w *world, c *Config) {
 				w.plan, c.Settings.Skip = labelled, []ccci.SkipStage{{Stage: ccci.StageUpgrade, Reason: "the vendor offers none"}}
@@ -121,10 +125,15 @@ func record(t *testing.T, run ccci.Run, r ccci.Result) string {
 	for i := range r.Artifacts {
 		r.Artifacts[i].Size = 0 // that of an archive varies
 	}
-	if r.Base != nil { // made by some of the tests
+	made := ccci.Commit(strings.Repeat("b", 40)) // by some of the tests
+	if r.Base != nil {
 		base := *r.Base
-		base.Commit = ccci.Commit(strings.Repeat("b", 40))
+		base.Commit = made
 		r.Base = &base
+	}
+	r.BrokenBases = slices.Clone(r.BrokenBases)
+	for i := range r.BrokenBases {
+		r.BrokenBases[i].Commit = made
 	}
 	text, err := json.MarshalIndent(struct {
 		Run    ccci.Run

@@ -60,7 +60,8 @@ func counts(removed map[string]int) string {
 	return strings.Join(kinds, ", ")
 }
 
-// warnings lists what the linter found and the run noticed.
+// warnings lists what the linter found and the run noticed, but for what the comment says as the
+// cause or as the reason of the level or of a stage.
 func warnings(run ccci.Run, result *ccci.Result) string {
 	if result == nil {
 		return ""

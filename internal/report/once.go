@@ -52,7 +52,9 @@ func Remarks(run ccci.Run, result *ccci.Result) (lint []ccci.Finding, warnings [
 	_, why, _ := strings.Cut(whyNotHigher(run, result), ": ")
 	for _, f := range result.Lint {
 		found[f.Message] = true
-		if text := f.At() + f.Message; cause != text && !strings.HasSuffix(result.LevelReason, text) && !refusedLint(refusals(result), f) {
+		text := f.At() + f.Message
+		ofStage := slices.ContainsFunc(result.Stages, func(s ccci.Stage) bool { return s.Status != ccci.Pass && s.Reason == text })
+		if cause != text && !ofStage && !strings.HasSuffix(result.LevelReason, text) && !refusedLint(refusals(result), f) {
 			lint = append(lint, f)
 		}
 	}
