@@ -34,11 +34,12 @@ func Unrouted(stack *recipe.Stack, host, path string) (why, hint string) {
 	request := &http.Request{Method: http.MethodGet, Host: host, URL: address, Header: http.Header{}}
 	var reasons []string
 	for _, name := range slices.Sorted(maps.Keys(c.routers)) {
-		reason, way := c.misses(name, request)
+		written := strings.ReplaceAll(name, stack.Name, "${STACK_NAME}") // as a recipe has it
+		reason, way := c.misses(name, "traefik.http.routers."+written, request)
 		if reason == "" {
 			return "", ""
 		}
-		if reasons = append(reasons, fmt.Sprintf("router %s: %s", name, reason)); hint == "" {
+		if reasons = append(reasons, fmt.Sprintf("router %s: %s", written, reason)); hint == "" {
 			hint = way
 		}
 	}
@@ -72,9 +73,8 @@ func unexposed(stack *recipe.Stack) (why, hint string) {
 	return "no service has labels for the proxy", "add deploy labels with traefik.enable=true and a router, or state in recipe.yml what the app answers on: ready: {tcp: …}"
 }
 
-// misses says why a router does not answer a request by HTTPS; "" when it does.
-func (c *compiler) misses(name string, r *http.Request) (why, hint string) {
-	label := "traefik.http.routers." + name
+// misses says why a router does not answer a request by HTTPS; "" when it does. label begins its labels.
+func (c *compiler) misses(name, label string, r *http.Request) (why, hint string) {
 	router, err := c.router(name)
 	if err != nil {
 		return err.Error(), "correct the labels that begin with " + label
