@@ -196,14 +196,15 @@ func (l *life) late() ccci.Status {
 }
 
 // engineAhead is by how much the clock of an engine, which ends runs at the same limit, may be ahead
-// of the run's: the start of the process and of what it needs, and whole seconds.
+// of the run's: the start of the process and of what it needs, and whole seconds. It is at most a sixth
+// of the limit, which no configuration has below a minute.
 const engineAhead = 10 * time.Second
 
 // cutAtLimit reports whether a check was interrupted so close to the run's limit that it was the
 // engine that ended the run by it.
 func (l *life) cutAtLimit() bool {
-	asked := l.interrupted
-	return asked != nil && l.Job.Deadline > 0 && asked.Started.Add(asked.Duration).Sub(l.result.Started) >= l.Job.Deadline-engineAhead
+	asked, limit := l.interrupted, l.Job.Deadline
+	return asked != nil && limit > 0 && asked.Started.Add(asked.Duration).Sub(l.result.Started) >= limit-min(engineAhead, limit/6)
 }
 
 // nameInterrupted makes the check that was asked when the run ended the cause, if there was one.

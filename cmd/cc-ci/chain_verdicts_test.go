@@ -110,10 +110,10 @@ func TestN7_VerdictsOnGitea(t *testing.T) {
 	}
 
 	// The recipe's own limit is the recipe's.
-	c.enrol("4s", headOnly)
+	c.enrol("2s", headOnly)
 	restart("")
 	comment, r, description = judged(hung, "failed", "failure")
-	holds(t, comment, "The recipe has to change.", "`install/serves` failed twice: ", "the app did not become healthy within 4", "timeouts.healthy in recipe.yml is the limit")
+	holds(t, comment, "The recipe has to change.", "`install/serves` failed twice: ", "the app did not become healthy within 2", "timeouts.healthy in recipe.yml is the limit")
 	if r.Status != ccci.StatusFailed || r.Level != 0 || r.Cause == nil || r.Cause.Code != ccci.CodeRecipe || !strings.HasPrefix(description, "failed: install/serves: ") {
 		t.Errorf("%s, level %d, cause %+v, status %q", r.Status, r.Level, r.Cause, description)
 	}
