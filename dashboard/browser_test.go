@@ -226,8 +226,137 @@ const audit = `(() => {
     const box = e.getBoundingClientRect();
     if (box.width && box.height < 24) wrong.push("a target is " + box.height.toFixed(0) + " px high: " + e.textContent.trim().slice(0, 30));
   }
+
+  // Texts of two elements share no place. A line's box is higher than its letters, so that a little of it may.
+  const clip = (box, e) => {
+    let [left, top, right, bottom] = [box.left, box.top, box.right, box.bottom];
+    for (; e && e !== document.body; e = e.parentElement) {
+      const style = getComputedStyle(e);
+      if (style.overflowX === "visible" && style.overflowY === "visible") continue;
+      const b = e.getBoundingClientRect();
+      [left, top, right, bottom] = [Math.max(left, b.left), Math.max(top, b.top), Math.min(right, b.right), Math.min(bottom, b.bottom)];
+    }
+    return { left, top, right, bottom };
+  };
+  const texts = [], range = document.createRange(), all = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (all.nextNode()) {
+    const node = all.currentNode, e = node.parentElement;
+    if (!node.data.trim() || e.closest(".sr, .skip, script, style, template, noscript, title, svg, option") || !e.checkVisibility({ visibilityProperty: true, opacityProperty: true, contentVisibilityAuto: true })) continue;
+    range.selectNodeContents(node);
+    for (const box of range.getClientRects()) {
+      const b = clip(box, e);
+      if (b.right - b.left > 1 && b.bottom - b.top > 1) texts.push({ ...b, node, words: node.data.trim().slice(0, 30) });
+    }
+  }
+  texts.sort((a, b) => a.top - b.top);
+  let collisions = 0;
+  for (let i = 0; i < texts.length; i++) for (let j = i + 1; j < texts.length && texts[j].top < texts[i].bottom; j++) {
+    const [a, b] = [texts[i], texts[j]];
+    const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left), high = Math.min(a.bottom, b.bottom) - b.top;
+    if (a.node !== b.node && wide > 2 && high > .4 * Math.min(a.bottom - a.top, b.bottom - b.top) && ++collisions <= 3)
+      wrong.push(JSON.stringify(a.words) + " and " + JSON.stringify(b.words) + " overlap by " + wide.toFixed(0) + " x " + high.toFixed(0) + " px");
+  }
+  // Buttons keep apart from each other.
+  const buttons = [...document.querySelectorAll(".button, .chip, .pill, input, textarea")].map((e) => ({ e, box: e.getBoundingClientRect() })).filter(({ e, box }) => box.width && e.checkVisibility({ visibilityProperty: true }));
+  for (let i = 0; i < buttons.length; i++) for (let j = i + 1; j < buttons.length; j++) {
+    const [a, b] = [buttons[i].box, buttons[j].box];
+    const apart = Math.max(a.left - b.right, b.left - a.right, a.top - b.bottom, b.top - a.bottom);
+    if (apart < 2 && !buttons[i].e.contains(buttons[j].e)) wrong.push(JSON.stringify(buttons[i].e.innerText) + " and " + JSON.stringify(buttons[j].e.innerText) + " are " + apart.toFixed(1) + " px apart");
+  }
+  for (const { e, box } of buttons) { // that of a command stands beside it
+    const of = e.dataset.copy && e.previousElementSibling?.getBoundingClientRect();
+    if (of && (box.top > of.bottom || box.bottom < of.top)) wrong.push("the button of " + e.dataset.copy + " is on another line");
+  }
+  // Nothing but lines of logs and code is scrolled sideways.
+  for (const e of document.querySelectorAll("body *")) {
+    if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth && ["auto", "scroll"].includes(getComputedStyle(e).overflowX) && !e.closest("pre, .lines, table.prose, textarea"))
+      wrong.push(e.tagName + "." + e.className + " scrolls sideways: " + e.scrollWidth + " px in " + e.clientWidth);
+  }
   return wrong;
 })()`
+
+// A check that finds nothing anywhere proves nothing.
+func TestTheAuditFindsCollisions(t *testing.T) {
+	b := openBrowser(t)
+	b.show(390, "light")
+	page := func(body string) string {
+		return "data:text/html," + url.PathEscape(`<html lang="en"><body style="margin:0;font:16px/1.5 sans-serif"><main>`+body+`</main></body></html>`)
+	}
+	for body, want := range map[string]string{
+		`<div style="height:10px">first line</div><div>second line</div>`:                                                  "overlap",
+		`<button class="button">a</button><br><button class="button">b</button>`:                                           "px apart",
+		`<div style="width:300px;overflow-x:auto"><p style="width:900px">wide</p></div>`:                                   "scrolls sideways",
+		`<div style="display:flex;width:80px;white-space:nowrap"><b style="width:20px">a long name</b><i>passed</i></div>`: "overlap",
+	} {
+		b.open(page(body))
+		if wrong := strings.Join(eval[[]string](b, audit), "\n"); !strings.Contains(wrong, want) {
+			t.Errorf("%s: the audit says %q", body, wrong)
+		}
+	}
+	b.open(page(`<p>first line <b>and more</b></p><p style="line-height:1">second<br>third</p><div style="height:20px;overflow:hidden">a<br>b<br>c</div><p>last</p>`))
+	if wrong := strings.Join(eval[[]string](b, audit), "\n"); strings.Contains(wrong, "overlap") || strings.Contains(wrong, "sideways") {
+		t.Errorf("of a page without collisions the audit says %q", wrong)
+	}
+}
+
+// A27: the page of every kind of end, on a phone and on a desk, in both colour schemes.
+func TestA27_EndsInABrowser(t *testing.T) {
+	b := openBrowser(t)
+	w := newWorld(t)
+	pages := map[string]ccci.RunID{}
+	for _, name := range []string{"refused", "refused-but-waivable", "deadline", "flaky", "broken-base", "both-differ", "from-broken", "abra-refuses", "no-backup"} {
+		pages[name] = w.recorded(name).ID
+	}
+	for name, by := range supersessions {
+		pages[name] = w.superseded(by).ID
+	}
+	pages["refused-long"] = w.refusedOfMuch().ID
+	for _, scheme := range []string{"light", "dark"} {
+		for _, width := range []int64{390, 1280} {
+			b.show(width, scheme)
+			for page, id := range pages {
+				name := fmt.Sprintf("end-%s-%s-%d", page, scheme, width)
+				b.open(w.server.URL + "/runs/" + string(id))
+				b.shoot(name)
+				for _, wrong := range append(eval[[]string](b, audit), b.axe()...) {
+					t.Errorf("%s: %s", name, wrong)
+				}
+			}
+		}
+	}
+	merged := w.recorded("refused")
+	merged.Merge = ccci.Merge{Branch: "main", Default: true, Commit: merged.Commit, Same: true, At: noon}
+	w.update(merged)
+	b.open(w.server.URL + "/recipes/canary-good") // the recipe's own checks were refused
+	b.shoot("end-recipe")
+	for _, wrong := range append(eval[[]string](b, audit), b.axe()...) {
+		t.Errorf("the recipe: %s", wrong)
+	}
+	if troubles, _ := b.taken(); len(troubles) > 0 {
+		t.Errorf("troubles: %q", troubles)
+	}
+}
+
+// refusedOfMuch is a run that is refused for settings with long names, in a recipe with a long name.
+func (w *world) refusedOfMuch() ccci.Run {
+	name := strings.Repeat("recipe-with-a-long-name-", 3)[:60]
+	run := w.add(name, time.Hour, ccci.StatusRefused, func(r *ccci.Run) {
+		r.Cause = "install/admitted: the recipe asks for 3 settings that cc-ci does not allow"
+	})
+	res := w.baseResult(run)
+	res.Status = run.Status
+	res.Cause = &ccci.Cause{Check: "install/admitted", Code: ccci.CodeRefused, Message: "the recipe asks for 3 settings that cc-ci does not allow"}
+	for i := range 3 {
+		value := strings.Repeat("/srv/a-folder-of-the-host", 4)
+		res.Cause.Findings = append(res.Cause.Findings, ccci.Finding{Rule: "bind-mount", Severity: "error", File: "compose." + name + ".yml", Line: i + 100,
+			Message: "service " + name + " mounts " + value + " of the host", Hint: "ship files as configs and keep data in named volumes",
+			Waiver: `- {rule: bind-mount, service: ` + name + `, value: "` + value + `:/x", reason: "", owner: "", expires: ""}`})
+	}
+	admitted := ccci.Check{Name: "install/admitted", Status: ccci.Fail, Code: ccci.CodeRefused, Message: res.Cause.Message}
+	res.Stages = []ccci.Stage{{Name: ccci.StageInstall, Status: ccci.Fail, Reason: res.Cause.Message, Checks: []ccci.Check{admitted}}}
+	w.saveResult(res)
+	return run
+}
 
 // Every page, in both colour schemes, on a phone and on a desk.
 func TestA27_PagesInABrowser(t *testing.T) {
