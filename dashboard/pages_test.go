@@ -182,7 +182,7 @@ func TestQueueSaysWhatIsKnown(t *testing.T) {
 	w.add("miniflux", time.Minute, ccci.StatusQueued, nil)
 	w.add("pocketbase", 30*time.Second, ccci.StatusQueued, nil)
 	body := w.page("/queue")
-	wantAll(t, body, "longer than the usual 1 min 34 s", "when the run that is late ends", "in 1 min</time> at the earliest")
+	wantAll(t, body, "longer than the usual 1 min 34 s", "when the overdue run ends", "in 1 min</time> at the earliest")
 	if strings.Contains(body, "just now") {
 		t.Error("an overdue start is just now")
 	}

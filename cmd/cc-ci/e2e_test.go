@@ -799,6 +799,7 @@ func TestU14_ServerKilledInTheMiddle(t *testing.T) {
 	comment(t, config, "canary-good", "!testme")
 	pull := "/pulls/coop/canary-good/1"
 	awaitPage(t, url+pull, `(?s)install.*passed in`, 2*time.Minute)
+	awaitPage(t, url+pull, `(?s)running.*Code and privileges that this commit changes.*service app changed its image.*ends it`, time.Minute) // P2: while it runs
 	s.cmd.Process.Kill()
 	s.wait(t, time.Minute)
 

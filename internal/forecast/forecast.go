@@ -152,7 +152,7 @@ func (r Row) Expected(now time.Time, held bool) Start {
 	case r.Unknown != "":
 		return Start{Words: "unknown: how long " + r.Unknown + " takes is not known yet"}
 	case r.Overdue(now):
-		return Start{Words: "when the run that is late ends"}
+		return Start{Words: "when the overdue run ends"}
 	case r.Late:
 		return Start{At: r.Start, Words: "at the earliest"}
 	case !r.Start.After(now):

@@ -83,7 +83,7 @@ func TestP3_ExpectedStartInWords(t *testing.T) {
 	}{
 		"known":           {Row{Start: soon}, false, Start{At: soon}},
 		"now":             {Row{Start: noon}, false, Start{Words: "now"}},
-		"behind late":     {Row{Start: noon, Late: true}, false, Start{Words: "when the run that is late ends"}},
+		"behind late":     {Row{Start: noon, Late: true}, false, Start{Words: "when the overdue run ends"}},
 		"later than that": {Row{Start: soon, Late: true}, false, Start{At: soon, Words: "at the earliest"}},
 		"unknown":         {Row{Unknown: "gitea"}, false, Start{Words: "unknown: how long gitea takes is not known yet"}},
 		"held":            {Row{Start: soon}, true, Start{Words: Held}},
