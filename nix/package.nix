@@ -25,7 +25,7 @@ buildGo126Module {
     fileset = lib.fileset.difference ../. (lib.fileset.unions (map lib.fileset.maybeMissing excluded));
   };
   # Wrong after a change of dependencies: go test ./nix -run VendorHash -update
-  vendorHash = "sha256-DiqqeQC3Ddnr0HIift1+ZezSdVMjKlKTOW+8K1llbqs=";
+  vendorHash = "sha256-c+67UxSlimI80IAID1jSVabDsRlDh1i6l2JMomqoUWU=";
 
   subPackages = [ "cmd/cc-ci" ];
   env.CGO_ENABLED = 0;

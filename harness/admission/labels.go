@@ -10,6 +10,7 @@ import (
 
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/settings"
+	"github.com/recipe-maintainers/cc-ci/internal/traefik"
 )
 
 // fileMiddlewares are those of the proxy's own file that recipes may name.
@@ -24,7 +25,12 @@ func (j *judge) labels(service string, labels map[string]string, path ...string)
 		value := labels[key]
 		low := strings.ToLower(strings.TrimSpace(key))
 		switch {
-		case strings.HasPrefix(low, "traefik."):
+		case strings.HasPrefix(low, traefik.Prefix):
+			if err := traefik.CheckKey(key); err != nil {
+				t.refuse(ruleLabelKey, key, key, "names in a key have letters, digits, hyphens and underscores; where there is a list, an index such as [0] follows",
+					"has the label %q, and such a one may end the proxy's reading of all labels: %s", key, err.Error())
+				continue
+			}
 			t.label(key, strings.Split(low, ".")[1:], value)
 		case strings.HasPrefix(low, "coop-cloud."):
 			j.coopCloud(service, key, path)

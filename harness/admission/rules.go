@@ -47,6 +47,7 @@ const (
 	ruleMiddleware    = "foreign-middleware"
 	ruleTraefik       = "traefik-label"
 	ruleUsers         = "proxy-users"
+	ruleLabelKey      = "label-key"
 	ruleNamespace     = "label-namespace"
 	ruleReserved      = "reserved-label"
 	ruleBackupPath    = "backup-path"
@@ -103,6 +104,7 @@ var ruleDocs = []RuleDoc{
 	{ruleMiddleware, "middlewares of other stacks, `@file` ones except security, keycloak and basicauth, and own ones that read files or call other hosts", "The proxy would act with rights that are not the recipe's.", true},
 	{ruleTraefik, "Traefik labels that choose another network, or another stack's or an internal service; every option that is not on the list below, and values that its check does not admit", "They change the proxy for everybody, or make it call others.", true},
 	{ruleUsers, "`basicauth` and `digestauth` without users", "The proxy applies no further change of any app until it is restarted.", false},
+	{ruleLabelKey, "`traefik.` labels whose key is not made of names of letters, digits, hyphens and underscores, with an index such as [0] where there is a list", "At some of them the proxy's parser fails for all apps, until it is restarted.", false},
 	{ruleNamespace, "routers, services and middlewares whose name does not begin with the stack's name; `coop-cloud.` labels of other stacks", "Names are shared by all apps of the proxy.", true},
 	{ruleReserved, "labels `cc-ci.*`, `com.docker.stack.*` and `com.docker.swarm.*`", "Teardown and its proof go by them.", false},
 	{ruleBackupPath, "backup paths that lead out of the volume; one as the containers see it (`/data/dump` for `dump`) fails the stage backup instead", "The backup would read outside the volume.", false},

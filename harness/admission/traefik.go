@@ -7,12 +7,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/recipe-maintainers/cc-ci/internal/traefik"
 )
 
 // What a label may set of Traefik is a list, option by option, of versions 2 and 3. What
 // is not on it is refused: the next version may read files, call hosts or speak to a
 // store with it. Names are in lower case, as Traefik reads them without regard to case;
-// [n] stands for an index and * for a name of the recipe's choice.
+// [n] stands for an index and * for a name of the recipe's choice. [traefik.CheckKey] has judged
+// what keys are made of.
 
 // labelCheck judges the value of one option, and returns what is wrong with it, or "".
 type labelCheck func(t *traefikLabels, value string) string
@@ -300,7 +303,7 @@ func optionCheck(kind, option string) (labelCheck, bool) {
 	if check, ok := table[option]; ok {
 		return check, true
 	}
-	if i := strings.LastIndexByte(option, '.'); i > 0 && i < len(option)-1 {
+	if i := strings.LastIndexByte(option, '.'); i > 0 && traefik.IsName(option[i+1:]) {
 		if check, ok := table[option[:i]+".*"]; ok {
 			return check, true
 		}

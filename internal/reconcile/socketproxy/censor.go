@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+
+	"github.com/recipe-maintainers/cc-ci/internal/traefik"
 )
 
 // objectLimit bounds one object of Docker's answer, in bytes. Swarm itself takes none above 1.5 MiB,
@@ -16,9 +18,6 @@ const objectLimit = 16 << 20
 
 // labelLimit bounds the labels of one service that are handed on, in bytes.
 const labelLimit = 64 << 10
-
-// routed begins each label that Traefik reads, in whatever case.
-const routed = "traefik."
 
 // censor takes out of an answer what describes containers. The answer is handled one object
 // at a time, so that its size is no matter: many large services of one app stop no route
@@ -105,9 +104,13 @@ func strip(object map[string]json.RawMessage, key string) error {
 		}
 		size := 0
 		for name, value := range labels {
-			if !strings.HasPrefix(strings.ToLower(name), routed) {
+			if !traefik.Reads(name) {
 				delete(labels, name)
 				continue
+			}
+			// Without one of its labels a service may be open that asked for a password, so all of it is left out.
+			if err := traefik.CheckKey(name); err != nil {
+				return fmt.Errorf("Traefik may fail for all at its label %q: %w", clip([]byte(name)), err)
 			}
 			size += len(name) + len(value)
 		}

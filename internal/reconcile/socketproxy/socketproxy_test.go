@@ -146,6 +146,31 @@ func TestN3_LargeAnswersStopNoRoute(t *testing.T) {
 	}
 }
 
+// A service with a label at which Traefik's parser panics is left out: the others keep their routes, and
+// get new ones.
+func TestN3_LabelsThatEndTraefiksReading(t *testing.T) {
+	docker := listen(t, func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `[{"ID":"first","Spec":{"Labels":{"traefik.enable":"true"}}},
+			{"ID":"hostile","Spec":{"Labels":{"traefik.enable":"true","Traefik.http.middlewares.m.headers.customrequestheaders.a]":"1"}}},
+			{"ID":"last","Spec":{"Labels":{"traefik.http.routers.a.tls.domains[0].main":"x","other.a]":"1"}}}]`)
+	})
+	var log strings.Builder
+	server := httptest.NewServer(Handler(docker, slog.New(slog.NewTextHandler(&log, nil))))
+	defer server.Close()
+	res, err := http.Get(server.URL + "/v1.41/services")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || !strings.Contains(string(text), "first") || !strings.Contains(string(text), "domains[0].main") || strings.Contains(string(text), "a]") || strings.Contains(string(text), "hostile") {
+		t.Errorf("%s, %v", text, err)
+	}
+	if !strings.Contains(log.String(), "hostile") || !strings.Contains(log.String(), "customrequestheaders") {
+		t.Errorf("the log has %q", &log)
+	}
+}
+
 // An answer that breaks off, or is none, is an error for whoever asks.
 func TestBrokenAnswers(t *testing.T) {
 	for _, text := range []string{"", "[", "{}", `[{"ID":"a"}`, `[{"ID":"a"},`, `[1]`, `[{"Spec":3}`, `[{"ID":"` + strings.Repeat("x", objectLimit+1<<20) + `"}]`} {
