@@ -2,38 +2,28 @@ package admission
 
 import (
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"regexp"
 	"regexp/syntax"
 	"slices"
-	"strconv"
 	"strings"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/internal/traefik"
 )
-
-// maxRule bounds a router rule, in bytes.
-const maxRule = 4096
 
 // proveRule returns no error when every request that rule matches is for one of
 // hosts or of names below them, in Traefik's syntax of version 2 and of version 3 alike,
 // and else an error that says which part of it does not hold. below is one of the
 // matched names or patterns that lie below a host, "" when there is none.
 //
-// Traefik reads rules as Go expressions, so Go's own parser reads them here:
-// what it sees is what Traefik sees.
+// [traefik.ParseRule] reads the rule, for whoever serves it too.
 func proveRule(rule string, hosts []string) (below string, err error) {
-	if len(rule) > maxRule {
-		return "", fmt.Errorf("it has more than %d characters", maxRule)
-	}
-	expr, err := parser.ParseExpr(rule)
+	read, err := traefik.ParseRule(rule)
 	if err != nil {
-		return "", fmt.Errorf("it does not parse")
+		return "", err
 	}
 	p := &prover{hosts: hosts}
-	bounded := p.bounded(expr, false)
+	bounded := p.bounded(read, false)
 	if p.err != nil {
 		return "", p.err
 	}
@@ -59,28 +49,19 @@ func (p *prover) fail(format string, args ...any) {
 	}
 }
 
-// bounded reports whether e, negated or not, matches the run's hosts only.
-func (p *prover) bounded(e ast.Expr, negated bool) bool {
-	switch e := e.(type) {
-	case *ast.ParenExpr:
-		return p.bounded(e.X, negated)
-	case *ast.UnaryExpr:
-		if e.Op == token.NOT {
-			return p.bounded(e.X, !negated)
+// bounded reports whether r, negated or not, matches the run's hosts only.
+func (p *prover) bounded(r *traefik.Rule, negated bool) bool {
+	switch r.Op {
+	case traefik.Not:
+		return p.bounded(r.X, !negated)
+	case traefik.And, traefik.Or:
+		x, y := p.bounded(r.X, negated), p.bounded(r.Y, negated)
+		if (r.Op == traefik.And) != negated {
+			return x || y // both must hold, so one bound is enough
 		}
-	case *ast.BinaryExpr:
-		if e.Op == token.LAND || e.Op == token.LOR {
-			x, y := p.bounded(e.X, negated), p.bounded(e.Y, negated)
-			if (e.Op == token.LAND) != negated {
-				return x || y // both must hold, so one bound is enough
-			}
-			return x && y
-		}
-	case *ast.CallExpr:
-		return p.matcher(e) && !negated
+		return x && y
 	}
-	p.fail("it holds something that is no matcher")
-	return false
+	return p.matcher(r) && !negated
 }
 
 // narrowing are matchers that say nothing about the host.
@@ -92,24 +73,8 @@ var narrowing = []string{
 // matcher reports whether a matcher bounds the host. A host that is named
 // must be the run's own even where it has no effect: Traefik asks for
 // certificates for every host that a rule names.
-func (p *prover) matcher(call *ast.CallExpr) bool {
-	name, ok := call.Fun.(*ast.Ident)
-	if !ok || call.Ellipsis.IsValid() {
-		p.fail("it holds something that is no matcher")
-		return false
-	}
-	var args []string
-	for _, arg := range call.Args {
-		lit, ok := arg.(*ast.BasicLit)
-		if !ok || lit.Kind != token.STRING {
-			p.fail("an argument of %s is not a plain text", name.Name)
-			return false
-		}
-		text, err := strconv.Unquote(lit.Value)
-		if err != nil {
-			p.fail("an argument of %s is not a plain text", name.Name)
-			return false
-		}
+func (p *prover) matcher(r *traefik.Rule) bool {
+	for _, text := range r.Args {
 		if isPattern(text) {
 			p.patterns = append(p.patterns, text)
 		}
@@ -117,25 +82,24 @@ func (p *prover) matcher(call *ast.CallExpr) bool {
 			p.fail("the pattern %q is none", text)
 			return false
 		}
-		args = append(args, text)
 	}
-	switch fn := strings.ToLower(name.Name); {
+	switch fn := strings.ToLower(r.Name); {
 	case fn == "host" || fn == "hostsni" || fn == "hostheader":
-		for _, host := range args {
+		for _, host := range r.Args {
 			if !p.own(host) {
 				p.fail("%q is not a host of this run", host)
 			}
 		}
-		return len(args) > 0
+		return len(r.Args) > 0
 	case fn == "hostregexp" || fn == "hostsniregexp":
-		for _, pattern := range args {
+		for _, pattern := range r.Args {
 			p.pattern(pattern)
 		}
-		return len(args) > 0
+		return len(r.Args) > 0
 	case slices.Contains(narrowing, fn):
 		return false
 	}
-	p.fail("the matcher %s is not known", name.Name)
+	p.fail("the matcher %s is not known", r.Name)
 	return false
 }
 

@@ -128,7 +128,7 @@ func TestA24_ServesAnAppOfTheSwarm(t *testing.T) {
 
 	stack := stackOf(map[string]types.Labels{"app": labels(enable, "services.x.loadbalancer.server.port=8000",
 		"routers.x.rule=Host(`blog-1a2b3c.ci.localhost`)", "routers.x.entrypoints=web-secure", "routers.x.tls.certresolver=")})
-	stack.Name = fmt.Sprintf("ingt%d_ci_localhost", os.Getpid())
+	stack.Name, stack.Domain = fmt.Sprintf("ingt%d_ci_localhost", os.Getpid()), "blog-1a2b3c.ci.localhost"
 	service, err := docker.ServiceCreate(ctx, swarm.ServiceSpec{
 		Annotations: swarm.Annotations{Name: stack.Name + "_app"},
 		TaskTemplate: swarm.TaskSpec{

@@ -15,6 +15,7 @@ import (
 type Router struct {
 	Name        string       `json:"name"`
 	Rule        string       `json:"rule"`
+	Domain      string       `json:"domain"`                // of the run; requests for other hosts are not the router's, whatever its rule is
 	Priority    int          `json:"priority"`              // the higher one decides; by default the length of the rule
 	EntryPoints []string     `json:"entryPoints,omitempty"` // of "web" and "web-secure"; empty: both
 	TLS         bool         `json:"tls"`                   // serves HTTPS; else plain HTTP
@@ -43,13 +44,14 @@ type Middleware struct {
 // services to choose from) is left out, and a warning says why: its requests get
 // the 404 of a proxy that knows nothing about them.
 //
-// Unlike Traefik: there is no default rule and no port taken from the image;
+// Unlike Traefik: a router answers for hosts of the stack's domain alone, whatever its rule is, also
+// where an operator waived that; there is no default rule and no port taken from the image;
 // TCP and UDP routers are not served; middlewares that check who is asking
 // (basicAuth, forwardAuth, IP lists) answer 501 instead of letting anybody pass; those that only
 // limit or compress are passed over. Of middlewares from files, security@file exists.
 // The names of backends are confined to the stack.
 func Routers(stack *recipe.Stack) ([]Router, []string) {
-	c := compiler{routers: map[string]*labelled{}, services: map[string]*labelled{}, middlewares: map[string]*labelled{}}
+	c := compiler{domain: stack.Domain, routers: map[string]*labelled{}, services: map[string]*labelled{}, middlewares: map[string]*labelled{}}
 	if stack.Config == nil {
 		return nil, nil
 	}
@@ -76,6 +78,7 @@ type labelled struct {
 }
 
 type compiler struct {
+	domain                         string
 	routers, services, middlewares map[string]*labelled
 	warnings                       []string
 }
@@ -166,7 +169,7 @@ func (c *compiler) router(name string) (Router, error) {
 	if l.clash {
 		return Router{}, fmt.Errorf("services %s describe it differently", strings.Join(l.origin, ", "))
 	}
-	r := Router{Name: name, Rule: l.options["rule"], EntryPoints: list(l.options["entrypoints"])}
+	r := Router{Name: name, Rule: l.options["rule"], Domain: strings.ToLower(c.domain), EntryPoints: list(l.options["entrypoints"])}
 	if r.Rule == "" {
 		return Router{}, fmt.Errorf("it has no rule")
 	}

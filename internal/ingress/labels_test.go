@@ -51,7 +51,7 @@ func TestA21_RoutersOfAUsualRecipe(t *testing.T) {
 		"db": labels("services.db.loadbalancer.server.port=5432", "routers.db.rule=Host(`db`)"), // not enabled
 	}))
 	want := []Router{{
-		Name: "blog", Rule: "Host(`blog-1a2b3c.ci.test`)", Priority: 27, EntryPoints: []string{"web-secure"}, TLS: true,
+		Name: "blog", Rule: "Host(`blog-1a2b3c.ci.test`)", Domain: "blog-1a2b3c.ci.test", Priority: 27, EntryPoints: []string{"web-secure"}, TLS: true,
 		Backend: Backend{Host: "blog-1a2b3c_ci_test_app", Port: 8080, Scheme: "http", PassHost: true},
 		Middlewares: []Middleware{
 			{Name: "slash", Kind: "stripprefix", Options: map[string]string{"prefixes": "/x"}},

@@ -44,7 +44,7 @@ func newTable(routers []Router, proxy func(Backend) http.Handler) (table, error)
 		if !r.TLS || (len(r.EntryPoints) > 0 && !slices.Contains(r.EntryPoints, entrySecure)) {
 			continue
 		}
-		match, err := parseRule(r.Rule)
+		match, err := r.matcher()
 		if err != nil {
 			return nil, fmt.Errorf("router %s: %w", r.Name, err)
 		}

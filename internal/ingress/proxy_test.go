@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/docker/cli/cli/compose/types"
 )
 
 // names is a resolver with fixed answers.
@@ -54,7 +56,7 @@ func backend(t *testing.T, h http.HandlerFunc) Router {
 	t.Helper()
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
-	return Router{Name: "r", Rule: "Host(`a.test`)", Priority: 10, TLS: true,
+	return Router{Name: "r", Rule: "Host(`a.test`)", Domain: "a.test", Priority: 10, TLS: true,
 		Backend: Backend{Host: "app", Port: srv.Listener.Addr().(*net.TCPAddr).Port, Scheme: "http", PassHost: true}}
 }
 
@@ -108,7 +110,7 @@ func TestProxyOfDeadBackends(t *testing.T) {
 	}
 	closed := l.Addr().(*net.TCPAddr).Port
 	l.Close()
-	r := Router{Rule: "Host(`a.test`)", TLS: true, Backend: Backend{Host: "app", Port: closed, Scheme: "http"}}
+	r := Router{Rule: "Host(`a.test`)", Domain: "a.test", TLS: true, Backend: Backend{Host: "app", Port: closed, Scheme: "http"}}
 	if resp, _ := ask(t, front(t, local, r), "https://a.test/"); resp.StatusCode != 502 {
 		t.Errorf("a closed port gives %d, want 502", resp.StatusCode)
 	}
@@ -296,5 +298,48 @@ func TestHeadersMiddleware(t *testing.T) {
 	if body != "yes" || h.Get("X-Powered-By") != "" || h.Get("X-Own") != "1" || h.Get("X-Frame-Options") != "DENY" ||
 		h.Get("Strict-Transport-Security") != "max-age=60; includeSubDomains" {
 		t.Errorf("body %q, headers %v", body, h)
+	}
+}
+
+// A router answers for the hosts of its run alone, whatever its rule is: this one, which was proven to be
+// for its own hosts when it was read in another way, and those that nobody proved.
+func TestN3_ARouterIsForItsRunsHosts(t *testing.T) {
+	answering := func(name string) Router {
+		r := backend(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, name) })
+		r.Name, r.Domain, r.Rule = name, "demo-0a1b2c.ci.test", "Host(`demo-0a1b2c.ci.test`)"
+		return r
+	}
+	victim := answering("victim")
+	victim.Domain, victim.Rule = "wiki-ffffff.ci.test", "HostRegexp(`^.+$`)"
+	for _, rule := range []string{
+		"HostRegexp(`.+`)", "PathPrefix(`/`)", "Host(`wiki-ffffff.ci.test`, `www.wiki-ffffff.ci.test`) || PathPrefix(`/`)", "!Host(`x`)",
+	} {
+		hostile := answering("hostile")
+		hostile.Rule, hostile.Priority = rule, 1000000
+		client := front(t, local, victim, hostile)
+		for host, want := range map[string]string{
+			"demo-0a1b2c.ci.test": "hostile", "WWW.Demo-0a1b2c.ci.test.": "hostile", "sandbox-demo-0a1b2c.ci.test": "hostile",
+			"wiki-ffffff.ci.test": "victim", "www.wiki-ffffff.ci.test": "victim",
+			"xdemo-0a1b2c.ci.test": "404 page not found\n", "ci.test": "404 page not found\n", "other.test": "404 page not found\n",
+			"demo-0a1b2c.ci.test.other.test": "404 page not found\n",
+		} {
+			if _, body := ask(t, client, "https://"+host+"/"); body != want {
+				t.Errorf("%s: %s answers %q", rule, host, body)
+			}
+		}
+	}
+	lost := answering("lost") // of a file that an earlier version wrote
+	lost.Domain, lost.Rule = "", "PathPrefix(`/`)"
+	if _, body := ask(t, front(t, local, lost), "https://ci.test/"); body != "404 page not found\n" {
+		t.Errorf("a router without a domain answers %q", body)
+	}
+}
+
+// The rule that admission and the ingress once read differently is no rule.
+func TestN3_RulesAreReadInOneWay(t *testing.T) {
+	stack := stackOf(map[string]types.Labels{"app": labels(enable, port, secure, "routers.r.priority=1000000",
+		"routers.r.rule=Host(`blog-1a2b3c.ci.test`) && Header(`X`, \"(a\\\") || HostRegexp(`.+`) || Header(`y)`, \") //\")")})
+	if routers, warnings := Routers(stack); len(routers) != 0 || len(warnings) != 1 || !strings.Contains(warnings[0], "backslash") {
+		t.Errorf("%+v, %q", routers, warnings)
 	}
 }

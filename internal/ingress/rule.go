@@ -1,139 +1,76 @@
 package ingress
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/recipe-maintainers/cc-ci/internal/traefik"
 )
 
 // matcher decides whether a request belongs to a router.
 type matcher func(r *http.Request) bool
 
-// maxDepth bounds nesting in a rule.
-const maxDepth = 50
-
-// parseRule reads a router rule in Traefik's syntax, version 2 or 3:
-//
-//	Host(`a.example`, `b.example`) && (PathPrefix(`/api`) || !Method(`GET`))
+// parseRule makes a matcher of a router rule, which [traefik.ParseRule] reads, for admission too.
 //
 // Known matchers are Host, HostHeader, HostRegexp, Path, PathPrefix, PathRegexp,
 // Method(s), Header(s), Header(s)Regexp and Query. Others, ClientIP among them, are errors.
 func parseRule(rule string) (matcher, error) {
-	p := &ruleParser{rest: rule}
-	m, err := p.or(0)
+	read, err := traefik.ParseRule(rule)
 	if err != nil {
 		return nil, err
 	}
-	if p.space(); p.rest != "" {
-		return nil, fmt.Errorf("%q is left over", p.rest)
-	}
-	return m, nil
+	return compileRule(read)
 }
 
-type ruleParser struct{ rest string }
-
-func (p *ruleParser) space() { p.rest = strings.TrimLeft(p.rest, " \t\r\n") }
-
-// take consumes a token when it comes next.
-func (p *ruleParser) take(token string) bool {
-	p.space()
-	rest, ok := strings.CutPrefix(p.rest, token)
-	if ok {
-		p.rest = rest
+func compileRule(r *traefik.Rule) (matcher, error) {
+	if r.Op == traefik.Matcher {
+		return newMatcher(r.Name, r.Args)
 	}
-	return ok
+	x, err := compileRule(r.X)
+	if err != nil {
+		return nil, err
+	}
+	if r.Op == traefik.Not {
+		return func(r *http.Request) bool { return !x(r) }, nil
+	}
+	y, err := compileRule(r.Y)
+	if err != nil {
+		return nil, err
+	}
+	if r.Op == traefik.And {
+		return func(r *http.Request) bool { return x(r) && y(r) }, nil
+	}
+	return func(r *http.Request) bool { return x(r) || y(r) }, nil
 }
 
-func (p *ruleParser) or(depth int) (matcher, error) {
-	left, err := p.and(depth)
-	for err == nil && p.take("||") {
-		a := left
-		var b matcher
-		b, err = p.and(depth)
-		left = func(r *http.Request) bool { return a(r) || b(r) }
+// matcher decides whether a request is for this router: its host has to be the run's own, whatever
+// the rule says, so that no rule leads to what others have.
+func (r Router) matcher() (matcher, error) {
+	match, err := parseRule(r.Rule)
+	if err != nil {
+		return nil, err
 	}
-	return left, err
+	return func(req *http.Request) bool { return ownHost(hostname(req), r.Domain) && match(req) }, nil
 }
 
-func (p *ruleParser) and(depth int) (matcher, error) {
-	left, err := p.unary(depth)
-	for err == nil && p.take("&&") {
-		a := left
-		var b matcher
-		b, err = p.unary(depth)
-		left = func(r *http.Request) bool { return a(r) && b(r) }
-	}
-	return left, err
-}
-
-func (p *ruleParser) unary(depth int) (matcher, error) {
-	if depth > maxDepth {
-		return nil, errors.New("the rule is nested too deep")
-	}
-	if p.take("!") {
-		m, err := p.unary(depth + 1)
-		return func(r *http.Request) bool { return !m(r) }, err
-	}
-	if p.take("(") {
-		m, err := p.or(depth + 1)
-		if err == nil && !p.take(")") {
-			err = errors.New("a closing parenthesis is missing")
-		}
-		return m, err
-	}
-	return p.call()
-}
-
-func (p *ruleParser) call() (matcher, error) {
-	p.space()
-	end := strings.IndexFunc(p.rest, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
-	})
-	if end <= 0 {
-		return nil, fmt.Errorf("a matcher such as Host(`name`) is expected before %q", p.rest)
-	}
-	name := p.rest[:end]
-	p.rest = p.rest[end:]
-	if !p.take("(") {
-		return nil, fmt.Errorf("an opening parenthesis is expected after %s", name)
-	}
-	var args []string
-	for {
-		arg, err := p.text()
-		if err != nil {
-			return nil, fmt.Errorf("in %s: %w", name, err)
-		}
-		args = append(args, arg)
-		if p.take(")") {
-			return newMatcher(name, args)
-		}
-		if !p.take(",") {
-			return nil, fmt.Errorf("in %s: a comma or closing parenthesis is expected", name)
-		}
-	}
-}
-
-func (p *ruleParser) text() (string, error) {
-	p.space()
-	if p.rest == "" || (p.rest[0] != '`' && p.rest[0] != '"') {
-		return "", errors.New("text in backticks is expected")
-	}
-	end := strings.IndexByte(p.rest[1:], p.rest[0])
-	if end < 0 {
-		return "", errors.New("text in backticks does not end")
-	}
-	text := p.rest[1 : end+1]
-	p.rest = p.rest[end+2:]
-	return text, nil
+// ownHost reports whether a host is domain, or a name made from it: www.DOMAIN, sandbox-DOMAIN. Both
+// are in lower case. A run's domain has a random part, so that no other run's ends with it.
+func ownHost(host, domain string) bool {
+	front, ok := strings.CutSuffix(host, domain)
+	return ok && domain != "" && (front == "" || strings.HasSuffix(front, ".") || strings.HasSuffix(front, "-"))
 }
 
 func newMatcher(name string, args []string) (matcher, error) {
+	if len(args) == 0 {
+		return nil, fmt.Errorf("matcher %s has no argument", name)
+	}
 	switch strings.ToLower(name) {
 	case "host", "hostheader":
+		args = slices.Clone(args)
 		for i := range args {
 			args[i] = strings.TrimSuffix(strings.ToLower(args[i]), ".")
 		}

@@ -19,7 +19,7 @@ func Unrouted(stack *recipe.Stack, host, path string) (why, hint string) {
 	if why, hint := unexposed(stack); why != "" {
 		return fmt.Sprintf("no router of the proxy matches %s: %s", target, why), hint
 	}
-	c := compiler{routers: map[string]*labelled{}, services: map[string]*labelled{}, middlewares: map[string]*labelled{}}
+	c := compiler{domain: stack.Domain, routers: map[string]*labelled{}, services: map[string]*labelled{}, middlewares: map[string]*labelled{}}
 	for _, svc := range stack.Config.Services {
 		c.read(stack.Name+"_"+svc.Name, svc.Deploy.Labels)
 	}
@@ -85,7 +85,7 @@ func (c *compiler) misses(name, label string, r *http.Request) (why, hint string
 	case !router.TLS:
 		return "it has no tls label, so it does not serve HTTPS", "set the label " + label + ".tls.certresolver or " + label + ".tls=true"
 	}
-	match, err := parseRule(router.Rule)
+	match, err := router.matcher()
 	if err != nil {
 		return err.Error(), "correct the label " + label + ".rule"
 	}

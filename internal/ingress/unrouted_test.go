@@ -51,7 +51,7 @@ func TestN12_WhyNoRouterMatches(t *testing.T) {
 		"a lost middleware":         {changed("traefik.http.routers.a.middlewares", "nobody@file"), nil, "/", `middleware "nobody@file" does not exist`, "routers.a"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			stack := &recipe.Stack{Name: "shop-1a2b3c", Config: &types.Config{Services: []types.ServiceConfig{{Name: "web", Labels: c.container, Deploy: types.DeployConfig{Labels: c.deploy}}}}}
+			stack := &recipe.Stack{Name: "shop-1a2b3c", Domain: "app.example", Config: &types.Config{Services: []types.ServiceConfig{{Name: "web", Labels: c.container, Deploy: types.DeployConfig{Labels: c.deploy}}}}}
 			why, hint := Unrouted(stack, "app.example", c.path)
 			if (why == "") != (c.says == "") || !strings.Contains(why, c.says) || !strings.Contains(hint, c.hints) {
 				t.Errorf("%q, hint %q", why, hint)
