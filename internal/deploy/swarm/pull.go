@@ -109,7 +109,19 @@ func (d *Deployer) checkFiles(ctx context.Context, stack *recipe.Stack, lookers 
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(3)
 	for _, l := range lookers {
-		group.Go(func() error { return l.checkUserFiles(groupCtx) })
+		group.Go(func() error {
+			if err := l.checkUserFiles(groupCtx); err != nil {
+				return err
+			}
+			// A look takes some milliseconds, so that the images are looked into at the same time. What is found is
+			// judged below, and errors come again there.
+			for _, s := range stack.Config.Services {
+				if of(s) == l {
+					_, _ = putsOf(s, recipe.MountsOf(stack, s), l.img, func(_ image.InspectResponse, name string) (entry, error) { return l.at(groupCtx, name) })
+				}
+			}
+			return nil
+		})
 	}
 	if err := group.Wait(); err != nil {
 		return err
