@@ -37,7 +37,7 @@ import (
 //	recipe.yml   the enrolment; by default the app is asked for /health
 //	want.json    how the run must end, see attackWant; by default it passes
 //
-// In all of them {{image}} is the attacker's, {{gateway}} the host's address on the network of apps,
+// In all of them {{image}} is the attacker's, {{volumes}} the same with a volume of the image at /volume, {{gateway}} the host's address on the network of apps,
 // {{canary}} the port on which a server of the host must not be reached by HTTP, {{packets}} a port of the
 // case's own which no packet and no connection must reach, and {{neighbours}} looks up each name of the
 // services beside the apps. A case that does no harm says "No attack" in its first line.
@@ -105,7 +105,7 @@ func (w *attackWorld) attack(t *testing.T, name string, archive *txtar.Archive) 
 		fmt.Fprintf(&lookUps, "resolve name-%s %[1]s\n", name)
 	}
 	known := strings.NewReplacer("{{gateway}}", w.gateway, "{{canary}}", canaryPort, "{{packets}}", w.packets(t, name),
-		"{{name}}", name, "{{image}}", attacker.Image, "{{neighbours}}", lookUps.String())
+		"{{name}}", name, "{{image}}", attacker.Image, "{{volumes}}", attacker.Volumes, "{{neighbours}}", lookUps.String())
 	parts := map[string]string{"want.json": "{}", "secret": "length=32", "recipe.yml": "health:\n  path: /health\n  status: [200]\ntimeouts:\n  deploy: 60s\n  healthy: 40s\n  step: 20s\n"}
 	for _, f := range archive.Files {
 		parts[f.Name] = known.Replace(string(f.Data))

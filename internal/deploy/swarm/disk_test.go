@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -83,6 +84,55 @@ func TestN3_ALayerThatCannotBeMeasuredIsTooMuch(t *testing.T) {
 			t.Errorf("it is ended after %s", took)
 		}
 	})
+}
+
+// A task that ends keeps the volumes that it got without a name until swarm removes it, and the next task has new
+// ones. All of them are measured, of whatever state their container is.
+func TestN3_VolumesOfEndedTasksAreMeasured(t *testing.T) {
+	ended, runs, foreign := strings.Repeat("e0", 32), strings.Repeat("a1", 32), strings.Repeat("f2", 32)
+	var mounted []string
+	now := time.Now().Format(time.RFC3339)
+	d := stub(func(r *http.Request) (int, string) {
+		switch path := r.URL.Path; {
+		case strings.HasSuffix(path, "/containers/json"):
+			box := func(id, state, volume string) string {
+				return fmt.Sprintf(`{"Id": %q, "State": %q, "Labels": {"cc-ci.run": "r"}, "Mounts": [{"Type": "volume", "Name": %q}]}`, strings.Repeat(id, 64), state, volume)
+			}
+			all := []string{box("1", "running", runs)}
+			if r.URL.Query().Get("all") != "" {
+				all = append(all, box("2", "exited", ended))
+			}
+			return http.StatusOK, "[" + strings.Join(all, ",") + "]"
+		case strings.HasSuffix(path, "/volumes"):
+			var all []string
+			for _, name := range []string{ended, runs, foreign} {
+				all = append(all, fmt.Sprintf(`{"Name": %q, "CreatedAt": %q}`, name, now))
+			}
+			return http.StatusOK, `{"Volumes": [` + strings.Join(all, ",") + `]}`
+		case strings.HasSuffix(path, "/containers/create"):
+			var made struct {
+				HostConfig struct {
+					Mounts []struct{ Type, Source string }
+				}
+			}
+			if err := json.NewDecoder(r.Body).Decode(&made); err != nil {
+				t.Error(err)
+			}
+			for _, m := range made.HostConfig.Mounts {
+				if m.Type == "volume" {
+					mounted = append(mounted, m.Source)
+				}
+			}
+			return http.StatusInternalServerError, `{"message": "that is enough"}`
+		}
+		return http.StatusOK, "[]"
+	}).deployer(t, Options{RunID: "r", DiskLimit: 300 << 20, Box: Box{Measure: func(_, _ []string) []string { return nil }}})
+	if _, err := d.disk.measure(t.Context(), false); err == nil || !strings.Contains(err.Error(), "that is enough") {
+		t.Errorf("measuring: %v", err)
+	}
+	if want := []string{runs, ended}; !slices.Equal(mounted, want) {
+		t.Errorf("measured are %v, want %v", mounted, want)
+	}
 }
 
 // A daemon that is still pulling, without end.

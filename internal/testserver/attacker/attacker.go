@@ -14,6 +14,9 @@ import (
 // is never pulled from elsewhere.
 const Image = "cc-ci.local/attacker:1.0.0"
 
+// Volumes is the same with a volume at /volume, which a container gets without that a recipe names it.
+const Volumes = "cc-ci.local/attacker:1.0.0-volumes"
+
 // Import makes the image in a daemon.
 func Import(t testing.TB, docker *dockerd.Server) {
 	t.Helper()
@@ -23,8 +26,11 @@ func Import(t testing.TB, docker *dockerd.Server) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building the attacker: %v\n%s", err, out)
 	}
-	err := docker.Import(t.Context(), Image, map[string]string{"/usr/local/bin/attacker": path}, `ENTRYPOINT ["/usr/local/bin/attacker"]`, `EXPOSE 8080`)
-	if err != nil {
-		t.Fatal(err)
+	programs := map[string]string{"/usr/local/bin/attacker": path, "/bin/sh": path}
+	changes := []string{`ENTRYPOINT ["/usr/local/bin/attacker"]`, `EXPOSE 8080`}
+	for reference, changes := range map[string][]string{Image: changes, Volumes: append(changes, `VOLUME /volume`)} {
+		if err := docker.Import(t.Context(), reference, programs, changes...); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

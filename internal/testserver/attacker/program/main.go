@@ -14,6 +14,7 @@
 //	memory NAME MIB          allocate and write memory, in a process of its own
 //	spin SECONDS             use all processors, beside all that follows
 //	fill NAME DIR MIB        write a file of that size
+//	grow DIR MIB             write a file of that size, which is no attack by itself
 //	sparse PATH BYTES        make a file with one hole of that size
 //	dir PATH                 make a directory
 //	write PATH TEXT          write a file
@@ -30,6 +31,8 @@
 //	end SECONDS CODE         end after that long, beside all that follows
 //	pause SECONDS            do nothing for that long
 //	needs HOST:PORT          end with 3 unless something listens there
+//
+// It is the image's shell too, for hooks: "sh -c" does lines that are parted by semicolons, and ends.
 //
 // What it serves is in its environment: PAGE is the page at /, LOCATION a
 // redirection of /, DELAY how long / takes, SCRIPT a script at /script.js.
@@ -51,6 +54,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,8 +66,11 @@ func main() {
 		child(os.Args[2:])
 		return
 	}
-	lines := os.Args[1:]
-	if len(lines) == 0 {
+	lines, shell := os.Args[1:], filepath.Base(os.Args[0]) == "sh"
+	switch {
+	case shell && len(lines) == 2 && lines[0] == "-c":
+		lines = strings.Split(lines[1], ";")
+	case len(lines) == 0:
 		lines = strings.Split(os.Getenv("ATTACKS"), "\n")
 	}
 	for _, line := range lines {
@@ -72,7 +79,9 @@ func main() {
 		}
 	}
 	fmt.Println("attacks done")
-	serve()
+	if !shell {
+		serve()
+	}
 }
 
 func serve() {
@@ -151,6 +160,9 @@ func attack(words []string, rest string) {
 	case "fill":
 		n, err := fill(arg(2)+"/filler", number(arg(3)))
 		report(arg(1), err == nil, fmt.Sprintf("%d MiB, %v", n, err))
+	case "grow":
+		n, err := fill(arg(1)+"/filler", number(arg(2)))
+		fmt.Println("MiB written:", n, err)
 	case "sparse":
 		f, err := os.Create(arg(1))
 		if err == nil {
