@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
+	"image/png"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -197,13 +199,18 @@ func TestN3_BrowserSeesNoFileOfTheMachine(t *testing.T) {
 	}
 }
 
-// U17: no picture shows a secret of the run as text, wherever on the page it stands.
+// U17: no picture shows a secret of the run as text, wherever on the page it stands: with another secret of the
+// same length each picture has the same pixels.
 func TestU17_PicturesShowNoSecret(t *testing.T) {
 	skipWithoutChromium(t)
-	const secret, other = "s3cr3t-Of-The-Run", `qu"ote<&>'\s3cr3t`
+	type secrets struct{ plain, quoted string }
+	one, another := secrets{"s3cr3t-Of-The-Run", `qu"ote<&>'\s3cr3t`}, secrets{"Ab0ve+Al1+We+W4it", `&W4it<"e>\'s3cr3t`}
+	if len(one.plain) != len(another.plain) || len(one.quoted) != len(another.quoted) {
+		t.Fatal("the secrets differ in length")
+	}
 	const sub = "sandbox-" + runHost
 	var body atomic.Value
-	fill := strings.NewReplacer("{secret}", secret, "{json}", fmt.Sprintf("%q", other))
+	var holds atomic.Pointer[secrets]
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		html := body.Load().(string)
@@ -214,6 +221,8 @@ func TestU17_PicturesShowNoSecret(t *testing.T) {
 			w.Header().Set("Origin-Agent-Cluster", "?1")
 			html = "<p>{secret}</p>"
 		}
+		s := holds.Load()
+		fill := strings.NewReplacer("{secret}", s.plain, "{json}", fmt.Sprintf("%q", s.quoted), "{1}", s.plain[:6], "{2}", s.plain[6:9], "{3}", s.plain[9:14], "{4}", s.plain[14:])
 		fmt.Fprint(w, "<!doctype html><meta charset=utf-8><body>", fill.Replace(html))
 	}))
 	defer server.Close()
@@ -226,6 +235,7 @@ func TestU17_PicturesShowNoSecret(t *testing.T) {
 	r := &checks.Runner{Target: checks.Target{Domain: runHost, Browser: b}, Limit: 20 * time.Second}
 	for name, html := range map[string]string{
 		"text":            `<p>the password is {secret}.</p>`,
+		"large text":      `<h1 style="font: 80px monospace">{secret}</h1>`,
 		"field":           `<input value="{secret}">`,
 		"typed":           `<input id=i><script>i.value = "{secret}"</script>`,
 		"number field":    `<input type=email value="{secret}">`,
@@ -233,9 +243,9 @@ func TestU17_PicturesShowNoSecret(t *testing.T) {
 		"placeholder":     `<input placeholder="{secret}">`,
 		"attribute":       `<style>b::after { content: attr(data-x) }</style><b data-x="{secret}"></b>`,
 		"option":          `<select><option>{secret}</option></select>`,
-		"cut":             `<p><b>s3cr3t</b>-<i>Of-<u>The-</u></i>Run</p>`,
+		"cut":             `<p><b>{1}</b>{2}<i>{3}<u>{4}</u></i></p>`,
 		"a letter each":   `<p id=p></p><script>for (const c of "{secret}") { const s = document.createElement("span"); s.textContent = c; p.append(s) }</script>`,
-		"with line ends":  "<pre>s3cr3t-Of\n-The-Run</pre>",
+		"with line ends":  "<pre>{1}{2}\n{3}{4}</pre>",
 		"SVG":             `<svg width=600 height=40><text y=30>{secret}</text></svg>`,
 		"editable":        `<div contenteditable>{secret}</div>`,
 		"open tree":       `<div id=d></div><script>d.attachShadow({mode: "open"}).innerHTML = "<p>{secret}</p>"</script>`,
@@ -250,23 +260,48 @@ func TestU17_PicturesShowNoSecret(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			body.Store(html)
-			shown := func(hide ...string) (png []byte, text string) {
+			shown := func(s secrets, hide ...string) image.Image {
 				t.Helper()
+				holds.Store(&s)
 				shot, err := r.Screenshot(t.Context(), ccci.Screenshot{Path: "/"}, hide)
 				if err != nil {
 					t.Fatal(err)
 				}
-				return shot.PNG, shot.Text
+				if len(hide) > 0 && (strings.Contains(shot.Text, s.plain) || strings.Contains(shot.Text, s.quoted)) {
+					t.Errorf("the page still shows %q", shot.Text)
+				}
+				picture, err := png.Decode(bytes.NewReader(shot.PNG))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return picture
 			}
-			hidden, text := shown(secret, other)
-			if strings.Contains(text, secret) || strings.Contains(text, other) {
-				t.Errorf("the page still shows %q", text)
+			hidden := shown(one, one.plain, one.quoted)
+			if at := unlike(hidden, shown(another, another.plain, another.quoted)); !at.Empty() {
+				t.Errorf("the picture tells one secret from another at %v", at)
 			}
-			if plain, _ := shown(); bytes.Equal(plain, hidden) {
-				t.Error("the picture is the same with and without the secret")
+			plain := shown(one)
+			if unlike(plain, shown(another)).Empty() || unlike(plain, hidden).Empty() { // or the page would show nothing of it
+				t.Error("without hiding, the picture is the same for another secret, or for none")
 			}
 		})
 	}
+}
+
+// unlike is the least rectangle with all pixels in which two pictures differ.
+func unlike(a, b image.Image) (at image.Rectangle) {
+	one, ok := a.(*image.RGBA)
+	other, also := b.(*image.RGBA)
+	if !ok || !also || one.Rect != other.Rect || one.Stride != other.Stride { // Chromium's are alike
+		return a.Bounds().Union(b.Bounds())
+	}
+	for i := 0; i < len(one.Pix); i += 4 {
+		if !bytes.Equal(one.Pix[i:i+4], other.Pix[i:i+4]) {
+			x, y := one.Rect.Min.X+i%one.Stride/4, one.Rect.Min.Y+i/one.Stride
+			at = at.Union(image.Rect(x, y, x+1, y+1))
+		}
+	}
+	return at
 }
 
 // U17: a page that writes a secret again whenever it is taken out is in no picture; its check is
