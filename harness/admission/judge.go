@@ -104,6 +104,7 @@ func judgeStack(stack *recipe.Stack, p Policy) ([]Refusal, []recipe.Warning) {
 	j.exposed()
 	j.middlewareChains()
 	j.tasks()
+	j.keys()
 	j.volumes()
 	j.networks()
 	j.fileObjects()

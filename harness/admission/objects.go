@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,6 +15,34 @@ import (
 )
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// plainKey is one that is still one name where a path is made of it.
+var plainKey = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]*$`)
+
+// keys judges what services, volumes, networks, configs and secrets are called.
+func (j *judge) keys() {
+	one := func(section, key string) {
+		if !plainKey.MatchString(key) {
+			j.refuse(ruleReservedName, "", section+"."+key, j.locate(key, section), "begin it with a letter or a digit", "has the key %q under %s, of which no path can be made", key, section)
+		}
+	}
+	c := j.stack.Config
+	for _, s := range c.Services {
+		one("services", s.Name)
+	}
+	for _, key := range sorted(c.Volumes) {
+		one("volumes", key)
+	}
+	for _, key := range sorted(c.Networks) {
+		one("networks", key)
+	}
+	for _, key := range sorted(c.Configs) {
+		one("configs", key)
+	}
+	for _, key := range sorted(c.Secrets) {
+		one("secrets", key)
+	}
+}
 
 // volumes judges the declared volumes, used or not.
 func (j *judge) volumes() {

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -168,10 +169,10 @@ func (j *judge) service(s *types.ServiceConfig) {
 		j.file(s.Name, j.shown(f), "env_file", func() place { return j.locate("", "services", s.Name, "env_file") })
 	}
 	for _, ref := range s.Configs {
-		j.target(s.Name, ref.Target, "configs")
+		j.target(s.Name, cmp.Or(ref.Target, "/"+ref.Source), "configs")
 	}
 	for _, ref := range s.Secrets {
-		j.target(s.Name, ref.Target, "secrets")
+		j.target(s.Name, cmp.Or(ref.Target, ref.Source), "secrets")
 	}
 	j.workingDir(s)
 	j.serviceNetworks(s)

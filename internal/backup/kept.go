@@ -54,11 +54,16 @@ type keptSecrets struct {
 // folder is where the data of a run is. Both names come from records, so they are looked at.
 func (k *Kept) folder(recipe string, run ccci.RunID) (string, error) {
 	for _, name := range []string{recipe, string(run)} {
-		if !filepath.IsLocal(name) || filepath.Base(name) != name {
+		if !plainName(name) {
 			return "", ccci.Errorf(ccci.CodeInvalid, "%q names no kept data", name)
 		}
 	}
 	return filepath.Join(k.dir, recipe, string(run)), nil
+}
+
+// plainName reports whether a text is the name of one entry of a folder.
+func plainName(name string) bool {
+	return name != "." && filepath.IsLocal(name) && filepath.Base(name) == name
 }
 
 // Keep implements harness.Keeper.
@@ -87,7 +92,10 @@ func (k *Kept) Keep(ctx context.Context, stack *recipe.Stack, secrets map[string
 	if err := os.WriteFile(filepath.Join(folder, "secrets.json"), text, 0o600); err != nil {
 		return ccci.Kept{}, ccci.Errorf(ccci.CodeInfra, "keeping the secrets of %s: %w", stack.Recipe, err)
 	}
-	plan := wholePlan(stack)
+	plan, err := wholePlan(stack)
+	if err != nil {
+		return ccci.Kept{}, err
+	}
 	if len(plan.Volumes) == 0 {
 		return kept, nil
 	}
@@ -145,7 +153,10 @@ func (k *Kept) Fill(ctx context.Context, stack *recipe.Stack, c ccci.Canonical) 
 	if err != nil {
 		return err
 	}
-	plan := wholePlan(stack)
+	plan, err := wholePlan(stack)
+	if err != nil {
+		return err
+	}
 	var keys []string
 	for _, v := range plan.Volumes {
 		keys = append(keys, v.Key)
@@ -214,16 +225,20 @@ func (k *Kept) read(c ccci.Canonical) (own keptSecrets, folder string, err error
 }
 
 // wholePlan takes every volume of a stack as a whole, whatever its labels say, and
-// under names that do not depend on the app's: another app gets the data.
-func wholePlan(stack *recipe.Stack) Plan {
+// under names that do not depend on the app's: another app gets the data. A key that is no name of a
+// folder is an Error with CodeInvalid: its volume would be mounted somewhere else.
+func wholePlan(stack *recipe.Stack) (Plan, error) {
 	plan := Plan{Stack: stack.Name, Version: stack.Version, Enabled: true}
 	r := reader{plan: &Plan{}, volumes: map[string]*choice{}}
 	services := slices.SortedFunc(slices.Values(stack.Config.Services), func(a, b types.ServiceConfig) int { return cmp.Compare(a.Name, b.Name) })
 	r.ownVolumes(stack, services)
 	for _, key := range slices.Sorted(maps.Keys(r.volumes)) {
+		if !plainName(key) {
+			return Plan{}, ccci.Errorf(ccci.CodeInvalid, "the volume %q of %s has a key of which no path can be made", key, stack.Recipe)
+		}
 		plan.Volumes = append(plan.Volumes, Volume{Key: key, Name: r.volumes[key].name, At: path.Join("/kept", key)})
 	}
-	return plan
+	return plan, nil
 }
 
 // Prune removes the data below dir that runs of a recipe kept, except those of keep.

@@ -21,7 +21,11 @@ func TestU20_KeptIsEveryVolumeAsAWhole(t *testing.T) {
 	a.Config.Volumes["shared"] = types.VolumeConfig{External: types.External{External: true}}
 	b := *a
 	b.Name = "other"
-	one, two := wholePlan(a), wholePlan(&b)
+	one, errOne := wholePlan(a)
+	two, errTwo := wholePlan(&b)
+	if errOne != nil || errTwo != nil {
+		t.Fatal(errOne, errTwo)
+	}
 	if !one.Enabled || len(one.BackupPre) != 0 || len(one.Volumes) != 2 {
 		t.Fatalf("%+v", one)
 	}
@@ -29,6 +33,17 @@ func TestU20_KeptIsEveryVolumeAsAWhole(t *testing.T) {
 		v, w := one.Volumes[i], two.Volumes[i]
 		if v.Key != want || v.Paths != nil || v.Root() != "/kept/"+want || w.Root() != v.Root() || v.Name == w.Name {
 			t.Errorf("%+v, of another app %+v", v, w)
+		}
+	}
+}
+
+// A volume is mounted below /kept, whatever its key is.
+func TestN3_KeptVolumesHaveAFolderEach(t *testing.T) {
+	for _, key := range []string{".", "..", "a/b", "../x", ""} {
+		s := stack(service("app", key))
+		s.Config.Volumes = map[string]types.VolumeConfig{key: {}}
+		if plan, err := wholePlan(s); ccci.CodeOf(err) != ccci.CodeInvalid && len(plan.Volumes) > 0 {
+			t.Errorf("%q is mounted at %q, %v", key, plan.Volumes[0].At, err)
 		}
 	}
 }
@@ -129,7 +144,11 @@ func TestU20_KeptDataFillsAnotherApp(t *testing.T) {
 	}
 	read := New(filler.options(folder, ccci.NewSecret(own.Password)))
 	defer read.Close(t.Context())
-	if err := read.Open(t.Context(), wholePlan(&other)); err != nil {
+	plan, err := wholePlan(&other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := read.Open(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}
 	files, err := read.List(t.Context(), Snapshot{ID: again.Snapshot})
