@@ -11,6 +11,7 @@ import (
 	"github.com/distribution/reference"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/admission"
 )
 
 const (
@@ -63,6 +64,11 @@ func (p *platform) exact(ctx context.Context, then ccci.Image) (exact, why strin
 	}
 	if _, err := p.docker.ImageInspect(ctx, then.RepoDigest); err == nil {
 		return then.RepoDigest, ""
+	}
+	// The result may be anybody's, and nothing of it has been judged yet. Of what is judged later, the
+	// recipe, waivers may lift the rule.
+	if err := admission.CheckRegistry(then.RepoDigest); err != nil {
+		return then.RepoDigest, fmt.Sprintf("whether the registry still has it is not known: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, registryPatience)
 	defer cancel()

@@ -7,11 +7,13 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/docker/docker/client"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
 // N9: each image is the one of then where it can be had, and named where it cannot.
@@ -74,5 +76,38 @@ func TestN9_ImagesAreThoseOfThen(t *testing.T) {
 	}
 	if len(deviations) != 5 {
 		t.Errorf("%q", deviations)
+	}
+}
+
+// N3: a result may be anybody's. The daemon asks no registry that is named by an address or has no
+// public name, before admission has judged anything.
+func TestN3_ReproAsksNoInnerRegistry(t *testing.T) {
+	var mu sync.Mutex
+	var asked []string
+	daemon := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.Contains(r.URL.Path, "/distribution/") {
+			asked = append(asked, r.URL.Path)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		_ = json.NewEncoder(w).Encode(map[string]string{"message": "No such image"})
+	}))
+	defer daemon.Close()
+	docker, err := client.NewClientWithOpts(client.WithHost("tcp://"+daemon.Listener.Addr().String()), client.WithVersion("1.41"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer docker.Close()
+	var then []ccci.Image
+	for _, name := range []string{"127.0.0.1:5000/a", "169.254.169.254/a", "localhost/a", "registry:5000/a", "gitea.internal/a", "[::1]:5000/a", recipe.LocalRegistry + "/a"} {
+		then = append(then, ccci.Image{Service: "app", Reference: name + ":1", RepoDigest: name + "@sha256:" + strings.Repeat("a", 64)})
+	}
+	_, deviations := (&platform{docker: docker}).pin(t.Context(), then)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(asked) > 0 || len(deviations) != len(then) {
+		t.Errorf("the daemon asks %q; deviations %q", asked, deviations)
 	}
 }

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/cli/cli/compose/types"
 
+	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
@@ -58,36 +60,49 @@ var innerDomains = []string{".local", ".localhost", ".localdomain", ".internal",
 
 var registryName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?$`)
 
-// image judges which registry the daemon is made to ask: dockerd does, with the rights
-// and from the address of the machine.
+// CheckRegistry returns an error unless the registry of an image has a public name. Otherwise the
+// daemon, which asks with the rights and from the address of the machine, must not be made to ask it.
+// It is an Error with CodeRefused.
+func CheckRegistry(image string) error {
+	if why, hint := inner(image); why != "" {
+		return ccci.Errorf(ccci.CodeRefused, "the image %q is not asked for: its registry has no public name (rule %s)", short(image), ruleImage).WithHint("%s", hint)
+	}
+	return nil
+}
+
+// inner says what is wrong with the registry of an image, "" when it has a public name.
+func inner(image string) (what, hint string) {
+	parsed, err := reference.ParseAnyReference(image)
+	if err != nil {
+		return fmt.Sprintf("has the image %q, which is no reference", short(image)), "write registry/path:tag"
+	}
+	named, ok := parsed.(reference.Named)
+	if !ok {
+		return fmt.Sprintf("has the image %q, which is the ID of an image of one machine", short(image)), "write registry/path:tag"
+	}
+	host := strings.ToLower(reference.Domain(named))
+	if bare, _, ok := strings.Cut(host, ":"); ok {
+		host = bare
+	}
+	if !registryName.MatchString(host) || slices.ContainsFunc(innerDomains, func(end string) bool { return strings.HasSuffix(host, end) }) {
+		return fmt.Sprintf("makes the daemon ask the registry %q, which is no public name", short(reference.Domain(named))), "use a registry with a public name"
+	}
+	return "", ""
+}
+
+// image judges which registry the daemon is made to ask.
 func (j *judge) image(s *types.ServiceConfig) {
 	if s.Image == "" {
 		return // nothing is asked, and the deployer says so
 	}
 	at := func() place { return j.locate(s.Image, "services", s.Name, "image") }
-	parsed, err := reference.ParseAnyReference(s.Image)
-	if err != nil {
-		j.refuse(ruleImage, s.Name, s.Image, at(), "write registry/path:tag", "has the image %q, which is no reference", s.Image)
-		return
-	}
-	named, ok := parsed.(reference.Named)
-	if !ok {
-		j.refuse(ruleImage, s.Name, s.Image, at(), "write registry/path:tag", "has the image %q, which is the ID of an image of one machine", s.Image)
-		return
-	}
-	host := reference.Domain(named)
-	if host == recipe.LocalRegistry {
+	if named, err := reference.ParseNormalizedNamed(s.Image); err == nil && reference.Domain(named) == recipe.LocalRegistry {
 		if named.Name() == recipe.HelperImage {
 			j.refuse(ruleImage, s.Name, s.Image, at(), "", "has the image %q, which is cc-ci's own", s.Image)
 		}
 		return // the deployer never pulls it
 	}
-	host = strings.ToLower(host)
-	if bare, _, ok := strings.Cut(host, ":"); ok {
-		host = bare
-	}
-	inner := slices.ContainsFunc(innerDomains, func(end string) bool { return strings.HasSuffix(host, end) })
-	if !registryName.MatchString(host) || inner {
-		j.refuse(ruleImage, s.Name, s.Image, at(), "use a registry with a public name", "makes the daemon ask the registry %q, which is no public name", reference.Domain(named))
+	if what, hint := inner(s.Image); what != "" {
+		j.refuse(ruleImage, s.Name, s.Image, at(), hint, "%s", what)
 	}
 }
