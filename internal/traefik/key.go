@@ -54,3 +54,32 @@ func CheckKey(key string) error {
 	}
 	return nil
 }
+
+// usersOf finds the middleware of a label about basicauth, in lower case.
+var usersOf = regexp.MustCompile(`^(traefik\.http\.middlewares\.[^.]+\.basicauth)\.`)
+
+// CheckLabels returns an error when Traefik may fail, for all apps, at the labels of a service: at a
+// key, see [CheckKey], or at a basicauth without users, of which Traefik 3.6 takes the first one.
+// Labels that Traefik does not read are passed over.
+func CheckLabels(labels map[string]string) error {
+	guards, users := map[string]bool{}, map[string]bool{}
+	for key, value := range labels {
+		if !Reads(key) {
+			continue
+		}
+		if err := CheckKey(key); err != nil {
+			return fmt.Errorf("the label %.128q: %w", key, err)
+		}
+		low := strings.ToLower(key)
+		if m := usersOf.FindStringSubmatch(low); m != nil {
+			guards[m[1]] = true
+			users[m[1]] = users[m[1]] || value != "" && (low == m[1]+".users" || low == m[1]+".usersfile")
+		}
+	}
+	for guard := range guards {
+		if !users[guard] {
+			return fmt.Errorf("the labels %s.… state no users", guard)
+		}
+	}
+	return nil
+}

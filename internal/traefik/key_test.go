@@ -45,6 +45,29 @@ func TestN3_KeysThatTraefikMayRead(t *testing.T) {
 	}
 }
 
+func TestN3_LabelsThatTraefikMayRead(t *testing.T) {
+	const m = "traefik.http.middlewares.a.basicauth."
+	for name, c := range map[string]struct {
+		labels map[string]string
+		want   bool
+	}{
+		"none":              {nil, true},
+		"others":            {map[string]string{"a]": "", "coop-cloud.x": "", "traefik": ""}, true},
+		"a bracket":         {map[string]string{"traefik.enable": "true", "TRAEFIK.a]": ""}, false},
+		"users":             {map[string]string{m + "users": "a:b", m + "realm": "x"}, true},
+		"in another case":   {map[string]string{strings.ToUpper(m) + "Users": "a:b", m + "realm": "x"}, true},
+		"a file":            {map[string]string{m + "usersfile": "/run/secrets/users"}, true},
+		"no users":          {map[string]string{m + "realm": "x"}, false},
+		"empty":             {map[string]string{m + "users": ""}, false},
+		"those of another":  {map[string]string{m + "realm": "x", "traefik.http.middlewares.b.basicauth.users": "a:b"}, false},
+		"digest needs none": {map[string]string{"traefik.http.middlewares.a.digestauth.realm": "x"}, true},
+	} {
+		if err := CheckLabels(c.labels); (err == nil) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // options has a field of each kind that Traefik's own configuration is made of.
 type options struct {
 	HTTP *struct {

@@ -108,14 +108,14 @@ func strip(object map[string]json.RawMessage, key string) error {
 				delete(labels, name)
 				continue
 			}
-			// Without one of its labels a service may be open that asked for a password, so all of it is left out.
-			if err := traefik.CheckKey(name); err != nil {
-				return fmt.Errorf("Traefik may fail for all at its label %q: %w", clip([]byte(name)), err)
-			}
 			size += len(name) + len(value)
 		}
 		if size > labelLimit {
 			return fmt.Errorf("its labels have %d bytes, and %d are handed on", size, labelLimit)
+		}
+		// Without one of its labels a service may be open that asked for a password, so all of it is left out.
+		if err := traefik.CheckLabels(labels); err != nil {
+			return fmt.Errorf("Traefik may fail for all apps at %w", err)
 		}
 		spec["Labels"] = marshal(labels)
 	}
