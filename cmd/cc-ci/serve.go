@@ -66,6 +66,7 @@ func contained(args []string, stderr io.Writer) (code int, ours bool) {
 	work, ours := map[string]func(context.Context, []string) error{
 		"ingress serve": ingress.Serve,
 		"box measure":   box.Measure,
+		"box guard":     box.Guard,
 		"box hold":      box.Hold,
 		"box dial":      box.Dial,
 		"box own":       box.Own,

@@ -207,7 +207,7 @@ func (p *platform) harnessConfig(o order, files, out string, log io.Writer) (har
 		RunID: job.RunID, Pins: o.pins, Docker: p.docker, Logger: p.log, EndpointMode: p.cfg.Engine.DNSRR,
 		Network: p.cfg.Network, Proxy: p.ingress.Container(),
 		Box: swarm.Box{Image: p.box, Dial: box.DialCommand, Hold: box.HoldCommand(3 * time.Hour), Measure: box.MeasureCommand, Empty: box.EmptyCommand, Logs: box.LogDir,
-			Get: box.GetCommand, Put: box.PutCommand},
+			Get: box.GetCommand, Put: box.PutCommand, Guard: box.GuardCommand},
 		DiskLimit: config.Bytes(p.cfg.Limits.Disk), Free: p.free, Full: p.full, Short: p.short, Ceilings: ceilings(p.cfg.Limits),
 		Runs: p.cfg.Engine.Capacity, Part: part, Apps: 1 + len(o.enrolment.Depends),
 	})

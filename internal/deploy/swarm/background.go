@@ -29,14 +29,15 @@ func (b *background) start(do func(ctx context.Context)) bool {
 	return true
 }
 
-// stop ends the work and waits for it. Legal at any time.
-func (b *background) stop() {
+// stop ends the work and waits for it. Legal at any time. It reports whether there was any.
+func (b *background) stop() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.cancel == nil {
-		return
+		return false
 	}
 	b.cancel()
 	<-b.done
 	b.cancel = nil
+	return true
 }

@@ -26,6 +26,7 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 	if err := d.check(ctx); err != nil {
 		return err
 	}
+	d.guard.start()
 	m, err := d.model(ctx, stack)
 	if err != nil {
 		return err
@@ -55,6 +56,9 @@ func (d *Deployer) Deploy(ctx context.Context, stack *recipe.Stack) error {
 	}
 	volumes, err := d.fill(ctx, stack, m.services)
 	if err != nil {
+		return err
+	}
+	if err := d.guard.await(ctx); err != nil {
 		return err
 	}
 	for _, svc := range m.services {

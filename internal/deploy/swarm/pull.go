@@ -31,6 +31,8 @@ func (d *Deployer) Pull(ctx context.Context, stack *recipe.Stack) ([]ccci.Image,
 	if err := d.check(ctx); err != nil {
 		return nil, err
 	}
+	d.guard.start() // Deploy waits for it
+
 	users := map[string][]string{} // reference -> services
 	var references []string
 	for _, s := range stack.Config.Services {

@@ -46,6 +46,10 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 	if app.RunID == "" && app.StackName == "" {
 		return nil, ccci.Errorf(ccci.CodeInvalid, "removing an app: it has neither a run nor a stack name")
 	}
+	whole := app.RunID == d.o.RunID
+	if whole {
+		d.guard.quiet.Store(true) // it still looks, and ends nothing
+	}
 	d.memory.stop()
 	d.disk.stop()
 	d.endings.stop()
@@ -69,12 +73,13 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 	for {
 		// Before the daemon is asked: a request that is answered in between has made
 		// something that this look does not show.
-		waiting, lost := d.creations.of(app.StackName, app.RunID == d.o.RunID)
+		waiting, lost := d.creations.of(app.StackName, whole)
 		left, err := d.belonging(ctx, app)
 		if err != nil {
 			return removed, err
 		}
 		d.creations.seen(left)
+		guards, left := parted(left, isGuard)
 		for _, o := range left {
 			if o.Kind == kindService {
 				tasks[o.ID] = true
@@ -87,15 +92,24 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 				return removed, err
 			}
 			open := absent.open(waiting, lost, d.o.Now(), d.o.AbsencePatience)
-			if len(pending)+len(open) == 0 {
-				d.giveUp(app, lost)
-				d.dropImages(ctx)
-				return removed, nil
+			switch {
+			case len(pending)+len(open) > 0:
+				if len(pending) == 0 {
+					progress = d.o.Now() // requests have bounds of their own
+				}
+				why = fmt.Errorf("the daemon still has, or may still create, %s", strings.Join(append(pending, open...), ", "))
+			case whole && d.guard.stop():
+				continue // it may have asked for another container since the look
+			default:
+				// Only now: it guards the daemon while the other containers go.
+				var n int
+				if n, why = d.sweep(ctx, guards, map[string]int{}, once); n == len(guards) {
+					d.giveUp(app, lost)
+					d.dropImages(ctx)
+					return removed, nil
+				}
+				left = guards
 			}
-			if len(pending) == 0 {
-				progress = d.o.Now() // requests have bounds of their own
-			}
-			why = fmt.Errorf("the daemon still has, or may still create, %s", strings.Join(append(pending, open...), ", "))
 		} else {
 			n, err := d.sweep(ctx, left, removed, once)
 			if n > 0 && err != nil && ctx.Err() != nil { // there is no further look; err names what stays
@@ -114,6 +128,18 @@ func (d *Deployer) Remove(ctx context.Context, app harness.App) (map[string]int,
 			return removed, d.stuck(app, left, errors.Join(why, err))
 		}
 	}
+}
+
+// parted returns the objects of which is is true, and the others.
+func parted(objects harness.Snapshot, is func(harness.Object) bool) (those, others harness.Snapshot) {
+	for _, o := range objects {
+		if is(o) {
+			those = append(those, o)
+		} else {
+			others = append(others, o)
+		}
+	}
+	return those, others
 }
 
 func (d *Deployer) stuck(app harness.App, left harness.Snapshot, why error) error {

@@ -140,8 +140,11 @@ type Box struct {
 	// Empty returns the command that removes all that is in directories, however deep it is; nil: what
 	// Docker itself cannot remove stays.
 	Empty func(dirs []string) []string
-	// Logs is the directory in which Measure finds Docker's directory of containers, for the
-	// logs of those that it is given. Empty: logs are not measured.
+	// Guard returns the command that watches the files which Docker mounts into the containers of a run, as
+	// box.Guard does; nil: they are not watched.
+	Guard func(run string) []string
+	// Logs is the directory in which Measure and Guard find Docker's directory of containers, Measure for the
+	// logs of those that it is given. Empty: neither logs nor those files are looked at.
 	Logs string
 	// Get and Put are the commands that read and write a file of a folder, as beneath.Run does.
 	Get func(dir, name string, limit int64) []string
@@ -156,6 +159,7 @@ type Deployer struct {
 	memory  *memory
 	link    *proxyLink
 	disk    *disk
+	guard   *guard
 	endings *endings
 	weights *weights
 	copier  *copier
@@ -238,6 +242,7 @@ func New(o Options) (*Deployer, error) {
 	d.link = &proxyLink{d: d, stacks: map[string]bool{}}
 	d.weights = &weights{d: d, services: map[string]map[string]int64{}}
 	d.disk = &disk{d: d}
+	d.guard = &guard{d: d}
 	d.copier = &copier{d: d}
 	d.endings = &endings{d: d, seen: map[string]bool{}, services: map[string]int{}}
 	return d, nil

@@ -15,6 +15,7 @@
 //	spin SECONDS             use all processors, beside all that follows
 //	fill NAME DIR MIB        write a file of that size
 //	grow DIR MIB             write a file of that size, which is no attack by itself
+//	append NAME PATH MIB     append that much to a file that is there
 //	sparse PATH BYTES        make a file with one hole of that size
 //	dir PATH                 make a directory
 //	write PATH TEXT          write a file
@@ -163,6 +164,9 @@ func attack(words []string, rest string) {
 	case "grow":
 		n, err := fill(arg(1)+"/filler", number(arg(2)))
 		fmt.Println("MiB written:", n, err)
+	case "append":
+		size, err := appendLines(arg(2), number(arg(3)))
+		report(arg(1), size >= int64(number(arg(3)))<<20/2, fmt.Sprintf("%s has %d MiB, %v", arg(2), size>>20, err))
 	case "sparse":
 		f, err := os.Create(arg(1))
 		if err == nil {
@@ -299,6 +303,26 @@ func fill(path string, mib int) (int, error) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	return mib, f.Sync()
+}
+
+// appendLines appends lines of 32 KiB, as fast as it can, and returns how large the file is then.
+func appendLines(path string, mib int) (int64, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	block := bytes.Repeat(append(bytes.Repeat([]byte("#"), 32<<10-1), '\n'), 32)
+	for range mib {
+		if _, err = f.Write(block); err != nil {
+			break
+		}
+	}
+	info, statErr := f.Stat()
+	if statErr != nil {
+		return 0, statErr
+	}
+	return info.Size(), err
 }
 
 func churn(dir string) {
