@@ -20,8 +20,9 @@ const (
 	guardList = time.Second
 	// guardLimit is how large such a file may be, in bytes. Docker writes less than a kilobyte.
 	guardLimit = 1 << 20
-	// guardConfig is the largest description of a container that is read, in bytes.
-	guardConfig = 8 << 20
+	// guardConfig is the largest description of a container that is read, in bytes. What a recipe and an image
+	// may state is less, also where each of its characters is escaped.
+	guardConfig = 32 << 20
 )
 
 // guardedFiles are those of a container's directory that Docker mounts writable into the container.
@@ -135,7 +136,9 @@ func (g *guard) look() error {
 	}
 	for id, c := range g.containers {
 		if !c.known {
-			g.identify(id, c)
+			if err := g.identify(id, c); err != nil {
+				return fmt.Errorf("reading whose container %.12s is: %w", id, err)
+			}
 		}
 		for _, f := range c.files {
 			if size := f.look(c.dir); size > guardLimit && !f.named {
@@ -190,16 +193,22 @@ func (g *guard) list() error {
 }
 
 // identify finds out whether a container is the run's. Docker describes it before it starts it, in a
-// file that appears as a whole.
-func (g *guard) identify(id string, c *guarded) {
+// file that appears as a whole. Until then nothing is known, which is no error.
+func (g *guard) identify(id string, c *guarded) error {
 	dir, err := unix.Openat(int(g.dir.Fd()), id, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if gone(err) {
+		return nil
+	}
 	if err != nil {
-		return // it has gone
+		return err
 	}
 	fd, err := openRegular(dir, "config.v2.json", unix.O_RDONLY)
-	if err != nil { // not yet there
+	if err != nil {
 		unix.Close(dir)
-		return
+		if gone(err) {
+			return nil
+		}
+		return err
 	}
 	file := os.NewFile(uintptr(fd), "config.v2.json")
 	defer file.Close()
@@ -213,9 +222,10 @@ func (g *guard) identify(id string, c *guarded) {
 		for _, name := range guardedFiles {
 			c.files = append(c.files, &guardedFile{name: name, fd: -1})
 		}
-		return
+		return nil
 	}
 	unix.Close(dir)
+	return nil // a description that cannot be read is none of the run's
 }
 
 // openRegular opens a regular file of a directory. A link is not followed, and neither a pipe nor a

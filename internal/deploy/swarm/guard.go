@@ -181,7 +181,9 @@ func (g *guard) makeBox(ctx context.Context) (id string, said types.HijackedResp
 	ctx, cancel := context.WithTimeoutCause(ctx, guardPatience, fmt.Errorf("it has not started within %s", guardPatience))
 	defer cancel()
 	// The app decides who owns its files, and who may write to them.
-	host := confined(boxMemory, "DAC_OVERRIDE")
+	host := confined(4*boxMemory, "DAC_OVERRIDE")
+	// Docker's directory is the host's: it has no label of SELinux for containers, and its owner is root of the host.
+	host.SecurityOpt, host.UsernsMode = append(host.SecurityOpt, "label=disable"), "host"
 	// It works for microseconds, and must not wait for the apps.
 	host.CPUShares = runShares
 	host.AutoRemove, host.LogConfig = true, container.LogConfig{Type: "none"}
