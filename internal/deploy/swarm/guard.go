@@ -21,7 +21,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/harness"
 )
 
-// guard keeps one helper container from the first Pull until the run has no other container any more. It
+// guard keeps one helper container from Prepare, or the first Pull, until the run has no other container any more. It
 // watches the files that Docker mounts from its own directory into each container of the run: /etc/hosts,
 // /etc/hostname and /etc/resolv.conf. An app may write to them, and Docker counts them nowhere. When a
 // container ends, for whatever reason, dockerd reads its /etc/hosts into memory, several times

@@ -139,8 +139,8 @@ func (l *proxyLink) attach(ctx context.Context) (int, error) {
 	return l.d.attachProxy(ctx, RunNetwork(l.d.o.RunID))
 }
 
-// Prepare makes the run's network and brings the proxy onto it, which costs most of a second that the
-// first task need not wait for.
+// Prepare makes the run's network, brings the proxy onto it, and starts the helper container that
+// guards the run, which costs most of a second that the first task need not wait for.
 func (d *Deployer) Prepare(ctx context.Context) {
 	if err := d.prepareNetwork(ctx); err != nil && ctx.Err() == nil {
 		d.log.Debug("preparing the run's network", "run", d.o.RunID, "error", err)
@@ -151,6 +151,7 @@ func (d *Deployer) prepareNetwork(ctx context.Context) error {
 	if err := d.check(ctx); err != nil {
 		return err
 	}
+	d.guard.start()
 	if err := d.makeRunNetwork(ctx); err != nil {
 		return err
 	}
