@@ -28,11 +28,25 @@ const (
 	metadata              = "169.254.169.254"
 )
 
+// The same by IPv6, and the network of apps, which Docker gives no such addresses: an operator may.
+const (
+	publicHost6, internet6  = "2001:db8:113::1", "2001:db8:113::7"
+	privateHost6, neighbor6 = "fd77::1", "fd77::9"
+	nameServer6             = "fd77::53"
+	metadata6               = "fd00:ec2::254"
+	gateway6                = "fd18::1"
+)
+
+// apps6 are the addresses of apps.
+var apps6 = map[string]string{"one_app": "fd18::5", "two_app": "fd18::6"}
+
 // site is a host between the internet and a private network, with two runs, the proxy and a
 // service of its own that asks others.
 type site struct {
 	*testHost
 	firewall FirewallOptions
+	six      bool       // the machine has IPv6
+	test     *testing.T // with which what is started ends
 }
 
 // TestN3_RealFirewall probes from inside containers what they reach: with the firewall, without it,
@@ -146,18 +160,26 @@ func newSite(t *testing.T, env ...string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{testHost: h}
+	_, noIPv6 := os.Stat("/proc/net/if_inet6")
+	s := &site{testHost: h, six: noIPv6 == nil, test: t}
 	s.link(t, "inet", publicHost, internet)
 	s.link(t, "priv", privateHost, neighbor, nameServer)
 	s.run(t, "ip", "route", "add", metadata, "via", neighbor)
 	private := s.namespace("priv")
 	s.outside(t, private, "ip", "addr", "add", metadata+"/32", "dev", "lo")
 	h.converge(t, h.options()) // Traefik publishes ports of this host; it has two more of its own
+	if s.six {
+		s.link6(t)
+	} else {
+		t.Log("this machine has no IPv6: nothing is probed by it")
+	}
 	for namespace, ports := range map[string][]string{s.namespace("inet"): {"8080"}, private: {"8080", "53"}, s.Namespace(): {"6379", "9100"}} {
 		start(t, namespace, files["guest"], append([]string{"listen"}, ports...)...)
 	}
 	s.firewall = FirewallOptions{Namespace: h.Namespace(), Ports: []uint16{80, 443}, Bridges: Bridges(h.Docker),
-		Resolvers: func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr(nameServer)}, nil }}
+		Resolvers: func() ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr(nameServer), netip.MustParseAddr(nameServer6)}, nil
+		}}
 	s.firewall.Docker = DockerOptions{Cgroup: filepath.Base(group), Published: []firewall.Destination{{Port: ProxyHTTP}, {Port: ProxyHTTPS}}, Resolvers: s.firewall.Resolvers}
 	if did := s.reconcile(t); len(did) != 2 {
 		t.Errorf("the firewall did %v", did)
@@ -171,6 +193,57 @@ func newSite(t *testing.T, env ...string) *site {
 	}
 	h.guest(t, "cc-ci_asks", nil, InfraNetwork, EgressNetwork)
 	return s
+}
+
+// link6 gives IPv6 to the host, to its bridge for apps and to what is around it.
+func (s *site) link6(t *testing.T) {
+	t.Helper()
+	s.run(t, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
+	s.bridge6(t)
+	for device, address := range map[string]string{"inet": publicHost6, "priv": privateHost6} {
+		s.run(t, "ip", "addr", "add", address+"/64", "dev", device, "nodad")
+	}
+	for side, addresses := range map[string][]string{"inet": {publicHost6, internet6}, "priv": {privateHost6, neighbor6, nameServer6}} {
+		for _, a := range addresses[1:] {
+			s.outside(t, s.namespace(side), "ip", "addr", "add", a+"/64", "dev", "eth0", "nodad")
+		}
+		s.outside(t, s.namespace(side), "ip", "route", "add", "fd18::/64", "via", addresses[0])
+	}
+	s.outside(t, s.namespace("priv"), "ip", "addr", "add", metadata6+"/128", "dev", "lo")
+	s.run(t, "ip", "route", "add", metadata6+"/128", "via", neighbor6)
+}
+
+// bridge6 gives IPv6 to the bridge for apps. Docker takes it away as it starts.
+func (s *site) bridge6(t *testing.T) {
+	t.Helper()
+	s.run(t, "sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/docker_gwbridge/disable_ipv6")
+	s.run(t, "ip", "addr", "replace", gateway6+"/64", "dev", "docker_gwbridge", "nodad")
+}
+
+// apps6 gives IPv6 to the bridge and to the containers of apps that have none yet, and a server to the second one.
+func (s *site) apps6(t *testing.T) {
+	t.Helper()
+	s.bridge6(t)
+	files, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, address := range apps6 {
+		inside, device := s.interfaceOf(t, name)
+		if strings.Contains(s.outside(t, inside, "ip", "-br", "-6", "addr", "show", device), address) {
+			continue
+		}
+		s.outside(t, inside, "sh", "-c", "for i in all "+device+"; do echo 0 > /proc/sys/net/ipv6/conf/$i/disable_ipv6; done")
+		s.outside(t, inside, "ip", "addr", "add", address+"/64", "dev", device, "nodad")
+		s.outside(t, inside, "ip", "route", "add", "default", "via", gateway6, "dev", device)
+		if name == "two_app" {
+			start(s.test, inside, files["guest"], "listen", "8081")
+			s.await(t, "the server of the second app", func() bool {
+				out := s.outside(t, inside, files["guest"], "dial", "tcp", "["+address+"]:8081")
+				return strings.HasSuffix(strings.TrimSpace(out), " open")
+			})
+		}
+	}
 }
 
 func (s *site) table() firewall.Table { return firewall.Table{Namespace: s.Namespace()} }
@@ -189,7 +262,7 @@ func (s *site) probes(t *testing.T) map[string]string {
 	t.Helper()
 	gateway := strings.Fields(s.run(t, "ip", "-br", "-4", "addr", "show", "docker_gwbridge"))[2]
 	gateway, _, _ = strings.Cut(gateway, "/")
-	return map[string]string{
+	probes := map[string]string{
 		gateway + ":6379":         "the gateway, a server of the host",
 		gateway + ":9100":         "the gateway, another server of the host",
 		publicHost + ":6379":      "the host's public address, a server of the host",
@@ -203,17 +276,50 @@ func (s *site) probes(t *testing.T) map[string]string {
 		metadata + ":8080":        "metadata",
 		s.address(t, "two_app", "docker_gwbridge") + ":8080": "another run",
 	}
+	if !s.six {
+		return probes
+	}
+	s.apps6(t)
+	_, device := s.interfaceOf(t, "one_app")
+	for _, a := range strings.Fields(s.run(t, "ip", "-br", "-6", "addr", "show", "docker_gwbridge"))[2:] {
+		if a, _, _ = strings.Cut(a, "/"); strings.HasPrefix(a, "fe80:") {
+			probes["["+a+"%"+device+"]:6379"] = "the gateway's address on the link"
+		}
+	}
+	probes["[ff02::1%"+device+"]:6379"] = group
+	for address, what := range map[string]string{
+		gateway6 + "]:6379":         "the gateway, a server of the host",
+		gateway6 + "]:443":          "the gateway, a published port",
+		publicHost6 + "]:6379":      "the host's public address, a server of the host",
+		publicHost6 + "]:443":       "the host's public address, a published port",
+		privateHost6 + "]:9100":     "the host's private address",
+		neighbor6 + "]:8080":        "a private network",
+		nameServer6 + "]:8080":      "another port of the name server",
+		metadata6 + "]:8080":        "metadata",
+		apps6["two_app"] + "]:8081": "another run",
+	} {
+		probes["["+address] = what
+	}
+	return probes
 }
+
+// group is what a group of addresses is called among the probes; TCP has none.
+const group = "all nodes on the link"
 
 // judge asks from inside of an app. Closed or not, it reaches the internet and the name server.
 func (s *site) judge(t *testing.T, closed bool) {
 	t.Helper()
 	probes := s.probes(t)
 	open := []string{internet + ":8080", nameServer + ":53"}
+	if s.six {
+		open = append(open, "["+internet6+"]:8080", "["+nameServer6+"]:53")
+	}
 	for _, network := range []string{"tcp", "udp"} {
 		targets := slices.Concat(slices.Sorted(maps.Keys(probes)), open)
 		if network == "udp" { // which TCP's published ports are not
 			targets = slices.DeleteFunc(targets, func(a string) bool { return strings.HasSuffix(a, ":443") || strings.HasSuffix(a, ":80") })
+		} else {
+			targets = slices.DeleteFunc(targets, func(a string) bool { return probes[a] == group })
 		}
 		said := s.inside(t, "one_app", append([]string{"dial", network}, targets...)...)
 		for _, address := range targets {
@@ -279,13 +385,20 @@ func (s *site) infrastructure(t *testing.T) {
 
 // allowed opens one port of one address.
 func (s *site) allowed(t *testing.T) {
-	s.firewall.Allow = []firewall.Destination{{To: netip.MustParsePrefix(neighbor + "/32"), Port: 8080}}
+	s.firewall.Allow = []firewall.Destination{{To: netip.MustParsePrefix(neighbor + "/32"), Port: 8080}, {To: netip.MustParsePrefix(neighbor6 + "/128"), Port: 8080}}
 	if did := s.reconcile(t); len(did) != 1 {
 		t.Errorf("did %v", did)
 	}
 	said := s.inside(t, "one_app", "dial", "tcp", neighbor+":8080", nameServer+":8080", metadata+":8080")
 	if said[neighbor+":8080"] != "open" || said[nameServer+":8080"] != "silent" || said[metadata+":8080"] != "silent" {
 		t.Errorf("an app hears %v", said)
+	}
+	if !s.six {
+		return
+	}
+	said = s.inside(t, "one_app", "dial", "tcp", "["+neighbor6+"]:8080", "["+nameServer6+"]:8080", "["+metadata6+"]:8080")
+	if said["["+neighbor6+"]:8080"] != "open" || said["["+nameServer6+"]:8080"] != "silent" || said["["+metadata6+"]:8080"] != "silent" {
+		t.Errorf("by IPv6 an app hears %v", said)
 	}
 }
 
@@ -307,19 +420,29 @@ func (s *site) address(t *testing.T, service, network string) string {
 		}
 		return info.NetworkSettings.Networks[network].IPAddress
 	}
-	info, err := s.Docker.ContainerInspect(t.Context(), id)
+	namespace, device := s.interfaceOf(t, service)
+	fields := strings.Fields(s.outside(t, namespace, "ip", "-br", "-4", "addr", "show", device))
+	address, _, _ := strings.Cut(fields[2], "/")
+	return address
+}
+
+// interfaceOf returns the network namespace of a service's container, and its interface on docker_gwbridge.
+func (s *site) interfaceOf(t *testing.T, service string) (namespace, device string) {
+	t.Helper()
+	info, err := s.Docker.ContainerInspect(t.Context(), s.container(t, service))
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := s.outside(t, fmt.Sprintf("/proc/%d/ns/net", info.State.Pid), "ip", "-br", "-4", "addr")
+	namespace = fmt.Sprintf("/proc/%d/ns/net", info.State.Pid)
+	all := s.outside(t, namespace, "ip", "-br", "-4", "addr")
 	for line := range strings.Lines(all) {
 		if f := strings.Fields(line); strings.HasPrefix(f[2], s.gatewayPrefix(t)) {
-			address, _, _ := strings.Cut(f[2], "/")
-			return address
+			device, _, _ := strings.Cut(f[0], "@")
+			return namespace, device
 		}
 	}
-	t.Fatalf("%s has no address on %s:\n%s", service, network, all)
-	return ""
+	t.Fatalf("%s has no address on docker_gwbridge:\n%s", service, all)
+	return "", ""
 }
 
 // gatewayPrefix is how each address on docker_gwbridge begins.

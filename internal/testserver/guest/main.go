@@ -5,7 +5,7 @@
 //	guest listen [PORT...]              answers "guest" on these TCP and UDP ports, 8080 unless named, and to the
 //	                                    Docker API on port 2375 as a daemon whose one service is this container;
 //	                                    at /client with what X-Forwarded-For says
-//	guest dial tcp|udp ADDRESS...       says for each address whether something answers there
+//	guest dial tcp|udp ADDRESS...       says for each address, or group of addresses, whether something answers there
 //	guest lookup NAME...                says for each name to which addresses it resolves
 package main
 
@@ -16,8 +16,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -71,14 +73,24 @@ func each(args []string, do func(string) string) {
 }
 
 func dial(network, address string) string {
+	if to, err := netip.ParseAddrPort(address); err == nil && network == "udp" && to.Addr().IsMulticast() {
+		return askGroup(net.UDPAddrFromAddrPort(to))
+	}
 	conn, err := net.DialTimeout(network, address, patience)
 	if err == nil && network == "udp" {
 		err = ask(conn)
 	}
+	if err == nil {
+		conn.Close()
+	}
+	return outcome(err)
+}
+
+// outcome is what an error of a try says.
+func outcome(err error) string {
 	var timeout net.Error
 	switch {
 	case err == nil:
-		conn.Close()
 		return "open"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "refused"
@@ -95,6 +107,21 @@ func ask(conn net.Conn) error {
 	}
 	_, err := conn.Read(make([]byte, 16))
 	return err
+}
+
+// askGroup asks a group of addresses, of which any may answer.
+func askGroup(to net.Addr) string {
+	conn, err := net.ListenPacket("udp", ":0")
+	if err != nil {
+		return outcome(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := conn.WriteTo([]byte("?"), to); err != nil {
+		return outcome(err)
+	}
+	_, _, err = conn.ReadFrom(make([]byte, 16))
+	return outcome(err)
 }
 
 func lookup(name string) string {
@@ -115,15 +142,29 @@ func greet(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "guest")
 }
 
-// echo answers on a UDP port of each address that there is now, from that address.
+// echo answers on a UDP port of each address that there is now, from that address, and of the group of all nodes on
+// each link.
 func echo(port string) {
-	all, err := net.InterfaceAddrs()
+	all, err := net.Interfaces()
 	if err != nil {
 		fmt.Println(err)
 	}
-	for _, a := range all {
-		if ip := a.(*net.IPNet).IP; ip.To4() != nil {
-			go echoAt(net.JoinHostPort(ip.String(), port))
+	for _, i := range all {
+		addresses, err := i.Addrs()
+		if err != nil {
+			fmt.Println(err)
+		}
+		link := false // it has IPv6
+		for _, a := range addresses {
+			ip := a.(*net.IPNet).IP
+			host := ip.String()
+			if ip.IsLinkLocalUnicast() && ip.To4() == nil {
+				host, link = host+"%"+i.Name, true
+			}
+			go echoAt(net.JoinHostPort(host, port))
+		}
+		if link {
+			go echoGroup(i.Index, port)
 		}
 	}
 }
@@ -134,6 +175,36 @@ func echoAt(address string) {
 		fmt.Println(err)
 		return
 	}
+	answer(conn)
+}
+
+// echoGroup answers what is sent to all nodes on a link. Package net would listen at every address instead.
+func echoGroup(link int, port string) {
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fd, err := syscall.Socket(syscall.AF_INET6, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	file := os.NewFile(uintptr(fd), "all nodes")
+	defer file.Close()
+	if err := syscall.Bind(fd, &syscall.SockaddrInet6{Port: number, ZoneId: uint32(link), Addr: netip.IPv6LinkLocalAllNodes().As16()}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	conn, err := net.FilePacketConn(file)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	answer(conn)
+}
+
+func answer(conn net.PacketConn) {
 	packet := make([]byte, 64)
 	for {
 		if _, from, err := conn.ReadFrom(packet); err == nil {
