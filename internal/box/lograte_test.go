@@ -47,10 +47,11 @@ func TestN3_LogRates(t *testing.T) {
 	for tick := time.NewTicker(window / 2 / pieces); time.Since(started) < window/2; <-tick.C {
 		write(path("loud"), size)
 		write(local, size)
-		if err := os.Rename(path("loud"), path("loud")+".1"); err != nil {
+		next := filepath.Join(dir, "next") // replaced at once, so that the first reading finds a log
+		write(next, 0)
+		if err := os.Rename(next, path("loud")); err != nil {
 			t.Fatal(err)
 		}
-		write(path("loud"), 0)
 		if err := os.Truncate(path("cut"), 0); err != nil {
 			t.Fatal(err)
 		}
