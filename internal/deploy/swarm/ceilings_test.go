@@ -246,6 +246,7 @@ func TestN3_AnImagesProbeIsCalm(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.calmProbe("busy", &container.HealthConfig{Test: []string{"CMD", "x"}, Interval: time.Millisecond, StartInterval: time.Millisecond})
+	d.calmProbe("below zero", &container.HealthConfig{Test: []string{"CMD", "x"}, Interval: -1, StartInterval: -1})
 	d.calmProbe("calm", &container.HealthConfig{Test: []string{"CMD", "x"}, Interval: 5 * time.Second})
 	d.calmProbe("without", nil)
 	stated := &container.HealthConfig{Test: []string{"CMD", "y"}, Interval: 7 * time.Second}
@@ -255,6 +256,7 @@ func TestN3_AnImagesProbeIsCalm(t *testing.T) {
 		stated, want *container.HealthConfig
 	}{
 		{"busy", nil, &container.HealthConfig{Interval: time.Second, StartInterval: time.Second}},
+		{"below zero", nil, &container.HealthConfig{Interval: time.Second, StartInterval: time.Second}},
 		{"busy", stated, &container.HealthConfig{Test: []string{"CMD", "y"}, Interval: 7 * time.Second, StartInterval: time.Second}},
 		{"busy", off, off}, {"calm", nil, nil}, {"calm", stated, stated}, {"without", nil, nil}, {"unknown", nil, nil},
 	} {

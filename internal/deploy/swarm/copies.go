@@ -55,20 +55,22 @@ func copiesOf(s types.ServiceConfig, img image.InspectResponse) []copied {
 
 // checkCopies bounds what dockerd copies from the images of a stack into new volumes: it does not end such a copy,
 // also when the request and the service are gone, so that a limit of the disk comes too late. An image of
-// 1 MB can hold a file of 1 GB at 100 places. Folders are looked at only where whole images would be too much.
+// 1 MB can hold a file of 1 GB at 100 places, and one of nothing a folder of a million others. Folders are
+// looked at only where whole images would be too much, or more than fewCopies are made.
 func (d *Deployer) checkCopies(ctx context.Context, stack *recipe.Stack, of func(types.ServiceConfig) *looker) error {
 	limit := d.o.DiskLimit
 	if limit <= 0 {
 		return nil
 	}
-	var most int64
+	var most, times int64
 	for _, s := range stack.Config.Services {
 		img := of(s).img
 		for _, c := range copiesOf(s, img) {
 			most += c.times * img.Size
+			times += c.times
 		}
 	}
-	if most <= limit {
+	if most <= limit && times <= fewCopies {
 		return nil
 	}
 	var sum int64
@@ -94,7 +96,14 @@ func (d *Deployer) checkCopies(ctx context.Context, stack *recipe.Stack, of func
 	return nil
 }
 
-// folderSize sums the files of a container's folder, and ends when they are more than limit.
+// fewCopies is how many copies may be made without a look at how many files and folders each has: what an
+// image itself takes of the disk was watched as it was pulled, and a few times that is measured soon after.
+const fewCopies = 8
+
+// blockSize is what a file or folder takes of the disk at least.
+const blockSize = 4 << 10
+
+// folderSize sums what a container's folder takes of the disk, and ends when that is more than limit.
 func (d *Deployer) folderSize(ctx context.Context, id, folder string, limit int64) (int64, error) {
 	stream, _, err := d.docker.CopyFromContainer(ctx, id, folder+"/.")
 	if cerrdefs.IsNotFound(err) {
@@ -113,7 +122,7 @@ func (d *Deployer) folderSize(ctx context.Context, id, folder string, limit int6
 		case err != nil:
 			return 0, err
 		}
-		if sum += head.Size; sum > limit {
+		if sum += max(head.Size, blockSize); sum > limit {
 			return sum, nil
 		}
 	}

@@ -125,6 +125,14 @@ func TestN3_FoldersAreReadWhenImagesAreLarge(t *testing.T) {
 			asked.Add(1)
 			w.Header().Set("X-Docker-Container-Path-Stat", base64.StdEncoding.EncodeToString([]byte(`{"name": "d"}`)))
 			files := tar.NewWriter(w)
+			for n := 0; r.URL.Query().Get("path") == "/dirs/." && n < 10_000; n++ {
+				if files.WriteHeader(&tar.Header{Name: fmt.Sprintf("%d/", n), Typeflag: tar.TypeDir}) != nil {
+					return
+				}
+			}
+			if r.URL.Query().Get("path") == "/dirs/." {
+				return
+			}
 			for {
 				if files.WriteHeader(&tar.Header{Name: "file", Typeflag: tar.TypeReg, Size: mib}) != nil || r.URL.Query().Get("path") == "/small/." {
 					return
@@ -150,6 +158,8 @@ func TestN3_FoldersAreReadWhenImagesAreLarge(t *testing.T) {
 		"small image":           {"/endless", mib, 0, ""},
 		"large image":           {"/endless", 100 * mib, 1, "disk limit: what Docker copies from the images into new volumes is more than 8MiB, with /endless of service app"},
 		"it has no such folder": {"/none", 100 * mib, 0, ""},
+		"empty folders, few":    {"/dirs', '/none', '/none', '/none", 0, 0, ""},
+		"empty folders, many":   {strings.Repeat("/none', '", 8) + "/dirs", 0, 1, "disk limit: what Docker copies from the images into new volumes is more than 8MiB, with /dirs of service app"},
 	} {
 		asked.Store(0)
 		made.Store(0)

@@ -322,14 +322,15 @@ func (d *Deployer) auth(reference string) (string, error) {
 }
 
 // calmProbe notes how the healthcheck that an image brings is to be changed, so that it is not asked
-// more often than one of a compose file. What is 0 the daemon takes from the image.
+// more often than one of a compose file. What is 0 the daemon takes from the image, where it does not check
+// it: below 0 there would be no pause at all.
 func (d *Deployer) calmProbe(id string, own *container.HealthConfig) {
 	least := d.o.Ceilings.HealthInterval
 	change := &container.HealthConfig{}
-	if own != nil && own.Interval > 0 && own.Interval < least {
+	if own != nil && own.Interval != 0 && own.Interval < least {
 		change.Interval = least
 	}
-	if own != nil && own.StartInterval > 0 && own.StartInterval < least {
+	if own != nil && own.StartInterval != 0 && own.StartInterval < least {
 		change.StartInterval = least
 	}
 	d.mu.Lock()
