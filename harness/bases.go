@@ -138,7 +138,7 @@ func (l *life) removeBase(ctx context.Context) error {
 	removed := map[string]int{}
 	var problems []error
 	stacks := []string{l.stackName()}
-	l.removeApp(ctx, App{StackName: l.stackName(), Names: l.names}, removed, &problems)
+	l.removeApp(ctx, App{StackName: l.stackName(), Names: l.newNames()}, removed, &problems)
 	for _, d := range slices.Backward(l.dependencies) {
 		stacks = append(stacks, d.stackName())
 		l.removeApp(ctx, App{StackName: d.stackName()}, removed, &problems)

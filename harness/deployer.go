@@ -108,7 +108,8 @@ type App struct {
 	RunID     ccci.RunID
 	StackName string
 	// Names are further exact object names that the stacks of this run declared:
-	// volumes with a name of their own, secrets, configs, networks.
+	// volumes with a name of their own, secrets, configs, networks. An unlabelled object of
+	// such a kind and name is removed, so that no name may be among them that the daemon had before the run.
 	Names []string
 }
 

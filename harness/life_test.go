@@ -582,6 +582,51 @@ func TestN6_ObjectsOfOthersAreNamedWithoutBlame(t *testing.T) {
 	})
 }
 
+// namesHandedOver notes by which names apps are removed from a daemon that had something before the run.
+type namesHandedOver struct {
+	worldDeployer
+	had   Snapshot
+	names *[]string
+}
+
+func (d namesHandedOver) Snapshot(ctx context.Context) (Snapshot, error) {
+	_, err := d.worldDeployer.Snapshot(ctx)
+	return slices.Clone(d.had), err
+}
+
+func (d namesHandedOver) Remove(ctx context.Context, app App) (map[string]int, error) {
+	*d.names = append(*d.names, app.Names...)
+	return d.worldDeployer.Remove(ctx, app)
+}
+
+// N3: an operator's object bears no label. That a recipe declares its name does not have it removed, neither with a
+// broken base nor at the end, whatever became of the run.
+func TestN3_WhatWasThereBeforeIsNotRemovedByItsName(t *testing.T) {
+	for _, refused := range []string{"", "new", "deploy base", "deploy head"} {
+		for _, there := range []bool{false, true} {
+			repo, head := example(t)
+			w := newWorld()
+			c := w.config(t, repo, head)
+			if refused != "" {
+				w.fail(refused, ccci.Errorf(ccci.CodeRecipe, "it is taken"))
+			}
+			stack := recipe.StackName(c.Job.RunID.AppName(c.Job.Recipe) + "." + c.CIDomain)
+			var names []string
+			d := namesHandedOver{worldDeployer{world: w}, nil, &names}
+			if there {
+				d.had = Snapshot{{Kind: "volume", ID: "1", Name: stack + "_token_v1"}}
+			}
+			c.Deployer = d
+			synctest.Test(t, func(t *testing.T) {
+				live(t, w, c, t.Context())
+				if slices.Contains(names, stack+"_token_v1") == there {
+					t.Errorf("%q refused, there before: %v: apps are removed by the names %q", refused, there, names)
+				}
+			})
+		}
+	}
+}
+
 // A backup whose hooks or data have no end is the recipe's doing.
 func TestN7_EndlessBackupIsTheRecipes(t *testing.T) {
 	repo, head := example(t)

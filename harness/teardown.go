@@ -40,7 +40,7 @@ func (l *life) teardown(ctx context.Context) {
 			remove(App{StackName: d.stackName()})
 		}
 	}
-	remove(App{RunID: l.Job.RunID, StackName: l.stackName(), Names: l.names})
+	remove(App{RunID: l.Job.RunID, StackName: l.stackName(), Names: l.newNames()})
 	after, err := l.Deployer.Snapshot(ctx)
 	note("listing what is left", err)
 	if err == nil {
@@ -69,6 +69,15 @@ func (l *life) teardown(ctx context.Context) {
 		l.first, l.firstErr = &c, nil
 	}
 	l.sayCheck(c, nil)
+}
+
+// newNames are the names that the run's stacks declared, without those of objects that the daemon had before the
+// run. Such an object is the operator's, as a volume that other apps share: that a recipe declares its name
+// makes it no app's own. Its kind does not matter, since what the run itself made bears its label and needs no name.
+func (l *life) newNames() []string {
+	return slices.DeleteFunc(slices.Clone(l.names), func(name string) bool {
+		return slices.ContainsFunc(l.before, func(o Object) bool { return o.Name == name })
+	})
 }
 
 // removeApp removes the routes and the objects of an app, and counts them.

@@ -190,10 +190,17 @@ func (k *Kept) makeVolume(ctx context.Context, stack *recipe.Stack, v Volume) er
 	labels[harness.RunLabel], labels[labelStack] = string(k.opts.RunID), stack.Name
 	asked, cancel := lasting(ctx)
 	defer cancel()
+	theirs := make(chan bool, 1) // the answer may come when nothing waits for it any more
 	err := k.opts.Creating(asked, "volume", v.Name, func(ctx context.Context) error {
-		_, err := k.opts.Docker.VolumeCreate(ctx, volume.CreateOptions{Name: v.Name, Driver: declared.Driver, DriverOpts: declared.DriverOpts, Labels: labels})
+		made, err := k.opts.Docker.VolumeCreate(ctx, volume.CreateOptions{Name: v.Name, Driver: declared.Driver, DriverOpts: declared.DriverOpts, Labels: labels})
+		// Docker returns the volume of that name if there is one, whoever made it.
+		theirs <- err == nil && made.Labels[harness.RunLabel] != string(k.opts.RunID)
 		return err
 	})
+	if err == nil && <-theirs {
+		return ccci.Errorf(ccci.CodeRecipe, "making volume %s: %s exists, and this app has not made it", v.Key, v.Name).
+			WithHint("leave the name out, so that each app has a volume of its own")
+	}
 	if err != nil {
 		return ccci.Errorf(ccci.CodeInfra, "making volume %s: %w", v.Key, err)
 	}

@@ -2,6 +2,9 @@ package backup
 
 import (
 	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/docker/cli/cli/compose/types"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 )
@@ -103,6 +107,26 @@ func TestU20_Prune(t *testing.T) {
 	}
 	if !slices.Equal(left, []string{"blog/1", "wiki/2", "wiki/3"}) {
 		t.Errorf("left: %q", left)
+	}
+}
+
+// N3: Docker answers a request for a volume with the one that is there, whoever made it. Nothing is restored into that.
+func TestN3_KeptDataFillsNoVolumeOfTheOperators(t *testing.T) {
+	for labels, want := range map[string]ccci.Code{"{}": ccci.CodeRecipe, `{"cc-ci.run": "kept-two"}`: ""} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusCreated)
+			fmt.Fprintf(w, `{"Name": "media", "Labels": %s}`, labels)
+		}))
+		defer server.Close()
+		docker, err := client.NewClientWithOpts(client.WithHost("tcp://"+server.Listener.Addr().String()), client.WithVersion("1.41"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := NewKept(t.TempDir(), Options{Docker: docker, RunID: "kept-two"})
+		if err := k.makeVolume(t.Context(), stack(service("app", "data")), Volume{Key: "data", Name: "media"}); err == nil && want != "" || err != nil && ccci.CodeOf(err) != want {
+			t.Errorf("labels %s: %v, want code %q", labels, err, want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package deploytest
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ var removalCases = []testcase{
 	{"A19_removal_outlives_requests_without_an_answer", outlivesCreation},
 	{"A19_jobs_are_refused_and_nothing_is_made", jobs},
 	{"A21_new_refuses_what_exists_and_makes_nothing", conflict},
+	{"N3_what_somebody_else_made_is_neither_used_nor_removed", somebodyElses},
 	{"A21_secrets_are_made_all_or_none", allOrNone},
 	{"secrets_are_added_once", addSecrets},
 	{"N6_snapshot_is_the_same_before_and_after", snapshots},
@@ -166,6 +168,33 @@ func conflict(t *testing.T, s *suite) {
 	}
 	if err := a.New(a.deadline(20*time.Second), stack, values); ccci.CodeOf(err) != ccci.CodeConflict {
 		t.Errorf("New twice: %v, want a conflict", err)
+	}
+}
+
+func somebodyElses(t *testing.T, s *suite) {
+	a := s.newApp(t)
+	far := "far" + a.StackName
+	if err := s.Daemon.Volume(t.Context(), far, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Daemon.RemoveVolume(context.Background(), far) })
+	// An upgrade to this meets no New.
+	compose := "version: '3.8'\nservices:\n  app:" + healthy + "    volumes: ['data:/data']\nvolumes: {data: "
+	a.deploy(a.stack(compose + "{}}\n"))
+	err := a.Deploy(a.deadline(time.Minute), a.stack(compose+"{name: "+far+"}}\n"))
+	if ccci.CodeOf(err) != ccci.CodeRecipe || !strings.Contains(err.Error(), "volume "+far+" exists") {
+		t.Errorf("Deploy: %v, want an error of the recipe's that names the volume", err)
+	}
+	a.deploy(a.stack(compose + "{name: " + far + ", external: true}}\n"))
+	if _, err := a.Remove(a.deadline(time.Minute), a.App); err != nil {
+		t.Fatalf("Remove: %v", err)
+	}
+	all, err := a.Snapshot(a.deadline(20 * time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(all, func(o harness.Object) bool { return o.Kind == "volume" && o.Name == far }) {
+		t.Errorf("volume %s is gone", far)
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 type model struct {
 	services []service
 	networks map[string]network.CreateOptions // to create, by name
+	volumes  []string                         // the stack's own that services mount, by name
 	external externals                        // must be there already
 	// proxied: the run's network to the proxy is among networks, and some service that
 	// has tasks is on it.

@@ -237,8 +237,13 @@ func (c converter) shared(m *model) {
 		}
 	}
 	for _, key := range unique(usedVolumes) {
-		if declared := c.stack.Config.Volumes[key]; declared.External.External {
+		declared, ok := c.stack.Config.Volumes[key]
+		switch {
+		case !ok: // one without a name, or reported by the service that uses it
+		case declared.External.External:
 			m.external.volumes = append(m.external.volumes, cmp.Or(declared.Name, key))
+		default:
+			m.volumes = append(m.volumes, c.scope(key, declared.Name))
 		}
 	}
 	for _, key := range unique(usedNetworks) {

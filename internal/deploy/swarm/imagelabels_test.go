@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"maps"
+	"slices"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
@@ -21,6 +22,8 @@ func TestN3_AnImageNamesNoStackToTheJanitor(t *testing.T) {
 		object(kindService, "s", "cc-ci_traefik", map[string]string{LabelStack: victim}),
 		object(kindVolume, "cc-ci_drone", "cc-ci_drone", map[string]string{"cc-ci.unit": "drone"}),
 		object(kindService, "own", "x_ci_test_app", map[string]string{LabelRun: run, LabelStack: "x_ci_test"}),
+		object(kindConfig, "config", "media", map[string]string{LabelRun: run, LabelStack: "x_ci_test"}),
+		object(kindVolume, "media", "media", nil), // the operator's, of the same name
 	}
 	var removed []string
 	for _, app := range apps(snapshot) {
@@ -34,9 +37,12 @@ func TestN3_AnImageNamesNoStackToTheJanitor(t *testing.T) {
 		}
 	}
 	for _, id := range removed {
-		if id == "s" || id == "cc-ci_drone" {
+		if id == "s" || id == "cc-ci_drone" || id == "media" {
 			t.Errorf("the janitor removes %s", id)
 		}
+	}
+	if !slices.Contains(removed, "config") || !slices.Contains(removed, "own") {
+		t.Errorf("the janitor removes %q alone", removed)
 	}
 }
 

@@ -37,10 +37,18 @@ func (d *Deployer) New(ctx context.Context, stack *recipe.Stack, secrets map[str
 	for _, s := range specs {
 		app.Names = append(app.Names, s.Name)
 	}
-	app.Names = append(app.Names, ownNames(stack)...)
+	own := ownNames(stack)
+	app.Names = append(app.Names, own...)
 	present, err := d.belonging(ctx, app)
 	if err != nil {
 		return err
+	}
+	for _, o := range present {
+		if slices.Contains(own, o.Name) {
+			if err := d.taken(stack, o.Kind, o.Name, map[string]string{LabelRun: o.Run, LabelStack: o.Stack}); err != nil {
+				return err
+			}
+		}
 	}
 	if len(present) > 0 {
 		return ccci.Errorf(ccci.CodeConflict, "%s: the daemon already has %s", activity, describe(present)).
@@ -182,7 +190,7 @@ func ownNames(stack *recipe.Stack) []string {
 // names stand for. What must already exist is checked before anything is made.
 func (d *Deployer) prepare(ctx context.Context, stack *recipe.Stack, m *model) (references, error) {
 	refs := references{map[string]string{}, map[string]string{}, map[string]string{}}
-	if err := d.checkVolumes(ctx, stack, m.external.volumes); err != nil {
+	if err := d.checkVolumes(ctx, stack, m); err != nil {
 		return refs, err
 	}
 	d.networking.Lock()
@@ -204,17 +212,30 @@ func (d *Deployer) prepare(ctx context.Context, stack *recipe.Stack, m *model) (
 		if n.Scope != "swarm" {
 			continue
 		}
-		own := n.Labels[LabelStack] == stack.Name || n.Labels[LabelRun] == string(d.o.RunID) && isRunNetwork(n.Name, n.Labels)
-		if _, mine := m.networks[n.Name]; mine && !own {
-			return refs, ccci.Errorf(ccci.CodeConflict, "deploying %s: a network %s exists and belongs to somebody else", stack.Name, n.Name).
-				WithHint("a network with a name of its own is shared by every app of the recipe; leave the name out")
+		if _, mine := m.networks[n.Name]; mine {
+			if err := d.taken(stack, kindNetwork, n.Name, n.Labels); err != nil {
+				return refs, err
+			}
 		}
 		refs.networks[n.Name] = n.ID
 	}
+	mine := func(secret bool, name string) bool {
+		return slices.ContainsFunc(m.files, func(f file) bool { return f.secret == secret && f.name == name })
+	}
 	for _, s := range secrets {
+		if mine(true, s.Spec.Name) {
+			if err := d.taken(stack, kindSecret, s.Spec.Name, s.Spec.Labels); err != nil {
+				return refs, err
+			}
+		}
 		refs.secrets[s.Spec.Name] = s.ID
 	}
 	for _, c := range configs {
+		if mine(false, c.Spec.Name) {
+			if err := d.taken(stack, kindConfig, c.Spec.Name, c.Spec.Labels); err != nil {
+				return refs, err
+			}
+		}
 		refs.configs[c.Spec.Name] = c.ID
 		contents[c.Spec.Name] = c.Spec.Data
 	}
@@ -244,9 +265,10 @@ func (d *Deployer) prepare(ctx context.Context, stack *recipe.Stack, m *model) (
 }
 
 // checkVolumes refuses external volumes that are not there: swarm would make them, and as they
-// are not the app's, nothing would remove them.
-func (d *Deployer) checkVolumes(ctx context.Context, stack *recipe.Stack, names []string) error {
-	for _, name := range names {
+// are not the app's, nothing would remove them. It refuses volumes of the app's own that somebody else made:
+// the app would write to them, the backup take them and the removal delete them.
+func (d *Deployer) checkVolumes(ctx context.Context, stack *recipe.Stack, m *model) error {
+	for _, name := range m.external.volumes {
 		_, err := d.docker.VolumeInspect(ctx, name)
 		switch {
 		case client.IsErrNotFound(err):
@@ -256,7 +278,35 @@ func (d *Deployer) checkVolumes(ctx context.Context, stack *recipe.Stack, names 
 			return d.fault("looking at volume "+name, err)
 		}
 	}
+	for _, name := range m.volumes {
+		v, err := d.docker.VolumeInspect(ctx, name)
+		switch {
+		case client.IsErrNotFound(err):
+		case err != nil:
+			return d.fault("looking at volume "+name, err)
+		default:
+			if err := d.taken(stack, kindVolume, name, v.Labels); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+// taken refuses an object that exists under a name which the stack gives to one of its own, unless its
+// labels say that this run or this stack made it. What another run made goes with that run; anything else is
+// there for every run, so that the recipe has to change.
+func (d *Deployer) taken(stack *recipe.Stack, kind, name string, labels map[string]string) error {
+	run := labels[LabelRun]
+	if labels[LabelStack] == stack.Name || run == string(d.o.RunID) && (kind != kindNetwork || isRunNetwork(name, labels)) {
+		return nil
+	}
+	if run != "" {
+		return ccci.Errorf(ccci.CodeConflict, "deploying %s: %s %s exists and is of run %s", stack.Name, kind, name, run).
+			WithHint("a %s with a name of its own is shared by every app of the recipe; leave the name out", kind)
+	}
+	return ccci.Errorf(ccci.CodeRecipe, "deploying %s: %s %s exists, and this app has not made it", stack.Name, kind, name).
+		WithHint("leave the name out, so that each app has a %s of its own; or, if all are to share the one that is there, state external: true", kind)
 }
 
 // missing names every external object that is not there.

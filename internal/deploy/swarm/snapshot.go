@@ -180,7 +180,8 @@ func (d *Deployer) configs(ctx context.Context) (harness.Snapshot, error) {
 // belongs decides whether an object is part of an app. Labels decide first: an
 // object that says it belongs to another run or another stack is never touched,
 // whatever its name. Names count for objects that carry no label, such as a
-// secret that abra made or a volume of an old daemon.
+// secret that abra made or a volume of an old daemon. A service or a container has
+// no name that a recipe chooses freely: one that has such a name is somebody else's.
 func belongs(o harness.Object, app harness.App) bool {
 	switch {
 	case o.Run != "" && app.RunID != "" && o.Run == string(app.RunID):
@@ -190,7 +191,7 @@ func belongs(o harness.Object, app harness.App) bool {
 	case o.Stack != "":
 		return o.Stack == app.StackName
 	}
-	if slices.Contains(app.Names, o.Name) {
+	if slices.Contains(app.Names, o.Name) && o.Kind != kindService && o.Kind != kindContainer {
 		return true
 	}
 	return app.StackName != "" && strings.HasPrefix(o.Name, app.StackName+"_")
@@ -221,7 +222,8 @@ func describe(objects harness.Snapshot) string {
 
 // Apps lists every app on the daemon that a run of cc-ci made, for the janitor. An
 // app is a pair of run and stack; objects of a run without a stack make an app
-// with an empty StackName. Names holds what is not found by the stack's name.
+// with an empty StackName. Names is empty: everything listed bears the label of its run and is
+// found by it, and an object of the same name without that label may be the operator's.
 // A container names no stack: what an image says of itself must not decide what the janitor
 // removes. It is found by its run.
 func (d *Deployer) Apps(ctx context.Context) ([]harness.App, error) {
@@ -249,9 +251,6 @@ func apps(all harness.Snapshot) []harness.App {
 			out = append(out, harness.App{})
 			i = len(out) - 1
 			out[i].RunID, out[i].StackName = ccci.RunID(o.Run), o.Stack
-		}
-		if o.Kind != kindContainer && (o.Stack == "" || !strings.HasPrefix(o.Name, o.Stack+"_")) {
-			out[i].Names = append(out[i].Names, o.Name)
 		}
 	}
 	slices.SortFunc(out, func(a, b harness.App) int {
