@@ -9,9 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -133,6 +131,9 @@ func (s *server) openForges(ctx context.Context) error {
 		a, err := openAdapter(ctx, s.cfg, entry, s.log, s.announce)
 		if err != nil {
 			return fmt.Errorf("opening forge %s: %w", entry.Name, err)
+		}
+		if a.find != nil {
+			a.find = finder{a.find, s, entry.Name}
 		}
 		s.forges = append(s.forges, a)
 		if a.local != nil {
@@ -281,28 +282,39 @@ func (s *server) bases(ctx context.Context, cloneURL string, head ccci.Commit) (
 
 // adopt says how a repository that was found is watched. Who gives it the topic
 // or puts it into the team enrols it; of a whole organisation those are
-// enrolled that have a folder of tests. A name that an enrolled repository has is no other's.
+// enrolled that have a folder of tests. A name that an enrolled repository has is no other's, nor is one
+// that another repository has by its runs, or that several were found with.
 func (s *server) adopt(entry config.ForgeEntry) func(ccci.RepoRef) bridge.Repo {
-	byTests := entry.Discover == config.DiscoverOrg
 	return func(ref ccci.RepoRef) bridge.Repo {
-		repo := bridge.Repo{Ref: ref, Org: entry.Org}
-		settings, err := enrol.Read(s.cfg.Tests, ref.Name)
+		repo, at := bridge.Repo{Ref: ref, Org: entry.Org}, place{entry.Name, ref}
+		_, err := enrol.Read(s.cfg.Tests, ref.Name)
 		owner, taken := nameTaken(s.cfg, entry, ref)
+		rivals, alone := s.found.alone(s.cfg, at)
+		leftOut := func(why string, more ...any) {
+			if s.found.odd(at) {
+				s.log.Warn("a repository was found and "+why, append([]any{"repository", ref, "forge", entry.Name}, more...)...)
+			}
+		}
 		switch {
 		case taken:
-			if s.found.odd(ref) {
-				s.log.Warn("a repository was found and is left out: another one is enrolled with the recipe of its name", "repository", ref, "enrolled", owner)
-			}
+			leftOut("is left out: another one is enrolled with the recipe of its name", "enrolled", owner)
 		case err != nil:
-			if s.found.odd(ref) {
-				s.log.Warn("a repository was found and cannot be enrolled", "repository", ref, "error", err)
-			}
-		case !byTests || settings.Dir != "":
+			leftOut("cannot be enrolled", "error", err)
+		case !byFinding(s.cfg, entry, ref):
+		case !alone:
+			leftOut("is left out: "+rivals, "entry", at.entry())
+		default:
 			repo.Recipe = ref.Name
-			s.found.add(ref.Name)
+			s.found.add(at)
 		}
 		return repo
 	}
+}
+
+// byFinding reports whether a repository is enrolled by being found, if its name is free.
+func byFinding(cfg config.Config, entry config.ForgeEntry, ref ccci.RepoRef) bool {
+	settings, err := enrol.Read(cfg.Tests, ref.Name)
+	return err == nil && (entry.Discover != config.DiscoverOrg || settings.Dir != "")
 }
 
 // nameTaken reports whether a repository that was found on a forge has the name of a recipe with which another one is enrolled
@@ -322,39 +334,6 @@ func nameTaken(cfg config.Config, entry config.ForgeEntry, ref ccci.RepoRef) (ow
 		}
 	}
 	return "", false
-}
-
-// found are the recipes of repositories that were found, and those that are none.
-type found struct {
-	mu    sync.Mutex
-	names []string
-	odds  map[ccci.RepoRef]bool
-}
-
-// odd notes a repository that cannot be enrolled, and reports whether that is new.
-func (f *found) odd(ref ccci.RepoRef) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.odds == nil {
-		f.odds = map[ccci.RepoRef]bool{}
-	}
-	known := f.odds[ref]
-	f.odds[ref] = true
-	return !known
-}
-
-func (f *found) add(name string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !slices.Contains(f.names, name) {
-		f.names = append(f.names, name)
-	}
-}
-
-func (f *found) recipes() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.names)
 }
 
 // hookSources are the forges whose webhooks are taken.

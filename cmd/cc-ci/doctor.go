@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,6 +28,7 @@ import (
 	"github.com/recipe-maintainers/cc-ci/internal/health"
 	"github.com/recipe-maintainers/cc-ci/internal/host"
 	"github.com/recipe-maintainers/cc-ci/internal/reconcile"
+	"github.com/recipe-maintainers/cc-ci/internal/store/sqlstore"
 )
 
 // doctorCmd looks whether everything that cc-ci needs is there. It changes nothing.
@@ -44,7 +48,9 @@ func (c *doctorCmd) Run(a *app) error {
 	if err != nil {
 		all = []ccci.Diagnosis{doctor.Problem("configuration", err)}
 	} else {
-		all = doctor.Run(a.ctx, checksOf(a, cfg))
+		seen := &found{}
+		all = doctor.Run(a.ctx, checksOf(a, cfg, seen))
+		all = append(all, ofOneName(cfg, seen)...) // once every forge has told what it finds
 	}
 	return conclude(a, all, c.JSON, "doctor")
 }
@@ -88,7 +94,7 @@ func plural(what string) string {
 
 // checksOf are the checks that fit a configuration, in the order in which
 // somebody who begins would mend things.
-func checksOf(a *app, cfg config.Config) []doctor.Check {
+func checksOf(a *app, cfg config.Config, seen *found) []doctor.Check {
 	checks := []doctor.Check{
 		func(context.Context) []ccci.Diagnosis {
 			names, err := checkEnrolments(cfg.Tests)
@@ -142,7 +148,7 @@ func checksOf(a *app, cfg config.Config) []doctor.Check {
 		checks = append(checks, doctor.Gateways(cfg.Reconcile.Proxy.Gateways, func(ctx context.Context) error { return refusedGateways(ctx, cfg) }))
 	}
 	for _, entry := range cfg.AllForges() {
-		checks = append(checks, forgeChecks(a, cfg, entry)...)
+		checks = append(checks, forgeChecks(a, cfg, entry, seen)...)
 	}
 	if cfg.Engine.Kind == config.KindDrone {
 		checks = append(checks, droneChecks(cfg)...)
@@ -220,7 +226,8 @@ func droneChecks(cfg config.Config) []doctor.Check {
 	return checks
 }
 
-func forgeChecks(a *app, cfg config.Config, entry config.ForgeEntry) []doctor.Check {
+// forgeChecks looks at one forge, and notes in seen what it finds.
+func forgeChecks(a *app, cfg config.Config, entry config.ForgeEntry, seen *found) []doctor.Check {
 	if entry.Kind == config.KindLocal {
 		return []doctor.Check{doctor.Folder("local forge", filepath.Join(cfg.Data, "forge"), "data:")}
 	}
@@ -264,6 +271,11 @@ func forgeChecks(a *app, cfg config.Config, entry config.ForgeEntry) []doctor.Ch
 			} else {
 				out = append(out, doctor.Well(entry.Name+": discovery", "%s finds %s", entry.Discover, number(len(found), "repository")))
 				out = append(out, leftOut(cfg, entry, found)...)
+				owners, err := recordedOwners(ctx, cfg)
+				if err != nil {
+					out = append(out, doctor.Problem(entry.Name+": runs of what is found", err))
+				}
+				seen.set(entry.Name, found, owners)
 			}
 			refs = append(refs, watched(cfg, entry, found, refs)...)
 		}
@@ -284,6 +296,36 @@ func leftOut(cfg config.Config, entry config.ForgeEntry, found []ccci.RepoRef) (
 			all = append(all, ccci.Diagnosis{Check: entry.Name + ": " + ref.String(), Code: ccci.CodeInvalid, Warning: true,
 				Message: fmt.Sprintf("it is found and left out, since %s is enrolled with the recipe %s", owner, ref.Name),
 				Hint:    fmt.Sprintf("rename the repository, or enrol it with another recipe's name: cc-ci enrol %s --recipe NAME", ref)})
+		}
+	}
+	return all
+}
+
+// recordedOwners reads whose runs the database has; of none where there is no database yet.
+func recordedOwners(ctx context.Context, cfg config.Config) (map[string]place, error) {
+	if _, err := os.Stat(storePath(cfg)); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	store, err := sqlstore.OpenReader(ctx, storePath(cfg))
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	return owners(ctx, cfg, store)
+}
+
+// ofOneName warns of repositories found whose name is another one's too, so that they are not enrolled.
+func ofOneName(cfg config.Config, seen *found) (all []ccci.Diagnosis) {
+	for _, entry := range cfg.AllForges() {
+		for _, ref := range seen.on(entry.Name) {
+			at := place{entry.Name, ref}
+			rivals, alone := seen.alone(cfg, at)
+			if _, taken := nameTaken(cfg, entry, ref); alone || taken || !byFinding(cfg, entry, ref) {
+				continue
+			}
+			all = append(all, ccci.Diagnosis{Check: entry.Name + ": " + ref.String(), Code: ccci.CodeInvalid, Warning: true,
+				Message: "it is found and left out: " + rivals,
+				Hint:    "if it is the recipe " + ref.Name + ", list it in the configuration: " + at.entry()})
 		}
 	}
 	return all

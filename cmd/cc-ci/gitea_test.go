@@ -96,7 +96,7 @@ forges:
 	}
 
 	a := &app{ctx: t.Context(), stderr: t.Output()}
-	all := doctor.Run(t.Context(), forgeChecks(a, s.cfg, s.cfg.Forges[0]))
+	all := doctor.Run(t.Context(), forgeChecks(a, s.cfg, s.cfg.Forges[0], &found{}))
 	var text strings.Builder
 	if err := doctor.WriteText(&text, all); err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ forges:
 	}
 	// Without its membership the account cannot tell who is a member.
 	g.RemoveMember(t, "coop", "cibot")
-	all = doctor.Run(t.Context(), forgeChecks(a, s.cfg, s.cfg.Forges[0]))
+	all = doctor.Run(t.Context(), forgeChecks(a, s.cfg, s.cfg.Forges[0], &found{}))
 	text.Reset()
 	if err := doctor.WriteText(&text, all); err != nil {
 		t.Fatal(err)

@@ -142,6 +142,18 @@ func (s *server) sweepable(ctx context.Context, log io.Writer) []sweep.Recipe {
 		}
 		all = append(all, lookAt(ctx, f, recipe, ref))
 	}
+	// Who has the name of a recipe is known once every forge has told what it finds.
+	found := map[string][]ccci.RepoRef{}
+	for _, f := range s.forges {
+		if f.find == nil {
+			continue
+		}
+		refs, err := f.find.Discover(ctx)
+		if err != nil {
+			all = append(all, sweep.Recipe{Name: f.entry.Name, Err: fmt.Errorf("looking for repositories on %s: %w", f.entry.Name, err)})
+		}
+		found[f.entry.Name] = refs
+	}
 	for _, f := range s.forges {
 		for _, r := range f.entry.Repos {
 			ref, err := ccci.ParseRepoRef(r.Repo)
@@ -151,15 +163,8 @@ func (s *server) sweepable(ctx context.Context, log io.Writer) []sweep.Recipe {
 			}
 			add(f, r.Recipe, ref)
 		}
-		if f.find == nil {
-			continue
-		}
-		found, err := f.find.Discover(ctx)
-		if err != nil {
-			all = append(all, sweep.Recipe{Name: f.entry.Name, Err: fmt.Errorf("looking for repositories on %s: %w", f.entry.Name, err)})
-		}
 		adopt := s.adopt(f.entry)
-		for _, ref := range found {
+		for _, ref := range found[f.entry.Name] {
 			if repo := adopt(ref); repo.Recipe != "" {
 				add(f, repo.Recipe, ref)
 			}
