@@ -71,6 +71,7 @@ func (c *chains) count(names []string) (n int, circle bool) {
 // use is a router's list of middlewares.
 type use struct {
 	service, key string
+	value        string // of the label
 	names        []string
 	at           place
 }
@@ -81,7 +82,7 @@ func (j *judge) middlewareChains() {
 	for _, u := range j.uses {
 		switch n, circle := j.chains.count(u.names); {
 		case circle:
-			j.refuse(ruleTraefik, u.service, u.key, u.at, "", "sets the label %q to middlewares that refer to themselves", u.key)
+			j.refuse(ruleTraefik, u.service, j.keyValue(u.key, u.value), u.at, "", "sets the label %q to middlewares that refer to themselves", u.key)
 		case n > maxMiddlewares:
 			j.refuse(ruleSize, u.service, u.key, u.at, "", "sets the label %q to more than %d middlewares, those of chains included", u.key, maxMiddlewares)
 		default:

@@ -107,7 +107,7 @@ var fields = concat(
 		judged("VolumeConfig.Type", ruleBind, ruleMountType), // of a mount: volumespec.VolumeConfig
 		judged("VolumeConfig.Source", ruleVolume, ruleSocket, ruleTemplate),
 		judged("VolumeConfig.Target", ruleMountPath, ruleSocket, ruleTemplate),
-		harmless("VolumeConfig.ReadOnly", container), harmless("VolumeConfig.Consistency", "Linux ignores it"),
+		harmless("VolumeConfig.ReadOnly", "it takes rights away; a waiver of what is mounted states it"), harmless("VolumeConfig.Consistency", "Linux ignores it"),
 		parent("VolumeConfig.Bind"), parent("VolumeConfig.Volume"), parent("VolumeConfig.Image"), parent("VolumeConfig.Tmpfs"), parent("VolumeConfig.Cluster"),
 		harmless("BindOpts.Propagation", "every bind mount is refused"),
 		harmless("VolumeOpts.NoCopy", "tasks copy nothing into volumes with a name; cc-ci fills new ones before"), judged("VolumeOpts.Subpath", ruleMountPath),
@@ -118,7 +118,7 @@ var fields = concat(
 		harmless("FileReferenceConfig.UID", container), harmless("FileReferenceConfig.GID", container), harmless("FileReferenceConfig.Mode", container),
 		judged("UlimitsConfig.Single", ruleUlimits), judged("UlimitsConfig.Soft", ruleUlimits), judged("UlimitsConfig.Hard", ruleUlimits),
 
-		judged("NetworkConfig.Name", ruleNetwork), judged("NetworkConfig.Driver", ruleNetworkDriver),
+		judged("NetworkConfig.Name", ruleNetwork, ruleForeignName), judged("NetworkConfig.Driver", ruleNetworkDriver),
 		judged("NetworkConfig.DriverOpts", ruleNetworkDriver), parent("NetworkConfig.Ipam"), parent("NetworkConfig.External"),
 		harmless("NetworkConfig.Internal", "it takes the way out away"),
 		harmless("NetworkConfig.Attachable", "only who speaks to the daemon can attach"),
@@ -126,7 +126,7 @@ var fields = concat(
 		judged("IPAMConfig.Driver", ruleNetworkDriver), judged("IPAMConfig.Config", ruleNetworkDriver),
 		harmless("IPAMPool.Subnet", "every pool is refused"),
 
-		judged("VolumeConfig.Name", ruleVolume), judged("VolumeConfig.Driver", ruleVolumeDriver), judged("VolumeConfig.DriverOpts", ruleVolumeDriver, ruleSocket),
+		judged("VolumeConfig.Name", ruleVolume, ruleForeignName), judged("VolumeConfig.Driver", ruleVolumeDriver), judged("VolumeConfig.DriverOpts", ruleVolumeDriver, ruleSocket),
 		parent("VolumeConfig.External"), judged("VolumeConfig.Labels", ruleReserved, ruleTemplate),
 		harmless("VolumeConfig.Extras", "extension fields are not deployed"), judged("VolumeConfig.Spec", ruleVolumeDriver),
 
@@ -134,7 +134,7 @@ var fields = concat(
 		harmless("External.Name", "the loader moves it to the name of the object"),
 		judged("CredentialSpecConfig.Config", ruleCredential), judged("CredentialSpecConfig.File", ruleCredential), judged("CredentialSpecConfig.Registry", ruleCredential),
 
-		judged("FileObjectConfig.Name", ruleConfig, ruleSecret), judged("FileObjectConfig.File", ruleFileOutside, ruleSymlink),
+		judged("FileObjectConfig.Name", ruleConfig, ruleSecret, ruleForeignName), judged("FileObjectConfig.File", ruleFileOutside, ruleSymlink),
 		parent("FileObjectConfig.External"), judged("FileObjectConfig.Labels", ruleReserved),
 		harmless("FileObjectConfig.Extras", "extension fields are not deployed"),
 		judged("FileObjectConfig.Driver", ruleFileDriver), judged("FileObjectConfig.DriverOpts", ruleFileDriver),

@@ -225,7 +225,7 @@ func (j *judge) settle() {
 // see settle; when one would but for its own faults, the note says which.
 func (j *judge) waived(rule, service, value string) (lifted bool, open []int, note string) {
 	for i, w := range j.policy.Waivers {
-		if w.Rule != rule || !j.allows(w, value) || !serves(w, service) {
+		if w.Rule != rule || !j.allows(w, rule, value) || !serves(w, service) {
 			continue
 		}
 		j.matched[i] = true
@@ -249,8 +249,8 @@ func (j *judge) waived(rule, service, value string) (lifted bool, open []int, no
 func serves(w ccci.Waiver, service string) bool { return w.Service == "*" || w.Service == service }
 
 // allows reports whether a waiver is for a value.
-func (j *judge) allows(w ccci.Waiver, value string) bool {
-	return w.Value == "" || j.filledIn(w.Value) == value
+func (j *judge) allows(w ccci.Waiver, rule, value string) bool {
+	return w.Value == "" || covers(rule, j.filledIn(w.Value), value)
 }
 
 // enrolment is where a line of our own settings stands.
@@ -276,7 +276,7 @@ func (j *judge) idleWaivers() {
 			case r.Rule != w.Rule || r.Waiver == "":
 			case serves(w, r.Service):
 				near, what = r, fmt.Sprintf("its value is %q", short(w.Value))
-			case what == "" && j.allows(w, r.Value):
+			case what == "" && j.allows(w, r.Rule, r.Value):
 				near, what = r, fmt.Sprintf("it is for the service %q", short(w.Service))
 			case near == nil:
 				near = r
@@ -314,12 +314,7 @@ const maxWaiverValue = 500
 // one line, in which reason, owner and expires are left to the operator. It is "" for a value
 // that no entry can state.
 func (j *judge) waiverEntry(rule, service, value string) string {
-	shown := value
-	for _, n := range j.ownNames() {
-		if n[1] != "" {
-			shown = strings.ReplaceAll(shown, n[1], n[0])
-		}
-	}
+	shown := j.general(value)
 	if len(shown) > maxWaiverValue || j.filledIn(shown) != value {
 		return ""
 	}

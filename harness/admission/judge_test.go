@@ -207,8 +207,8 @@ networks:
 		}
 	}
 	want := []string{
-		"file-outside  ../x", "file-outside  sub", "foreign-network  proxy", "symlink  link", "symlink  linked/real",
-		"foreign-network app nowhere", "foreign-volume app undeclared", "symlink app env",
+		"file-outside  ../x", "file-outside  sub", "foreign-name  networks.proxy=proxy", "symlink  link", "symlink  linked/real",
+		"foreign-network app nowhere", "foreign-volume app undeclared:rw", "symlink app env",
 	}
 	if got := strings.Join(values, "\n"); got != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))

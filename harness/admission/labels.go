@@ -92,6 +92,19 @@ type router struct {
 	ruleLabel   string // the one with its rule, "" without
 	rule        string
 	entrypoints []string
+	priority    string
+}
+
+// reach is what decides beside its rule which requests a router gets.
+func (r *router) reach() string {
+	text := ""
+	if len(r.entrypoints) > 0 {
+		text += " entrypoints=" + strings.Join(slices.Sorted(slices.Values(r.entrypoints)), ",")
+	}
+	if r.priority != "" {
+		text += " priority=" + r.priority
+	}
+	return text
 }
 
 // traefikLabels judges the Traefik labels of one service. Traefik reads keys
@@ -122,24 +135,24 @@ func (t *traefikLabels) label(key string, k []string, value string) {
 	low := strings.Join(k, ".")
 	switch {
 	case t.seen[low]:
-		t.refuse(ruleTraefik, key, key, "write it once", "sets the label %q twice, in different spellings", key)
+		t.refuse(ruleTraefik, key, t.keyValue(key, value), "write it once", "sets the label %q twice, in different spellings", key)
 	case len(value) > maxLabelValue:
-		t.refuse(ruleTraefik, key, key, "", "sets the label %q to a value of more than %d KiB", key, maxLabelValue>>10)
+		t.refuse(ruleTraefik, key, t.keyValue(key, value), "", "sets the label %q to a value of more than %d KiB", key, maxLabelValue>>10)
 	case low == "enable":
 	case low == "tags" || low == "docker.lbswarm" || low == "swarm.lbswarm":
 	case low == "docker.network" || low == "swarm.network":
 		if !t.reachable(value) {
-			t.refuse(ruleTraefik, key, value, "leave it out, or name ${STACK_NAME}_<network>", "lets the proxy reach it through the network %q, which is not its own", value)
+			t.refuse(ruleTraefik, key, t.keyValue(key, value), "leave it out, or name ${STACK_NAME}_<network>", "lets the proxy reach it through the network %q, which is not its own", value)
 		}
 	case k[0] == "udp":
-		t.refuse(ruleHost, key, key, "", "routes UDP, which knows no hosts: %s", key)
+		t.refuse(ruleHost, key, t.keyValue(key, value), "", "routes UDP, which knows no hosts: %s", key)
 	case len(k) > 2 && optionTable[k[0]+"."+k[1]] != nil:
 		if !objectName.MatchString(k[2]) || !strings.HasPrefix(k[2], strings.ToLower(t.stack.Name)) {
-			t.refuse(ruleNamespace, key, k[1]+"."+k[2], "begin the name with ${STACK_NAME}", "defines %s %q outside its own names", "the proxy's "+strings.TrimSuffix(k[1], "s"), k[2])
+			t.refuse(ruleNamespace, key, strings.Join(k[:3], "."), "begin the name with ${STACK_NAME}", "defines %s %q outside its own names", "the proxy's "+strings.TrimSuffix(k[1], "s"), k[2])
 		}
 		t.option(key, k, value)
 	default:
-		t.refuse(ruleTraefik, key, key, "", "sets the label %q, which is not about its own routers", key)
+		t.refuse(ruleTraefik, key, t.keyValue(key, value), "", "sets the label %q, which is not about its own routers", key)
 	}
 	t.seen[low] = true
 }
@@ -164,13 +177,13 @@ func (t *traefikLabels) option(key string, k []string, value string) {
 	check, known := optionCheck(kind, option)
 	switch {
 	case strings.HasPrefix(option, "plugin."):
-		t.refuse(ruleMiddleware, key, option, "", "uses a plugin of the proxy: %s", key)
+		t.refuse(ruleMiddleware, key, t.keyValue(key, value), "", "uses a plugin of the proxy: %s", key)
 	case strings.HasPrefix(option, "forwardauth.tls."):
-		t.refuse(ruleMiddleware, key, value, "", "lets the proxy read its file or trust everybody: %s", key)
+		t.refuse(ruleMiddleware, key, t.keyValue(key, value), "", "lets the proxy read its file or trust everybody: %s", key)
 	case strings.Contains(option, "server.url") || strings.Contains(option, "server.address"):
-		t.refuse(ruleTraefik, key, value, "name the port with loadbalancer.server.port", "sends its visitors to %q", value)
+		t.refuse(ruleTraefik, key, t.keyValue(key, value), "name the port with loadbalancer.server.port", "sends its visitors to %q", value)
 	case !known:
-		t.refuse(ruleTraefik, key, key, "docs/admission.md lists the options that are admitted", "sets the label %q, an option of the proxy that is not admitted", key)
+		t.refuse(ruleTraefik, key, t.keyValue(key, value), "docs/admission.md lists the options that are admitted", "sets the label %q, an option of the proxy that is not admitted", key)
 	case check != nil:
 		switch wrong := check(t, value); {
 		case wrong == "":
@@ -178,9 +191,9 @@ func (t *traefikLabels) option(key string, k []string, value string) {
 			kind, _, _ := strings.Cut(option, ".")
 			t.withoutUsers(key, k[1]+"."+k[2]+"."+kind)
 		case strings.HasSuffix(option, "auth.users"): // the value is hashes of passwords
-			t.refuse(ruleTraefik, key, key, "make it with htpasswd -nB, whose cost is 5", "sets the label %q, which %s", key, wrong)
+			t.refuse(ruleTraefik, key, t.keyValue(key, value), "make it with htpasswd -nB, whose cost is 5", "sets the label %q, which %s", key, wrong)
 		default:
-			t.refuse(ruleTraefik, key, key, "", "sets the label %q to %q, which %s", key, value, wrong)
+			t.refuse(ruleTraefik, key, t.keyValue(key, value), "", "sets the label %q to %q, which %s", key, value, wrong)
 		}
 	case k[1] == "middlewares":
 		t.middleware(key, k[2], option, value)
@@ -213,17 +226,19 @@ func (t *traefikLabels) router(key string, k []string, value string) {
 		for name := range strings.SplitSeq(value, ",") {
 			r.entrypoints = append(r.entrypoints, strings.TrimSpace(name))
 		}
+	case field == "priority":
+		r.priority = strings.TrimSpace(value)
 	case field == "middlewares":
 		t.middlewares(key, value)
-		t.uses = append(t.uses, use{t.service, key, references(value), t.locate(key, t.path...)})
+		t.uses = append(t.uses, use{t.service, key, value, references(value), t.locate(key, t.path...)})
 	case field == "service":
 		if !t.ownReference(value) {
-			t.refuse(ruleTraefik, key, value, "", "routes to the proxy's service %q, which is not its own", value)
+			t.refuse(ruleTraefik, key, t.keyValue(key, value), "", "routes to the proxy's service %q, which is not its own", value)
 		}
 	case strings.HasPrefix(field, "tls.domains["):
 		for host := range strings.SplitSeq(value, ",") {
 			if _, err := proveRule("Host(`"+strings.TrimSpace(host)+"`)", t.policy.Domains); err != nil {
-				t.refuse(ruleHost, key, value, furtherHosts, "asks for a certificate for %q: %s", value, short(err.Error()))
+				t.refuse(ruleHost, key, t.keyValue(key, value), furtherHosts, "asks for a certificate for %q: %s", value, short(err.Error()))
 			}
 		}
 	}
@@ -253,20 +268,20 @@ func (t *traefikLabels) middleware(key, middleware, option, value string) {
 		t.middlewares(key, value)
 		t.chains.add(middleware, value)
 	case "basicauth.usersfile", "digestauth.usersfile":
-		t.refuse(ruleMiddleware, key, value, "list the users in a label", "lets the proxy read its file %q", value)
+		t.refuse(ruleMiddleware, key, t.keyValue(key, value), "list the users in a label", "lets the proxy read its file %q", value)
 	case "forwardauth.address":
 		service, own := t.ownAddress(value)
 		switch names := t.serviceNames(); {
 		case own && slices.Contains(names, service):
 		case own:
-			t.refuse(ruleMiddleware, key, value, settings.Suggest(service, names, "the services are "+short(strings.Join(names, ", "))),
+			t.refuse(ruleMiddleware, key, t.keyValue(key, value), settings.Suggest(service, names, "the services are "+short(strings.Join(names, ", "))),
 				"lets the proxy call %q, and there is no service %q", value, service)
 		default:
-			t.refuse(ruleMiddleware, key, value, "name a service as http://${STACK_NAME}_<service>:<port>/", "lets the proxy call %q, which is not its own", value)
+			t.refuse(ruleMiddleware, key, t.keyValue(key, value), "name a service as http://${STACK_NAME}_<service>:<port>/", "lets the proxy call %q, which is not its own", value)
 		}
 	case "errors.service":
 		if !t.ownReference(value) {
-			t.refuse(ruleMiddleware, key, value, "", "shows errors of the proxy's service %q, which is not its own", value)
+			t.refuse(ruleMiddleware, key, t.keyValue(key, value), "", "shows errors of the proxy's service %q, which is not its own", value)
 		}
 	}
 }
@@ -312,14 +327,14 @@ func (t *traefikLabels) finish() {
 	for _, id := range sorted(t.replaced) {
 		r := t.replaced[id]
 		if wrong := r.growth(); wrong != "" {
-			t.refuse(ruleTraefik, r.label, r.label, "", "sets the label %q to %q, which %s", r.label, r.by, wrong)
+			t.refuse(ruleTraefik, r.label, t.keyValue(r.label, r.regex+" "+r.by), "", "sets the label %q to %q, which %s", r.label, r.by, wrong)
 		}
 	}
 	for _, id := range sorted(t.routers) {
 		r := t.routers[id]
 		_, name, _ := strings.Cut(id, "/")
 		if r.ruleLabel == "" {
-			t.refuse(ruleHost, r.label, name, "add "+fmt.Sprintf("traefik.%s.rule=Host(`${DOMAIN}`)", strings.ReplaceAll(strings.Replace(id, "/", ".routers.", 1), t.stack.Name, "${STACK_NAME}")),
+			t.refuse(ruleHost, r.label, name+r.reach(), "add "+fmt.Sprintf("traefik.%s.rule=Host(`${DOMAIN}`)", strings.ReplaceAll(strings.Replace(id, "/", ".routers.", 1), t.stack.Name, "${STACK_NAME}")),
 				"has the router %q without a rule", name)
 			continue
 		}
@@ -328,7 +343,7 @@ func (t *traefikLabels) finish() {
 		}
 		below, err := proveRule(r.rule, t.policy.Domains)
 		if err != nil {
-			t.refuse(ruleHost, r.ruleLabel, r.rule, "write Host(`${DOMAIN}`) and narrow it with && as needed; "+furtherHosts, "has a router rule that cannot be admitted: %s; %s", r.rule, short(err.Error()))
+			t.refuse(ruleHost, r.ruleLabel, r.rule+r.reach(), "write Host(`${DOMAIN}`) and narrow it with && as needed; "+furtherHosts, "has a router rule that cannot be admitted: %s; %s", r.rule, short(err.Error()))
 			continue
 		}
 		if below != "" {

@@ -72,34 +72,38 @@ func (j *judge) limits(s *types.ServiceConfig) {
 		most, known := maxUlimits[strings.ToLower(name)]
 		for _, n := range []int{u.Single, u.Soft, u.Hard} {
 			if !known || most >= 0 && (n < 0 || n > most) || n < -1 {
-				value := fmt.Sprintf("%s=%d", name, n)
+				value := fmt.Sprintf("%s=%d", name, u.Single)
+				if u.Single == 0 {
+					value = fmt.Sprintf("%s=%d:%d", name, u.Soft, u.Hard)
+				}
 				j.refuse(ruleUlimits, s.Name, value, j.locate(name, "services", s.Name, "ulimits"), "", "sets the limit %s", value)
 				break
 			}
 		}
 	}
 	if h := s.HealthCheck; h != nil {
-		for _, every := range []*types.Duration{h.Interval, h.StartInterval} {
+		for i, every := range []*types.Duration{h.Interval, h.StartInterval} {
+			key := []string{"interval", "start_interval"}[i]
 			if every != nil && time.Duration(*every) < time.Second && *every != 0 {
-				j.refuse(ruleHealth, s.Name, every.String(), j.locate("", "services", s.Name, "healthcheck"), "an interval of 10s is usual", "is checked every %s", every.String())
+				j.refuse(ruleHealth, s.Name, key+"="+every.String(), j.locate("", "services", s.Name, "healthcheck"), "an interval of 10s is usual", "is checked every %s", every.String())
 			}
 		}
 	}
 }
 
-// target judges where something is put within a container.
-func (j *judge) target(service, target, section string) {
+// target judges where something is put within a container. kind is what.
+func (j *judge) target(service, target, section, kind string) {
 	switch {
 	case target == "":
 	case len(target) > recipe.LongestTarget, slices.Contains(strings.Split(target, "/"), ".."), recipe.GuardedPath(target), strings.ContainsAny(target, "\x00\n"):
-		j.refuse(ruleMountPath, service, target, j.locate(target, "services", service, section), "choose a folder of the app", "puts something at %q", target)
+		j.refuse(ruleMountPath, service, joined(kind, target), j.locate(target, "services", service, section), "choose a folder of the app", "puts something at %q", target)
 	}
 }
 
 // workingDir judges where a service's processes start: in /proc an old runc gives them a folder of the host (CVE-2024-21626).
 func (j *judge) workingDir(s *types.ServiceConfig) {
 	if d := s.WorkingDir; d != "" && path.Clean("/"+d) != "/" && recipe.GuardedPath(d) {
-		j.refuse(ruleMountPath, s.Name, d, j.locate(d, "services", s.Name, "working_dir"), "choose a folder of the app", "starts in %q", d)
+		j.refuse(ruleMountPath, s.Name, joined("working_dir", d), j.locate(d, "services", s.Name, "working_dir"), "choose a folder of the app", "starts in %q", d)
 	}
 }
 
@@ -134,16 +138,14 @@ func (j *judge) logging(s *types.ServiceConfig) {
 	if !slices.Contains([]string{"", "json-file", "local", "journald", "none"}, l.Driver) {
 		j.refuse(ruleLogging, s.Name, l.Driver, j.locate(l.Driver, "services", s.Name, "logging"), "remove logging, the run keeps all logs",
 			"sends its log through the driver %s", l.Driver)
-		return
 	}
 	if l.Driver == "none" && len(s.Secrets) > 0 {
 		j.refuse(ruleLogging, s.Name, l.Driver, j.locate(l.Driver, "services", s.Name, "logging"), "remove logging, or the secrets of this service",
 			"has secrets and keeps no log, so that nothing can show whether it prints them")
-		return
 	}
 	for _, option := range sorted(l.Options) {
 		if !slices.Contains(logOptions, option) {
-			j.refuse(ruleLogging, s.Name, option, j.locate(option, "services", s.Name, "logging"), "", "sets the option %s of its log", option)
+			j.refuse(ruleLogging, s.Name, j.keyValue(option, l.Options[option]), j.locate(option, "services", s.Name, "logging"), "", "sets the option %s of its log", option)
 		}
 	}
 }

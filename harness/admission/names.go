@@ -56,18 +56,18 @@ func (j *judge) names(s *types.ServiceConfig) {
 			continue
 		}
 		if low := fold(s.Name); !j.ownName(low) && (runStack.MatchString(low) || strings.Contains(low, ".") || strings.HasPrefix(low, "xn--")) {
-			j.refuse(ruleProxyAlias, s.Name, s.Name, j.locate(key, "services", s.Name, "networks"), "give the service a short name", "would answer to %q on the network %s", s.Name, network)
+			j.refuse(ruleProxyAlias, s.Name, s.Name+"@"+network, j.locate(key, "services", s.Name, "networks"), "give the service a short name", "would answer to %q on the network %s", s.Name, network)
 		}
 		if n := s.Networks[key]; n != nil {
 			for _, alias := range n.Aliases {
 				if !j.ownName(alias) {
-					j.refuse(ruleProxyAlias, s.Name, alias, j.locate(alias, "services", s.Name, "networks"),
+					j.refuse(ruleProxyAlias, s.Name, alias+"@"+network, j.locate(alias, "services", s.Name, "networks"),
 						"begin it with ${STACK_NAME}_, or use ${DOMAIN}", "would answer to %q on the network %s", alias, network)
 				}
 			}
 		}
 		if s.Hostname != "" && s.Hostname != s.Name && !j.ownName(s.Hostname) {
-			j.refuse(ruleHostname, s.Name, s.Hostname, j.locate(s.Hostname, "services", s.Name, "hostname"),
+			j.refuse(ruleHostname, s.Name, s.Hostname+"@"+network, j.locate(s.Hostname, "services", s.Name, "hostname"),
 				"leave hostname out, or use ${DOMAIN}", "would answer to the host name %q on the network %s", s.Hostname, network)
 		}
 	}

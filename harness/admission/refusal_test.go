@@ -22,7 +22,7 @@ func TestN3_WaiversNameTheRunsOwnNames(t *testing.T) {
       - "traefik.http.middlewares.${STACK_NAME}.ratelimit.redis.password=$${STACK_NAME}"
 `, ".env.sample": plainSample + "OTHER=Path\n"})
 	transport := waiver(func(w *ccci.Waiver) {
-		w.Rule, w.Service, w.Value = "traefik-label", "app", "traefik.http.services.${STACK_NAME}-web.loadbalancer.serverstransport"
+		w.Rule, w.Service, w.Value = "traefik-label", "app", "traefik.http.services.${STACK_NAME}-web.loadbalancer.serverstransport=x"
 	})
 	rule := waiver(func(w *ccci.Waiver) {
 		w.Rule, w.Service, w.Value = "foreign-host", "app", "Host(`${DOMAIN}`) || Path(`/x`)"
@@ -93,7 +93,7 @@ func TestN3_TheEntryOfARefusalLiftsIt(t *testing.T) {
     volumes: ["/srv/wiki:/usr/share/nginx/html"]
     labels: ["traefik.http.services.${STACK_NAME}.loadbalancer.serverstransport=x"]
 networks:
-  more: {name: other}
+  more: {name: other, external: true}
 `})
 	_, err := admitDir(dir, testPolicy())
 	if err == nil {
@@ -101,8 +101,8 @@ networks:
 	}
 	for _, want := range []string{
 		`(rule bind-mount)
-  - {rule: bind-mount, service: app, value: "/srv/wiki:/usr/share/nginx/html", reason: "", owner: "", expires: ""}`,
-		`  - {rule: traefik-label, service: app, value: "traefik.http.services.${STACK_NAME}.loadbalancer.serverstransport", `,
+  - {rule: bind-mount, service: app, value: "/srv/wiki:/usr/share/nginx/html:rw", reason: "", owner: "", expires: ""}`,
+		`  - {rule: traefik-label, service: app, value: "traefik.http.services.${STACK_NAME}.loadbalancer.serverstransport=x", `,
 		`  - {rule: foreign-network, service: "*", value: "other", `,
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -35,6 +35,7 @@ const (
 	ruleVolumeDriver  = "volume-driver"
 	ruleVolume        = "foreign-volume"
 	ruleNetwork       = "foreign-network"
+	ruleForeignName   = "foreign-name"
 	ruleNetworkDriver = "network-driver"
 	ruleProxyAlias    = "proxy-alias"
 	ruleSecret        = "foreign-secret"
@@ -85,20 +86,21 @@ var ruleDocs = []RuleDoc{
 	{ruleIsolation, "`isolation` other than default", "It changes how the container is confined.", true},
 	{ruleRuntime, "`runtime`", "Another runtime may confine less.", true},
 	{ruleSocket, "any path to a Docker, containerd, Podman or CRI-O socket or data folder, in mounts, driver options and files", "Whoever speaks to the daemon is root.", true},
-	{ruleBind, "bind mounts", "They read and write the host's files.", true},
+	{ruleBind, "bind mounts, `<path>:<target>:<ro or rw>`, with the propagation if it is not rprivate", "They read and write the host's files.", true},
 	{ruleMountType, "mounts other than volume and tmpfs", "There is no check for them.", true},
 	{ruleVolumeDriver, "volume drivers other than local, `driver_opts`, cluster volumes", "Options turn a named volume into a bind mount or a network share.", true},
-	{ruleVolume, "volumes whose name does not begin with the stack's name", "Another app's data would be mounted.", true},
-	{ruleNetwork, "networks of other stacks and of the host; the proxy's network is allowed", "Other apps would be reachable from inside.", true},
+	{ruleVolume, "`external` volumes whose name does not begin with the stack's name, each with `:ro` or `:rw`", "Another app's data would be mounted.", true},
+	{ruleForeignName, "volumes, networks, configs and secrets that the recipe declares as its own, without `external`, under a name that does not begin with the stack's name", "Another's would be taken for the run's own, and the teardown would remove it.", false},
+	{ruleNetwork, "`external` networks of other stacks and of the host; the proxy's network is allowed", "Other apps would be reachable from inside.", true},
 	{ruleNetworkDriver, "network drivers other than overlay, driver options, own subnets", "macvlan and host networks bypass the swarm; subnets of two runs collide.", true},
 	{ruleProxyAlias, "aliases, on networks that are not the run's own, other than the app's hosts and names that begin with the stack's; there also service keys with a dot and keys that look like another run's", "Another app's name would resolve to this one.", true},
 	{ruleHostname, "`hostname` of a service on a network that is not the run's own, other than its key, the app's hosts and names that begin with the stack's", "Another app's name would resolve to this one.", true},
 	{ruleReservedName, "service keys, aliases and host names that are those of cc-ci's own services, `cc-ci` and `cc-ci_…` in any case; names that are not made of letters, digits, hyphens, underscores and dots; keys of services, volumes, networks, configs and secrets that begin with a dot or a hyphen", "The proxy finds its configuration by such a name; paths are made of keys.", false},
-	{ruleSecret, "secrets whose name does not begin with the stack's name", "Another app's secret would be read.", true},
-	{ruleConfig, "configs whose name does not begin with the stack's name", "Another app's configuration would be read.", true},
+	{ruleSecret, "`external` secrets whose name does not begin with the stack's name", "Another app's secret would be read.", true},
+	{ruleConfig, "`external` configs whose name does not begin with the stack's name", "Another app's configuration would be read.", true},
 	{ruleFileDriver, "drivers of configs and secrets; template drivers other than golang", "A driver fetches values from elsewhere.", true},
 	{ruleFileOutside, "`file:` and `env_file:` outside the recipe, or within .git; `include:`", "They would read the host's files, or what nobody judges.", false},
-	{ruleSymlink, "`file:` and `env_file:` through a symbolic link", "A link leads out of the recipe.", false},
+	{ruleSymlink, "`file:`, `env_file:` and bind mounts of folders of the recipe through a symbolic link", "A link leads out of the recipe.", false},
 	{rulePort, "published ports, `<published or any>:<target>/<protocol>`", "Ports of the machine are shared by all runs; apps are reached through the proxy.", true},
 	{ruleHost, "router rules that match, or cannot be proven not to match, hosts other than the run's own and names below them; rules without a host, except HostSNI(`*`) of a TCP router on further entrypoints of the host; UDP routers; certificates for other hosts", "Other apps' visitors would be served by this one.", true},
 	{ruleMiddleware, "middlewares of other stacks, `@file` ones except security, keycloak and basicauth, and own ones that read files or call other hosts", "The proxy would act with rights that are not the recipe's.", true},
@@ -166,6 +168,17 @@ A value that holds the run's domain or stack, which differ from run to run, name
 does and as the entry below the refusal has them. ` + "`{{.Domain}}`" + `, which the other settings of recipe.yml use, is read too, anywhere
 in the value; put such a value in quotes. No other variable and no other template is filled in: a pull request could set it.
 
+A value holds all that decides, and lifts nothing more: what a pull request changes beside it is refused. So
+
+- a mount ends in ` + "`:ro` or `:rw`" + `, as ` + "`/srv/wiki:/data:ro`" + `, with the propagation behind it where it is not rprivate (` + "`:ro,rslave`" + `). A waiver
+  for ` + "`:rw`" + ` lifts ` + "`:ro`" + ` of the same mount, and never the other way round. The same holds for an external volume (` + "`media:ro`" + `, and
+  ` + "`media:music:ro`" + ` for a folder of it) and for the ` + "`driver_opts`" + ` of a volume. In them a ` + "`\\,`" + ` is a comma within an option,
+- labels, options of logs and networks, and variables stand there as ` + "`name=value`" + `, a subnet as ` + "`default.ipam=10.0.0.0/24`" + `. In place of a
+  password, or of a text that is too long, stands its SHA-256,
+- a router's rule is followed by its entrypoints and its priority, where labels set them; an alias or host name by ` + "`@`" + ` and the network.
+
+A waiver without a value lifts whatever the one finding is, also after a pull request has changed it. Name the value wherever it matters.
+
 A waiver that has expired, or whose value or service differs, is named in the refusal. ` + "`cc-ci config check`" + ` refuses one
 that has expired, and one of a rule that is not in the table or cannot be waived. Rules with "never" in the last column
 cannot be waived: teardown, the proxy or the review of the recipe depends on them.
@@ -199,7 +212,7 @@ const docOptions = `
 
 Labels may set these options of Traefik, besides ` + "`traefik.enable`, `traefik.docker.network` and `traefik.docker.lbswarm`" + ` (or swarm in
 place of docker). A name begins with ` + "`${STACK_NAME}`" + `. The rule ` + "`traefik-label`" + ` refuses every other option, and values that
-make the proxy call another host, read a file or keep more than 2 MiB of a request; a waiver names the label as its value,
+make the proxy call another host, read a file or keep more than 2 MiB of a request; a waiver names label and value, as name=value,
 with ` + "`${STACK_NAME}`" + ` and ` + "`${DOMAIN}`" + `, as the recipe does. [n] stands for an index, * for one name of the recipe's choice.
 
 Names below the app's own hosts, as ` + "`www.${DOMAIN}`" + `, are admitted, and the browser of a run reaches them. The wildcard

@@ -96,6 +96,9 @@ func (j *judge) plain(service, key, value string, at place) {
 			no(ruleCapAdd, "adds the capability %s", value)
 		}
 	case "devices", "device_cgroup_rules", "gpus":
+		if key != "devices" {
+			value = key + "=" + value
+		}
 		no(ruleDevices, "asks for the device %s", value)
 	case "network_mode", "net":
 		if !slices.Contains([]string{"", "bridge", "default", "none"}, low) {
@@ -110,7 +113,9 @@ func (j *judge) plain(service, key, value string, at place) {
 			no(ruleIPC, "asks for ipc %s", value)
 		}
 	case "uts":
-		no(ruleIPC, "asks for uts %s", value)
+		asked := value
+		value = "uts=" + value
+		no(ruleIPC, "asks for uts %s", asked)
 	case "userns_mode":
 		if low != "" {
 			no(ruleUserNS, "asks for userns_mode %s", value)
@@ -125,7 +130,11 @@ func (j *judge) plain(service, key, value string, at place) {
 		}
 	case "cgroup_parent", "cgroup", "cgroupns_mode":
 		if low != "" && !(key != "cgroup_parent" && low == "private") {
-			no(ruleCgroup, "asks for %s %s", key, value)
+			asked := value
+			if key != "cgroup_parent" {
+				value = key + "=" + value
+			}
+			no(ruleCgroup, "asks for %s %s", key, asked)
 		}
 	case "credential_spec":
 		no(ruleCredential, "asks for the credential_spec %s", value)
@@ -141,6 +150,7 @@ func (j *judge) plain(service, key, value string, at place) {
 		}
 	case "use_api_socket":
 		if low != "false" {
+			value = key + "=" + value
 			no(ruleSocket, "asks for the daemon's socket through use_api_socket")
 		}
 	}
@@ -169,10 +179,10 @@ func (j *judge) service(s *types.ServiceConfig) {
 		j.file(s.Name, j.shown(f), "env_file", func() place { return j.locate("", "services", s.Name, "env_file") })
 	}
 	for _, ref := range s.Configs {
-		j.target(s.Name, cmp.Or(ref.Target, "/"+ref.Source), "configs")
+		j.target(s.Name, cmp.Or(ref.Target, "/"+ref.Source), "configs", "config")
 	}
 	for _, ref := range s.Secrets {
-		j.target(s.Name, cmp.Or(ref.Target, ref.Source), "secrets")
+		j.target(s.Name, cmp.Or(ref.Target, ref.Source), "secrets", "secret")
 	}
 	j.workingDir(s)
 	j.serviceNetworks(s)
@@ -268,26 +278,29 @@ func (j *judge) mount(service string, m types.ServiceVolumeConfig) {
 		source = j.shown(source)
 	}
 	at := func() place { return j.locate(m.Target, "services", service, "volumes") }
+	if m.Type == "bind" && j.linked(source) {
+		j.refuse(ruleSymlink, service, source, at(), "mount the folder itself", "mounts %s, which leads through a symbolic link", source)
+	}
 	if daemonPath.MatchString(source) || daemonPath.MatchString(m.Target) {
-		j.refuse(ruleSocket, service, source+":"+m.Target, at(), "", "mounts a path of the container daemon, %s at %s", source, m.Target)
+		j.refuse(ruleSocket, service, mountValue(m, source), at(), "", "mounts a path of the container daemon, %s at %s%s", source, m.Target, used(m))
 		return
 	}
 	switch m.Type {
 	case "bind":
-		j.refuse(ruleBind, service, source+":"+m.Target, at(), "ship files as configs and keep data in named volumes",
-			"mounts %s of the host at %s", source, m.Target)
+		j.refuse(ruleBind, service, mountValue(m, source), at(), "ship files as configs and keep data in named volumes",
+			"mounts %s of the host at %s%s", source, m.Target, used(m))
 	case "tmpfs":
-		j.target(service, m.Target, "volumes")
+		j.target(service, m.Target, "volumes", "tmpfs")
 	case "volume", "":
-		j.target(service, m.Target, "volumes")
+		j.target(service, m.Target, "volumes", "volume")
 		if m.Volume != nil && m.Volume.Subpath != "" && !filepath.IsLocal(m.Volume.Subpath) {
-			j.refuse(ruleMountPath, service, m.Volume.Subpath, at(), "name a folder of the volume", "mounts %q, which is not within the volume %s", m.Volume.Subpath, source)
+			j.refuse(ruleMountPath, service, joined("subpath", source, m.Volume.Subpath), at(), "name a folder of the volume", "mounts %q, which is not within the volume %s", m.Volume.Subpath, source)
 		}
 		if _, declared := j.stack.Config.Volumes[source]; source != "" && !declared {
-			j.refuse(ruleVolume, service, source, at(), "declare it under volumes", "mounts the volume %s, which the recipe does not declare", source)
+			j.refuse(ruleVolume, service, joined(source)+access(m), at(), "declare it under volumes", "mounts the volume %s, which the recipe does not declare", source)
 		}
 	default:
-		j.refuse(ruleMountType, service, m.Type, at(), "", "has a mount of the type %s", m.Type)
+		j.refuse(ruleMountType, service, mountValue(m, source), at(), "", "has a mount of the type %s", m.Type)
 	}
 }
 
@@ -308,7 +321,7 @@ func (j *judge) serviceNetworks(s *types.ServiceConfig) {
 			}
 		}
 		for _, opt := range sorted(n.DriverOpts) {
-			j.refuse(ruleNetworkDriver, s.Name, opt, at(), "", "sets the driver option %s of a network", opt)
+			j.refuse(ruleNetworkDriver, s.Name, j.keyValue(opt, n.DriverOpts[opt]), at(), "", "sets the driver option %s of a network", opt)
 		}
 	}
 }
@@ -336,7 +349,8 @@ func (j *judge) scheduling(s *types.ServiceConfig) {
 		for _, g := range r.GenericResources {
 			if g.DiscreteResourceSpec != nil {
 				kind := g.DiscreteResourceSpec.Kind
-				j.refuse(ruleDevices, s.Name, kind, j.locate(kind, "services", s.Name, "deploy"), "", "reserves the device %s", kind)
+				value := fmt.Sprintf("%s=%d", kind, g.DiscreteResourceSpec.Value)
+				j.refuse(ruleDevices, s.Name, value, j.locate(kind, "services", s.Name, "deploy"), "", "reserves the device %s", kind)
 			}
 		}
 	}

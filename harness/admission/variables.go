@@ -25,14 +25,15 @@ func (j *judge) variables() {
 	env := j.stack.Env
 	for _, key := range env.Keys() {
 		if key != "COMPOSE_FILE" && controlVar.MatchString(key) {
-			j.refuse(ruleControlVar, "", key, j.variable(key), "rename the variable", "sets %s, which steers tools on the host", key)
+			value, _ := env.Lookup(key)
+			j.refuse(ruleControlVar, "", j.keyValue(key, value), j.variable(key), "rename the variable", "sets %s, which steers tools on the host", key)
 		}
 	}
 	if name, ok := env.Lookup("STACK_NAME"); ok && name != j.stack.Name {
-		j.refuse(ruleControlVar, "", "STACK_NAME", j.variable("STACK_NAME"), "leave it out, it follows from the domain", "sets STACK_NAME to %q, which is not its own", name)
+		j.refuse(ruleControlVar, "", "STACK_NAME="+name, j.variable("STACK_NAME"), "leave it out, it follows from the domain", "sets STACK_NAME to %q, which is not its own", name)
 	}
 	if domain, ok := env.Lookup("DOMAIN"); ok && !slices.Contains(j.policy.Domains, domain) {
-		j.refuse(ruleControlVar, "", "DOMAIN", j.variable("DOMAIN"), "", "sets DOMAIN to %q, which is not a host of this run", domain)
+		j.refuse(ruleControlVar, "", "DOMAIN="+domain, j.variable("DOMAIN"), "", "sets DOMAIN to %q, which is not a host of this run", domain)
 	}
 	// Everything above trusts the stack's name, so it must follow from the run.
 	if j.stack.Name != recipe.StackName(j.stack.Domain) || !slices.Contains(j.policy.Domains, j.stack.Domain) {
