@@ -456,7 +456,7 @@ func (h *testHost) command(t *testing.T) {
 			}
 		}
 	}
-	gateways("[198.51.100.9]", 0, "proxy: creating config proxy_static_", "proxy: updating service cc-ci_traefik", "proxy: 2 changes to make")
+	gateways("[198.51.100.9]", 0, "proxy: creating config proxy_static_", "proxy: creating service cc-ci_traefik-trial", "proxy: updating service cc-ci_traefik", "proxy: 4 changes to make")
 	gateways("[198.51.100.9, 10.1.2.3]", 2, "cc-ci.yml:6: reconcile.proxy.gateways[1]: 10.1.2.3/32 holds addresses of the networks that the swarm makes, 10.0.0.0/8")
 	for _, tc := range []struct {
 		image string
