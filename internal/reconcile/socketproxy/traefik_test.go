@@ -94,6 +94,7 @@ func readsOn(t *testing.T, hostile []string) {
 	address := fmt.Sprintf("127.0.0.1:%d", free)
 	cmd := exec.Command(peers.Binary(t, peers.Traefik), "--entrypoints.web.address="+address, "--providers.providersThrottleDuration=10ms",
 		"--providers.swarm.endpoint=unix://"+socket, "--providers.swarm.exposedbydefault=false", "--providers.swarm.network=proxy", "--providers.swarm.refreshseconds=100ms")
+	cmd.Env = []string{"HOME=" + t.TempDir()} // to Traefik, DOCKER_HOST goes before its endpoint
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
