@@ -204,7 +204,7 @@ func TestDocker(t *testing.T) {
 			return names
 		}, swarmSpec(500, 5)))
 	}
-	expect(t, "all", lacks(), "ok       docker: ", "ok       swarm: there is none", "ok       limits of containers: ", " version of Docker Engine: Docker Engine ", " version of runc: runc ")
+	expect(t, "all", lacks(), "ok       docker: ", "ok       swarm: there is none", "ok       limits of containers: ", " version of Docker Engine: ", "Docker Engine ", " version of runc: ", "runc ")
 	expect(t, "one", lacks("processors"), "warning  limits of containers: the kernel cannot limit the processors of a container")
 	if got := lacks(); strings.Contains(got, "log of the swarm") {
 		t.Errorf("without a swarm: %s", got)
