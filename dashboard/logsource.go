@@ -18,6 +18,10 @@ const pageLogLimit = 8 << 20
 // keep the page's place, and the page follows the log anyway.
 const growingLimit = 300 * time.Millisecond
 
+// endedSilence is how long the log of a run that has ended may be silent before its page does without the rest.
+// It has an end, for which a busy machine may take longer than [runlog.Settle].
+const endedSilence = 2 * time.Second
+
 // openLog opens a run's log at a byte offset.
 func (d *Dashboard) openLog(ctx context.Context, run ccci.Run, offset int64) (io.ReadCloser, error) {
 	return runlog.Open(ctx, d.cfg.Engine, d.cfg.Blobs, run, offset)
@@ -33,12 +37,14 @@ func (d *Dashboard) writtenSoFar(ctx context.Context, run ccci.Run, limit int) (
 	if err != nil {
 		return nil, false, err
 	}
-	quiet := time.NewTimer(runlog.Settle)
-	defer quiet.Stop()
+	silence := endedSilence
 	var enough <-chan time.Time // nil: the whole log is waited for
 	if !run.Status.Terminal() {
+		silence = runlog.Settle
 		enough = time.After(growingLimit)
 	}
+	quiet := time.NewTimer(silence)
+	defer quiet.Stop()
 	in := runlog.Pump(ctx, r)
 	for {
 		select {
@@ -53,7 +59,7 @@ func (d *Dashboard) writtenSoFar(ctx context.Context, run ccci.Run, limit int) (
 			if len(data) > limit {
 				return data[:limit], false, nil
 			}
-			quiet.Reset(runlog.Settle)
+			quiet.Reset(silence)
 		case <-quiet.C:
 			return data, false, nil
 		case <-enough:

@@ -9,6 +9,7 @@ import (
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/dashboard"
+	"github.com/recipe-maintainers/cc-ci/internal/runlog"
 )
 
 // longLog is a log of that many lines in one stage, each with its time.
@@ -57,6 +58,16 @@ func TestP19_LogLinesAreFound(t *testing.T) {
 	if body := w.page(page + "?q=" + strings.Repeat("y", 3000)); strings.Contains(body, strings.Repeat("y", 101)) {
 		t.Error("a search text has no bound")
 	}
+}
+
+// On a busy machine the log of a run that has ended comes in pieces with pauses between them. Its page waits for the end.
+func TestP19_AnEndedLogIsShownWhole(t *testing.T) {
+	w := newWorld(t)
+	run := w.add("miniflux", time.Hour, ccci.StatusPassed, nil)
+	log := w.engine.log(run.Build)
+	log.write("at once\n", false)
+	defer time.AfterFunc(3*runlog.Settle, func() { log.write("after a pause\n", true) }).Stop()
+	wantAll(t, w.page("/runs/"+string(run.ID)), "at once", "after a pause")
 }
 
 // A run that an engine starts once more has its attempts apart, and a search does not follow it.
