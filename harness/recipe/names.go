@@ -32,6 +32,13 @@ func StackName(domain string) string {
 	return name
 }
 
+// OwnHost reports whether a host is an app's domain, or a name made from it: www.DOMAIN, sandbox-DOMAIN. Both
+// are in lower case. A run's domain has a random part, so that no other run's ends with it.
+func OwnHost(host, domain string) bool {
+	front, ok := strings.CutSuffix(host, domain)
+	return ok && domain != "" && (front == "" || strings.HasSuffix(front, ".") || strings.HasSuffix(front, "-"))
+}
+
 func checkDomain(domain string) error {
 	if len(domain) > 253 || !domainPattern.MatchString(domain) {
 		return ccci.Errorf(ccci.CodeInvalid, "%q is not a domain", shorten(domain)).

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 	"github.com/recipe-maintainers/cc-ci/internal/traefik"
 )
 
@@ -54,14 +55,7 @@ func (r Router) matcher() (matcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(req *http.Request) bool { return ownHost(hostname(req), r.Domain) && match(req) }, nil
-}
-
-// ownHost reports whether a host is domain, or a name made from it: www.DOMAIN, sandbox-DOMAIN. Both
-// are in lower case. A run's domain has a random part, so that no other run's ends with it.
-func ownHost(host, domain string) bool {
-	front, ok := strings.CutSuffix(host, domain)
-	return ok && domain != "" && (front == "" || strings.HasSuffix(front, ".") || strings.HasSuffix(front, "-"))
+	return func(req *http.Request) bool { return recipe.OwnHost(hostname(req), r.Domain) && match(req) }, nil
 }
 
 func newMatcher(name string, args []string) (matcher, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
+	"github.com/recipe-maintainers/cc-ci/harness/recipe"
 )
 
 // This file decides how the services of a run meet the proxy: on an overlay network
@@ -88,7 +89,7 @@ func (c converter) ownName(name string) bool {
 	if name == stack || strings.HasPrefix(name, stack+"_") {
 		return true
 	}
-	return domain != "" && (name == domain || strings.HasSuffix(name, "."+domain) || strings.HasSuffix(name, "-"+domain))
+	return recipe.OwnHost(name, domain)
 }
 
 // hostname is the host name of a service's containers. Docker makes it an alias on every
