@@ -2,7 +2,6 @@ package swarm
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"io"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/mount"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
@@ -25,32 +23,16 @@ func TestN3_VolumesAreFilledWhileNoAppIsOnThem(t *testing.T) {
 	base := deploytest.BuildImage(t, daemon(cli))
 	imported := func(ref string, files map[string]string) string {
 		t.Helper()
-		made, err := cli.ContainerCreate(t.Context(), &container.Config{Image: base}, nil, nil, nil, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer cli.ContainerRemove(t.Context(), made.ID, container.RemoveOptions{Force: true})
-		var archive bytes.Buffer
-		w := tar.NewWriter(&archive)
-		for name, text := range files {
-			if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))}); err != nil {
-				t.Fatal(err)
+		derive(t, cli, base, ref, func(w *tar.Writer) error {
+			for name, text := range files {
+				if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))}); err != nil {
+					return err
+				}
+				if _, err := io.WriteString(w, text); err != nil {
+					return err
+				}
 			}
-			if _, err := io.WriteString(w, text); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if err := cli.CopyToContainer(t.Context(), made.ID, "/", &archive, container.CopyToContainerOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := cli.ContainerCommit(t.Context(), made.ID, container.CommitOptions{Reference: ref}); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_, _ = cli.ImageRemove(context.WithoutCancel(t.Context()), ref, image.RemoveOptions{Force: true})
+			return nil
 		})
 		return ref
 	}

@@ -1,13 +1,11 @@
 package swarm
 
 import (
+	"archive/tar"
 	"context"
 	"maps"
 	"slices"
 	"testing"
-
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/image"
 
 	ccci "github.com/recipe-maintainers/cc-ci"
 	"github.com/recipe-maintainers/cc-ci/harness"
@@ -50,18 +48,9 @@ func TestN3_AnImageNamesNoStackToTheJanitor(t *testing.T) {
 func TestN3_LabelsOfAnImageAreSetToNothing(t *testing.T) {
 	cli := docker(t)
 	base := deploytest.BuildImage(t, daemon(cli))
-	made, err := cli.ContainerCreate(t.Context(), &container.Config{Image: base}, nil, nil, nil, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cli.ContainerRemove(context.WithoutCancel(t.Context()), made.ID, container.RemoveOptions{Force: true})
 	const ref = "cc-ci.local/labeltest:1"
-	if _, err := cli.ContainerCommit(t.Context(), made.ID, container.CommitOptions{Reference: ref, Changes: []string{
-		"LABEL " + LabelStack + "=other_stack", "LABEL " + labelServiceName + "=other_stack_app", "LABEL " + LabelTaskID + "=x", "LABEL " + LabelProxy + "=true", "LABEL other=1",
-	}}); err != nil {
-		t.Fatal(err)
-	}
-	defer cli.ImageRemove(context.WithoutCancel(t.Context()), ref, image.RemoveOptions{Force: true})
+	derive(t, cli, base, ref, func(*tar.Writer) error { return nil },
+		"LABEL "+LabelStack+"=other_stack", "LABEL "+labelServiceName+"=other_stack_app", "LABEL "+LabelTaskID+"=x", "LABEL "+LabelProxy+"=true", "LABEL other=1")
 	img, err := cli.ImageInspect(t.Context(), ref)
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package swarm
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -260,34 +259,18 @@ func TestN3_LinksOfRealImages(t *testing.T) {
 	base := deploytest.BuildImage(t, daemon(cli))
 	build := func(ref string, links map[string]string, changes ...string) {
 		t.Helper()
-		made, err := cli.ContainerCreate(t.Context(), &container.Config{Image: base}, nil, nil, nil, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer cli.ContainerRemove(t.Context(), made.ID, container.RemoveOptions{Force: true})
-		var archive bytes.Buffer
-		w := tar.NewWriter(&archive)
-		for from, to := range links {
-			head := &tar.Header{Name: strings.TrimPrefix(from, "/"), Typeflag: tar.TypeSymlink, Linkname: to, Mode: 0o777}
-			if to == "" {
-				head.Typeflag, head.Mode = tar.TypeDir, 0o755
+		derive(t, cli, base, ref, func(w *tar.Writer) error {
+			for from, to := range links {
+				head := &tar.Header{Name: strings.TrimPrefix(from, "/"), Typeflag: tar.TypeSymlink, Linkname: to, Mode: 0o777}
+				if to == "" {
+					head.Typeflag, head.Mode = tar.TypeDir, 0o755
+				}
+				if err := w.WriteHeader(head); err != nil {
+					return err
+				}
 			}
-			if err := w.WriteHeader(head); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if err := cli.CopyToContainer(t.Context(), made.ID, "/", &archive, container.CopyToContainerOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := cli.ContainerCommit(t.Context(), made.ID, container.CommitOptions{Reference: ref, Changes: changes}); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_, _ = cli.ImageRemove(context.WithoutCancel(t.Context()), ref, image.RemoveOptions{Force: true})
-		})
+			return nil
+		}, changes...)
 	}
 	links := map[string]string{"/a/": "", "/devices": "/dev", "/a/b": "../../proc", "/x": "/y", "/y": "devices", "/elsewhere": "srv/real", "/srv/": "", "/srv/real/": ""}
 	build("cc-ci.local/places:links", links)
