@@ -21,7 +21,7 @@ type storeHealth struct {
 	ask func(context.Context) error
 	now func() time.Time
 
-	turn chan struct{} // whoever holds it uses what follows
+	turn chan struct{} // its holder uses what follows
 	at   time.Time     // of the last answer
 	err  error
 }

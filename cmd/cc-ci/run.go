@@ -509,7 +509,7 @@ type order struct {
 	tests     string // folder with the enrolments
 	enrolment ccci.Recipe
 
-	reviewed func(context.Context, ccci.Result) error // nil: nobody follows the run
+	reviewed func(context.Context, ccci.Result) error // nil: nothing follows the run
 
 	repeat *harness.Repeat   // nil unless it repeats another run
 	pins   map[string]string // images of that run, by what the recipe states

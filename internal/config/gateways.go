@@ -60,7 +60,7 @@ func parseGateway(text string) (from netip.Prefix, hint string, err error) {
 	case from != from.Masked():
 		return from, form, fmt.Errorf("%q is no address and no range; the range is %s", text, from.Masked())
 	case from.Addr().Is6():
-		// Its network in Docker has IPv4 alone: docker-proxy takes connections by IPv6 and makes them anew, from
+		// Its network in Docker has IPv4 alone: docker-proxy takes connections by IPv6 and makes them again, from
 		// the address of a bridge.
 		return from, "write the IPv4 address from which the gateway connects to this host", fmt.Errorf("%s is an address of IPv6, which the proxy never sees", text)
 	}
